@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint types unit test-slow benchmark clean
+
+demo: $(READY)                      ## a fair comparison of twenty losses on handwritten digits
+	$(BIN)/lossmith compare
+
+test: lint types unit               ## what continuous integration runs
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[compare,dev]"
+	touch $@
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/pytest -n auto -m "not slow"
+
+test-slow: $(READY)                 ## the tests that take minutes each
+	$(BIN)/pytest -n auto -m slow
+
+benchmark: $(READY)                 ## cost of every loss against cross-entropy
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/losses.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

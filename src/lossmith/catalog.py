@@ -1,0 +1,165 @@
+"""Names and text forms of losses: create one, list them all."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, cast
+
+from lossmith import losses
+from lossmith.losses.base import ClassificationLoss, Kind, Loss
+from lossmith.losses.dynamical import DynamicalLoss
+from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
+
+_CLASSES: Final[tuple[type[Loss], ...]] = (
+    losses.CrossEntropyLoss,
+    losses.RootedLogisticLoss,
+    losses.TemperedCrossEntropyLoss,
+    losses.MLoss,
+    losses.ParamMLoss,
+    losses.LLoss,
+    losses.ParabolicLoss,
+    losses.CircleLoss,
+    losses.CosLoss,
+    losses.MFullLoss,
+    losses.LFullLoss,
+    losses.NextGenerationLoss,
+    losses.FocalLoss,
+    losses.PolyLoss,
+    losses.GeneralizedCrossEntropyLoss,
+    losses.MeanAbsoluteErrorLoss,
+    losses.TaylorCrossEntropyLoss,
+    losses.SymmetricCrossEntropyLoss,
+    losses.BiTemperedLoss,
+    losses.BrierLoss,
+    losses.LabelSmoothingLoss,
+    losses.SparseLabelSmoothingLoss,
+    losses.LogitAdjustedLoss,
+    losses.DynamicalLoss,
+    losses.SmoothMeanAbsoluteErrorLoss,
+    losses.RootedGANLoss,
+)
+_BY_NAME: Final = {cls.name: cls for cls in _CLASSES}
+
+
+class LossInfo(NamedTuple):
+    """One line of the catalog.
+
+    Attributes:
+        name: the name for `create`.
+        kind: ``"classification"``, ``"regression"`` or ``"gan"``.
+        text: the text form with the loss's own arguments at their defaults; wrappers show where a loss goes.
+        summary: the first sentence of its documentation.
+        loss_class: the class behind it.
+    """
+
+    name: str
+    kind: Kind
+    text: str
+    summary: str
+    loss_class: type[Loss]
+
+
+def available(kind: Kind | None = None) -> list[LossInfo]:
+    """List the losses by name.
+
+    Args:
+        kind: only this kind; ``None`` lists all.
+
+    Returns:
+        One `LossInfo` per loss, in the order of the documentation.
+    """
+    return [_info(cls) for cls in _CLASSES if kind in {None, cls.kind}]
+
+
+def create(spec: str | LossText, **arguments: Any) -> Loss:
+    """Make a loss from its text form.
+
+    Args:
+        spec: for example ``"rooted:k=3"`` or ``"dynamical(focal:gamma=1):amplitude=20,period=100"``.
+        **arguments: further constructor arguments of the loss, which override those in the text; for a
+            classification loss also the common ones, such as ``weight`` and ``reduction``.
+
+    Returns:
+        The loss, an `torch.nn.Module`. ``create(loss.text)`` makes it again.
+
+    Raises:
+        ValueError: if the text is malformed, the name or an argument unknown (the nearest is suggested), or a value
+            out of range.
+    """
+    text = parse_loss(spec) if isinstance(spec, str) else spec
+    cls = _lookup(text.name)
+    given: dict[str, Any] = dict(text.arguments) | arguments
+    for name, value in given.items():
+        _check_argument(cls, name, value)
+    if issubclass(cls, DynamicalLoss):
+        if text.inner is not None:
+            inner = create(text.inner)
+            if not isinstance(inner, ClassificationLoss):
+                raise LossTextError(f"dynamical wraps a classification loss, and {text.inner!r} is none")
+            given["base"] = inner
+    elif text.inner is not None:
+        raise LossTextError(f"{text.name} wraps no other loss, so nothing can stand in brackets after its name")
+    try:
+        return cls(**given)
+    except ValueError as error:
+        raise ValueError(f"{text.name}: {error}") from None
+
+
+def canonical(spec: str) -> str:
+    """The canonical text form of a loss: arguments sorted, defaults dropped; ``?`` stays.
+
+    Args:
+        spec: the text form of one loss.
+
+    Returns:
+        The text that names the same loss however it was written.
+
+    Raises:
+        ValueError: as `create`.
+    """
+    text = parse_loss(spec)
+    tuned = tuple((name, value) for name, value in text.arguments if isinstance(value, Tune))
+    for name, value in tuned:
+        _check_argument(_lookup(text.name), name, None if value else value)
+    fixed = parse_loss(create(LossText(text.name, text.inner, _without_tuned(text.arguments))).text)
+    return str(LossText(fixed.name, fixed.inner, tuple(sorted([*fixed.arguments, *tuned]))))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A clause that suggests the nearest known word, or lists them all."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def _lookup(name: str) -> type[Loss]:
+    if name.startswith("@"):
+        raise LossTextError(f"{name!r} names a saved loss, and this version of Lossmith saves none")
+    if name not in _BY_NAME:
+        raise LossTextError(f"unknown loss {name!r}: {nearest(name, _BY_NAME)}")
+    return _BY_NAME[name]
+
+
+def _check_argument(cls: type[Loss], name: str, value: object) -> None:
+    if name not in cls.defaults():
+        raise LossTextError(f"{cls.name} has no argument {name!r}: {nearest(name, cls.defaults())}")
+    if isinstance(value, Tune):
+        raise LossTextError(f"{name}=? in {cls.name} asks for tuning, which `lossmith compare` does: give a value here")
+
+
+def _without_tuned(arguments: tuple[tuple[str, Value], ...]) -> tuple[tuple[str, Value], ...]:
+    return tuple((name, value) for name, value in arguments if not isinstance(value, Tune))
+
+
+def _info(cls: type[Loss]) -> LossInfo:
+    common = inspect.signature(ClassificationLoss).parameters
+    own = tuple(
+        (name, cast("Value", default))
+        for name, default in cls.defaults().items()
+        if name not in common and default is not None
+    )
+    inner = "LOSS" if issubclass(cls, DynamicalLoss) else None
+    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+    return LossInfo(cls.name, cls.kind, str(LossText(cls.name, inner, tuple(sorted(own)))), summary, cls)

@@ -1,0 +1,428 @@
+"""The statistics of a comparison: paired differences, several losses at once, speed.
+
+Everything is a pure function of arrays. Scores are fractions (0.005 is half a percentage point), differences
+are "loss A minus loss B".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+from scipy.stats import binomtest
+
+MIN_RUNS = 3
+MIN_EXAMPLES = 100
+MIN_DIFFERING = 10
+MIN_PAIRS = 3
+
+# Two numbers that are equal on paper may differ by this much after sums of floats.
+_ROUNDING = 1e-12
+
+FloatArray = NDArray[np.float64]
+
+
+class NoInterval(Enum):
+    """Why a difference has no interval; the value completes the sentence "there is no interval: ..."."""
+
+    FEW_RUNS = f"fewer than {MIN_RUNS} final runs"
+    ONE_SEED = "only one final seed per fold, so the chance of the seed cannot be measured"
+    FEW_EXAMPLES = f"fewer than {MIN_EXAMPLES} test examples"
+    FEW_DIFFERING = f"fewer than {MIN_DIFFERING} test examples differ"
+    NO_SPREAD = "seeds differ on single examples, yet every average came out the same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """The mean per-example score of loss A minus that of loss B, and how sure it is; see `paired_difference`.
+
+    Attributes:
+        mean: The difference, a fraction.
+        variance: V, the variance of `mean`; NaN where it cannot be estimated (one seed or one example).
+        df: nu, the degrees of freedom of V; NaN where V is.
+        v_seed: The part of V that further seeds would shrink; NaN with one seed per fold.
+        v_test: The part of V that further test examples would shrink; NaN with one example.
+        v_residual: The seed-by-example part, which `v_seed` and `v_test` both contain; NaN where `v_seed` is.
+        runs: Final runs of each loss, F*R.
+        examples: Test examples n.
+        differing: Test examples on which A and B differ under at least one seed.
+    """
+
+    mean: float
+    variance: float
+    df: float
+    v_seed: float
+    v_test: float
+    v_residual: float
+    runs: int
+    examples: int
+    differing: int
+
+    @property
+    def se(self) -> float:
+        """The standard error sqrt(V) of the mean; NaN where V is."""
+        return math.sqrt(self.variance)
+
+    @property
+    def reason(self) -> NoInterval | None:
+        """Why there is no interval, p-value or MDE; None where there is one."""
+        if self.runs < MIN_RUNS:
+            return NoInterval.FEW_RUNS
+        if math.isnan(self.v_seed):
+            return NoInterval.ONE_SEED
+        if self.examples < MIN_EXAMPLES:
+            return NoInterval.FEW_EXAMPLES
+        if self.differing < MIN_DIFFERING:
+            return NoInterval.FEW_DIFFERING
+        if self.variance == 0.0 and self.v_residual > 0.0:
+            return NoInterval.NO_SPREAD
+        return None
+
+    def interval(self, level: float = 0.95) -> tuple[float, float] | None:
+        """The two-sided confidence interval mean +- t_nu sqrt(V).
+
+        Args:
+            level: Coverage, in (0, 1).
+
+        Returns:
+            The lower and upper bound as fractions, or None (see `reason`).
+
+        Raises:
+            ValueError: If `level` is not in (0, 1).
+        """
+        _require_probability("level", level)
+        if self.reason is not None:
+            return None
+        half = self._quantile(0.5 + level / 2) * self.se
+        return self.mean - half, self.mean + half
+
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided p of "no difference", 2 P(t_nu > |mean|/SE); None without an interval."""
+        if self.reason is not None:
+            return None
+        if self.se == 0.0:
+            return 1.0 if self.mean == 0.0 else 0.0
+        return float(2 * stdtr(self.df, -abs(self.mean) / self.se))
+
+    def mde(self, alpha: float = 0.05, power: float = 0.8) -> float | None:
+        """The minimum detectable effect, (t_{1-alpha/2,nu} + t_{power,nu}) SE.
+
+        Args:
+            alpha: Size of the two-sided test, in (0, 1).
+            power: The chance with which a true difference of that size would have been found, in (0, 1).
+
+        Returns:
+            The effect as a fraction, or None (see `reason`).
+
+        Raises:
+            ValueError: If `alpha` or `power` is not in (0, 1).
+        """
+        _require_probability("alpha", alpha)
+        _require_probability("power", power)
+        if self.reason is not None:
+            return None
+        return (self._quantile(1 - alpha / 2) + self._quantile(power)) * self.se
+
+    def _quantile(self, q: float) -> float:
+        return float(stdtrit(self.df, q))
+
+
+def paired_difference(folds: Sequence[ArrayLike]) -> PairedDifference:
+    """The paired difference of two losses whose seeds and test examples are both drawn by chance.
+
+    With F test folds, R seeds in each, n_f examples in fold f, n in all and w_f = n_f/n:
+    V_seed = sum_f w_f^2 Var_s(row means of D_f)/R, V_test = Var_i(column means over all n)/n and
+    V_res = sum_f w_f^2 MS_resid,f/(R n_f), MS_resid the residual mean square of the two-way layout. The
+    residual is inside both V_seed and V_test, so V = max(V_seed + V_test - V_res, V_seed, V_test), and
+    nu = V^2 / (V_seed^2/(F(R-1)) + V_test^2/(n-1)).
+
+    What is judged is the two losses on these training sets: the chance of drawing a training set is not in V.
+    The size of the nominal .05 test is .02-.06, except at F(R-1) = 2 with V_seed 2 to 50 times V_test: there
+    Satterthwaite's approximation is at its worst and the size reaches .08.
+
+    Args:
+        folds: One array D_f of shape (R, n_f) per test fold (hold-out: one fold): the score of A minus that
+            of B for final seed s (row) and test example i (column). Each test example is in exactly one fold.
+
+    Returns:
+        The difference with its variance; its `reason` says whether the data allow an interval. A constant
+        difference has V = 0 and the interval [mean, mean].
+
+    Raises:
+        ValueError: If there is no fold, or a fold is not a finite, non-empty matrix, or folds differ in R.
+
+    Source: nu is Satterthwaite's (1946, Biometrics Bulletin 2:110); the layout is the two-way random-effects
+    analysis of variance.
+    """
+    matrices = _score_matrices(folds)
+    seeds = matrices[0].shape[0]
+    columns = np.concatenate([d.mean(axis=0) for d in matrices])
+    n = columns.size
+    weights = [d.shape[1] / n for d in matrices]
+
+    v_test = float(columns.var(ddof=1)) / n if n > 1 else math.nan
+    v_seed = v_residual = math.nan
+    if seeds > 1:
+        v_seed = sum(w**2 * float(d.mean(axis=1).var(ddof=1)) / seeds for w, d in zip(weights, matrices, strict=True))
+        v_residual = sum(w**2 * _residual_mean_square(d) / d.size for w, d in zip(weights, matrices, strict=True))
+
+    if math.isnan(v_seed) or math.isnan(v_test):
+        variance = df = math.nan
+    else:
+        variance = max(v_seed + v_test - v_residual, v_seed, v_test)
+        df = _satterthwaite(variance, (v_seed, len(matrices) * (seeds - 1)), (v_test, n - 1))
+    return PairedDifference(
+        mean=float(columns.mean()),
+        variance=variance,
+        df=df,
+        v_seed=v_seed,
+        v_test=v_test,
+        v_residual=v_residual,
+        runs=len(matrices) * seeds,
+        examples=n,
+        differing=sum(int(np.any(d != 0, axis=0).sum()) for d in matrices),
+    )
+
+
+def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
+    """Holm's adjusted p-values: for the j-th smallest of m, max_{k<=j} min(1, (m-k+1) p_(k)).
+
+    Args:
+        p_values: m p-values in [0, 1]; a planned comparison that gave none enters as 1, so that m stays as
+            planned.
+
+    Returns:
+        Shape (m,), in the order given; calling those below alpha findings keeps the chance of any false one
+        below alpha.
+
+    Raises:
+        ValueError: If a p-value is NaN or outside [0, 1].
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6:65-70.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"holm: p-values must lie in [0, 1], got {p.tolist()}")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
+    return adjusted
+
+
+def simultaneous_level(m: int, level: float = 0.95) -> float:
+    """The level 1 - (1-level)/m at which m intervals together cover with at least `level` (Bonferroni).
+
+    Args:
+        m: Number of comparisons, at least 1.
+        level: Joint coverage wanted, in (0, 1).
+
+    Returns:
+        The level to give to `PairedDifference.interval`.
+
+    Raises:
+        ValueError: If `m` is below 1 or `level` is not in (0, 1).
+    """
+    if m < 1:
+        raise ValueError(f"simultaneous_level: m must be at least 1, got {m}")
+    _require_probability("level", level)
+    return 1 - (1 - level) / m
+
+
+def balanced_scores(correct: ArrayLike, labels: ArrayLike) -> FloatArray:
+    """Per-example scores whose plain mean is the balanced accuracy: correct_i n / (C_present n_{y_i}).
+
+    Args:
+        correct: 0/1 outcomes, shape (n,) or (runs, n).
+        labels: True classes of **all** test examples, shape (n,); score first, split into folds afterwards,
+            as the class counts are those of the whole test set.
+
+    Returns:
+        Scores of the shape of `correct`, in units where their mean over examples is a fraction.
+
+    Raises:
+        ValueError: If `labels` is not a non-empty vector as long as the last axis of `correct`.
+
+    Source: Brodersen et al. (2010), "The balanced accuracy and its posterior distribution".
+    """
+    outcome = np.asarray(correct, dtype=np.float64)
+    y = np.asarray(labels)
+    if y.ndim != 1 or y.size == 0 or outcome.ndim == 0 or outcome.shape[-1] != y.size:
+        raise ValueError(
+            f"balanced_scores: labels of shape {y.shape} do not fit outcomes of shape {outcome.shape}; "
+            "give one label per column of `correct`"
+        )
+    _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
+    return np.asarray(outcome * (y.size / (counts.size * counts[index])), dtype=np.float64)
+
+
+def share_of_pairs_won(a: ArrayLike, b: ArrayLike) -> float:
+    """The share of paired seeds in which A scored higher than B, ties counting half.
+
+    Args:
+        a: Mean score of A under each seed, shape (runs,).
+        b: Mean score of B under the same seeds, shape (runs,).
+
+    Returns:
+        A fraction in [0, 1]; scores that differ by rounding only are ties.
+
+    Raises:
+        ValueError: If the shapes differ, or a score is missing or not finite.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or x.size == 0 or not np.all(np.isfinite(x) & np.isfinite(y)):
+        raise ValueError(f"share_of_pairs_won: needs two finite vectors of one length, got {x.shape} and {y.shape}")
+    tied = np.abs(x - y) <= _ROUNDING
+    return float(np.mean(np.where(tied, 0.5, x > y)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedRatio:
+    """How many steps a loss needs to reach tau, relative to cross-entropy under the same seed.
+
+    Attributes:
+        ratio: Median over the pairs of T_loss/T_CE: inf where only the loss never arrived, 0 where only
+            cross-entropy did not, pairs in which neither did left out; NaN if no pair is left.
+        interval: 95 % interval of the geometric mean ratio; None under the sign test or with too few pairs.
+        p_value: Two-sided p of "as fast as cross-entropy"; None with too few pairs.
+        censored_loss: Runs of the loss that never reached tau.
+        censored_ce: Runs of cross-entropy that never reached tau.
+        pairs: Paired runs given.
+        method: Which test gave `p_value`.
+    """
+
+    ratio: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    censored_loss: int
+    censored_ce: int
+    pairs: int
+    method: Literal["log-t", "sign test"]
+
+
+def paired_log_ratio(t_loss: ArrayLike, t_ce: ArrayLike) -> SpeedRatio:
+    """The ratio of steps to tau, T_loss/T_CE, over paired seeds.
+
+    With every time finite: the paired t-test on log T_loss - log T_CE, exp(mean +- t_{.975,k-1} sd/sqrt(k)).
+    With a run censored: the two-sided exact sign test, a censored run counting as the slower, ties (both
+    censored, or equal times) dropped. Times lie on a grid of evaluations, so all pairs can show the very same
+    ratio; a spread of zero would make the t-test certain, and the sign test decides there too.
+
+    Args:
+        t_loss: Steps to tau of the loss, shape (pairs,), positive, inf where it was never reached.
+        t_ce: The same for cross-entropy under the same seeds.
+
+    Returns:
+        The median ratio with its interval and p-value; both are None with fewer than 3 pairs.
+
+    Raises:
+        ValueError: If the shapes differ, there is no pair, or a time is NaN or not positive.
+    """
+    a, b = np.asarray(t_loss, dtype=np.float64), np.asarray(t_ce, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.all((a > 0) & (b > 0)):
+        raise ValueError(
+            "paired_log_ratio: needs two vectors of one length holding positive step counts (inf = never), "
+            f"got {a.tolist()} and {b.tolist()}"
+        )
+    decided = np.isfinite(a) | np.isfinite(b)
+    ratios = a[decided] / b[decided]
+    censored_loss, censored_ce = int(np.isinf(a).sum()), int(np.isinf(b).sum())
+    log_t = censored_loss + censored_ce == 0 and (a.size == 1 or float(np.ptp(np.log(ratios))) > _ROUNDING)
+    interval, p_value = None, None
+    if a.size >= MIN_PAIRS and log_t:
+        interval, p_value = _log_t(np.log(ratios))
+    elif a.size >= MIN_PAIRS:
+        p_value = _sign_test(faster=int((ratios < 1).sum()), slower=int((ratios > 1).sum()))
+    return SpeedRatio(
+        ratio=float(np.median(ratios)) if ratios.size else math.nan,
+        interval=interval,
+        p_value=p_value,
+        censored_loss=censored_loss,
+        censored_ce=censored_ce,
+        pairs=a.size,
+        method="log-t" if log_t else "sign test",
+    )
+
+
+def steps_to_reach(curve: ArrayLike, steps: ArrayLike, tau: float) -> float:
+    """The first evaluation at which the mean of three, it and the two before it, reaches tau.
+
+    That is steps[i] for the first i >= 2 with mean(curve[i-2..i]) >= tau: all three evaluations are known by
+    then, so a run could have been stopped there; one lucky evaluation does not count.
+
+    Args:
+        curve: Validation accuracy at each evaluation, shape (k,); NaN (diverged) reaches nothing.
+        steps: Training steps done at each evaluation, shape (k,), increasing.
+        tau: The accuracy to reach.
+
+    Returns:
+        The number of steps, or inf if tau is never reached.
+
+    Raises:
+        ValueError: If `curve` and `steps` are not two vectors of one length, or `steps` does not increase.
+    """
+    y, x = np.asarray(curve, dtype=np.float64), np.asarray(steps, dtype=np.float64)
+    if y.ndim != 1 or y.shape != x.shape or not np.all(np.diff(x) > 0):
+        raise ValueError(
+            f"steps_to_reach: needs one step count per evaluation, increasing, got shapes {y.shape} and {x.shape}"
+        )
+    # tau is itself an accuracy on the grid of k/n, so equality is common and must survive rounding.
+    reached = np.flatnonzero((y[:-2] + y[1:-1] + y[2:]) / 3 >= tau - _ROUNDING)
+    return float(x[reached[0] + 2]) if reached.size else math.inf
+
+
+def _score_matrices(folds: Sequence[ArrayLike]) -> list[FloatArray]:
+    """The folds as float matrices of one number of rows; raises ValueError on anything else."""
+    matrices = [np.asarray(d, dtype=np.float64) for d in folds]
+    if not matrices:
+        raise ValueError("paired_difference: needs at least one fold")
+    for f, d in enumerate(matrices):
+        if d.ndim != 2 or d.size == 0:
+            raise ValueError(f"paired_difference: fold {f} must have shape (seeds, examples), got {d.shape}")
+        if not np.all(np.isfinite(d)):
+            raise ValueError(f"paired_difference: fold {f} holds a score that is not finite")
+    if len({d.shape[0] for d in matrices}) > 1:
+        rows = [d.shape[0] for d in matrices]
+        raise ValueError(f"paired_difference: every fold needs the same number of final seeds, got {rows}")
+    return matrices
+
+
+def _residual_mean_square(d: FloatArray) -> float:
+    """MS of d_si - row mean - column mean + mean; 0 with one example, which leaves no residual to measure."""
+    rows, columns = d.shape
+    if columns == 1:
+        return 0.0
+    residual = d - d.mean(axis=1, keepdims=True) - d.mean(axis=0) + d.mean()
+    return float(np.square(residual).sum() / ((rows - 1) * (columns - 1)))
+
+
+def _satterthwaite(variance: float, *parts: tuple[float, int]) -> float:
+    """V^2 / sum(v_k^2 / df_k) over parts (v_k, df_k); where all are zero, the most that one could give."""
+    if variance == 0.0:
+        return float(max(df for _, df in parts))
+    # Ratios, not squares of variances, which underflow for scores on a tiny scale.
+    return 1.0 / math.fsum((v / variance) ** 2 / df for v, df in parts)
+
+
+def _log_t(log_ratios: FloatArray) -> tuple[tuple[float, float], float]:
+    """The 95 % interval of the geometric mean ratio and the two-sided p of the t-test on the logs."""
+    k = log_ratios.size
+    mean, se = float(log_ratios.mean()), float(log_ratios.std(ddof=1)) / math.sqrt(k)
+    half = float(stdtrit(k - 1, 0.975)) * se
+    return (math.exp(mean - half), math.exp(mean + half)), float(2 * stdtr(k - 1, -abs(mean) / se))
+
+
+def _sign_test(faster: int, slower: int) -> float:
+    """The two-sided exact binomial p that faster and slower are equally likely; 1 where no pair is left."""
+    return float(binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0
+
+
+def _require_probability(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value}")

@@ -1,0 +1,76 @@
+"""The losses, as modules to import.
+
+Every classification loss is a drop-in for `torch.nn.CrossEntropyLoss`; `ClassificationLoss` documents the arguments
+they share. By name and text form: `lossmith.create`.
+"""
+
+from lossmith.losses.alternate import (
+    CircleLoss,
+    CosLoss,
+    LFullLoss,
+    LLoss,
+    MFullLoss,
+    MLoss,
+    ParabolicLoss,
+    ParamMLoss,
+    SmoothMeanAbsoluteErrorLoss,
+)
+from lossmith.losses.base import ClassificationLoss, Loss
+from lossmith.losses.baselines import (
+    BrierLoss,
+    FocalLoss,
+    PolyLoss,
+    SymmetricCrossEntropyLoss,
+    TaylorCrossEntropyLoss,
+)
+from lossmith.losses.bi_tempered import BiTemperedLoss
+from lossmith.losses.cross_entropy import (
+    CrossEntropyLoss,
+    LabelSmoothingLoss,
+    LogitAdjustedLoss,
+    SparseLabelSmoothingLoss,
+)
+from lossmith.losses.dynamical import DynamicalLoss, gamma, static_tail
+from lossmith.losses.evolved import NextGenerationLoss
+from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
+from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+from lossmith.losses.tempered import (
+    GeneralizedCrossEntropyLoss,
+    MeanAbsoluteErrorLoss,
+    TemperedCrossEntropyLoss,
+)
+
+__all__ = [
+    "BiTemperedLoss",
+    "BrierLoss",
+    "CircleLoss",
+    "ClassificationLoss",
+    "ClasswiseLoss",
+    "CosLoss",
+    "CrossEntropyLoss",
+    "DynamicalLoss",
+    "FocalLoss",
+    "GeneralizedCrossEntropyLoss",
+    "LFullLoss",
+    "LLoss",
+    "LabelSmoothingLoss",
+    "LogitAdjustedLoss",
+    "Loss",
+    "MFullLoss",
+    "MLoss",
+    "MeanAbsoluteErrorLoss",
+    "NextGenerationLoss",
+    "ParabolicLoss",
+    "ParamMLoss",
+    "PolyLoss",
+    "RootedGANLoss",
+    "RootedLogisticLoss",
+    "SmoothMeanAbsoluteErrorLoss",
+    "SparseLabelSmoothingLoss",
+    "SymmetricCrossEntropyLoss",
+    "TargetLoss",
+    "TaylorCrossEntropyLoss",
+    "TemperedCrossEntropyLoss",
+    "gamma",
+    "static_tail",
+]

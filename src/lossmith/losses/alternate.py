@@ -1,0 +1,280 @@
+"""The eight losses of the notebooks of "Alternate Loss Functions" and their smooth absolute error.
+
+Source of all: Noel, Banerjee, Oswal et al., "Alternate Loss Functions for Classification and Robust Regression Can
+Improve the Accuracy of Artificial Neural Networks", 2023, arXiv 2303.09935. The formulas are those of the authors'
+public notebooks; that they are the eight of the paper's first version is inferred, its text could not be read. Each is
+computed from c = -log p in place of p, so that it is finite where the notebooks' ``divide_no_nan`` returns 0 or -1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.losses.base import CommonArguments, Loss, Reduction, check_choice, check_number
+from lossmith.losses.entries import Entries, Probability, expm1_continued
+from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+
+
+class MLoss(TargetLoss):
+    """``1/p - 1 = expm1(c) = sum_{j != t} exp(z_j - z_t)``: strict everywhere, strictness 1/p.
+
+    With a sigmoid it is the exponential loss of AdaBoost; as a function it is the alpha-loss at 1/2. Convex in the
+    logits; its optimum ``p ~ sqrt(q)`` is under-confident. Continued by its tangent beyond c = 20 (float16 logits: 8).
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module.
+    """
+
+    name = "m"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``expm1(c)``."""
+        return _m(c, entries)
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """20."""
+        return entries.log_slope_limit
+
+
+class ParamMLoss(TargetLoss):
+    """``p^(-alpha) - 1 = expm1(alpha c)``: alpha times the tempered cross-entropy with kappa = alpha.
+
+    Continued by its tangent where its slope reaches e^20 (float16 logits: e^8).
+
+    Args:
+        alpha: in (0, 1000]; 1 is M.
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module; the notebooks use alpha = 1 only, the default here is ours.
+    """
+
+    name = "param_m"
+
+    def __init__(self, alpha: float = 0.5, **common: Unpack[CommonArguments]) -> None:
+        check_number("alpha", alpha, low=0.0, high=1e3, open_low=True)
+        super().__init__(**common)
+        self.alpha = float(alpha)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``expm1(alpha c)``."""
+        return expm1_continued(self.alpha * c, entries.log_slope_limit - math.log(self.alpha))
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """``(20 - log alpha) / alpha``."""
+        return (entries.log_slope_limit - math.log(self.alpha)) / self.alpha
+
+
+class LLoss(TargetLoss):
+    """``1/sqrt(1 - (1-p)^2) - 1``: strict for p < 0.117, liberal above, slope 0 at p = 1, like the focal loss.
+
+    The notebooks' form has its minimum at 1; here 1 is subtracted. Convex in the logits. Continued by its tangent
+    where its slope reaches e^20 (float16 logits: e^8).
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module.
+    """
+
+    name = "l"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``2 sinh^2(atanh(q) / 2)``, q = 1 - p."""
+        return _l(c, entries)
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """The c at which the slope is e^20."""
+        return _l_linear_above(entries)
+
+
+class ParabolicLoss(TargetLoss):
+    """``1 - p^2 = -expm1(-2c)``: concave in p, liberal for p < 0.707; hardly any gradient at the start of training.
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module.
+    """
+
+    name = "parabolic"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``-expm1(-2c)``."""
+        del entries
+        return -torch.expm1(-2 * c)
+
+
+class CircleLoss(TargetLoss):
+    """``sqrt(1 - p^2)``: concave in p, infinite slope at p = 1, where the logits' gradient tends to 0 and is set to 0.
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module. Not the metric-learning loss of the same name.
+    """
+
+    name = "circle"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``sqrt(-expm1(-2c))``."""
+        del entries
+        at_one = c == 0
+        return torch.expm1(-2 * c.masked_fill(at_one, 1.0)).neg().sqrt().masked_fill(at_one, 0.0)
+
+
+class CosLoss(TargetLoss):
+    """``cos(pi p / 2) = sin(pi (1 - p) / 2)``: concave in p, liberal for p < 0.709.
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module.
+    """
+
+    name = "cos"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``sin(pi/2 (1 - p))``."""
+        del entries
+        return torch.sin(torch.expm1(-c) * (-math.pi / 2))
+
+
+class MFullLoss(ClasswiseLoss):
+    """M of every class: ``(1/p_t - 1) + sum_{j != t} p_j / (1 - p_j)``.
+
+    With two classes it is twice M. Continued by its tangents beyond c = 20 of the target and d = -log(1 - p) = 20 of
+    any other class (float16 logits: 8).
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module.
+    """
+
+    name = "m_full"
+    singular = True
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def positive(self, p: Probability, entries: Entries) -> Tensor:
+        """``1/p - 1 = expm1(c)``."""
+        return _m(p.c, entries)
+
+    def negative(self, p: Probability, entries: Entries) -> Tensor:
+        """``p/(1-p) = expm1(d)``."""
+        return _m(p.d, entries)
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """20."""
+        return entries.log_slope_limit
+
+
+class LFullLoss(ClasswiseLoss):
+    """L of every class: ``L(p_t) + sum_{j != t} (1/sqrt(1 - p_j^2) - 1)``, with its minimum at 0.
+
+    With two classes it is twice L. Continued by its tangents where a slope reaches e^20 (float16 logits: e^8).
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: see the module.
+    """
+
+    name = "l_full"
+    singular = True
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def positive(self, p: Probability, entries: Entries) -> Tensor:
+        """L of c."""
+        return _l(p.c, entries)
+
+    def negative(self, p: Probability, entries: Entries) -> Tensor:
+        """L of d."""
+        return _l(p.d, entries)
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """As for L."""
+        return _l_linear_above(entries)
+
+
+class SmoothMeanAbsoluteErrorLoss(Loss):
+    """``e tanh(e/2)`` with e = prediction - target: quadratic near 0, |e| in the tails.
+
+    Infinitely differentiable; convex for |e| < 2.3994 only, quasi-convex beyond (its slope peaks there at 1.1997).
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Source: see the module; the notebooks sum over outputs and average over samples, ``"mean"`` here averages over both.
+    """
+
+    name = "smae"
+    kind = "regression"
+
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        check_choice("reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = reduction
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Evaluate the loss for predictions and targets of one shape.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        if prediction.shape != target.shape:
+            raise ValueError(
+                f"prediction and target must have one shape, not {tuple(prediction.shape)} and {tuple(target.shape)}"
+            )
+        error = prediction - target
+        terms = error * torch.tanh(error / 2)
+        if self.reduction == "none":
+            return terms
+        return terms.mean() if self.reduction == "mean" else terms.sum()
+
+
+def _m(c: Tensor, entries: Entries) -> Tensor:
+    """``1/p - 1`` from c = -log p."""
+    return expm1_continued(c, entries.log_slope_limit)
+
+
+def _l(c: Tensor, entries: Entries) -> Tensor:
+    """``1/sqrt(p (2 - p)) - 1`` from c = -log p.
+
+    With q = 1 - p it is cosh(b/2) - 1 = 2 sinh^2(b/4), b = 2 atanh(q) = c + log(1 + q): no cancellation at either end.
+    At large c the slope is e^(b/2) / 4, hence the limit.
+    """
+    b = c + torch.log1p(-torch.expm1(-c))
+    limit = 2 * (entries.log_slope_limit + math.log(4))
+    curved = 2 * torch.sinh(0.25 * b.clamp(max=limit)).square()
+    return curved.add(F.softshrink(b, limit), alpha=0.5 * math.sinh(limit / 2))
+
+
+def _l_linear_above(entries: Entries) -> float:
+    """Where the slope of L is e^20: there b = c + log 2 is the limit."""
+    return 2 * (entries.log_slope_limit + math.log(4)) - math.log(2)

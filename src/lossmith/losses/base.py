@@ -1,0 +1,398 @@
+"""What every loss shares: its text form, the common arguments, targets, weights and reductions."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypedDict, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossmith.losses.entries import LOG_SLOPE_LIMIT, LOG_SLOPE_LIMIT_FLOAT16, Entries, along, of_labels
+from lossmith.losses.text import LossText, Value
+
+Kind = Literal["classification", "regression", "gan"]
+Reduction = Literal["mean", "sum", "none"]
+ClassificationTask = Literal["multiclass", "binary"]
+
+
+class CommonArguments(TypedDict, total=False):
+    """Constructor arguments that every classification loss takes; see `ClassificationLoss`."""
+
+    weight: Tensor | Sequence[float] | None
+    ignore_index: int
+    reduction: Reduction
+    label_smoothing: float
+    task: ClassificationTask
+    validate: bool
+
+
+class Loss(nn.Module):
+    """A loss with a name and a text form."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The constructor's arguments with their defaults; `inspect.Parameter.empty` where there is none."""
+        return _constructor_defaults(cls)
+
+    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
+        """Fill in what depends on the run and not on the loss; most losses need nothing.
+
+        Args:
+            total_steps: length of the run in optimiser steps, if known.
+            class_counts: how often each class occurs in the training labels, length C, if known.
+        """
+
+    @property
+    def text(self) -> str:
+        """The canonical text form: arguments sorted, defaults dropped; `lossmith.create` reads it back."""
+        given = {name: (_as_value(getattr(self, name)), default) for name, default in self.defaults().items()}
+        changed = {name: value for name, (value, default) in given.items() if value != default}
+        return str(LossText(self.name, arguments=tuple(sorted(changed.items()))))
+
+    def extra_repr(self) -> str:
+        """The text form, shown when the module is printed."""
+        return self.text
+
+
+class Prepared(NamedTuple):
+    """One call's inputs after checks: what the two shapes of loss work from."""
+
+    logits: Tensor
+    entries: Entries
+    class_weight: Tensor | None
+    sample_weight: Tensor | None
+
+
+class ClassificationLoss(Loss):
+    """Base of all classification losses: a drop-in for `torch.nn.CrossEntropyLoss`.
+
+    Args:
+        weight: one weight per class, length C, or ``None``.
+        ignore_index: label whose samples count for nothing; only for class-index targets.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``. The mean divides by the sum of sample weight times class weight
+            of the target over the samples not ignored (class-index targets), or by the sum of the sample weights
+            (probability targets), as `torch.nn.functional.cross_entropy` does; if that is 0 the mean is 0.
+        label_smoothing: share e of the target spread evenly over all classes whose logit is not -inf.
+        task: ``"multiclass"`` (softmax over dimension 1) or ``"binary"`` (independent sigmoids; logits and
+            floating targets of one shape, as in `torch.nn.BCEWithLogitsLoss`).
+        validate: check the values of the targets at each call and raise a sentence that names the first bad one;
+            costs a pass over the targets and does not work under `torch.compile`.
+
+    Raises:
+        ValueError: if an argument is out of range or does not fit the task.
+    """
+
+    kind: ClassVar[Kind] = "classification"
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int = -100,
+        reduction: Reduction = "mean",
+        label_smoothing: float = 0.0,
+        task: ClassificationTask = "multiclass",
+        validate: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice("reduction", reduction, get_args(Reduction))
+        check_choice("task", task, get_args(ClassificationTask))
+        check_number("label_smoothing", label_smoothing, low=0.0, high=1.0)
+        if ignore_index != int(ignore_index):
+            raise ValueError(f"ignore_index must be an integer, not {ignore_index}")
+        if task == "binary" and weight is not None:
+            raise ValueError("weight counts classes and does not apply to task='binary': use sample_weight in the call")
+        if task == "binary" and ignore_index != -100:
+            raise ValueError("ignore_index does not apply to task='binary': give those entries sample_weight 0")
+        self.register_buffer("weight", None if weight is None else class_values("weight", weight), persistent=False)
+        self.ignore_index = int(ignore_index)
+        self.reduction = reduction
+        self.label_smoothing = float(label_smoothing)
+        self.task = task
+        self.validate = validate
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The loss's own constructor arguments and the common ones, with their defaults."""
+        return _constructor_defaults(cls) | _constructor_defaults(ClassificationLoss)
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+    ) -> Tensor:
+        """Evaluate the loss.
+
+        Args:
+            logits: shape (N, C) or (N, C, d1, ...), or (C,) for a single sample; for ``task="binary"`` any shape.
+            target: class indices of shape (N, d1, ...), or class probabilities (floating) of the logits' shape.
+            sample_weight: weight of each sample, of shape (N, d1, ...) or (N,).
+            normalizer: with ``reduction="mean"``, the number to divide the sum by, in place of the usual one: for
+                gradient accumulation, or for ranks that hold unequal shares of a batch.
+
+        Returns:
+            A scalar, or for ``reduction="none"`` the weighted losses in shape (N, d1, ...); float32 for
+            half-precision logits, else of the logits' dtype.
+
+        Raises:
+            ValueError: if shapes, dtypes or arguments do not fit together.
+        """
+        return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
+
+    def evaluate(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+        class_scale: Tensor | None = None,
+    ) -> Tensor:
+        """`forward`, with class weights that multiply and stay out of the denominator: the hook of wrappers.
+
+        Args:
+            logits: as in `forward`.
+            target: as in `forward`.
+            sample_weight: as in `forward`.
+            normalizer: as in `forward`.
+            class_scale: one factor per class, length C, or ``None``.
+
+        Returns:
+            As `forward`.
+
+        Raises:
+            ValueError: if shapes, dtypes or arguments do not fit together.
+        """
+        if normalizer is not None and self.reduction != "mean":
+            raise ValueError(f"normalizer divides the mean and has no meaning with reduction={self.reduction!r}")
+        soft = target.is_floating_point()
+        dim = 0 if logits.dim() == 1 or self.task == "binary" else 1
+        self._check(logits, target, soft)
+        limit = LOG_SLOPE_LIMIT_FLOAT16 if logits.dtype == torch.float16 else LOG_SLOPE_LIMIT
+        if logits.dtype in _HALF:
+            logits = logits.float()
+        sample_weight = _broadcast_sample_weight(sample_weight, target, dim, soft and self.task == "multiclass")
+        num_classes = 2 if self.task == "binary" else logits.shape[dim]
+        prepared = Prepared(
+            self.adjust(logits),
+            Entries(num_classes, None, self.ignore_index, dim, limit),
+            _product(self._class_weight(num_classes, logits), class_scale),
+            None if sample_weight is None else sample_weight.to(logits.dtype),
+        )
+        if self.task == "binary":
+            terms = self.binary_terms(prepared, _smooth_binary(target.to(logits.dtype), self.label_smoothing))
+        elif soft:
+            terms = self.soft_terms(prepared, _smooth(target.to(logits.dtype), logits, self.label_smoothing, dim))
+        else:
+            return self._evaluate_labels(prepared, target.long(), normalizer)
+        mass: float | Tensor = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
+        return self._reduce(terms, mass, normalizer)
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        """Shift the logits before the loss; most losses leave them alone."""
+        return logits
+
+    def label_terms(self, prepared: Prepared, target: Tensor, valid: Tensor) -> Tensor:
+        """Weighted losses, shape (N, ...), for class-index targets; 0 where ``valid`` is false (ignored samples)."""
+        raise NotImplementedError
+
+    def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
+        """Weighted losses, shape (N, ...), for target probabilities ``q`` of the logits' shape."""
+        raise NotImplementedError
+
+    def binary_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
+        """Weighted losses of the logits' shape for independent yes-no targets ``q`` in [0, 1]."""
+        raise NotImplementedError
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """The cross-entropy beyond which the loss is continued by its tangent; ``None`` if it never is."""
+        del entries
+        return None
+
+    def extended(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Which samples lie where the loss is continued by its tangent.
+
+        For a class-wise loss every continued class implies a target with a cross-entropy as large, so that the
+        target's tells.
+
+        Args:
+            logits: shape (N, C, ...).
+            target: class indices, shape (N, ...).
+
+        Returns:
+            A boolean tensor of the target's shape; all false for a loss that needs no continuation.
+        """
+        limit = LOG_SLOPE_LIMIT_FLOAT16 if logits.dtype == torch.float16 else LOG_SLOPE_LIMIT
+        above = self.linear_above(Entries(logits.shape[1], target, self.ignore_index, 1, limit))
+        if above is None:
+            return torch.zeros_like(target, dtype=torch.bool)
+        return F.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none") > above
+
+    def _evaluate_labels(self, prepared: Prepared, target: Tensor, normalizer: float | Tensor | None) -> Tensor:
+        valid = target != self.ignore_index
+        terms = self.label_terms(prepared, target, valid)
+        if self.reduction != "mean" or normalizer is not None:
+            return self._reduce(terms, 1.0, normalizer)
+        if self.weight is None and prepared.sample_weight is None:
+            return terms.sum() / valid.sum().clamp(min=1)
+        mass = valid
+        if self.weight is not None:
+            mass = mass * of_labels(self.weight.to(terms.dtype), target, self.ignore_index)
+        if prepared.sample_weight is not None:
+            mass = mass * prepared.sample_weight
+        return self._reduce(terms, mass.sum(), None)
+
+    def _target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:
+        return None if class_weight is None else of_labels(class_weight, target, self.ignore_index)
+
+    def _reduce(self, terms: Tensor, mass: float | Tensor, normalizer: float | Tensor | None) -> Tensor:
+        if self.reduction == "none":
+            return terms
+        total = terms.sum()
+        if self.reduction == "sum":
+            return total
+        if normalizer is not None:
+            mass = normalizer
+        if isinstance(mass, Tensor):
+            return total / mass.masked_fill(mass == 0, 1)
+        return total / (mass or 1)
+
+    def _class_weight(self, num_classes: int, logits: Tensor) -> Tensor | None:
+        if self.weight is None:
+            return None
+        if self.weight.numel() != num_classes:
+            raise ValueError(f"weight has {self.weight.numel()} values, but the logits have {num_classes} classes")
+        return self.weight.to(logits.dtype)
+
+    def _check(self, logits: Tensor, target: Tensor, soft: bool) -> None:
+        if not logits.is_floating_point():
+            raise ValueError(f"logits must be floating, not {logits.dtype}")
+        if soft or self.task == "binary":
+            if not soft:
+                raise ValueError(f"task='binary' needs floating targets, not {target.dtype}")
+            if target.shape != logits.shape:
+                raise ValueError(
+                    f"floating targets must have the logits' shape {tuple(logits.shape)}, not {tuple(target.shape)}"
+                )
+            if self.ignore_index >= 0:
+                raise ValueError(f"ignore_index={self.ignore_index} needs class indices as targets, not probabilities")
+        else:
+            if target.dtype == torch.bool or target.is_complex():
+                raise ValueError(f"class indices must be integers, not {target.dtype}")
+            expected = logits.shape[:1] + logits.shape[2:] if logits.dim() > 1 else torch.Size()
+            if logits.dim() == 0 or target.shape != expected:
+                raise ValueError(
+                    f"class indices for logits of shape {tuple(logits.shape)} must have shape {tuple(expected)}, "
+                    f"not {tuple(target.shape)}"
+                )
+        if self.validate:
+            self._check_values(logits, target, soft)
+
+    def _check_values(self, logits: Tensor, target: Tensor, soft: bool) -> None:
+        if soft:
+            bad = ~(target >= 0) | target.isinf()
+            if bool(bad.any()):
+                raise ValueError(f"target probabilities must be finite and >= 0, found {target[bad][0].item()}")
+            return
+        num_classes = logits.shape[0 if logits.dim() == 1 else 1]
+        bad = (target != self.ignore_index) & ((target < 0) | (target >= num_classes))
+        if bool(bad.any()):
+            raise ValueError(
+                f"label {target[bad][0].item()} is out of range: there are {num_classes} classes, labels are "
+                f"0..{num_classes - 1} or ignore_index={self.ignore_index}"
+            )
+
+
+_HALF: Final = (torch.float16, torch.bfloat16)
+
+
+def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse a value that is not among the choices, in a sentence that names the argument."""
+    if value not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_number(argument: str, value: object, *, low: float, high: float = math.inf, open_low: bool = False) -> None:
+    """Refuse what is no number within the bounds, in a sentence that names the argument."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = cast("float", value) if is_number else math.nan
+    if not (low < number if open_low else low <= number) or not number <= high:
+        bounds = f"{'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and <= {high:g}")
+        raise ValueError(f"{argument} must be a number {bounds}, not {value!r}")
+
+
+def class_values(argument: str, values: Tensor | Sequence[float]) -> Tensor:
+    """Turn one value per class into a float32 vector, or keep a floating tensor's dtype.
+
+    Raises:
+        ValueError: if ``values`` is not a vector of finite numbers.
+    """
+    try:
+        vector = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(list(values))
+    except (TypeError, ValueError):
+        raise ValueError(f"{argument} must hold one number per class, not {values!r}") from None
+    if not vector.is_floating_point():
+        vector = vector.float()
+    if vector.dim() != 1 or not bool(vector.isfinite().all()):
+        raise ValueError(f"{argument} must be a vector of finite numbers, one per class")
+    return vector
+
+
+def _constructor_defaults(cls: type) -> dict[str, Any]:
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+
+def _as_value(value: object) -> Value:
+    """An attribute as the text form writes it."""
+    if isinstance(value, Tensor):
+        return tuple(float(f"{number:.7g}") for number in value.tolist())
+    return cast("Value", value)
+
+
+def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a * b.to(a.dtype)
+
+
+def _broadcast_sample_weight(sample_weight: Tensor | None, target: Tensor, dim: int, soft: bool) -> Tensor | None:
+    """Bring sample weights to the shape of the samples, (N, d1, ...)."""
+    if sample_weight is None:
+        return None
+    samples = target.shape[:dim] + target.shape[dim + 1 :] if soft else target.shape
+    if sample_weight.shape != samples and sample_weight.shape != samples[:1]:
+        raise ValueError(
+            f"sample_weight must have shape {tuple(samples)} or {tuple(samples[:1])}, not {tuple(sample_weight.shape)}"
+        )
+    if sample_weight.dim() < len(samples):
+        sample_weight = along(sample_weight, 0, len(samples)).expand(samples)
+    return sample_weight
+
+
+def _smooth(q: Tensor, logits: Tensor, smoothing: float, dim: int) -> Tensor:
+    """(1 - e) q + e/C, the second part over the classes whose logit is not -inf."""
+    if not smoothing:
+        return q
+    return (1 - smoothing) * q + smoothing * uniform(logits, dim)
+
+
+def _smooth_binary(q: Tensor, smoothing: float) -> Tensor:
+    return (1 - smoothing) * q + smoothing / 2 if smoothing else q
+
+
+def uniform(logits: Tensor, dim: int) -> Tensor:
+    """The uniform distribution over the classes whose logit is not -inf, in the logits' shape."""
+    present = (logits != -math.inf).to(logits.dtype)
+    return present / present.sum(dim, keepdim=True)

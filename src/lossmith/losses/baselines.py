@@ -1,0 +1,160 @@
+"""The losses people try first: focal, Poly-1, Taylor, symmetric cross-entropy, Brier."""
+
+from __future__ import annotations
+
+import math
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from lossmith.losses.base import CommonArguments, check_number
+from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+
+
+class FocalLoss(TargetLoss):
+    """``(1 - p_target)^gamma c``: cross-entropy that counts well-classified samples less.
+
+    The softmax form: p_target is the softmax probability of the target; with ``task="binary"`` it is the sigmoid form.
+    With probability targets the loss is the target's expectation of it, as everywhere in this library. For gamma < 1
+    the slope's own slope is infinite at p = 1; the gradient there is its limit, 0.
+
+    Args:
+        gamma: >= 0; 0 is cross-entropy.
+        **common: see `lossmith.losses.ClassificationLoss`; ``weight`` is the paper's alpha.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, arXiv 1708.02002.
+    """
+
+    name = "focal"
+
+    def __init__(self, gamma: float = 2.0, **common: Unpack[CommonArguments]) -> None:
+        check_number("gamma", gamma, low=0.0, high=1e3)
+        super().__init__(**common)
+        self.gamma = float(gamma)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``(-expm1(-c))^gamma c``."""
+        del entries
+        if self.gamma == 0:
+            return c
+        # At c = 0 the power's slope may be infinite, at c = inf the product rule would be inf * 0.
+        edge = (c == 0) | c.isinf()
+        inner = c.masked_fill(edge, 1.0)
+        return torch.where(edge, c, torch.expm1(-inner).neg().pow(self.gamma) * inner)
+
+
+class PolyLoss(TargetLoss):
+    """Poly-1: ``c + epsilon (1 - p_target)``; strictness ``1 + epsilon p``.
+
+    Args:
+        epsilon: >= -1, where the loss stops being monotone.
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Leng et al., "PolyLoss", 2022, arXiv 2204.12511.
+    """
+
+    name = "poly1"
+
+    def __init__(self, epsilon: float = 1.0, **common: Unpack[CommonArguments]) -> None:
+        check_number("epsilon", epsilon, low=-1.0)
+        super().__init__(**common)
+        self.epsilon = float(epsilon)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``c - epsilon expm1(-c)``."""
+        del entries
+        return c - self.epsilon * torch.expm1(-c)
+
+
+class TaylorCrossEntropyLoss(TargetLoss):
+    """``sum_{i=1}^{order} (1 - p_target)^i / i``: cross-entropy's series at p = 1, cut off; bounded.
+
+    Order 1 is the mean absolute error; strictness ``1 - (1 - p)^order``.
+
+    Args:
+        order: number of terms, 1 to 1000.
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?", IJCAI 2020; the formula is recalled and
+    agrees with the series given in "PolyLoss", arXiv 2204.12511.
+    """
+
+    name = "taylor"
+
+    def __init__(self, order: int = 2, **common: Unpack[CommonArguments]) -> None:
+        check_number("order", order, low=1, high=1000)
+        if order != int(order):
+            raise ValueError(f"order must be a whole number, not {order}")
+        super().__init__(**common)
+        self.order = int(order)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """The cut-off series in q = 1 - p, by Horner's rule."""
+        del entries
+        q = -torch.expm1(-c)
+        series = q / self.order
+        for i in range(self.order - 1, 0, -1):
+            series = q * (series + 1 / i)
+        return series
+
+
+class SymmetricCrossEntropyLoss(TargetLoss):
+    """``alpha c - beta A (1 - p_target)``: cross-entropy plus its reverse, with log 0 set to A.
+
+    Args:
+        alpha: factor of cross-entropy, >= 0.
+        beta: factor of the reverse part, >= 0.
+        A: the value of log 0, < 0.
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", 2019, arXiv 1908.06112.
+    """
+
+    name = "symmetric"
+
+    def __init__(
+        self, alpha: float = 0.1, beta: float = 1.0, A: float = -4.0, **common: Unpack[CommonArguments]
+    ) -> None:
+        check_number("alpha", alpha, low=0.0)
+        check_number("beta", beta, low=0.0)
+        check_number("A", A, low=-math.inf, high=0.0)
+        if alpha == 0 and (beta == 0 or A == 0):
+            raise ValueError("alpha and beta A cannot both be 0: nothing would be left")
+        super().__init__(**common)
+        self.alpha, self.beta, self.A = float(alpha), float(beta), float(A)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``alpha c + beta A expm1(-c)``."""
+        del entries
+        reverse = (self.beta * self.A) * torch.expm1(-c)
+        return reverse if self.alpha == 0 else self.alpha * c + reverse
+
+
+class BrierLoss(ClasswiseLoss):
+    """``sum_j (p_j - q_j)^2``, the squared error of the probabilities; proper and bounded by 2.
+
+    For probability targets q it is the expectation over the label, ``sum_j (p_j - q_j)^2 + q_j (1 - q_j)``, whose
+    second part does not depend on the prediction.
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
+    """
+
+    name = "brier"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def positive(self, p: Probability, entries: Entries) -> Tensor:
+        """``(1 - p)^2``."""
+        del entries
+        return (1 - p.value).square()
+
+    def negative(self, p: Probability, entries: Entries) -> Tensor:
+        """``p^2``."""
+        del entries
+        return p.value.square()

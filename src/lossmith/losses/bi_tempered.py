@@ -1,0 +1,95 @@
+"""Bi-tempered logistic loss: a bounded logarithm on top of a heavy-tailed softmax."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from lossmith.losses.base import CommonArguments, Prepared, check_number
+from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.shapes import ClasswiseLoss
+
+# Newton's iteration for the normaliser rises monotonically to its root. In the slowest case allowed (t2 = 4, equal
+# logits, 1e6 classes) it needs 25 steps.
+_NEWTON_STEPS = 30
+
+
+class BiTemperedLoss(ClasswiseLoss):
+    """``-log_t1(p_t) - (1 - sum_j p_j^(2-t1)) / (2 - t1)``, p the tempered softmax with temperature t2.
+
+    ``log_t(x) = (x^(1-t) - 1) / (1-t)``. t1 < 1 bounds the loss, t2 > 1 gives the softmax heavy tails; t1 = t2 = 1 is
+    cross-entropy. With t2 = 1 the probabilities are softmax's. With any other t2 they are **not**: at test time take
+    them from `probabilities`, the predicted class is the same. For probability targets the loss is the target's
+    expectation; it differs from the published one by a term that does not depend on the prediction.
+
+    Args:
+        t1: in [0, 1].
+        t2: in (0, 4].
+        **common: see `lossmith.losses.ClassificationLoss`; ``task="binary"`` needs t2 = 1.
+
+    Source: Amid et al., "Robust Bi-Tempered Logistic Loss Based on Bregman Divergences", 2019, arXiv 1906.03361. The
+    normaliser is found by Newton's iteration, differentiable twice, in place of the authors' custom gradient.
+    """
+
+    name = "bi_tempered"
+
+    def __init__(self, t1: float = 0.8, t2: float = 1.0, **common: Unpack[CommonArguments]) -> None:
+        check_number("t1", t1, low=0.0, high=1.0)
+        check_number("t2", t2, low=0.0, high=4.0, open_low=True)
+        if common.get("task") == "binary" and t2 != 1:
+            raise ValueError("task='binary' uses the sigmoid and needs t2=1")
+        super().__init__(**common)
+        self.t1, self.t2 = float(t1), float(t2)
+
+    def positive(self, p: Probability, entries: Entries) -> Tensor:
+        """``-log_t1(p) - (1 - p^(2-t1)) / (2-t1)``."""
+        log_part = p.c if self.t1 == 1 else torch.expm1((self.t1 - 1) * p.c) / (self.t1 - 1)
+        return log_part - 1 / (2 - self.t1) + self.negative(p, entries)
+
+    def negative(self, p: Probability, entries: Entries) -> Tensor:
+        """``p^(2-t1) / (2-t1)``."""
+        del entries
+        return p.value.pow(2 - self.t1) / (2 - self.t1)
+
+    def probability(self, prepared: Prepared) -> Probability:
+        """Softmax, or the tempered softmax for t2 != 1."""
+        if self.t2 == 1:
+            return super().probability(prepared)
+        return _tempered_softmax(prepared.logits, self.t2, prepared.entries.dim)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The class probabilities this loss trains, for logits of shape (N, C, ...)."""
+        return logits.softmax(1) if self.t2 == 1 else _tempered_softmax(logits, self.t2, 1).value
+
+
+def _tempered_softmax(logits: Tensor, t: float, dim: int) -> Probability:
+    """``p_j = exp_t(z_j - x)`` with x such that they sum to 1; ``exp_t(u) = max(0, 1 + (1-t) u)^(1/(1-t))``."""
+    z = logits - logits.detach().amax(dim, keepdim=True)
+    x = torch.zeros_like(z.detach().amax(dim, keepdim=True))
+    for _ in range(_NEWTON_STEPS):
+        x = _newton_step(z.detach(), x, t, dim)
+    # Two more steps carry the derivatives: from the root, one is exact to first order, two to third.
+    for _ in range(2):
+        x = _newton_step(z, x, t, dim)
+    base, inside = _base(z, x, t)
+    return Probability(
+        lambda: base.pow(1 / (1 - t)).where(inside, 0.0),
+        lambda: (base.log() / (t - 1)).where(inside, torch.inf),
+        lambda: -torch.log1p(-base.pow(1 / (1 - t)).where(inside, 0.0)),
+    )
+
+
+def _newton_step(z: Tensor, x: Tensor, t: float, dim: int) -> Tensor:
+    base, inside = _base(z, x, t)
+    excess = base.pow(1 / (1 - t)).where(inside, 0.0).sum(dim, keepdim=True) - 1
+    slope = base.pow(t / (1 - t)).where(inside, 0.0).sum(dim, keepdim=True)
+    return x + excess / slope
+
+
+def _base(z: Tensor, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    """``1 + (1-t)(z - x)``, set to 1 where exp_t is 0, and where it is not."""
+    base = 1 + (1 - t) * (z - x)
+    inside = (base > 0) & ~base.isinf()
+    return base.where(inside, 1.0), inside

@@ -1,0 +1,193 @@
+"""Dynamical losses: each class in turn counts more, then less, while the model trains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lossmith.losses.base import ClassificationLoss, Loss, check_choice, check_number
+from lossmith.losses.cross_entropy import CrossEntropyLoss
+from lossmith.losses.text import LossText, parse_loss
+
+PeriodMode = Literal["exact", "released"]
+
+
+def gamma(
+    step: int | Tensor,
+    num_classes: int,
+    amplitude: float,
+    period: int,
+    *,
+    order: Sequence[int] | None = None,
+    static_after: int | None = None,
+    period_mode: PeriodMode = "exact",
+) -> Tensor:
+    """Class weights Gamma of a dynamical loss at a step; a pure function, so that every rank and resume agrees.
+
+    In each period one class has weight ``a = 1 + (A - 1)(1 - |2 t / T - 1|)``, a triangle from 1 up to A and back,
+    and all others 1; then all are scaled to sum to C. A = 1 gives weights 1.
+
+    Args:
+        step: number of optimiser steps taken, from 0; an int or an integer scalar tensor.
+        num_classes: C.
+        amplitude: A >= 1.
+        period: T, steps per class; a full round takes C T steps.
+        order: the classes in the order of their turns, a permutation of 0..C-1; ``None`` is 0, 1, 2, ...
+        static_after: from this step on all weights are 1; ``None``: never.
+        period_mode: ``"exact"``: a period is T steps; ``"released"``: T + 1 steps, t = 0..T, as in the authors' code.
+
+    Returns:
+        Weights of shape (C,), float64, on the step's device.
+
+    Source: Ruiz-Garcia, Zhang, Schoenholz, Liu, "Tilting the playing field: Dynamical loss functions for machine
+    learning", 2021, arXiv 2102.03793; formulas from the authors' notebook.
+    """
+    now = torch.as_tensor(step)
+    length = period + (period_mode == "released")
+    turn = torch.div(now, length, rounding_mode="floor") % num_classes
+    triangle = 1 - ((now % length).double() * (2 / period) - 1).abs()
+    focus = turn if order is None else torch.as_tensor(tuple(order), device=now.device)[turn]
+    is_focus = torch.arange(num_classes, device=now.device) == focus
+    raw = 1 + (amplitude - 1) * triangle * is_focus
+    weights = num_classes * raw / raw.sum()
+    return weights if static_after is None else torch.where(now >= static_after, torch.ones_like(weights), weights)
+
+
+def static_tail(total_steps: int, period: int, period_mode: PeriodMode = "exact") -> int:
+    """The step at which the authors' notebook stops oscillating: the first boundary beyond ``total_steps - period``.
+
+    Args:
+        total_steps: length of the run in steps.
+        period: T, steps per class.
+        period_mode: as for `gamma`.
+
+    Returns:
+        A value for ``static_after``: about one period before the end.
+    """
+    length = period + (period_mode == "released")
+    return length * ((total_steps - period) // length + 1)
+
+
+class DynamicalLoss(Loss):
+    """Weighs the classes of any classification loss by `gamma` of the step, so that each in turn dominates.
+
+    The weights multiply and never enter the denominator of the mean, unlike ``CrossEntropyLoss(weight=...)``. Call
+    ``loss.step()`` after ``optimizer.step()`` (not for a step that mixed precision skipped). In ``eval()`` it is its
+    base. The step count is the only state, an integer buffer. Feed schedulers and early stopping the unweighted loss.
+
+    Args:
+        base: the loss to wrap; ``None`` is cross-entropy.
+        amplitude: A >= 1.
+        period: T >= 2, steps per class.
+        order: the classes in the order of their turns; ``None`` is 0, 1, 2, ...
+        static_after: from this step on the loss is its base. Ending a run inside a cycle spoils it: set this to a
+            boundary well before the end, see `static_tail`.
+        period_mode: ``"exact"`` (T steps) or ``"released"`` (T + 1 steps, as in the authors' notebook).
+
+    Source: see `gamma`. The paper uses cross-entropy, full batches and plain gradient descent.
+    """
+
+    name = "dynamical"
+    kind = "classification"
+    steps_taken: Tensor
+
+    def __init__(
+        self,
+        base: ClassificationLoss | None = None,
+        amplitude: float = 20.0,
+        period: int = 250,
+        *,
+        order: Sequence[int] | None = None,
+        static_after: int | None = None,
+        period_mode: PeriodMode = "exact",
+    ) -> None:
+        super().__init__()
+        base = CrossEntropyLoss() if base is None else base
+        if not isinstance(base, ClassificationLoss):
+            raise ValueError(f"base must be one of Lossmith's classification losses, not {type(base).__name__}")
+        check_number("amplitude", amplitude, low=1.0, high=1e9)
+        check_choice("period_mode", period_mode, ("exact", "released"))
+        self.base = base
+        self.amplitude = float(amplitude)
+        self.period = _whole("period", period, low=2)
+        self.order = None if order is None else tuple(int(i) for i in order)
+        if self.order is not None and sorted(self.order) != list(range(len(self.order))):
+            raise ValueError(f"order must name each class 0..C-1 once, not {list(self.order)}")
+        self.static_after = None if static_after is None else _whole("static_after", static_after, low=0)
+        self.period_mode = period_mode
+        self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+    ) -> Tensor:
+        """Evaluate the base with the class weights of the present step; arguments as for the base."""
+        scale = self.class_weights(self._num_classes(logits)) if self.training else None
+        return self.base.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=scale)
+
+    def step(self) -> None:
+        """Count one optimiser step."""
+        self.steps_taken += 1
+
+    def class_weights(self, num_classes: int) -> Tensor:
+        """The weights Gamma at the present step, shape (C,), float64."""
+        if self.order is not None and len(self.order) != num_classes:
+            raise ValueError(f"order names {len(self.order)} classes, but the logits have {num_classes}")
+        return gamma(
+            self.steps_taken,
+            num_classes,
+            self.amplitude,
+            self.period,
+            order=self.order,
+            static_after=self.static_after,
+            period_mode=self.period_mode,
+        )
+
+    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
+        """Warn if a run of ``total_steps`` would end inside a cycle; see `Loss.bind`."""
+        self.base.bind(total_steps=total_steps, class_counts=class_counts)
+        if total_steps is None or (self.static_after is not None and self.static_after <= total_steps):
+            return
+        length = self.period + (self.period_mode == "released")
+        if total_steps % length:
+            warnings.warn(
+                f"{self.text} ends inside a cycle after {total_steps} steps, which spoils the result: set "
+                f"static_after={static_tail(total_steps, self.period, self.period_mode)} or less",
+                stacklevel=2,
+            )
+
+    def extended(self, logits: Tensor, target: Tensor) -> Tensor:
+        """See `ClassificationLoss.extended`."""
+        return self.base.extended(logits, target)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """As for every loss, without ``base``, which the text form puts in brackets."""
+        return {name: default for name, default in super().defaults().items() if name != "base"}
+
+    @property
+    def text(self) -> str:
+        """The canonical text form; the base is left out if it is plain cross-entropy."""
+        own = parse_loss(super().text)
+        inner = self.base.text
+        return str(LossText(self.name, None if inner == CrossEntropyLoss.name else inner, own.arguments))
+
+    def _num_classes(self, logits: Tensor) -> int:
+        if self.base.task == "binary":
+            return 2
+        return logits.shape[0 if logits.dim() == 1 else 1]
+
+
+def _whole(argument: str, value: float, *, low: int) -> int:
+    check_number(argument, value, low=low, high=2**53)
+    if value != int(value):
+        raise ValueError(f"{argument} must be a whole number, not {value}")
+    return int(value)

@@ -1,0 +1,136 @@
+"""What a loss sees of the logits: probabilities in precise forms, and where they stand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A loss that explodes is continued by its tangent where its slope against cross-entropy reaches e^20;
+# for float16 logits e^8, because their gradient has to fit below 65504.
+LOG_SLOPE_LIMIT: Final = 20.0
+LOG_SLOPE_LIMIT_FLOAT16: Final = 8.0
+
+
+class Entries(NamedTuple):
+    """The setting of the entries a loss is evaluated at.
+
+    Attributes:
+        num_classes: number of classes C.
+        labels: class index of each entry, or ``None`` where the entries run over all classes along ``dim``.
+        ignore_index: the label of entries that do not count.
+        dim: the class dimension of the logits.
+        log_slope_limit: natural logarithm of the slope at which an exploding loss is continued linearly.
+    """
+
+    num_classes: int
+    labels: Tensor | None
+    ignore_index: int
+    dim: int
+    log_slope_limit: float
+
+    def take(self, values: float | Tensor, like: Tensor) -> float | Tensor:
+        """Bring a hyperparameter, one number or one value per class, to the entries ``like``."""
+        if not isinstance(values, Tensor):
+            return values
+        if self.labels is not None:
+            return of_labels(values.to(like.dtype), self.labels, self.ignore_index)
+        return along(values.to(like.dtype), self.dim, like.dim())
+
+
+class Probability:
+    """The probability p of each entry in three forms, each computed once, when first asked for.
+
+    ``value`` is p; ``c = -log p`` keeps precision near p = 0; ``d = -log(1 - p)`` keeps it near p = 1, where it is
+    infinite.
+    """
+
+    def __init__(self, value: Callable[[], Tensor], c: Callable[[], Tensor], d: Callable[[], Tensor]) -> None:
+        self._makers = {"value": value, "c": c, "d": d}
+        self._forms: dict[str, Tensor] = {}
+
+    @property
+    def value(self) -> Tensor:
+        """The probability p."""
+        return self._form("value")
+
+    @property
+    def c(self) -> Tensor:
+        """The cross-entropy -log p."""
+        return self._form("c")
+
+    @property
+    def d(self) -> Tensor:
+        """The cross-entropy of the complement, -log(1 - p)."""
+        return self._form("d")
+
+    def _form(self, name: str) -> Tensor:
+        if name not in self._forms:
+            self._forms[name] = self._makers[name]()
+        return self._forms[name]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Probability:
+        """Apply a selection (gather, scatter) to whichever form is asked for."""
+        return Probability(lambda: function(self.value), lambda: function(self.c), lambda: function(self.d))
+
+    @classmethod
+    def softmax(cls, logits: Tensor, dim: int) -> Probability:
+        """Probabilities of the classes along ``dim``, from their logits."""
+        return cls(
+            lambda: logits.softmax(dim),
+            lambda: -logits.log_softmax(dim),
+            lambda: softmax_complement(logits, dim),
+        )
+
+    @classmethod
+    def sigmoid(cls, logits: Tensor) -> Probability:
+        """Probabilities of independent yes-no questions, from their logits."""
+        return cls(logits.sigmoid, lambda: F.softplus(-logits), lambda: F.softplus(logits))
+
+
+def softmax_complement(logits: Tensor, dim: int) -> Tensor:
+    """``d = -log(1 - softmax(logits))``, precise for every class.
+
+    Where one class holds more than half of the probability, 1 - p would cancel; its d comes from the sum of the
+    *other* classes. Everywhere else ``log1p(-p)`` is exact to rounding.
+
+    Args:
+        logits: shape (N, C, ...).
+        dim: the class dimension.
+
+    Returns:
+        A tensor of the logits' shape; +inf where all other classes have logit -inf.
+    """
+    log_p = logits.log_softmax(dim)
+    log_p_top, top = log_p.max(dim, keepdim=True)
+    lowest = torch.finfo(log_p.dtype).min  # not -inf, whose logsumexp has no gradient where no other class is left
+    others = log_p.scatter(dim, top, lowest).logsumexp(dim, keepdim=True)
+    holds_half = log_p_top > -math.log(2)
+    d_top = torch.where(holds_half, -others, -torch.log1p(-log_p_top.exp().masked_fill(holds_half, 0.0)))
+    d_top = d_top.masked_fill(others == lowest, math.inf)
+    return torch.log1p(-log_p.exp().scatter(dim, top, 0.0)).neg().scatter(dim, top, d_top)
+
+
+def expm1_continued(x: Tensor, limit: float) -> Tensor:
+    """``expm1(x)`` for x >= 0, continued by its tangent beyond ``x = limit``: C1, convex, finite for all x in use."""
+    return torch.expm1(x.clamp(max=limit)).add(F.softshrink(x, limit), alpha=math.exp(limit))
+
+
+def of_labels(values: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """The value of each label, for one value per class; some finite one for ignored labels."""
+    index = labels.where(labels != ignore_index, 0)
+    return values.index_select(0, index.flatten()).view(labels.shape)  # values[index] fails for vmap's single labels
+
+
+def along(values: Tensor, dim: int, dims: int) -> Tensor:
+    """View a vector of length C so that it broadcasts along dimension ``dim`` of a tensor with ``dims`` dimensions."""
+    return values.view(*(-1 if i == dim else 1 for i in range(dims)))
+
+
+def times(coefficient: Tensor, value: Tensor) -> Tensor:
+    """``coefficient * value`` with ``0 * inf = 0``."""
+    return coefficient * value.masked_fill((coefficient == 0) & value.isinf(), 0.0)

@@ -1,0 +1,102 @@
+"""Rooted logistic objectives."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Unpack
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from lossmith.losses.base import CommonArguments, Loss, check_choice, check_number
+from lossmith.losses.entries import LOG_SLOPE_LIMIT, Entries, expm1_continued
+from lossmith.losses.shapes import TargetLoss
+
+
+class RootedLogisticLoss(TargetLoss):
+    """The rooted logistic objective; two opposite functions carry the name, both are here.
+
+    * ``form="convex"``: ``k expm1(c / k) = k (p_target^(-1/k) - 1)``, the theory's form for several classes. Convex in
+      the logits, strictness ``p^(-1/k) >= 1``: it weighs hard samples up. Not proper: the optimum is
+      ``p ~ q^(k/(k+1))``, under-confident. Equals the alpha-loss at alpha = k/(k+1).
+    * ``form="released"``: ``-m expm1(-c / k) = m (1 - p_target^(1/k))``, what the authors' image code computes.
+      Bounded, not convex, weighs hard samples down. With m = k it is generalised cross-entropy with q = 1/k.
+
+    Both tend to cross-entropy as k grows (m = k). The convex form is continued by its tangent beyond ``c = 20 k``
+    (``8 k`` for float16 logits).
+
+    Args:
+        k: the root's degree, > 0; ``inf`` is cross-entropy.
+        form: ``"convex"`` or ``"released"``.
+        m: factor of the released form, > 0; ``None`` is k. Refused for the convex form, which has none.
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Wang, Veluswami, Mishra, Ravi, "Accelerated Neural Network Training with Rooted Logistic Objectives", 2023,
+    arXiv 2310.03890. The convex form is derived from the binary objective k (1 + exp(-z))^(1/k) of their GAN code; the
+    released form is that of their classification code. The paper's typeset equation could not be read.
+    """
+
+    name = "rooted"
+
+    def __init__(
+        self,
+        k: float = 3.0,
+        *,
+        form: Literal["convex", "released"] = "convex",
+        m: float | None = None,
+        **common: Unpack[CommonArguments],
+    ) -> None:
+        check_number("k", k, low=0.0, open_low=True)
+        check_choice("form", form, ("convex", "released"))
+        if m is not None:
+            if form == "convex":
+                raise ValueError("m scales form='released' only: the convex form has no such factor")
+            if k == math.inf:
+                raise ValueError("m has no meaning at k=inf, where m (1 - p^(1/k)) is 0: leave it out")
+            check_number("m", m, low=0.0, open_low=True)
+        super().__init__(**common)
+        self.k, self.form, self.m = float(k), form, None if m is None else float(m)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``k expm1(c/k)`` or ``-m expm1(-c/k)``."""
+        if self.k == math.inf:
+            return c
+        if self.form == "released":
+            return -(self.k if self.m is None else self.m) * torch.expm1(-c / self.k)
+        return self.k * expm1_continued(c / self.k, entries.log_slope_limit)
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """``20 k`` for the convex form."""
+        return None if self.form == "released" or self.k == math.inf else self.k * entries.log_slope_limit
+
+
+class RootedGANLoss(Loss):
+    """The rooted objective for adversarial training: ``softplus(t)`` becomes ``k exp(softplus(t) / k)``.
+
+    Args:
+        k: the root's degree, > 0; ``inf`` is the usual non-saturating loss.
+
+    Source: the authors' StyleGAN2-ADA code for arXiv 2310.03890, less its constant k, so that k = inf is the logistic
+    loss; a constant changes no gradient. Continued by its tangent beyond softplus = 20 k, where the authors' own run
+    overflowed to infinity.
+    """
+
+    name = "rooted_gan"
+    kind = "gan"
+
+    def __init__(self, k: float = 2.0) -> None:
+        super().__init__()
+        check_number("k", k, low=0.0, open_low=True)
+        self.k = float(k)
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """The generator's loss, a scalar, from the discriminator's logits on generated samples, of any shape."""
+        return self._rooted(softplus(-fake.float())).mean()
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The discriminator's loss, a scalar, from its logits on real and on generated samples, of any shapes."""
+        return self._rooted(softplus(-real.float())).mean() + self._rooted(softplus(fake.float())).mean()
+
+    def _rooted(self, c: Tensor) -> Tensor:
+        return c if self.k == math.inf else self.k * expm1_continued(c / self.k, LOG_SLOPE_LIMIT)

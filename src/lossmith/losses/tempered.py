@@ -1,0 +1,110 @@
+"""One line of losses through cross-entropy: ``expm1(kappa c) / kappa``, and the points on it that have names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from lossmith.losses.base import CommonArguments, check_number, class_values
+from lossmith.losses.entries import Entries, expm1_continued
+from lossmith.losses.shapes import TargetLoss
+
+
+class TemperedCrossEntropyLoss(TargetLoss):
+    """``expm1(kappa c) / kappa = (p_target^(-kappa) - 1) / kappa``: from liberal (kappa < 0) to strict (kappa > 0).
+
+    Its strictness is ``p^(-kappa)``. On this line lie cross-entropy (0), M (1), rooted (1/k), generalised
+    cross-entropy (-q), the mean absolute error (-1), half the parabolic loss (-2); it is the alpha-loss with
+    alpha = 1/(1 + kappa), also known as the Box-Cox or Tsallis loss. Proper only at 0: the optimum is
+    ``p ~ q^(1/(1+kappa))`` for kappa > -1. For kappa > 0 continued by its tangent beyond ``c = 20 / kappa``
+    (8 for float16 logits).
+
+    Args:
+        kappa: strictness, any finite number, or one per class (length C), which then belongs to the target's class.
+        **common: see `lossmith.losses.ClassificationLoss`; ``task="binary"`` takes one number only.
+
+    Source: Sypherd et al., "A Tunable Loss Function for Robust Classification", 2019, arXiv 1906.02314 (alpha-loss);
+    the parametrisation by kappa is ours.
+    """
+
+    name = "tempered"
+
+    def __init__(self, kappa: float | Sequence[float] | Tensor = 0.5, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+        if isinstance(kappa, (int, float)):
+            check_number("kappa", kappa, low=-1e6, high=1e6)
+            self.kappa: float | Tensor = float(kappa)
+        else:
+            if self.task == "binary":
+                raise ValueError("kappa must be one number for task='binary', which has no classes")
+            self.register_buffer("kappa", class_values("kappa", kappa), persistent=False)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``expm1(kappa c) / kappa``; c where kappa is 0."""
+        if isinstance(self.kappa, Tensor):
+            if self.kappa.numel() != entries.num_classes:
+                raise ValueError(f"kappa has {self.kappa.numel()} values, but there are {entries.num_classes} classes")
+            kappa = torch.as_tensor(entries.take(self.kappa, c))
+            x, limit = kappa * c, entries.log_slope_limit
+            # Each sign of kappa where the other's branch is harmless.
+            strict = expm1_continued(x.clamp(min=0), limit)
+            liberal = torch.expm1(x.clamp(max=0))
+            return torch.where(kappa == 0, c, (strict + liberal) / kappa.masked_fill(kappa == 0, 1.0))
+        if self.kappa == 0:
+            return c
+        if self.kappa < 0:
+            return torch.expm1(self.kappa * c) / self.kappa
+        return expm1_continued(self.kappa * c, entries.log_slope_limit) / self.kappa
+
+    def linear_above(self, entries: Entries) -> float | None:
+        """``20 / kappa`` for the largest positive kappa."""
+        kappa = float(self.kappa.max()) if isinstance(self.kappa, Tensor) else self.kappa
+        return entries.log_slope_limit / kappa if kappa > 0 else None
+
+
+class GeneralizedCrossEntropyLoss(TargetLoss):
+    """``(1 - p_target^q) / q``: between cross-entropy (q = 0) and the mean absolute error (q = 1).
+
+    Bounded, hence more robust to label noise than cross-entropy.
+
+    Args:
+        q: in (0, 1].
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Zhang and Sabuncu, "Generalized Cross Entropy Loss", 2018, arXiv 1805.07836.
+    """
+
+    name = "gce"
+
+    def __init__(self, q: float = 0.7, **common: Unpack[CommonArguments]) -> None:
+        check_number("q", q, low=0.0, high=1.0, open_low=True)
+        super().__init__(**common)
+        self.q = float(q)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``-expm1(-q c) / q``."""
+        del entries
+        return torch.expm1(-self.q * c) / -self.q
+
+
+class MeanAbsoluteErrorLoss(TargetLoss):
+    """``1 - p_target``: half the absolute error between probabilities and one-hot target.
+
+    Args:
+        **common: see `lossmith.losses.ClassificationLoss`.
+
+    Source: Ghosh, Kumar, Sastry, "Robust Loss Functions under Label Noise", 2017, arXiv 1712.09482, less a factor 2.
+    """
+
+    name = "mae"
+
+    def __init__(self, **common: Unpack[CommonArguments]) -> None:
+        super().__init__(**common)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """``-expm1(-c)``."""
+        del entries
+        return -torch.expm1(-c)

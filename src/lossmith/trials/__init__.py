@@ -1,0 +1,1 @@
+"""One training, as a value: data, models, trials and their results."""
