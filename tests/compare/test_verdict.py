@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lossmith.compare.statistics import PairedDifference, SpeedRatio, paired_log_ratio
+from lossmith.compare.speed import SpeedRatio, paired_log_ratio
+from lossmith.compare.statistics import PairedDifference
 from lossmith.compare.verdict import (
     FEWER_STEPS,
     HEADLINES,

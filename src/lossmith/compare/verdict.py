@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lossmith.compare.statistics import NoInterval, PairedDifference, SpeedRatio
+from lossmith.compare.speed import SpeedRatio
+from lossmith.compare.statistics import NoInterval, PairedDifference
 
 ALPHA = 0.05
 SCOPE = "on this data, model, optimiser and budget."

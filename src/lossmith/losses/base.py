@@ -220,6 +220,11 @@ class ClassificationLoss(Loss):
         del entries
         return None
 
+    @property
+    def can_extend(self) -> bool:
+        """Whether there are logits for which the loss is continued by its tangent."""
+        return self.linear_above(Entries(2, None, self.ignore_index, 1, LOG_SLOPE_LIMIT)) is not None
+
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """Which samples lie where the loss is continued by its tangent.
 

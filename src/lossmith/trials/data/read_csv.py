@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,32 +42,33 @@ def read_csv(files: FileSet, label: str | None = None) -> Dataset:
         DataError: If a file cannot be read, or its columns do not make a classification problem.
     """
     table = _joined([_read_table(path) for path in files.paths])
-    label_name = _label_column(table, label)
     cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True))
+    label_name = _label_column(table, label)
     label_cells = cells.pop(label_name)
     if label_name in label_cells and all(_is_number(name) for name in cells):
         raise _no_header(table.paths[0])
     labels, class_names = encode_texts(label_cells, f"the label column {quoted(label_name)}", table.where)
-    numeric = {name: read_numbers(name, column, table.where) for name, column in cells.items()}
-    others = [name for name, numbers in numeric.items() if numbers is None]
-    part = None
-    if files.parts is not None:
-        part = np.repeat(np.array(files.parts, np.int8), table.sizes)
-    if len(others) == 1 and (len(cells) == 1 or is_free_text(cells[others[0]])):
-        _warn_of_unused(others[0], cells)
-        texts = list(cells[others[0]])
-        return Dataset(files.name, files.digest(), "text", texts, labels, class_names, part, label=label)
+    common: dict[str, Any] = {
+        "name": files.name,
+        "digest": files.digest(),
+        "labels": labels,
+        "class_names": class_names,
+        "part": None if files.parts is None else np.repeat(np.array(files.parts, np.int8), table.sizes),
+        "label": label,
+    }
+    numbers = {name: read_numbers(name, column, table.where) for name, column in cells.items()}
+    words = [name for name, values in numbers.items() if values is None]
+    if len(words) == 1 and (len(cells) == 1 or is_free_text(cells[words[0]])):
+        _warn_of_unused(words[0], cells)
+        return Dataset(kind="text", inputs=list(cells[words[0]]), **common)
     columns, features = [], []
-    for name, numbers in numeric.items():
-        column, values = (Column(name), numbers) if numbers is not None else (None, None)
-        if column is None or values is None:
+    for name, values in numbers.items():
+        column = Column(name)
+        if values is None:
             column, values = read_categories(name, cells[name], table.where)
         columns.append(column)
         features.append(values)
-    inputs = np.stack(features, axis=1)
-    return Dataset(
-        files.name, files.digest(), "tabular", inputs, labels, class_names, part, tuple(columns), label=label
-    )
+    return Dataset(kind="tabular", inputs=np.stack(features, axis=1), columns=tuple(columns), **common)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""How many steps a loss needs to get where cross-entropy gets, relative to cross-entropy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+from scipy.stats import binomtest
+
+MIN_PAIRS = 3
+
+# Two numbers that are equal on paper may differ by this much after sums of floats.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedRatio:
+    """How many steps a loss needs to reach tau, relative to cross-entropy under the same seed.
+
+    Attributes:
+        ratio: Median over the pairs of T_loss/T_CE: inf where only the loss never arrived, 0 where only
+            cross-entropy did not, pairs in which neither did left out; NaN if no pair is left.
+        interval: 95 % interval of the geometric mean ratio; None under the sign test or with too few pairs.
+        p_value: Two-sided p of "as fast as cross-entropy"; None with too few pairs.
+        censored_loss: Runs of the loss that never reached tau.
+        censored_ce: Runs of cross-entropy that never reached tau.
+        pairs: Paired runs given.
+        method: Which test gave `p_value`.
+    """
+
+    ratio: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    censored_loss: int
+    censored_ce: int
+    pairs: int
+    method: Literal["log-t", "sign test"]
+
+
+def paired_log_ratio(t_loss: ArrayLike, t_ce: ArrayLike) -> SpeedRatio:
+    """The ratio of steps to tau, T_loss/T_CE, over paired seeds.
+
+    With every time finite: the paired t-test on log T_loss - log T_CE, exp(mean +- t_{.975,k-1} sd/sqrt(k)).
+    With a run censored: the two-sided exact sign test, a censored run counting as the slower, ties (both
+    censored, or equal times) dropped. Times lie on a grid of evaluations, so all pairs can show the very same
+    ratio; a spread of zero would make the t-test certain, and the sign test decides there too.
+
+    Args:
+        t_loss: Steps to tau of the loss, shape (pairs,), positive, inf where it was never reached.
+        t_ce: The same for cross-entropy under the same seeds.
+
+    Returns:
+        The median ratio with its interval and p-value; both are None with fewer than 3 pairs.
+
+    Raises:
+        ValueError: If the shapes differ, there is no pair, or a time is NaN or not positive.
+    """
+    a, b = np.asarray(t_loss, dtype=np.float64), np.asarray(t_ce, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.all((a > 0) & (b > 0)):
+        raise ValueError(
+            "paired_log_ratio: needs two vectors of one length holding positive step counts (inf = never), "
+            f"got {a.tolist()} and {b.tolist()}"
+        )
+    decided = np.isfinite(a) | np.isfinite(b)
+    ratios = a[decided] / b[decided]
+    censored_loss, censored_ce = int(np.isinf(a).sum()), int(np.isinf(b).sum())
+    log_t = censored_loss + censored_ce == 0 and (a.size == 1 or float(np.ptp(np.log(ratios))) > _ROUNDING)
+    interval, p_value = None, None
+    if a.size >= MIN_PAIRS and log_t:
+        interval, p_value = _log_t(np.log(ratios))
+    elif a.size >= MIN_PAIRS:
+        p_value = _sign_test(faster=int((ratios < 1).sum()), slower=int((ratios > 1).sum()))
+    return SpeedRatio(
+        ratio=float(np.median(ratios)) if ratios.size else math.nan,
+        interval=interval,
+        p_value=p_value,
+        censored_loss=censored_loss,
+        censored_ce=censored_ce,
+        pairs=a.size,
+        method="log-t" if log_t else "sign test",
+    )
+
+
+def steps_to_reach(curve: ArrayLike, steps: ArrayLike, tau: float) -> float:
+    """The first evaluation at which the mean of three, it and the two before it, reaches tau.
+
+    That is steps[i] for the first i >= 2 with mean(curve[i-2..i]) >= tau: all three evaluations are known by
+    then, so a run could have been stopped there; one lucky evaluation does not count.
+
+    Args:
+        curve: Validation accuracy at each evaluation, shape (k,); NaN (diverged) reaches nothing.
+        steps: Training steps done at each evaluation, shape (k,), increasing.
+        tau: The accuracy to reach.
+
+    Returns:
+        The number of steps, or inf if tau is never reached.
+
+    Raises:
+        ValueError: If `curve` and `steps` are not two vectors of one length, or `steps` does not increase.
+    """
+    y, x = np.asarray(curve, dtype=np.float64), np.asarray(steps, dtype=np.float64)
+    if y.ndim != 1 or y.shape != x.shape or not np.all(np.diff(x) > 0):
+        raise ValueError(
+            f"steps_to_reach: needs one step count per evaluation, increasing, got shapes {y.shape} and {x.shape}"
+        )
+    # tau is itself an accuracy on the grid of k/n, so equality is common and must survive rounding.
+    reached = np.flatnonzero((y[:-2] + y[1:-1] + y[2:]) / 3 >= tau - _ROUNDING)
+    return float(x[reached[0] + 2]) if reached.size else math.inf
+
+
+def _log_t(log_ratios: NDArray[np.float64]) -> tuple[tuple[float, float], float]:
+    """The 95 % interval of the geometric mean ratio and the two-sided p of the t-test on the logs."""
+    k = log_ratios.size
+    mean, se = float(log_ratios.mean()), float(log_ratios.std(ddof=1)) / math.sqrt(k)
+    half = float(stdtrit(k - 1, 0.975)) * se
+    return (math.exp(mean - half), math.exp(mean + half)), float(2 * stdtr(k - 1, -abs(mean) / se))
+
+
+def _sign_test(faster: int, slower: int) -> float:
+    """The two-sided exact binomial p that faster and slower are equally likely; 1 where no pair is left."""
+    return float(binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0

@@ -1,0 +1,222 @@
+"""The models a trial can train, by name, and factories from a user's own file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.catalog import nearest
+from lossmith.losses.text import LossText, parse_loss
+from lossmith.trials.data import Task
+from lossmith.trials.trial import Sources
+
+Factory = Callable[..., nn.Module]
+
+
+class ModelError(ValueError):
+    """A model that cannot be had; the message is one sentence that names it and the mend."""
+
+
+def linear(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Softmax regression on the flattened input."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(_size(input_shape), num_classes))
+
+
+def mlp(input_shape: tuple[int, ...], num_classes: int, *, width: int = 128, depth: int = 1) -> nn.Module:
+    """``depth`` hidden ReLU layers of ``width`` units on the flattened input."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    size = _size(input_shape)
+    for _ in range(depth):
+        layers += [nn.Linear(size, width), nn.ReLU()]
+        size = width
+    return nn.Sequential(*layers, nn.Linear(size, num_classes))
+
+
+def cnn(input_shape: tuple[int, ...], num_classes: int, *, width: int = 32) -> nn.Module:
+    """Two 3x3 convolutions with ReLU and 2x2 max-pooling, then a hidden layer of 4 ``width`` units."""
+    channels, height, side = _image(input_shape, "cnn")
+    size = 2 * width * max(1, height // 4) * max(1, side // 4)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2, ceil_mode=height < 4),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2, ceil_mode=height < 4),
+        nn.Flatten(),
+        nn.Linear(size, 4 * width),
+        nn.ReLU(),
+        nn.Linear(4 * width, num_classes),
+    )
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Body plus shortcut, then ReLU."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet18(input_shape: tuple[int, ...], num_classes: int, *, width: int = 64) -> nn.Module:
+    """ResNet-18 with the CIFAR stem: one 3x3 convolution in place of the 7x7 and its pooling."""
+    channels, _, _ = _image(input_shape, "resnet18")
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    size = width
+    for stage in range(4):
+        out = width * 2**stage
+        layers += [_Block(size, out, 1 if stage == 0 else 2), _Block(out, out, 1)]
+        size = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(size, num_classes))
+
+
+class _TextBag(nn.Module):
+    """The mean of the tokens' embeddings, then a linear layer."""
+
+    def __init__(self, vocabulary_size: int, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(vocabulary_size, width, mode="mean", padding_idx=0)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (N, C) for token numbers (N, L), 0 being padding."""
+        logits: Tensor = self.head(self.embedding(tokens))
+        return logits
+
+
+def text_bag(vocabulary_size: int, num_classes: int, *, width: int = 64) -> nn.Module:
+    """Mean of the tokens' embeddings of ``width`` numbers, then a linear layer."""
+    return _TextBag(vocabulary_size, num_classes, width)
+
+
+MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag)}
+# Models made of operations that batch over stacked weights: trained many at a time.
+STACKABLE: Final = frozenset({"linear", "mlp"})
+
+
+def canonical_model(text: str, sources: Sources) -> str:
+    """The text a trial carries: known names with sorted arguments; ``file.py:factory`` as the hash of the file.
+
+    Args:
+        text: for example ``"mlp:width=64"`` or ``"nets/small.py:make"``.
+        sources: where the path behind a hash is noted.
+
+    Returns:
+        The canonical text.
+
+    Raises:
+        ModelError: if there is no such model, argument, file or factory.
+    """
+    if ".py" in text:
+        path, _, factory = text.rpartition(":")
+        if not path.endswith(".py"):
+            raise ModelError(f"a model from a file is written path/to/file.py:factory, not {text!r}")
+        file = Path(path)
+        if not file.is_file():
+            raise ModelError(f"there is no file {path!r} to take the model from")
+        digest = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
+        sources.models[digest] = str(file.resolve())
+        _user_factory(digest, factory, sources)
+        return f"{digest}:{factory}"
+    parsed = _parse(text)
+    return str(parsed)
+
+
+def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module:
+    """Build a model with weights drawn from a seed; the global generator is left as it was.
+
+    Args:
+        text: canonical text of the model.
+        task: the data it is for.
+        sources: where to find a model's file.
+        seed: of the weights.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        ModelError: if the model does not fit the data or its file is gone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if text.startswith("sha256:"):
+            digest, _, factory = text.rpartition(":")
+            return _user_factory(digest, factory, sources)(task.input_shape, task.num_classes)
+        parsed = _parse(text)
+        arguments: dict[str, Any] = dict(parsed.arguments)
+        if parsed.name == "text_bag":
+            if task.vocabulary is None:
+                raise ModelError(f"model text_bag reads text, and {task.name} holds none: use mlp, cnn or linear")
+            return text_bag(len(task.vocabulary), task.num_classes, **arguments)
+        if task.kind == "text":
+            raise ModelError(f"{task.name} is text, which model {parsed.name} cannot read: use text_bag")
+        return MODELS[parsed.name](task.input_shape, task.num_classes, **arguments)
+
+
+def _parse(text: str) -> LossText:
+    parsed = parse_loss(text)
+    if parsed.name not in MODELS:
+        raise ModelError(f"unknown model {parsed.name!r}: {nearest(parsed.name, MODELS)}, or path/to/file.py:factory")
+    known = inspect.signature(MODELS[parsed.name]).parameters
+    choices = [name for name, p in known.items() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    arguments = []
+    for name, value in parsed.arguments:
+        if name not in choices:
+            raise ModelError(f"model {parsed.name} has no argument {name!r}: {nearest(name, choices)}")
+        if not isinstance(value, float) or value != int(value) or value < 1:
+            raise ModelError(f"{name} of model {parsed.name} must be a whole number of at least 1")
+        if int(value) != known[name].default:
+            arguments.append((name, int(value)))
+    return LossText(parsed.name, None, tuple(arguments))
+
+
+def _user_factory(digest: str, name: str, sources: Sources) -> Factory:
+    path = sources.models.get(digest)
+    if path is None:
+        raise ModelError(f"the file of model {digest[:15]}...:{name} is not known here: name it with --model")
+    if "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
+        raise ModelError(f"{path} has changed since the run was planned: plan anew, or restore the file")
+    spec = importlib.util.spec_from_file_location(f"lossmith_model_{digest[7:19]}", path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"{path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(f"importing {path} failed: {type(error).__name__}: {error}") from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        raise ModelError(f"{path} has no function {name!r}: write path/to/file.py:factory(input_shape, num_classes)")
+    return factory  # type: ignore[no-any-return]
+
+
+def _size(input_shape: tuple[int, ...]) -> int:
+    return int(torch.Size(input_shape).numel())
+
+
+def _image(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
+    if len(input_shape) != 3:
+        raise ModelError(f"model {model} reads images, and the inputs have shape {input_shape}: use mlp or linear")
+    return input_shape[0], input_shape[1], input_shape[2]
