@@ -40,6 +40,13 @@ class Outcomes:
         """Whether each prediction is right, (n,)."""
         return np.asarray(self.predicted == self.label)
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean over the classes present of the accuracy on each."""
+        of_class = np.bincount(self.label)
+        right = np.bincount(self.label, weights=self.correct)
+        return float((right[of_class > 0] / of_class[of_class > 0]).mean())
+
 
 def outcomes(
     logits: NDArray[np.floating], labels: NDArray[np.int64], index: NDArray[np.int64], temperature: float

@@ -39,6 +39,7 @@ class TrialResult:
     Args:
         curve: the learning curve.
         valid_accuracy: on the whole validation part.
+        valid_balanced_accuracy: mean over the classes of the accuracy on each.
         valid_nll: mean cross-entropy there, nats.
         valid_nll_scaled: likewise after temperature scaling.
         temperature: fitted on the validation part.
@@ -53,6 +54,7 @@ class TrialResult:
 
     curve: Curve
     valid_accuracy: float
+    valid_balanced_accuracy: float
     valid_nll: float
     valid_nll_scaled: float
     temperature: float

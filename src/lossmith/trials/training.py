@@ -121,6 +121,21 @@ def task_of(trial: Trial, sources: Sources, device: str = "cpu") -> Task:
     return load_task(trial.data, sources.data.get(trial.data.source, trial.data.source), device)
 
 
+def gradient_ratio(
+    trial: Trial, loss: ClassificationLoss | DynamicalLoss, sources: Sources, device: str = "cpu"
+) -> float:
+    """The norm of a loss's gradient over that of cross-entropy, at a trial's initial weights on its first batch."""
+    task = task_of(trial, sources, device)
+    rows = next(batches(len(task.train), trial.batch_size, trial.seed)).to(device)
+    model = build_model(trial.model, task, sources, trial.seed).to(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
+    values = F.cross_entropy(logits, labels), loss.to(device)(logits, labels)
+    gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
+    norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
+    return float(norms[1] / norms[0])
+
+
 def batches(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Endless batches of row numbers: a fresh permutation per epoch, what is left over at its end dropped.
 
@@ -250,6 +265,7 @@ class _Run:
                 TrialResult(
                     curve=self.curve(i),
                     valid_accuracy=float(judged.correct.mean()),
+                    valid_balanced_accuracy=judged.balanced_accuracy,
                     valid_nll=float(judged.nll.mean(dtype=float)),
                     valid_nll_scaled=float(judged.nll_scaled.mean(dtype=float)),
                     temperature=temperature,

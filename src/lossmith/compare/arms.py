@@ -1,0 +1,196 @@
+"""What is compared: losses, each with what is tuned of it, and the controls no comparison goes without."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from lossmith.catalog import available, canonical, create
+from lossmith.losses import static_tail
+from lossmith.losses.text import LossText, Tune, Value, parse_loss
+
+CROSS_ENTROPY: Final = "cross_entropy"
+AGAIN: Final = "cross_entropy (again)"
+WEIGHT_DECAY: Final = "cross_entropy + weight decay"
+LABEL_SMOOTHING: Final = "label_smoothing (tuned)"
+WEIGHTED: Final = "cross_entropy (class-weighted)"
+
+Role = Literal["candidate", "control"]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One value that is tuned besides the learning rate.
+
+    Args:
+        name: the loss's argument, or ``"weight_decay"`` of the optimiser.
+        values: the values to choose from, ascending; or the lowest and highest of a continuous range.
+        scale: ``"choices"``, ``"linear"`` or ``"log"``.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    scale: Literal["choices", "linear", "log"] = "choices"
+
+    def value(self, u: float) -> float:
+        """The value at u in [0, 1): the quantile of the range or choices."""
+        if self.scale == "choices":
+            return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+        low, high = self.values
+        if self.scale == "linear":
+            return float(f"{low + u * (high - low):.4g}")
+        return float(f"{low * (high / low) ** u:.4g}")
+
+    def position(self, value: float) -> float:
+        """Where a value lies, in units of which neighbouring choices are 1 apart and a range is 4 long."""
+        if self.scale == "choices":
+            return float(min(range(len(self.values)), key=lambda i: abs(self.values[i] - value)))
+        low, high = self.values
+        if self.scale == "linear":
+            return 4 * (value - low) / (high - low)
+        return 4 * math.log(max(value, low) / low) / math.log(high / low)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a comparison.
+
+    Args:
+        name: what it is called.
+        loss: canonical text of the loss, ``?`` where a value is tuned.
+        role: ``"candidate"``, or ``"control"``, which is not counted among the losses tested.
+        tuned: what is tuned besides the learning rate.
+        stream: arms of one stream share their seeds, so that their runs pair.
+    """
+
+    name: str
+    loss: str
+    role: Role = "candidate"
+    tuned: tuple[Dimension, ...] = ()
+    stream: int = 0
+
+    @property
+    def default_positions(self) -> list[float]:
+        """Where the defaults of the tuned dimensions lie; no weight decay is one step below the least."""
+        defaults = create(self.loss_with()).defaults()
+        positions = []
+        for dimension in self.tuned:
+            value = defaults.get(dimension.name)
+            positions.append(-1.0 if value is None else dimension.position(float(value)))
+        return positions
+
+    def loss_with(self, values: Sequence[float] | None = None) -> str:
+        """The canonical text of the loss with values in place of ``?``; without values, its defaults."""
+        text = parse_loss(self.loss)
+        given = {} if values is None else {d.name: v for d, v in zip(self.tuned, values, strict=True)}
+        arguments: list[tuple[str, Value]] = []
+        for name, value in text.arguments:
+            if not isinstance(value, Tune):
+                arguments.append((name, value))
+            elif name in given:
+                arguments.append((name, given[name]))
+        return canonical(str(replace(text, arguments=tuple(arguments))))
+
+
+# The ranges a `?` is tuned over. Choices where the effect is known to be coarse.
+SEARCH: Final[dict[tuple[str, str], Dimension]] = {
+    (loss, dimension.name): dimension
+    for loss, dimension in (
+        ("rooted", Dimension("k", (1.0, 20.0), "log")),
+        ("rooted", Dimension("m", (1.0, 20.0), "log")),
+        ("tempered", Dimension("kappa", (-1.0, 1.0), "linear")),
+        ("param_m", Dimension("alpha", (0.1, 2.0), "log")),
+        ("ngl", Dimension("alpha", (0.0, 4.0), "linear")),
+        ("focal", Dimension("gamma", (0.0, 5.0), "linear")),
+        ("poly1", Dimension("epsilon", (-1.0, 6.0), "linear")),
+        ("gce", Dimension("q", (0.1, 1.0), "linear")),
+        ("taylor", Dimension("order", (1.0, 2.0, 3.0, 5.0, 8.0))),
+        ("symmetric", Dimension("alpha", (0.01, 1.0), "log")),
+        ("symmetric", Dimension("beta", (0.1, 10.0), "log")),
+        ("symmetric", Dimension("A", (-8.0, -2.0), "linear")),
+        ("bi_tempered", Dimension("t1", (0.2, 1.0), "linear")),
+        ("bi_tempered", Dimension("t2", (1.0, 2.0), "linear")),
+        ("label_smoothing", Dimension("epsilon", (0.05, 0.1, 0.2, 0.4, 0.65))),
+        ("sparse_label_smoothing", Dimension("epsilon", (0.05, 0.1, 0.2, 0.4, 0.65))),
+        ("logit_adjusted", Dimension("tau", (0.25, 2.0), "log")),
+        ("dynamical", Dimension("amplitude", (2.0, 70.0), "log")),
+    )
+}
+_WEIGHT_DECAY: Final = {
+    "sgd": Dimension("weight_decay", (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)),
+    "adam": Dimension("weight_decay", (0.01, 0.03, 0.1, 0.3, 1.0)),
+}
+
+
+def default_losses(steps: int, num_classes: int) -> list[str]:
+    """Every classification loss of the catalog but those that are controls anyway.
+
+    Args:
+        steps: length of a training; the dynamical loss gets a period that lets each class have its turn, and a
+            static last sixth.
+        num_classes: C.
+
+    Returns:
+        Text forms.
+    """
+    losses = []
+    for info in available("classification"):
+        if info.name == "dynamical":
+            period = max(2, 5 * steps // (6 * num_classes))
+            tail = min(period * num_classes, static_tail(steps, period))
+            losses.append(f"dynamical:amplitude=20,period={period},static_after={tail}")
+        elif info.name not in {CROSS_ENTROPY, "logit_adjusted"}:
+            losses.append(info.name)
+    return losses
+
+
+def make_arms(losses: Sequence[str], optimizer: str, class_counts: Sequence[int], imbalanced: bool) -> list[Arm]:
+    """The arms of a comparison: its controls, then the losses asked for.
+
+    Args:
+        losses: text forms; cross-entropy may be named and is a control anyway.
+        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
+        class_counts: how often each class occurs in training.
+        imbalanced: whether class-weighted and logit-adjusted cross-entropy are controls too.
+
+    Returns:
+        Arms with distinct names, cross-entropy first.
+
+    Raises:
+        ValueError: if a loss is unknown, or asks to tune what has no range.
+    """
+    decay = _WEIGHT_DECAY["sgd" if optimizer == "sgd" else "adam"]
+    arms = [
+        Arm(CROSS_ENTROPY, CROSS_ENTROPY, "control"),
+        Arm(AGAIN, CROSS_ENTROPY, "control", stream=1),
+        Arm(WEIGHT_DECAY, CROSS_ENTROPY, "control", (decay,)),
+        Arm(LABEL_SMOOTHING, "label_smoothing:epsilon=?", "control", (SEARCH["label_smoothing", "epsilon"],)),
+    ]
+    if imbalanced:
+        mean = sum(class_counts) / len(class_counts)
+        weight = ",".join(f"{mean / count:.4g}" for count in class_counts)
+        arms += [
+            Arm(WEIGHTED, canonical(f"cross_entropy:weight=[{weight}]"), "control"),
+            Arm("logit_adjusted", "logit_adjusted", "control"),
+        ]
+    for text in losses:
+        loss = canonical(text)
+        if loss not in {arm.name for arm in arms} and loss != "label_smoothing:epsilon=?":
+            arms.append(Arm(loss, loss, "candidate", _dimensions(parse_loss(loss))))
+    return arms
+
+
+def _dimensions(text: LossText) -> tuple[Dimension, ...]:
+    dimensions = []
+    for name, value in text.arguments:
+        if isinstance(value, Tune):
+            if (text.name, name) not in SEARCH:
+                known = [argument for loss, argument in SEARCH if loss == text.name]
+                raise ValueError(
+                    f"{name}=? of {text.name} cannot be tuned: "
+                    + (f"of this loss {', '.join(known)} can" if known else "nothing of this loss can")
+                )
+            dimensions.append(SEARCH[text.name, name])
+    return tuple(dimensions)

@@ -1,0 +1,362 @@
+"""The plan of a comparison: everything that is decided before the first training."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import tomli_w
+import torch
+
+from lossmith.compare.arms import Arm, default_losses, make_arms
+from lossmith.compare.tuning import Setting
+from lossmith.trials.data import DataSpec, Task, load_dataset
+from lossmith.trials.models import STACKABLE, canonical_model
+from lossmith.trials.training import gradient_ratio, task_of, training_loss
+from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
+
+FOLD_BELOW: Final = 5000  # examples; with fewer and no official test part, every one of them is tested once
+FOLDS: Final = 5
+DELTA: Final = 0.005
+_ADAM_LRS: Final = tuple(2.0**k for k in range(-12, -4))
+_SGD_LR0: Final = 0.1
+_SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
+_STREAMS: Final = {"tuning": 0, "final": 1}
+
+Metric = Literal["accuracy", "balanced accuracy"]
+
+
+class PlanError(ValueError):
+    """A comparison that cannot be planned; the message is one sentence that names the option and the mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a user may ask of a comparison; ``None`` leaves the choice to the plan.
+
+    Args:
+        data: bundled name or path.
+        model: text form of the model.
+        losses: text forms; ``None``: all of the catalog.
+        label: label column of a table.
+        budget: trainings spent on tuning each loss in each fold.
+        lrs: learning rates of the grid; or how many.
+        folds: outer folds; 0 for a hold-out.
+        seeds: final seeds per fold.
+        seed: of everything that is drawn.
+        epochs: passes over the training part.
+        steps: optimiser steps, in place of epochs.
+        batch_size: examples per step.
+        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (Nesterov, momentum .9).
+        schedule: ``"cosine"`` or ``"none"``.
+        train_size: how many training examples to use.
+        label_noise: share of wrong labels in training and validation.
+        imbalance: ratio of the largest to the smallest class in training and validation.
+        select: ``"last"`` or ``"best-val"``.
+        delta: difference in score that matters, a fraction.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+
+    data: str = "digits"
+    model: str = "mlp"
+    losses: tuple[str, ...] | None = None
+    label: str | None = None
+    budget: int | None = None
+    lrs: tuple[float, ...] | int | None = None
+    folds: int | None = None
+    seeds: int | None = None
+    seed: int = 0
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    optimizer: OptimizerName = "adam"
+    schedule: Schedule = "cosine"
+    train_size: int | None = None
+    label_noise: float = 0.0
+    imbalance: float = 1.0
+    select: Select = "last"
+    delta: float = DELTA
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A comparison as a value; two equal plans have equal results.
+
+    Args:
+        name: what the data set is called.
+        data: its examples, of fold 0.
+        num_classes: C.
+        class_names: the classes' names.
+        examples: number of examples in training, validation and test of fold 0.
+        model: canonical text of the model.
+        arms: what is compared.
+        lrs: the grid of learning rates, ascending by factors of 2, for cross-entropy.
+        lr_scales: what each arm's grid is multiplied by: 1 for Adam; for SGD one over its gradient's norm at step 0
+            relative to cross-entropy's.
+        optimizer: the optimiser, its learning rate aside.
+        steps: optimiser steps of a training.
+        batch_size: examples per step.
+        evaluations: points of each learning curve.
+        budget: trainings spent on tuning each arm in each fold, half of them on bracketing the learning rate.
+        final_seeds: final trainings of each arm in each fold.
+        seed: of everything that is drawn.
+        metric: what the losses are judged by.
+        delta: the difference that matters, a fraction.
+        select: whether the last weights count or the best on validation.
+        engine: how trainings are run.
+        device: ``"cpu"`` or ``"cuda"``.
+        versions: of Lossmith and torch.
+    """
+
+    name: str
+    data: DataSpec
+    num_classes: int
+    class_names: tuple[str, ...]
+    examples: tuple[int, int, int]
+    model: str
+    arms: tuple[Arm, ...]
+    lrs: tuple[float, ...]
+    lr_scales: tuple[float, ...]
+    optimizer: OptimizerSpec
+    steps: int
+    batch_size: int
+    evaluations: int
+    budget: int
+    final_seeds: int
+    seed: int
+    metric: Metric
+    delta: float
+    select: Select
+    engine: Engine
+    device: str
+    versions: dict[str, str]
+
+    @property
+    def folds(self) -> range:
+        """The numbers of the test folds; one for a hold-out."""
+        return range(max(1, self.data.folds))
+
+    @property
+    def bracket_seeds(self) -> int:
+        """Tuning seeds of each learning rate in the bracketing half of the budget."""
+        return self.budget // (2 * len(self.lrs))
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / self.num_classes
+
+    @property
+    def text(self) -> str:
+        """The plan as TOML."""
+        return tomli_w.dumps(_without_none(asdict(self)))
+
+    @property
+    def digest(self) -> str:
+        """The first 8 hexadecimal digits of the text's SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:8]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def grid(self, arm: Arm) -> list[Setting]:
+        """The bracketing grid of an arm."""
+        scale = self.lr_scales[self.arms.index(arm)]
+        return [Setting(float(f"{lr * scale:.6g}")) for lr in self.lrs]
+
+    def trial(self, arm: Arm, fold: int, setting: Setting, use: Literal["tuning", "final"], number: int) -> Trial:
+        """One training.
+
+        Args:
+            arm: what is trained.
+            fold: on which fold.
+            setting: with which learning rate and values.
+            use: what for; tuning and final seeds are disjoint.
+            number: which of the seeds of that use.
+
+        Returns:
+            The trial.
+        """
+        named = {} if setting.values is None else dict(zip((d.name for d in arm.tuned), setting.values, strict=True))
+        optimizer = replace(self.optimizer, lr=setting.lr, weight_decay=named.get("weight_decay", 0.0))
+        if optimizer.weight_decay and optimizer.name == "adam":
+            optimizer = replace(optimizer, name="adamw")  # Adam's coupled decay is a different, weaker control
+        return Trial(
+            data=replace(self.data, fold=fold),
+            model=self.model,
+            loss=arm.loss_with(setting.values),
+            optimizer=optimizer,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            seed=derive_seed(self.seed, arm.stream, _STREAMS[use], fold, number),
+            evaluations=self.evaluations,
+            select=self.select,
+            final=use == "final",
+            engine=self.engine,
+        )
+
+
+def make_plan(options: Options, sources: Sources) -> Plan:
+    """Plan a comparison; data, model and every loss are tried once on one batch, so that mistakes show at once.
+
+    Args:
+        options: what was asked for.
+        sources: where data and models lie; filled in.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: if data, model, a loss or an option does not do; the message is one sentence.
+    """
+    dataset = load_dataset(options.data, options.label)
+    sources.data[dataset.digest] = options.data
+    official_test = dataset.part is not None and bool((dataset.part == 2).any())
+    folds = options.folds
+    if folds is None:
+        folds = 0 if official_test or len(dataset) >= FOLD_BELOW else FOLDS
+    data = DataSpec(
+        source=dataset.digest,
+        label=options.label,
+        train_size=options.train_size,
+        label_noise=options.label_noise,
+        imbalance=options.imbalance,
+        split_seed=options.seed,
+        folds=folds,
+    )
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    model = canonical_model(options.model, sources)
+    lrs = _grid(options)
+    budget = 4 * len(lrs) // 2 if options.budget is None else options.budget
+    if budget < 2 * len(lrs) or budget % (2 * len(lrs)):
+        raise PlanError(
+            f"--budget {budget} cannot be shared out: it must be a multiple of twice the {len(lrs)} learning rates, "
+            f"such as {2 * len(lrs)}"
+        )
+    momentum = 0.9 if options.optimizer == "sgd" else 0.0
+    optimizer = OptimizerSpec(
+        options.optimizer, lrs[0], momentum, options.optimizer == "sgd", 0.0, None, options.schedule
+    )
+    draft = Trial(data, model, "cross_entropy", optimizer, 1, 1, options.seed)
+    task = task_of(draft, sources, device)
+    batch_size, steps = _length(options, len(task.train))
+    counts = task.class_counts.tolist()
+    losses = default_losses(steps, task.num_classes) if options.losses is None else options.losses
+    arms = make_arms(losses, options.optimizer, counts, options.imbalance > 1)
+    ratios = _try_out(replace(draft, steps=steps, batch_size=batch_size), arms, task, sources, device)
+    return Plan(
+        name=dataset.name,
+        data=data,
+        num_classes=task.num_classes,
+        class_names=task.class_names,
+        examples=(len(task.train), len(task.valid), len(task.test)),
+        model=model,
+        arms=tuple(arms),
+        lrs=lrs,
+        lr_scales=tuple(1.0 if options.optimizer != "sgd" else float(f"{1 / ratio:.4g}") for ratio in ratios),
+        optimizer=optimizer,
+        steps=steps,
+        batch_size=batch_size,
+        evaluations=60,
+        budget=budget,
+        final_seeds=(2 if folds else 5) if options.seeds is None else options.seeds,
+        seed=options.seed,
+        metric="balanced accuracy" if options.imbalance > 1 else "accuracy",
+        delta=options.delta,
+        select=options.select,
+        engine="stacked" if model.split(":")[0] in STACKABLE else "single",
+        device=device,
+        versions={"lossmith": version("lossmith"), "torch": version("torch")},
+    )
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write the plan into its run folder, unless it stands there already.
+
+    Args:
+        plan: the plan.
+        folder: the run folder, made if absent.
+
+    Raises:
+        PlanError: if the folder holds another plan.
+    """
+    file = folder / "plan.toml"
+    if file.exists() and file.read_text(encoding="utf-8") != plan.text:
+        different = _first_difference(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(plan.text))
+        raise PlanError(
+            f"{folder} holds the run of another plan ({different}): choose another --out, or give the options it was "
+            "made with"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".part")
+    partial.write_text(plan.text, encoding="utf-8")
+    partial.replace(file)
+
+
+def derive_seed(*numbers: int) -> int:
+    """A seed below 2^31 from several numbers."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big") >> 1
+
+
+def _grid(options: Options) -> tuple[float, ...]:
+    full = _SGD_LRS if options.optimizer == "sgd" else _ADAM_LRS
+    if options.lrs is None:
+        return full
+    if isinstance(options.lrs, int):
+        if not 3 <= options.lrs <= len(full):
+            raise PlanError(f"--lrs {options.lrs}: a number of learning rates lies between 3 and {len(full)}")
+        start = (len(full) - options.lrs + 1) // 2
+        return full[start : start + options.lrs]
+    lrs = tuple(sorted(set(options.lrs)))
+    if len(lrs) < 3 or lrs[0] <= 0:
+        raise PlanError("--lrs needs at least 3 positive learning rates: fewer cannot show that the best lies inside")
+    return lrs
+
+
+def _length(options: Options, examples: int) -> tuple[int, int]:
+    """Batch size and number of steps."""
+    batch_size = options.batch_size or (64 if examples < FOLD_BELOW else 128)
+    batch_size = min(batch_size, examples)
+    if options.epochs is not None and options.steps is not None:
+        raise PlanError("--epochs and --steps exclude each other: give one of them")
+    epochs = options.epochs or (20 if examples < FOLD_BELOW else 5)
+    steps = options.steps or epochs * (examples // batch_size)
+    if steps < 60:
+        raise PlanError(f"{steps} steps are too few for a learning curve of 60 points: give more --epochs or --steps")
+    return batch_size, steps
+
+
+def _try_out(trial: Trial, arms: Sequence[Arm], task: Task, sources: Sources, device: str) -> list[float]:
+    """Each arm's gradient norm relative to cross-entropy's on one batch; whatever cannot run fails here."""
+    ratios = []
+    for arm in arms:
+        loss = training_loss(arm.loss_with(), task, trial.steps)
+        ratio = gradient_ratio(trial, loss, sources, device)
+        if not ratio > 0:
+            raise PlanError(f"{arm.name} has no usable gradient at the start of training (its norm is {ratio:g} times)")
+        ratios.append(ratio)
+    return ratios
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+                return f"{key}.{_first_difference(old[key], new[key])}"
+            return f"{key} differs"
+    return "they differ"
