@@ -63,6 +63,8 @@ class Arm:
         role: ``"candidate"``, or ``"control"``, which is not counted among the losses tested.
         tuned: what is tuned besides the learning rate.
         stream: arms of one stream share their seeds, so that their runs pair.
+        lr_scale: what its grid of learning rates is multiplied by: for SGD one over its gradient's norm at step 0
+            relative to cross-entropy's; else 1.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Arm:
     role: Role = "candidate"
     tuned: tuple[Dimension, ...] = ()
     stream: int = 0
+    lr_scale: float = 1.0
 
     @property
     def default_positions(self) -> list[float]:

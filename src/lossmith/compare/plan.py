@@ -14,6 +14,7 @@ import tomli_w
 import torch
 
 from lossmith.compare.arms import Arm, default_losses, make_arms
+from lossmith.compare.files import write_file
 from lossmith.compare.tuning import Setting
 from lossmith.trials.data import DataSpec, Task, load_dataset
 from lossmith.trials.models import STACKABLE, canonical_model
@@ -97,8 +98,6 @@ class Plan:
         model: canonical text of the model.
         arms: what is compared.
         lrs: the grid of learning rates, ascending by factors of 2, for cross-entropy.
-        lr_scales: what each arm's grid is multiplied by: 1 for Adam; for SGD one over its gradient's norm at step 0
-            relative to cross-entropy's.
         optimizer: the optimiser, its learning rate aside.
         steps: optimiser steps of a training.
         batch_size: examples per step.
@@ -122,7 +121,6 @@ class Plan:
     model: str
     arms: tuple[Arm, ...]
     lrs: tuple[float, ...]
-    lr_scales: tuple[float, ...]
     optimizer: OptimizerSpec
     steps: int
     batch_size: int
@@ -168,8 +166,7 @@ class Plan:
 
     def grid(self, arm: Arm) -> list[Setting]:
         """The bracketing grid of an arm."""
-        scale = self.lr_scales[self.arms.index(arm)]
-        return [Setting(float(f"{lr * scale:.6g}")) for lr in self.lrs]
+        return [Setting(float(f"{lr * arm.lr_scale:.6g}")) for lr in self.lrs]
 
     def trial(self, arm: Arm, fold: int, setting: Setting, use: Literal["tuning", "final"], number: int) -> Trial:
         """One training.
@@ -258,9 +255,10 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         class_names=task.class_names,
         examples=(len(task.train), len(task.valid), len(task.test)),
         model=model,
-        arms=tuple(arms),
+        arms=tuple(replace(arm, lr_scale=1 / ratio) for arm, ratio in zip(arms, ratios, strict=True))
+        if options.optimizer == "sgd"
+        else tuple(arms),
         lrs=lrs,
-        lr_scales=tuple(1.0 if options.optimizer != "sgd" else float(f"{1 / ratio:.4g}") for ratio in ratios),
         optimizer=optimizer,
         steps=steps,
         batch_size=batch_size,
@@ -294,10 +292,7 @@ def write_plan(plan: Plan, folder: Path) -> None:
             f"{folder} holds the run of another plan ({different}): choose another --out, or give the options it was "
             "made with"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".part")
-    partial.write_text(plan.text, encoding="utf-8")
-    partial.replace(file)
+    write_file(file, plan.text)
 
 
 def derive_seed(*numbers: int) -> int:
@@ -341,7 +336,7 @@ def _try_out(trial: Trial, arms: Sequence[Arm], task: Task, sources: Sources, de
         ratio = gradient_ratio(trial, loss, sources, device)
         if not ratio > 0:
             raise PlanError(f"{arm.name} has no usable gradient at the start of training (its norm is {ratio:g} times)")
-        ratios.append(ratio)
+        ratios.append(float(f"{ratio:.4g}"))
     return ratios
 
 

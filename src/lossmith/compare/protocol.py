@@ -17,6 +17,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from lossmith.compare.arms import AGAIN, CROSS_ENTROPY, Arm
+from lossmith.compare.files import write_file
 from lossmith.compare.plan import Plan, derive_seed
 from lossmith.compare.speed import SpeedRatio, paired_log_ratio, steps_to_reach
 from lossmith.compare.statistics import PairedDifference, balanced_scores, paired_difference
@@ -289,9 +290,7 @@ def _write_recommendation(recommendation: Recommendation, folder: Path) -> None:
     values = {"loss": recommendation.arm, "reason": recommendation.reason, "gain": recommendation.gain}
     if recommendation.se is not None:
         values["standard_error"] = recommendation.se
-    partial = folder / "recommendation.part"
-    partial.write_text(tomli_w.dumps(values), encoding="utf-8")
-    partial.replace(folder / "recommendation.toml")
+    write_file(folder / "recommendation.toml", tomli_w.dumps(values))
 
 
 def _measure_speed(

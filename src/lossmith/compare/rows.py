@@ -1,0 +1,146 @@
+"""What a comparison found, as plain values: for the terminal, the report, the CSV files and other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossmith.compare.shape import Shape
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A paired difference as it is shown; fractions, ``None`` where the data allow none.
+
+    Args:
+        mean: the difference.
+        interval: 95 % interval.
+        simultaneous: interval that holds for all losses at once with 95 %.
+        p: two-sided, unadjusted.
+        holm_p: Holm-adjusted over the losses tested; for a control its own p.
+        mde: the true difference that would have been found four times in five.
+        se: standard error.
+        v_seed: part of the variance that more seeds would shrink.
+        v_test: part that more test examples would shrink.
+        df: degrees of freedom.
+        reason: why there is no interval.
+    """
+
+    mean: float
+    interval: Interval | None
+    simultaneous: Interval | None
+    p: float | None
+    holm_p: float | None
+    mde: float | None
+    se: float | None
+    v_seed: float | None
+    v_test: float | None
+    df: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """Steps to cross-entropy's final level, relative to cross-entropy; see `compare.speed.SpeedRatio`."""
+
+    ratio: float | None
+    interval: Interval | None
+    p: float | None
+    censored: int
+    pairs: int
+    method: str
+    lrs: tuple[float, ...]
+    sentence: str | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Means over the final runs on test, before and after temperature scaling: cross-entropy in nats, ECE."""
+
+    nll: float
+    nll_scaled: float
+    ece: float
+    ece_scaled: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram over all final runs: per bin its mean confidence, accuracy and share of the examples."""
+
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """Learning curves over the final runs: means, and the lowest and highest validation accuracy at each point."""
+
+    steps: tuple[int, ...]
+    train_nll: tuple[float, ...]
+    valid_nll: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    valid_accuracy: tuple[float, ...]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RatePoint:
+    """One learning rate of the grid: validation score over folds and seeds, plain and smoothed, and how often tried."""
+
+    lr: float
+    score: float
+    smoothed: float
+    folds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm."""
+
+    name: str
+    loss: str
+    role: str
+    rank: int | None
+    untrained: str | None
+    score: float
+    runs: tuple[float, ...]
+    against_ce: Gap | None
+    against_ls: Gap | None
+    share_won: float | None
+    verdict: str
+    kind: str
+    speed: SpeedRow | None
+    calibration: Calibration
+    lrs: tuple[float, ...]
+    values: tuple[dict[str, float], ...]
+    trainings: int
+    gradient_ratio: float
+    extended_share: float
+    diverged: int
+    notes: tuple[str, ...]
+    seconds: float
+    rates: tuple[RatePoint, ...]
+    curve: MeanCurve
+    reliability: Reliability
+    reliability_scaled: Reliability
+    expected_best: tuple[float, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A comparison, whole; rows by score, best first, untrained last."""
+
+    headline: str
+    noise: str
+    recommendation: str
+    recommended: str
+    best_label_smoothing: str | None
+    metric: str
+    times_scored: int
+    speed_sentences: tuple[str, ...]
+    rows: tuple[Row, ...]
