@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import tomli_w
-import torch
 
 from lossmith.compare.arms import Arm, default_losses, make_arms
 from lossmith.compare.files import write_file
 from lossmith.compare.tuning import Setting
-from lossmith.trials.data import DataSpec, Task, load_dataset
-from lossmith.trials.models import STACKABLE, canonical_model
-from lossmith.trials.training import gradient_ratio, task_of, training_loss
-from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
+from lossmith.trials.data import DataSpec
+from lossmith.trials.request import Draft, Request, RequestError, draft
+from lossmith.trials.training import gradient_ratio, training_loss
+from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
 
-FOLD_BELOW: Final = 5000  # examples; with fewer and no official test part, every one of them is tested once
-FOLDS: Final = 5
 DELTA: Final = 0.005
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-12, -4))
 _SGD_LR0: Final = 0.1
@@ -33,56 +30,26 @@ Metric = Literal["accuracy", "balanced accuracy"]
 
 
 class PlanError(ValueError):
-    """A comparison that cannot be planned; the message is one sentence that names the option and the mend."""
+    """A run folder that holds another plan; the message is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a user may ask of a comparison; ``None`` leaves the choice to the plan.
+class Options(Request):
+    """What a user may ask of a comparison besides what `Request` holds; ``None`` leaves the choice to us.
 
     Args:
-        data: bundled name or path.
-        model: text form of the model.
         losses: text forms; ``None``: all of the catalog.
-        label: label column of a table.
-        budget: trainings spent on tuning each loss in each fold.
-        lrs: learning rates of the grid; or how many.
-        folds: outer folds; 0 for a hold-out.
-        seeds: final seeds per fold.
-        seed: of everything that is drawn.
-        epochs: passes over the training part.
-        steps: optimiser steps, in place of epochs.
-        batch_size: examples per step.
-        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (Nesterov, momentum .9).
-        schedule: ``"cosine"`` or ``"none"``.
-        train_size: how many training examples to use.
-        label_noise: share of wrong labels in training and validation.
-        imbalance: ratio of the largest to the smallest class in training and validation.
-        select: ``"last"`` or ``"best-val"``.
+        budget: trainings spent on tuning each loss in each fold; ``None``: twice the number of learning rates.
+        lrs: learning rates of the grid, or how many; ``None``: 8.
+        seeds: final seeds per fold; ``None``: 2 with folds, 5 without.
         delta: difference in score that matters, a fraction.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
 
-    data: str = "digits"
-    model: str = "mlp"
     losses: tuple[str, ...] | None = None
-    label: str | None = None
     budget: int | None = None
     lrs: tuple[float, ...] | int | None = None
-    folds: int | None = None
     seeds: int | None = None
-    seed: int = 0
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int | None = None
-    optimizer: OptimizerName = "adam"
-    schedule: Schedule = "cosine"
-    train_size: int | None = None
-    label_noise: float = 0.0
-    imbalance: float = 1.0
-    select: Select = "last"
     delta: float = DELTA
-    device: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,64 +180,42 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     Raises:
         ValueError: if data, model, a loss or an option does not do; the message is one sentence.
     """
-    dataset = load_dataset(options.data, options.label)
-    sources.data[dataset.digest] = options.data
-    official_test = dataset.part is not None and bool((dataset.part == 2).any())
-    folds = options.folds
-    if folds is None:
-        folds = 0 if official_test or len(dataset) >= FOLD_BELOW else FOLDS
-    data = DataSpec(
-        source=dataset.digest,
-        label=options.label,
-        train_size=options.train_size,
-        label_noise=options.label_noise,
-        imbalance=options.imbalance,
-        split_seed=options.seed,
-        folds=folds,
-    )
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    model = canonical_model(options.model, sources)
     lrs = _grid(options)
-    budget = 4 * len(lrs) // 2 if options.budget is None else options.budget
-    if budget < 2 * len(lrs) or budget % (2 * len(lrs)):
-        raise PlanError(
-            f"--budget {budget} cannot be shared out: it must be a multiple of twice the {len(lrs)} learning rates, "
-            f"such as {2 * len(lrs)}"
+    budget = _budget(options, len(lrs))
+    drafted = draft(options, sources)
+    trial, task = drafted.trial, drafted.task
+    if trial.steps < trial.evaluations:
+        raise RequestError(
+            f"{trial.steps} steps are too few for a learning curve of {trial.evaluations} points: give more --epochs "
+            "or --steps, or a smaller --batch-size"
         )
-    momentum = 0.9 if options.optimizer == "sgd" else 0.0
-    optimizer = OptimizerSpec(
-        options.optimizer, lrs[0], momentum, options.optimizer == "sgd", 0.0, None, options.schedule
-    )
-    draft = Trial(data, model, "cross_entropy", optimizer, 1, 1, options.seed)
-    task = task_of(draft, sources, device)
-    batch_size, steps = _length(options, len(task.train))
-    counts = task.class_counts.tolist()
-    losses = default_losses(steps, task.num_classes) if options.losses is None else options.losses
-    arms = make_arms(losses, options.optimizer, counts, options.imbalance > 1)
-    ratios = _try_out(replace(draft, steps=steps, batch_size=batch_size), arms, task, sources, device)
+    losses = default_losses(trial.steps, task.num_classes) if options.losses is None else options.losses
+    imbalanced = options.imbalance > 1
+    arms = make_arms(losses, options.optimizer, task.class_counts.tolist(), imbalanced)
+    ratios = _try_out(trial, arms, drafted, sources)
+    if options.optimizer == "sgd":
+        arms = [replace(arm, lr_scale=1 / ratio) for arm, ratio in zip(arms, ratios, strict=True)]
     return Plan(
-        name=dataset.name,
-        data=data,
+        name=task.name,
+        data=trial.data,
         num_classes=task.num_classes,
         class_names=task.class_names,
         examples=(len(task.train), len(task.valid), len(task.test)),
-        model=model,
-        arms=tuple(replace(arm, lr_scale=1 / ratio) for arm, ratio in zip(arms, ratios, strict=True))
-        if options.optimizer == "sgd"
-        else tuple(arms),
+        model=trial.model,
+        arms=tuple(arms),
         lrs=lrs,
-        optimizer=optimizer,
-        steps=steps,
-        batch_size=batch_size,
-        evaluations=60,
+        optimizer=trial.optimizer,
+        steps=trial.steps,
+        batch_size=trial.batch_size,
+        evaluations=trial.evaluations,
         budget=budget,
-        final_seeds=(2 if folds else 5) if options.seeds is None else options.seeds,
+        final_seeds=options.seeds or (2 if trial.data.folds else 5),
         seed=options.seed,
-        metric="balanced accuracy" if options.imbalance > 1 else "accuracy",
+        metric="balanced accuracy" if imbalanced else "accuracy",
         delta=options.delta,
-        select=options.select,
-        engine="stacked" if model.split(":")[0] in STACKABLE else "single",
-        device=device,
+        select=trial.select,
+        engine=trial.engine,
+        device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
     )
 
@@ -300,42 +245,41 @@ def derive_seed(*numbers: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big") >> 1
 
 
+def _budget(options: Options, lrs: int) -> int:
+    budget = options.budget or 2 * lrs
+    if budget % (2 * lrs):
+        raise RequestError(
+            f"--budget {budget} cannot be shared out: it must be a multiple of twice the {lrs} learning rates, such as "
+            f"{2 * lrs}"
+        )
+    return budget
+
+
 def _grid(options: Options) -> tuple[float, ...]:
     full = _SGD_LRS if options.optimizer == "sgd" else _ADAM_LRS
     if options.lrs is None:
         return full
     if isinstance(options.lrs, int):
         if not 3 <= options.lrs <= len(full):
-            raise PlanError(f"--lrs {options.lrs}: a number of learning rates lies between 3 and {len(full)}")
+            raise RequestError(f"--lrs {options.lrs}: a number of learning rates lies between 3 and {len(full)}")
         start = (len(full) - options.lrs + 1) // 2
         return full[start : start + options.lrs]
     lrs = tuple(sorted(set(options.lrs)))
     if len(lrs) < 3 or lrs[0] <= 0:
-        raise PlanError("--lrs needs at least 3 positive learning rates: fewer cannot show that the best lies inside")
+        raise RequestError(
+            "--lrs needs at least 3 positive learning rates: fewer cannot show that the best lies inside"
+        )
     return lrs
 
 
-def _length(options: Options, examples: int) -> tuple[int, int]:
-    """Batch size and number of steps."""
-    batch_size = options.batch_size or (64 if examples < FOLD_BELOW else 128)
-    batch_size = min(batch_size, examples)
-    if options.epochs is not None and options.steps is not None:
-        raise PlanError("--epochs and --steps exclude each other: give one of them")
-    epochs = options.epochs or (20 if examples < FOLD_BELOW else 5)
-    steps = options.steps or epochs * (examples // batch_size)
-    if steps < 60:
-        raise PlanError(f"{steps} steps are too few for a learning curve of 60 points: give more --epochs or --steps")
-    return batch_size, steps
-
-
-def _try_out(trial: Trial, arms: Sequence[Arm], task: Task, sources: Sources, device: str) -> list[float]:
+def _try_out(trial: Trial, arms: Sequence[Arm], drafted: Draft, sources: Sources) -> list[float]:
     """Each arm's gradient norm relative to cross-entropy's on one batch; whatever cannot run fails here."""
     ratios = []
     for arm in arms:
-        loss = training_loss(arm.loss_with(), task, trial.steps)
-        ratio = gradient_ratio(trial, loss, sources, device)
+        loss = training_loss(arm.loss_with(), drafted.task, trial.steps)
+        ratio = gradient_ratio(trial, loss, sources, drafted.device)
         if not ratio > 0:
-            raise PlanError(f"{arm.name} has no usable gradient at the start of training (its norm is {ratio:g} times)")
+            raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
         ratios.append(float(f"{ratio:.4g}"))
     return ratios
 

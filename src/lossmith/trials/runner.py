@@ -103,18 +103,23 @@ class Runner:
     def _run_on_workers(self, units: list[list[Trial]]) -> None:
         if self._executor is None:
             self._executor = self._make_executor(self.workers)
+        pending: dict[concurrent.futures.Future[list[TrialResult]], list[Trial]] = {}
         try:
-            futures = {self._executor.submit(train_many, unit, self.sources, self.device): unit for unit in units}
-            for future in concurrent.futures.as_completed(futures):
-                self._keep(futures[future], future.result())
-        except concurrent.futures.BrokenExecutor:
+            for unit in units:
+                pending[self._executor.submit(train_many, unit, self.sources, self.device)] = unit
+            for future in concurrent.futures.as_completed(list(pending)):
+                results = future.result()
+                self._keep(pending.pop(future), results)
+        except BaseException as error:
             self.close()
-            raise WorkerLostError(
-                "a worker process died, perhaps for lack of memory: run the same command again to go on, with fewer "
-                "--workers if it happens again"
-            ) from None
-        except BaseException:
-            self.close()
+            for future, unit in pending.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self._keep(unit, future.result())
+            if isinstance(error, concurrent.futures.BrokenExecutor):
+                raise WorkerLostError(
+                    "a worker process died, perhaps for lack of memory: run the same command again to go on, with "
+                    "fewer --workers if it happens again"
+                ) from None
             raise
 
     def _keep(self, unit: list[Trial], results: list[TrialResult]) -> None:

@@ -1,0 +1,101 @@
+"""How far a run has come: a bar with the time left in a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from lossmith.trials.result import Curve
+from lossmith.trials.training import Progress as TrainingProgress
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class ConsoleProgress:
+    """Progress of a run's stages on standard error.
+
+    Args:
+        console: where to show it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._label, self._total, self._done, self._shown = "", 0, 0, 0.0
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+            self._bar = Bar(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+
+    def __enter__(self) -> ConsoleProgress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def position(self) -> str:
+        """Where the run stands, in words."""
+        return f"{self._done} of {self._total} trainings of the stage '{self._label}'"
+
+    def start(self, label: str, total: int, done: int) -> None:
+        """Begin a stage of ``total`` trainings, ``done`` of which are kept from before."""
+        self._label, self._total, self._done, self._shown = label, total, done, time.monotonic()
+        if self._bar is not None:
+            if self._task is not None:
+                self._bar.stop_task(self._task)
+            self._task = self._bar.add_task(label, total=total, completed=done)
+        elif done < total:
+            kept = f", {done} of them kept from before" if done else ""
+            self.console.print(f"{label}: {total} trainings{kept}", soft_wrap=True)
+
+    def advance(self, trainings: int) -> None:
+        """Count finished trainings."""
+        self._done += trainings
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, trainings)
+        elif time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES:
+            self._shown = time.monotonic()
+            self.console.print(f"{self._label}: {self._done} of {self._total}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def training_progress(console: Console, steps: int) -> Iterator[TrainingProgress]:
+    """Show one training: a bar with the latest validation figures, or ten plain lines without a terminal.
+
+    Args:
+        console: where to show it.
+        steps: length of the training.
+
+    Yields:
+        What `train_model` calls at each point of its learning curve.
+    """
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+        with Bar(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+            task = bar.add_task("training", total=steps)
+            yield lambda step, curve: bar.update(task, completed=step, description=_latest(curve))
+    else:
+        shown = [0]
+
+        def line(step: int, curve: Curve) -> None:
+            if step * 10 // steps > shown[0]:
+                shown[0] = step * 10 // steps
+                console.print(f"step {step} of {steps}: {_latest(curve)}", soft_wrap=True, highlight=False)
+
+        yield line
+
+
+def _latest(curve: Curve) -> str:
+    return f"validation {100 * curve.valid_accuracy[-1]:.1f} %, cross-entropy {curve.valid_nll[-1]:.3f}"

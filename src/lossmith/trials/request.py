@@ -1,0 +1,132 @@
+"""From what a user asks for to a trial: data by name or path, sensible lengths, the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+
+from lossmith.trials.data import DataSpec, Task, load_dataset
+from lossmith.trials.models import STACKABLE, canonical_model
+from lossmith.trials.training import task_of
+from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
+
+SMALL: Final = 5000  # examples below which a data set counts as small
+FOLDS: Final = 5
+EVALUATIONS: Final = 60
+
+
+class RequestError(ValueError):
+    """A request that cannot be met; the message is one sentence that names the option and the mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user may ask of a training; ``None`` leaves the choice to us.
+
+    Args:
+        data: bundled name or path.
+        model: text form of the model.
+        label: label column of a table.
+        folds: outer folds; 0 for a hold-out; ``None``: 5 for fewer than 5,000 examples without an official test part.
+        seed: of everything that is drawn.
+        epochs: passes over the training part; ``None``: 20, or 5 from 5,000 examples.
+        steps: optimiser steps, in place of epochs.
+        batch_size: examples per step; ``None``: 64, or 128 from 5,000 examples.
+        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (Nesterov, momentum .9).
+        schedule: ``"cosine"`` or ``"none"``.
+        train_size: how many training examples to use.
+        label_noise: share of wrong labels in training and validation.
+        imbalance: ratio of the largest to the smallest class in training and validation.
+        select: ``"last"`` or ``"best-val"``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+
+    data: str = "digits"
+    model: str = "mlp"
+    label: str | None = None
+    folds: int | None = None
+    seed: int = 0
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    optimizer: OptimizerName = "adam"
+    schedule: Schedule = "cosine"
+    train_size: int | None = None
+    label_noise: float = 0.0
+    imbalance: float = 1.0
+    select: Select = "last"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A request made definite.
+
+    Args:
+        trial: cross-entropy at a learning rate of 1, on fold 0, with the request's seed.
+        task: what it trains on.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    trial: Trial
+    task: Task
+    device: str
+
+
+def draft(request: Request, sources: Sources) -> Draft:
+    """Load the data, find the model, settle what was left open.
+
+    Args:
+        request: what was asked for.
+        sources: where data and models lie; filled in.
+
+    Returns:
+        The draft.
+
+    Raises:
+        ValueError: if data, model or an option does not do; the message is one sentence.
+    """
+    device = _device(request.device)
+    dataset = load_dataset(request.data, request.label)
+    sources.data[dataset.digest] = request.data
+    folds = request.folds
+    if folds is None:
+        official_test = dataset.part is not None and bool((dataset.part == 2).any())
+        folds = 0 if official_test or len(dataset) >= SMALL else FOLDS
+    data = DataSpec(
+        source=dataset.digest,
+        label=request.label,
+        train_size=request.train_size,
+        label_noise=request.label_noise,
+        imbalance=request.imbalance,
+        split_seed=request.seed,
+        folds=folds,
+    )
+    model = canonical_model(request.model, sources)
+    sgd = request.optimizer == "sgd"
+    optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
+    engine: Engine = "stacked" if model.partition(":")[0] in STACKABLE else "single"
+    trial = Trial(data, model, "cross_entropy", optimizer, 1, 1, request.seed, EVALUATIONS, request.select)
+    task = task_of(trial, sources, device)
+    batch_size, steps = _length(request, len(task.train))
+    return Draft(replace(trial, batch_size=batch_size, steps=steps, engine=engine), task, device)
+
+
+def _device(wanted: str) -> str:
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RequestError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return wanted
+
+
+def _length(request: Request, examples: int) -> tuple[int, int]:
+    """Batch size and number of steps."""
+    if request.epochs is not None and request.steps is not None:
+        raise RequestError("--epochs and --steps exclude each other: give one of them")
+    small = examples < SMALL
+    batch_size = min(request.batch_size or (64 if small else 128), examples)
+    epochs = request.epochs or (20 if small else 5)
+    return batch_size, request.steps or epochs * (examples // batch_size)

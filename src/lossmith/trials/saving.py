@@ -1,0 +1,55 @@
+"""Trained weights as a file, with the words that bring them back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from lossmith.trials.data import Task
+from lossmith.trials.trial import Sources, Trial
+
+
+def save_model(model: nn.Module, trial: Trial, task: Task, sources: Sources, folder: Path) -> str:
+    """Write ``model.safetensors`` and ``trial.json`` into a folder.
+
+    Args:
+        model: the trained model, on the CPU.
+        trial: what trained it.
+        task: what it was trained on.
+        sources: where a user's model file lies.
+        folder: made if absent.
+
+    Returns:
+        Python that reloads the model as ``model``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "model.safetensors"
+    partial = file.with_name("model.part")
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
+    partial.replace(file)
+    described = {"trial": asdict(trial), "class_names": task.class_names, "vocabulary": task.vocabulary}
+    (folder / "trial.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+    return (
+        "from safetensors.torch import load_file\n"
+        f"{_construction(trial, task, sources)}\n"
+        f'model.load_state_dict(load_file("{file}"))'
+    )
+
+
+def _construction(trial: Trial, task: Task, sources: Sources) -> str:
+    name, _, arguments = trial.model.partition(":")
+    if name == "sha256":
+        digest, _, factory = trial.model.rpartition(":")
+        path = Path(sources.models[digest])
+        return (
+            f"from {path.stem} import {factory}  # in {path.parent}\n"
+            f"model = {factory}({tuple(task.input_shape)}, {task.num_classes})"
+        )
+    first = len(task.vocabulary) if task.vocabulary is not None else tuple(torch.Size(task.input_shape))
+    rest = "".join(f", {argument}" for argument in arguments.split(",") if argument)
+    return f"from lossmith.trials.models import {name}\nmodel = {name}({first}, {task.num_classes}{rest})"

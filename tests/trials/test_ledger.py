@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossmith.trials.data import DataSpec
+from lossmith.trials.ledger import Ledger, LedgerError
+from lossmith.trials.metrics import Outcomes
+from lossmith.trials.result import Curve, TrialResult
+from lossmith.trials.trial import OptimizerSpec, Trial
+
+TRIAL = Trial(DataSpec("iris"), "mlp", "m", OptimizerSpec("adam", 0.01), 4, 16, 0, final=True)
+
+
+def judged(seed: int) -> Outcomes:
+    rng = np.random.default_rng(seed)
+    whole = [rng.integers(0, 3, 7) for _ in range(3)]
+    return Outcomes(*whole, *(rng.random(7, dtype=np.float32) for _ in range(4)))
+
+
+RESULT = TrialResult(
+    curve=Curve((2, 4), (1.0, math.nan), (0.1, 0.2), (0.3, 0.1), (1 / 3, 0.7)),
+    valid_accuracy=0.1 + 0.2,
+    valid_balanced_accuracy=0.25,
+    valid_nll=math.nan,
+    valid_nll_scaled=0.5,
+    temperature=1.5,
+    gradient_ratio=2.0,
+    extended_share=0.0,
+    diverged=False,
+    notes=("a note",),
+    seconds=0.25,
+    valid=judged(1),
+    test=judged(2),
+)
+
+
+def same(a: Outcomes | None, b: Outcomes | None) -> bool:
+    assert a is not None
+    assert b is not None
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__)
+
+
+def test_what_is_put_comes_back_with_the_test_part_sealed(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
+        assert ledger.get(TRIAL) is None
+        ledger.put([(TRIAL, RESULT)])
+    with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
+        assert TRIAL in ledger
+        back = ledger.get(TRIAL)
+        assert back is not None
+        assert back.test is None
+        assert same(back.valid, RESULT.valid)
+        assert math.isnan(back.curve.train_nll[1])
+        assert (back.valid_accuracy, back.notes, back.curve.steps) == (0.1 + 0.2, ("a note",), (2, 4))
+        assert ledger.times_scored(TRIAL.data) == 0
+        assert same(ledger.open_test(TRIAL).test, RESULT.test)
+
+
+def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
+    """Noise in training does not make another test split; another fold does. A second look at a model is no news."""
+    other = replace(TRIAL, seed=1)
+    noisy = replace(TRIAL, data=DataSpec("iris", label_noise=0.2))
+    fold = replace(TRIAL, data=DataSpec("iris", folds=5, fold=1))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put([(trial, RESULT) for trial in (TRIAL, other, noisy, fold)])
+        for trial in (TRIAL, TRIAL, other, noisy, fold):
+            ledger.open_test(trial)
+        assert ledger.times_scored(TRIAL.data) == 3
+        assert ledger.times_scored(fold.data) == 1
+
+
+def test_a_finished_trial_stays_as_it_was(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put([(TRIAL, RESULT)])
+        ledger.put([(TRIAL, replace(RESULT, temperature=9.0))])
+        kept = ledger.get(TRIAL)
+        assert kept is not None
+        assert kept.temperature == 1.5
+
+
+def test_the_kind_of_device_is_part_of_the_key(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put([(TRIAL, RESULT)])
+    with Ledger(tmp_path / "ledger.sqlite", device="cuda") as ledger:
+        assert TRIAL not in ledger
+
+
+def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite"), pytest.raises(LedgerError, match="choose another --out"):
+        Ledger(tmp_path / "ledger.sqlite")
+    Ledger(tmp_path / "ledger.sqlite").close()
+
+
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite"
+    file.write_text("these are my notes\n" * 100)
+    with pytest.raises(LedgerError, match="no ledger"):
+        Ledger(file)
+    assert file.read_text().startswith("these are my notes")
+
+
+def test_tests_of_tuning_trials_cannot_be_opened(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(KeyError):
+            ledger.open_test(TRIAL)
+        ledger.put([(TRIAL, replace(RESULT, test=None))])
+        with pytest.raises(KeyError):
+            ledger.open_test(TRIAL)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lossmith.trials.data import DataSpec
+from lossmith.trials.models import MODELS, ModelError, build_model, canonical_model
+from lossmith.trials.training import load_task
+from lossmith.trials.trial import Sources
+
+DIGITS = load_task(DataSpec("digits"), "digits")
+IRIS = load_task(DataSpec("iris"), "iris")
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "mlp:depth=3,width=5", "cnn:width=4", "resnet18:width=4"])
+def test_models_read_images_and_the_seed_is_all_that_decides_their_weights(name: str) -> None:
+    state = torch.get_rng_state()
+    a, b, other = (build_model(canonical_model(name, Sources()), DIGITS, Sources(), seed) for seed in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    x = DIGITS.train.inputs[:4]
+    assert a(x).shape == (4, 10)
+    assert torch.equal(a(x), b(x))
+    assert not torch.equal(a(x), other(x))
+
+
+@pytest.mark.parametrize("size", [(1, 2, 2), (1, 4, 4), (3, 7, 5), (1, 28, 28)])
+def test_convolutions_read_images_of_any_size(size: tuple[int, int, int]) -> None:
+    for name in ("cnn", "resnet18"):
+        assert MODELS[name](size, 3, width=2)(torch.randn(2, *size)).shape == (2, 3)
+
+
+def test_text_bag_averages_embeddings_and_ignores_padding() -> None:
+    model = MODELS["text_bag"](10, 2, width=4)
+    assert torch.allclose(model(torch.tensor([[3, 5, 0, 0]])), model(torch.tensor([[5, 3]])))
+
+
+def test_texts_are_canonical() -> None:
+    assert canonical_model("mlp:depth=1,width=64", Sources()) == "mlp:width=64"
+    assert canonical_model("mlp:width=128", Sources()) == "mlp"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("mpl", "mlp"),
+        ("mlp:widht=3", "width"),
+        ("mlp:width=0", "width"),
+        ("mlp:width=2.5", "width"),
+        ("nowhere.py:make", "nowhere.py"),
+        ("net.py", "file.py:factory"),
+        ("mlp:", "argument=value"),
+    ],
+)
+def test_bad_models_are_refused_in_a_sentence(text: str, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        canonical_model(text, Sources())
+
+
+def test_a_model_must_fit_the_data() -> None:
+    for name, task in (("cnn", IRIS), ("resnet18", IRIS), ("text_bag", DIGITS)):
+        with pytest.raises(ModelError, match=name):
+            build_model(name, task, Sources(), 0)
+
+
+def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def make(input_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    sources = Sources()
+    text = canonical_model(f"{file}:make", sources)
+    assert text.startswith("sha256:")
+    assert text.endswith(":make")
+    assert build_model(text, DIGITS, sources, 0)(DIGITS.train.inputs[:2]).shape == (2, 10)
+    with pytest.raises(ModelError, match="not known here"):
+        build_model(text, DIGITS, Sources(), 0)
+    with pytest.raises(ModelError, match="no function 'mak'"):
+        canonical_model(f"{file}:mak", Sources())
+    file.write_text(file.read_text() + "# changed\n")
+    with pytest.raises(ModelError, match="has changed"):
+        build_model(text, DIGITS, sources, 0)
+    file.write_text("raise OSError('no luck')\n")
+    with pytest.raises(ModelError, match="no luck"):
+        canonical_model(f"{file}:make", Sources())

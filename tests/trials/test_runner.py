@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossmith.trials.data import DataSpec
+from lossmith.trials.ledger import Ledger
+from lossmith.trials.runner import Runner, WorkerLostError
+from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+
+SOURCES = Sources({"iris": "iris"})
+IRIS = Trial(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("adam", 0.01), 12, 16, 3, 6)
+TRIALS = [
+    replace(IRIS, loss=loss, seed=seed, engine=engine, final=final)
+    for loss in ("cross_entropy", "m", "ngl")
+    for seed in range(2)
+    for engine, final in (("stacked", False), ("single", True))
+]
+
+
+class Counter:
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int, int]] = []
+        self.advanced = 0
+
+    def start(self, label: str, total: int, done: int) -> None:
+        self.stages.append((label, total, done))
+
+    def advance(self, trainings: int) -> None:
+        self.advanced += trainings
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 1, 3):
+        with Ledger(tmp_path / f"{workers}.sqlite") as ledger:
+            runner = Runner(ledger, SOURCES, workers=workers)
+            results = runner.run(TRIALS)
+            runner.close()
+        found.append({trial: (r.curve, r.valid_nll, r.temperature, r.gradient_ratio) for trial, r in results.items()})
+    assert found[0] == found[1] == found[2]
+    assert set(found[0]) == set(TRIALS)
+
+
+def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
+    counter = Counter()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        runner = Runner(ledger, SOURCES, workers=0, progress=counter)
+        runner.run(TRIALS[:5])
+        runner.run(TRIALS, "all")
+        runner.run(TRIALS)
+    assert counter.stages == [("training", 5, 0), ("all", 12, 5), ("training", 12, 12)]
+    assert counter.advanced == 12
+
+
+class Eager(concurrent.futures.Executor):
+    """Runs what is submitted at once; can be told to fail from the third unit on."""
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.failure, self.units = failure, 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
+        self.units += 1
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        if self.failure is not None and self.units > 2:
+            future.set_exception(self.failure)
+        else:
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_any_executor_will_do(tmp_path: Path) -> None:
+    executor = Eager()
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert len(Runner(ledger, SOURCES, workers=7, make_executor=lambda workers: executor).run(TRIALS)) == 12
+    assert executor.units == 7  # six single trials and one stack
+
+
+def test_a_lost_worker_is_named_and_finished_trials_are_kept(tmp_path: Path) -> None:
+    lost = concurrent.futures.BrokenExecutor("gone")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(WorkerLostError, match="run the same command again"):
+            Runner(ledger, SOURCES, workers=1, make_executor=lambda workers: Eager(lost)).run(TRIALS)
+        assert sum(trial in ledger for trial in TRIALS) >= 1
+        assert len(Runner(ledger, SOURCES, workers=0).run(TRIALS)) == 12
+
+
+def test_a_mistake_in_a_trial_reaches_the_caller_from_a_worker(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        runner = Runner(ledger, SOURCES, workers=1)
+        with pytest.raises(ValueError, match="regression"):
+            runner.run([replace(IRIS, loss="smae")])
+        runner.close()
+
+
+SCRIPT = """
+    import os, sys, time
+    from pathlib import Path
+    from lossmith.trials.data import DataSpec
+    from lossmith.trials.ledger import Ledger
+    from lossmith.trials.runner import Runner
+    from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+
+    class Say:
+        def start(self, label, total, done): pass
+        def advance(self, trainings): print("done", flush=True)
+
+    if __name__ == "__main__":
+        trials = [
+            Trial(DataSpec("iris"), "mlp", "m", OptimizerSpec("adam", .01), 200 if seed < 4 else 10**7, 16, seed, 10)
+            for seed in range(12)
+        ]
+        with Ledger(Path(sys.argv[1])) as ledger:
+            Runner(ledger, Sources({"iris": "iris"}), workers=2, progress=Say()).run(trials)
+"""
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_workers_do_not_outlive_their_parent_and_finished_trials_are_kept(tmp_path: Path, kill: signal.Signals) -> None:
+    """The last trials would take hours; the parent is killed once the first four are done."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [sys.executable, str(script), str(tmp_path / "ledger.sqlite")]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert parent.stdout is not None
+    assert [parent.stdout.readline() for _ in range(4)] == ["done\n"] * 4
+    children = descendants(parent.pid)
+    assert len(children) >= 2
+    parent.send_signal(kill)
+    parent.wait(timeout=20)
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(alive(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [child for child in children if alive(child)]
+    spec = OptimizerSpec("adam", 0.01)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert all(Trial(DataSpec("iris"), "mlp", "m", spec, 200, 16, seed, 10) in ledger for seed in range(4))
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, from /proc."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            children.append(int(stat.parent.name))
+    return children
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False

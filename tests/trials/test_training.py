@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lossmith.catalog import available
+from lossmith.trials.data import DataSpec
+from lossmith.trials.models import build_model
+from lossmith.trials.optimizers import StackedOptimizer, torch_optimizer
+from lossmith.trials.training import banks, batches, task_of, train, train_many, train_model
+from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+
+SOURCES = Sources({"iris": "iris", "digits": "digits"})
+IRIS = Trial(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("adam", 0.01), 12, 16, 3, 6)
+
+
+def test_a_single_trial_is_the_plain_training_loop() -> None:
+    """The oracle is a loop as anybody would write it."""
+    trial = replace(IRIS, optimizer=OptimizerSpec("adam", 0.01, schedule="none"))
+    task = task_of(trial, SOURCES)
+    model = build_model(trial.model, task, SOURCES, trial.seed)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    order = batches(len(task.train), 16, trial.seed)
+    for _ in range(trial.steps):
+        rows = next(order)
+        optimizer.zero_grad()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        optimizer.step()
+    logits = model(task.valid.inputs)
+    result, trained = train_model(trial, SOURCES)
+    for ours, plain in zip(trained.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, plain)
+    assert result.valid_nll == pytest.approx(F.cross_entropy(logits, task.valid.labels).item(), rel=1e-5)
+    assert result.valid_accuracy == (logits.argmax(1) == task.valid.labels).double().mean()
+
+
+def test_every_slice_of_a_stack_is_bitwise_what_it_is_alone() -> None:
+    stacked = replace(IRIS, engine="stacked", final=True)
+    trials = [
+        replace(stacked, loss=info.name, seed=seed, optimizer=replace(stacked.optimizer, lr=lr))
+        for info in available("classification")
+        for seed, lr in ((3, 0.01), (4, 0.3))
+    ]
+    together = train_many(trials, SOURCES)
+    for trial, result in list(zip(trials, together, strict=True))[::5]:
+        alone = train(trial, SOURCES)
+        assert alone.curve == result.curve
+        assert (alone.valid_nll, alone.temperature) == (result.valid_nll, result.temperature)
+        assert alone.test is not None
+        assert result.test is not None
+        assert (alone.test.nll == result.test.nll).all()
+
+
+def test_stacked_and_single_agree_to_rounding() -> None:
+    for loss in ("cross_entropy", "ngl", "cross_entropy:weight=[1,2,3]", "dynamical:amplitude=5,period=4"):
+        single = train(replace(IRIS, loss=loss), SOURCES)
+        stacked = train(replace(IRIS, loss=loss, engine="stacked"), SOURCES)
+        assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
+        assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        OptimizerSpec("sgd", 0.1),
+        OptimizerSpec("sgd", 0.1, momentum=0.9, weight_decay=0.01),
+        OptimizerSpec("sgd", 0.1, momentum=0.9, nesterov=True, clip=0.5),
+        OptimizerSpec("adam", 0.01, weight_decay=0.1),
+        OptimizerSpec("adamw", 0.01, weight_decay=0.1, clip=0.1),
+    ],
+)
+def test_each_slice_follows_torch_optim(spec: OptimizerSpec) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(3, 4, 2, generator=generator), torch.randn(3, 5, generator=generator)]
+    specs = [replace(spec, lr=spec.lr * factor) for factor in (1, 0.5, 2)]
+    stacked = [p.clone().requires_grad_() for p in start]
+    ours = StackedOptimizer(stacked, specs)
+    alone = [[p[m].clone().requires_grad_() for p in start] for m in range(3)]
+    theirs = [torch_optimizer(parameters, s) for parameters, s in zip(alone, specs, strict=True)]
+    for _ in range(6):
+        gradients = [torch.randn(p.shape, generator=generator) for p in start]
+        for parameter, gradient in zip(stacked, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        ours.step(0.7)
+        for m, optimizer in enumerate(theirs):
+            for parameter, gradient in zip(alone[m], gradients, strict=True):
+                parameter.grad = gradient[m].clone()
+            if spec.clip is not None:
+                torch.nn.utils.clip_grad_norm_(alone[m], spec.clip)
+            optimizer.param_groups[0]["lr"] = specs[m].lr * 0.7
+            optimizer.step()
+    for m in range(3):
+        for parameter, single in zip(stacked, alone[m], strict=True):
+            torch.testing.assert_close(parameter[m], single, rtol=1e-5, atol=1e-6)
+
+
+def test_one_epoch_shows_each_example_once_and_epochs_differ() -> None:
+    order = batches(20, 5, seed=1)
+    first, second = (torch.cat([next(order) for _ in range(4)]) for _ in range(2))
+    assert sorted(first.tolist()) == list(range(20))
+    assert sorted(second.tolist()) == list(range(20))
+    assert first.tolist() != second.tolist()
+    assert [next(batches(20, 5, seed=1)).tolist()] == [first[:5].tolist()]
+
+
+def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
+    """Paired comparisons rest on this: at step 0 two losses see the same model and the same batch."""
+    a, b = (train(replace(IRIS, loss=loss), SOURCES) for loss in ("cross_entropy", "rooted:k=inf"))
+    assert a.curve == b.curve
+    assert train(replace(IRIS, seed=4), SOURCES).curve != a.curve
+
+
+def test_a_diverged_trial_is_a_result() -> None:
+    wild = replace(IRIS, optimizer=OptimizerSpec("sgd", 1e30, schedule="none"), final=True)
+    result = train(wild, SOURCES)
+    assert result.diverged
+    assert result.test is not None
+    assert math.isinf(result.test.nll.max())
+    neighbours = [
+        replace(w, engine="stacked")
+        for w in (wild, replace(wild, optimizer=OptimizerSpec("sgd", 0.1, schedule="none")))
+    ]
+    assert [r.diverged for r in train_many(neighbours, SOURCES)] == [True, False]
+
+
+@pytest.mark.parametrize("engine", ["single", "stacked"])
+def test_best_val_hands_out_the_best_point_of_the_curve(engine: str) -> None:
+    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 3.0, schedule="none"), steps=40, evaluations=40, engine=engine)
+    last, best = train(trial, SOURCES), train(replace(trial, select="best-val"), SOURCES)
+    assert last.curve == best.curve
+    assert best.valid_accuracy == max(best.curve.valid_accuracy)
+    assert last.valid_accuracy == last.curve.valid_accuracy[-1]
+
+
+def test_the_first_gradient_of_rooted_is_c_to_the_one_over_k_times_cross_entropys() -> None:
+    """At the start p is about 1/C, and strictness is p^(-1/k)."""
+    trial = Trial(DataSpec("digits"), "mlp", "rooted:k=2", OptimizerSpec("adam", 1e-9), 1, 64, 0, 1)
+    assert train(trial, SOURCES).gradient_ratio == pytest.approx(10**0.5, rel=0.1)
+
+
+def test_extensions_are_counted() -> None:
+    """With logits in the thousands M is continued for most wrong predictions and no right one."""
+    trial = replace(IRIS, loss="m", optimizer=OptimizerSpec("sgd", 1e4, schedule="none"), steps=30, evaluations=30)
+    share = train(trial, SOURCES).extended_share
+    assert 0.01 < share < 1
+    assert train(replace(trial, loss="brier"), SOURCES).extended_share == 0
+
+
+def test_a_dynamical_run_cut_inside_a_cycle_is_noted_and_its_schedule_moves() -> None:
+    cut = train(replace(IRIS, loss="dynamical:amplitude=20,period=5"), SOURCES)
+    assert "static_after=10" in " ".join(cut.notes)
+    whole = train(replace(IRIS, loss="dynamical:amplitude=20,period=6"), SOURCES)
+    assert whole.notes == ()
+    assert whole.curve != train(IRIS, SOURCES).curve
+
+
+def test_logit_adjustment_learns_the_class_counts_of_its_training_part() -> None:
+    trial = replace(IRIS, data=DataSpec("iris", imbalance=4.0), loss="logit_adjusted")
+    counts = task_of(trial, SOURCES).class_counts.tolist()
+    given = ",".join(str(count) for count in counts)
+    assert (
+        train(trial, SOURCES).curve
+        == train(replace(trial, loss=f"logit_adjusted:class_counts=[{given}]"), SOURCES).curve
+    )
+
+
+def test_what_a_trial_cannot_train_is_refused_in_a_sentence() -> None:
+    for loss, word in (("smae", "regression"), ("cross_entropy:reduction=sum", "reduction"), ("m:task=binary", "task")):
+        with pytest.raises(ValueError, match=word):
+            train(replace(IRIS, loss=loss), SOURCES)
+
+
+def test_banks_hold_what_may_share_a_stack() -> None:
+    stacked = replace(IRIS, engine="stacked")
+    losses = [replace(stacked, loss=name, seed=s) for name in ("m", "l", "cos") for s in range(5)]
+    longer = replace(stacked, steps=13)
+    cut = banks([*losses, longer, IRIS, losses[0]], size=8)
+    assert sorted(map(len, cut)) == [1, 1, 7, 8]
+    assert {trial for bank in cut for trial in bank} == {*losses, longer, IRIS}
+
+
+def test_the_hash_of_a_trial_depends_on_everything() -> None:
+    changes = [
+        {"loss": "m"},
+        {"seed": 9},
+        {"steps": 13},
+        {"engine": "stacked"},
+        {"final": True},
+        {"data": DataSpec("iris", fold=1, folds=5)},
+        {"optimizer": OptimizerSpec("adam", 0.02)},
+    ]
+    assert len({IRIS.hash, *(replace(IRIS, **change).hash for change in changes)}) == len(changes) + 1
+    assert copy.deepcopy(IRIS).hash == IRIS.hash
