@@ -13,7 +13,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from lossmith.trials.optimizers import StackedOptimizer, schedule_factor, torch_optimizer
 from lossmith.trials.trial import OptimizerSpec
 
-_EVALUATION_ROWS = 65_536  # rows times models per forward pass
+_EVALUATION_ROWS = 65_536  # rows times models per forward pass of a stack
+_EVALUATION_BATCH = 256  # rows per forward pass of a single model, few enough for its buffers to be reused
 
 
 class Bank(Protocol):
@@ -63,7 +64,7 @@ class SingleBank:
     def predict(self, inputs: Tensor) -> Tensor:
         """See `Bank`."""
         self.model.eval()
-        return torch.cat([self.model(part) for part in inputs.split(1024)]).unsqueeze(0)
+        return torch.cat([self.model(part) for part in inputs.split(_EVALUATION_BATCH)]).unsqueeze(0)
 
     def zero_gradients(self) -> None:
         """See `Bank`."""

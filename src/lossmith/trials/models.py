@@ -39,7 +39,7 @@ def mlp(input_shape: tuple[int, ...], num_classes: int, *, width: int = 128, dep
     return nn.Sequential(*layers, nn.Linear(size, num_classes))
 
 
-def cnn(input_shape: tuple[int, ...], num_classes: int, *, width: int = 32) -> nn.Module:
+def cnn(input_shape: tuple[int, ...], num_classes: int, *, width: int = 16) -> nn.Module:
     """Two 3x3 convolutions with ReLU and 2x2 max-pooling, then a hidden layer of 4 ``width`` units."""
     channels, height, side = _image(input_shape, "cnn")
     size = 2 * width * max(1, height // 4) * max(1, side // 4)

@@ -13,6 +13,8 @@ from lossmith.trials.training import task_of
 from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
 
 SMALL: Final = 5000  # examples below which a data set counts as small
+TINY: Final = 300
+MIN_STEPS: Final = 300
 FOLDS: Final = 5
 EVALUATIONS: Final = 60
 
@@ -31,9 +33,9 @@ class Request:
         label: label column of a table.
         folds: outer folds; 0 for a hold-out; ``None``: 5 for fewer than 5,000 examples without an official test part.
         seed: of everything that is drawn.
-        epochs: passes over the training part; ``None``: 20, or 5 from 5,000 examples.
+        epochs: passes over the training part; ``None``: 20, or 5 from 5,000 examples, but at least 300 steps.
         steps: optimiser steps, in place of epochs.
-        batch_size: examples per step; ``None``: 64, or 128 from 5,000 examples.
+        batch_size: examples per step; ``None``: 16 below 300 examples, 64 below 5,000, else 128.
         optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (Nesterov, momentum .9).
         schedule: ``"cosine"`` or ``"none"``.
         train_size: how many training examples to use.
@@ -126,7 +128,9 @@ def _length(request: Request, examples: int) -> tuple[int, int]:
     """Batch size and number of steps."""
     if request.epochs is not None and request.steps is not None:
         raise RequestError("--epochs and --steps exclude each other: give one of them")
-    small = examples < SMALL
-    batch_size = min(request.batch_size or (64 if small else 128), examples)
-    epochs = request.epochs or (20 if small else 5)
-    return batch_size, request.steps or epochs * (examples // batch_size)
+    batch_size = min(request.batch_size or (16 if examples < TINY else 64 if examples < SMALL else 128), examples)
+    per_epoch = examples // batch_size
+    if request.epochs is not None:
+        return batch_size, request.epochs * per_epoch
+    epochs = 20 if examples < SMALL else 5
+    return batch_size, request.steps or max(MIN_STEPS, epochs * per_epoch)

@@ -21,7 +21,7 @@ class Curve:
         steps: optimiser steps taken at each point.
         train_nll: mean over the training batches since the point before, as each was met.
         train_accuracy: likewise.
-        valid_nll: on the first 2,048 validation examples.
+        valid_nll: on the first 1,024 validation examples.
         valid_accuracy: likewise.
     """
 

@@ -26,7 +26,7 @@ from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.trial import Sources, Trial
 
-_CURVE_ROWS = 2048
+_CURVE_ROWS = 1024
 
 Progress = Callable[[int, Curve], None]
 """Called at each point of the curve with the steps taken and the curve of the first trial so far."""
