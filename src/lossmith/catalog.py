@@ -88,23 +88,15 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
         ValueError: if the text is malformed, the name or an argument unknown (the nearest is suggested), or a value
             out of range.
     """
-    text = parse_loss(spec) if isinstance(spec, str) else spec
+    text = _parse(spec)
     cls = _lookup(text.name)
     given: dict[str, Any] = dict(text.arguments) | arguments
-    for name, value in given.items():
-        _check_argument(cls, name, value)
     if issubclass(cls, DynamicalLoss):
-        if text.inner is not None:
-            inner = create(text.inner)
-            if not isinstance(inner, ClassificationLoss):
-                raise LossTextError(f"dynamical wraps a classification loss, and {text.inner!r} is none")
-            given["base"] = inner
-    elif text.inner is not None:
+        own = {name: given.pop(name) for name in list(given) if name in cls.defaults()}
+        return _construct(cls, own | {"base": _create_base(text.inner or losses.CrossEntropyLoss.name, cls, given)})
+    if text.inner is not None:
         raise LossTextError(f"{text.name} wraps no other loss, so nothing can stand in brackets after its name")
-    try:
-        return cls(**given)
-    except ValueError as error:
-        raise ValueError(f"{text.name}: {error}") from None
+    return _construct(cls, given)
 
 
 def canonical(spec: str) -> str:
@@ -119,19 +111,32 @@ def canonical(spec: str) -> str:
     Raises:
         ValueError: as `create`.
     """
-    text = parse_loss(spec)
+    text = _parse(spec)
+    cls = _lookup(text.name)
     tuned = tuple((name, value) for name, value in text.arguments if isinstance(value, Tune))
-    for name, value in tuned:
-        _check_argument(_lookup(text.name), name, None if value else value)
-    fixed = parse_loss(create(LossText(text.name, text.inner, _without_tuned(text.arguments))).text)
-    return str(LossText(fixed.name, fixed.inner, tuple(sorted([*fixed.arguments, *tuned]))))
+    for name, _ in tuned:
+        _check_argument(cls, name)
+    inner = None if text.inner is None or not issubclass(cls, DynamicalLoss) else canonical(text.inner)
+    rest = tuple((name, value) for name, value in text.arguments if not isinstance(value, Tune))
+    untuned = None if inner is None else str(_without_tuned(parse_loss(inner)))
+    fixed = parse_loss(create(LossText(text.name, text.inner if inner is None else untuned, rest)).text)
+    shown = fixed.inner if inner is None or inner == untuned else inner
+    return str(LossText(fixed.name, shown, tuple(sorted([*fixed.arguments, *tuned]))))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A clause that suggests the nearest known word, or lists them all."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word.replace("-", "_").lower(), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def _parse(spec: object) -> LossText:
+    if isinstance(spec, LossText):
+        return spec
+    if not isinstance(spec, str):
+        raise LossTextError(f"a loss is named by its text form, such as 'rooted:k=3', not by {spec!r}")
+    return parse_loss(spec)
 
 
 def _lookup(name: str) -> type[Loss]:
@@ -142,15 +147,40 @@ def _lookup(name: str) -> type[Loss]:
     return _BY_NAME[name]
 
 
-def _check_argument(cls: type[Loss], name: str, value: object) -> None:
+def _check_argument(cls: type[Loss], name: str) -> None:
     if name not in cls.defaults():
         raise LossTextError(f"{cls.name} has no argument {name!r}: {nearest(name, cls.defaults())}")
-    if isinstance(value, Tune):
-        raise LossTextError(f"{name}=? in {cls.name} asks for tuning, which `lossmith compare` does: give a value here")
 
 
-def _without_tuned(arguments: tuple[tuple[str, Value], ...]) -> tuple[tuple[str, Value], ...]:
-    return tuple((name, value) for name, value in arguments if not isinstance(value, Tune))
+def _create_base(text: str, wrapper: type[Loss], arguments: dict[str, Any]) -> ClassificationLoss:
+    """The loss a wrapper wraps; arguments that are common to all classification losses and stood outside go to it."""
+    for name in arguments:
+        if name not in ClassificationLoss.defaults():
+            _check_argument(wrapper, name)
+    base = create(text, **arguments)
+    if not isinstance(base, ClassificationLoss):
+        raise LossTextError(f"{wrapper.name} wraps a classification loss, and {text!r} is none")
+    return base
+
+
+def _construct(cls: type[Loss], arguments: dict[str, Any]) -> Loss:
+    for name, value in arguments.items():
+        if name != "base":
+            _check_argument(cls, name)
+        if isinstance(value, Tune):
+            raise LossTextError(f"{name}=? in {cls.name} asks for tuning, which `lossmith compare` does: give a value")
+    defaults = cls.defaults()
+    # `none` is a word where an argument's values are words.
+    words = {n: "none" for n, value in arguments.items() if value is None and isinstance(defaults.get(n), str)}
+    try:
+        return cls(**arguments | words)
+    except ValueError as error:
+        raise ValueError(f"{cls.name}: {error}") from None
+
+
+def _without_tuned(text: LossText) -> LossText:
+    inner = None if text.inner is None else str(_without_tuned(parse_loss(text.inner)))
+    return LossText(text.name, inner, tuple((n, value) for n, value in text.arguments if not isinstance(value, Tune)))
 
 
 def _info(cls: type[Loss]) -> LossInfo:

@@ -52,7 +52,7 @@ class ParamMLoss(TargetLoss):
     Continued by its tangent where its slope reaches e^20 (float16 logits: e^8).
 
     Args:
-        alpha: in (0, 1000]; 1 is M.
+        alpha: from 1e-6 to 1000; 1 is M.
         **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: see the module; the notebooks use alpha = 1 only, the default here is ours.
@@ -61,7 +61,7 @@ class ParamMLoss(TargetLoss):
     name = "param_m"
 
     def __init__(self, alpha: float = 0.5, **common: Unpack[CommonArguments]) -> None:
-        check_number("alpha", alpha, low=0.0, high=1e3, open_low=True)
+        check_number("alpha", alpha, low=1e-6, high=1e3)
         super().__init__(**common)
         self.alpha = float(alpha)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypedDict, cast, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.losses.entries import LOG_SLOPE_LIMIT, LOG_SLOPE_LIMIT_FLOAT16, Entries, along, of_labels
+from lossmith.losses.entries import Entries, along, at_least_float32, log_slope_limit, of_labels
 from lossmith.losses.text import LossText, Value
 
 Kind = Literal["classification", "regression", "gan"]
@@ -106,14 +106,14 @@ class ClassificationLoss(Loss):
         check_choice("reduction", reduction, get_args(Reduction))
         check_choice("task", task, get_args(ClassificationTask))
         check_number("label_smoothing", label_smoothing, low=0.0, high=1.0)
-        if ignore_index != int(ignore_index):
-            raise ValueError(f"ignore_index must be an integer, not {ignore_index}")
+        if not isinstance(validate, bool):
+            raise ValueError(f"validate must be true or false, not {validate!r}")
         if task == "binary" and weight is not None:
             raise ValueError("weight counts classes and does not apply to task='binary': use sample_weight in the call")
         if task == "binary" and ignore_index != -100:
             raise ValueError("ignore_index does not apply to task='binary': give those entries sample_weight 0")
         self.register_buffer("weight", None if weight is None else class_values("weight", weight), persistent=False)
-        self.ignore_index = int(ignore_index)
+        self.ignore_index = whole_number("ignore_index", ignore_index, low=-(2**53))
         self.reduction = reduction
         self.label_smoothing = float(label_smoothing)
         self.task = task
@@ -179,15 +179,14 @@ class ClassificationLoss(Loss):
         soft = target.is_floating_point()
         dim = 0 if logits.dim() == 1 or self.task == "binary" else 1
         self._check(logits, target, soft)
-        limit = LOG_SLOPE_LIMIT_FLOAT16 if logits.dtype == torch.float16 else LOG_SLOPE_LIMIT
-        if logits.dtype in _HALF:
-            logits = logits.float()
+        limit = log_slope_limit(logits.dtype)
+        logits = at_least_float32(logits)
         sample_weight = _broadcast_sample_weight(sample_weight, target, dim, soft and self.task == "multiclass")
         num_classes = 2 if self.task == "binary" else logits.shape[dim]
         prepared = Prepared(
             self.adjust(logits),
             Entries(num_classes, None, self.ignore_index, dim, limit),
-            _product(self._class_weight(num_classes, logits), class_scale),
+            _product(self._class_weight(num_classes, logits), class_scale, logits.dtype),
             None if sample_weight is None else sample_weight.to(logits.dtype),
         )
         if self.task == "binary":
@@ -215,7 +214,7 @@ class ClassificationLoss(Loss):
         """Weighted losses of the logits' shape for independent yes-no targets ``q`` in [0, 1]."""
         raise NotImplementedError
 
-    def linear_above(self, entries: Entries) -> float | None:
+    def linear_above(self, entries: Entries) -> float | Tensor | None:
         """The cross-entropy beyond which the loss is continued by its tangent; ``None`` if it never is."""
         del entries
         return None
@@ -223,7 +222,7 @@ class ClassificationLoss(Loss):
     @property
     def can_extend(self) -> bool:
         """Whether there are logits for which the loss is continued by its tangent."""
-        return self.linear_above(Entries(2, None, self.ignore_index, 1, LOG_SLOPE_LIMIT)) is not None
+        return self.linear_above(Entries(2, None, self.ignore_index, 1, log_slope_limit(torch.float32))) is not None
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """Which samples lie where the loss is continued by its tangent.
@@ -237,12 +236,19 @@ class ClassificationLoss(Loss):
 
         Returns:
             A boolean tensor of the target's shape; all false for a loss that needs no continuation.
+
+        Raises:
+            ValueError: for ``task="binary"``, which has no class indices.
         """
-        limit = LOG_SLOPE_LIMIT_FLOAT16 if logits.dtype == torch.float16 else LOG_SLOPE_LIMIT
+        if self.task == "binary":
+            raise ValueError("extended needs class indices, which task='binary' has not")
+        limit = log_slope_limit(logits.dtype)
         above = self.linear_above(Entries(logits.shape[1], target, self.ignore_index, 1, limit))
         if above is None:
             return torch.zeros_like(target, dtype=torch.bool)
-        return F.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none") > above
+        return (
+            F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none") > above
+        )
 
     def _evaluate_labels(self, prepared: Prepared, target: Tensor, normalizer: float | Tensor | None) -> Tensor:
         valid = target != self.ignore_index
@@ -268,9 +274,9 @@ class ClassificationLoss(Loss):
         if self.reduction == "sum":
             return total
         if normalizer is not None:
-            mass = normalizer
+            mass = torch.as_tensor(normalizer, device=total.device)
         if isinstance(mass, Tensor):
-            return total / mass.masked_fill(mass == 0, 1)
+            return total.where(mass != 0, 0.0) / mass.masked_fill(mass == 0, 1)
         return total / (mass or 1)
 
     def _class_weight(self, num_classes: int, logits: Tensor) -> Tensor | None:
@@ -306,9 +312,11 @@ class ClassificationLoss(Loss):
 
     def _check_values(self, logits: Tensor, target: Tensor, soft: bool) -> None:
         if soft:
-            bad = ~(target >= 0) | target.isinf()
+            highest = 1.0 if self.task == "binary" else math.inf
+            bad = ~((target >= 0) & (target <= highest)) | target.isinf()
             if bool(bad.any()):
-                raise ValueError(f"target probabilities must be finite and >= 0, found {target[bad][0].item()}")
+                bounds = "in [0, 1]" if self.task == "binary" else "finite and >= 0"
+                raise ValueError(f"target probabilities must be {bounds}, found {target[bad][0].item()}")
             return
         num_classes = logits.shape[0 if logits.dim() == 1 else 1]
         bad = (target != self.ignore_index) & ((target < 0) | (target >= num_classes))
@@ -317,9 +325,6 @@ class ClassificationLoss(Loss):
                 f"label {target[bad][0].item()} is out of range: there are {num_classes} classes, labels are "
                 f"0..{num_classes - 1} or ignore_index={self.ignore_index}"
             )
-
-
-_HALF: Final = (torch.float16, torch.bfloat16)
 
 
 def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
@@ -337,19 +342,30 @@ def check_number(argument: str, value: object, *, low: float, high: float = math
         raise ValueError(f"{argument} must be a number {bounds}, not {value!r}")
 
 
+def whole_number(argument: str, value: object, *, low: float) -> int:
+    """Take a whole number, also one written as a float, or refuse it in a sentence that names the argument."""
+    check_number(argument, value, low=low, high=2**53)
+    number = cast("float", value)
+    if number != int(number):
+        raise ValueError(f"{argument} must be a whole number, not {value!r}")
+    return int(number)
+
+
 def class_values(argument: str, values: Tensor | Sequence[float]) -> Tensor:
-    """Turn one value per class into a float32 vector, or keep a floating tensor's dtype.
+    """Turn one value per class into a vector of torch's default dtype, or keep a floating tensor's dtype.
 
     Raises:
         ValueError: if ``values`` is not a vector of finite numbers.
     """
-    try:
-        vector = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(list(values))
-    except (TypeError, ValueError):
-        raise ValueError(f"{argument} must hold one number per class, not {values!r}") from None
+    if isinstance(values, Tensor):
+        vector = values.detach().clone()
+    elif isinstance(values, Sequence) and all(type(value) in {int, float} for value in values):
+        vector = torch.tensor(values, dtype=torch.get_default_dtype())
+    else:
+        raise ValueError(f"{argument} must hold one number per class, not {values!r}")
     if not vector.is_floating_point():
         vector = vector.float()
-    if vector.dim() != 1 or not bool(vector.isfinite().all()):
+    if vector.dim() != 1 or not vector.numel() or not bool(vector.isfinite().all()):
         raise ValueError(f"{argument} must be a vector of finite numbers, one per class")
     return vector
 
@@ -362,14 +378,23 @@ def _constructor_defaults(cls: type) -> dict[str, Any]:
 def _as_value(value: object) -> Value:
     """An attribute as the text form writes it."""
     if isinstance(value, Tensor):
-        return tuple(float(f"{number:.7g}") for number in value.tolist())
+        return tuple(_shortest(number) for number in value)
     return cast("Value", value)
 
 
-def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a * b.to(a.dtype)
+def _shortest(number: Tensor) -> float:
+    """The shortest decimal that reads back as the same number of its dtype."""
+    for digits in range(6, 17):
+        decimal = float(f"{number.item():.{digits}g}")
+        if torch.tensor(decimal, dtype=number.dtype) == number:
+            return decimal
+    return number.item()
+
+
+def _product(a: Tensor | None, b: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if b is None:
+        return a
+    return b.to(dtype) if a is None else a * b.to(dtype)
 
 
 def _broadcast_sample_weight(sample_weight: Tensor | None, target: Tensor, dim: int, soft: bool) -> Tensor | None:

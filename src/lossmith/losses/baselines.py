@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, check_number
+from lossmith.losses.base import CommonArguments, check_number, whole_number
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 
@@ -49,7 +48,7 @@ class PolyLoss(TargetLoss):
     """Poly-1: ``c + epsilon (1 - p_target)``; strictness ``1 + epsilon p``.
 
     Args:
-        epsilon: >= -1, where the loss stops being monotone.
+        epsilon: from -1, below which the loss is not monotone, to 1e6.
         **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: Leng et al., "PolyLoss", 2022, arXiv 2204.12511.
@@ -58,7 +57,7 @@ class PolyLoss(TargetLoss):
     name = "poly1"
 
     def __init__(self, epsilon: float = 1.0, **common: Unpack[CommonArguments]) -> None:
-        check_number("epsilon", epsilon, low=-1.0)
+        check_number("epsilon", epsilon, low=-1.0, high=1e6)
         super().__init__(**common)
         self.epsilon = float(epsilon)
 
@@ -85,10 +84,8 @@ class TaylorCrossEntropyLoss(TargetLoss):
 
     def __init__(self, order: int = 2, **common: Unpack[CommonArguments]) -> None:
         check_number("order", order, low=1, high=1000)
-        if order != int(order):
-            raise ValueError(f"order must be a whole number, not {order}")
         super().__init__(**common)
-        self.order = int(order)
+        self.order = whole_number("order", order, low=1)
 
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """The cut-off series in q = 1 - p, by Horner's rule."""
@@ -104,9 +101,9 @@ class SymmetricCrossEntropyLoss(TargetLoss):
     """``alpha c - beta A (1 - p_target)``: cross-entropy plus its reverse, with log 0 set to A.
 
     Args:
-        alpha: factor of cross-entropy, >= 0.
-        beta: factor of the reverse part, >= 0.
-        A: the value of log 0, < 0.
+        alpha: factor of cross-entropy, from 0 to 1e6.
+        beta: factor of the reverse part, from 0 to 1e6.
+        A: the value of log 0, from -1e6 to 0.
         **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", 2019, arXiv 1908.06112.
@@ -117,9 +114,9 @@ class SymmetricCrossEntropyLoss(TargetLoss):
     def __init__(
         self, alpha: float = 0.1, beta: float = 1.0, A: float = -4.0, **common: Unpack[CommonArguments]
     ) -> None:
-        check_number("alpha", alpha, low=0.0)
-        check_number("beta", beta, low=0.0)
-        check_number("A", A, low=-math.inf, high=0.0)
+        check_number("alpha", alpha, low=0.0, high=1e6)
+        check_number("beta", beta, low=0.0, high=1e6)
+        check_number("A", A, low=-1e6, high=0.0)
         if alpha == 0 and (beta == 0 or A == 0):
             raise ValueError("alpha and beta A cannot both be 0: nothing would be left")
         super().__init__(**common)

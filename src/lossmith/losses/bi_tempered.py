@@ -26,7 +26,7 @@ class BiTemperedLoss(ClasswiseLoss):
 
     Args:
         t1: in [0, 1].
-        t2: in (0, 4].
+        t2: in (0, 4]; below 1 only with t1 < 1.
         **common: see `lossmith.losses.ClassificationLoss`; ``task="binary"`` needs t2 = 1.
 
     Source: Amid et al., "Robust Bi-Tempered Logistic Loss Based on Bregman Divergences", 2019, arXiv 1906.03361. The
@@ -34,10 +34,13 @@ class BiTemperedLoss(ClasswiseLoss):
     """
 
     name = "bi_tempered"
+    two_classes = True
 
     def __init__(self, t1: float = 0.8, t2: float = 1.0, **common: Unpack[CommonArguments]) -> None:
         check_number("t1", t1, low=0.0, high=1.0)
         check_number("t2", t2, low=0.0, high=4.0, open_low=True)
+        if t1 == 1 and t2 < 1:
+            raise ValueError("t2 < 1 gives probabilities of exactly 0, whose logarithm t1=1 would take: lower t1")
         if common.get("task") == "binary" and t2 != 1:
             raise ValueError("task='binary' uses the sigmoid and needs t2=1")
         super().__init__(**common)
@@ -73,23 +76,26 @@ def _tempered_softmax(logits: Tensor, t: float, dim: int) -> Probability:
     # Two more steps carry the derivatives: from the root, one is exact to first order, two to third.
     for _ in range(2):
         x = _newton_step(z, x, t, dim)
-    base, inside = _base(z, x, t)
+    log_p, inside = _log_exp_t(z - x, t)
+    value = log_p.exp().where(inside, 0.0)
     return Probability(
-        lambda: base.pow(1 / (1 - t)).where(inside, 0.0),
-        lambda: (base.log() / (t - 1)).where(inside, torch.inf),
-        lambda: -torch.log1p(-base.pow(1 / (1 - t)).where(inside, 0.0)),
+        value=lambda: value,
+        c=lambda: (-log_p).where(inside, torch.inf),
+        d=lambda: -torch.log1p(-value),
+        classes=lambda: inside.to(value.dtype).sum(dim, keepdim=True).expand_as(value),
     )
 
 
 def _newton_step(z: Tensor, x: Tensor, t: float, dim: int) -> Tensor:
-    base, inside = _base(z, x, t)
-    excess = base.pow(1 / (1 - t)).where(inside, 0.0).sum(dim, keepdim=True) - 1
-    slope = base.pow(t / (1 - t)).where(inside, 0.0).sum(dim, keepdim=True)
+    """One step towards the x at which the probabilities ``exp_t(z - x)`` sum to 1; their slopes are their t-th powers."""
+    log_p, inside = _log_exp_t(z - x, t)
+    excess = log_p.exp().where(inside, 0.0).sum(dim, keepdim=True) - 1
+    slope = (t * log_p).exp().where(inside, 0.0).sum(dim, keepdim=True)
     return x + excess / slope
 
 
-def _base(z: Tensor, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-    """``1 + (1-t)(z - x)``, set to 1 where exp_t is 0, and where it is not."""
-    base = 1 + (1 - t) * (z - x)
-    inside = (base > 0) & ~base.isinf()
-    return base.where(inside, 1.0), inside
+def _log_exp_t(u: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    """``log exp_t(u) = log1p((1-t) u) / (1-t)``, 0 where exp_t is 0, and where it is not."""
+    scaled = (1 - t) * u
+    inside = (scaled > -1) & ~scaled.isinf()
+    return torch.log1p(scaled.where(inside, 0.0)) / (1 - t), inside

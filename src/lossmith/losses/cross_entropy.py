@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -76,6 +75,7 @@ class SparseLabelSmoothingLoss(ClasswiseLoss):
     """
 
     name = "sparse_label_smoothing"
+    two_classes = True
 
     def __init__(self, epsilon: float = 0.1, **common: Unpack[CommonArguments]) -> None:
         check_number("epsilon", epsilon, low=0.0, high=1.0)
@@ -83,13 +83,13 @@ class SparseLabelSmoothingLoss(ClasswiseLoss):
         self.epsilon = float(epsilon)
 
     def positive(self, p: Probability, entries: Entries) -> Tensor:
-        """``(1 - kept) c + kept (d + log(C - 1))`` with ``kept = e (C-1)/C``."""
-        others = entries.num_classes - 1
-        kept = self.epsilon * others / entries.num_classes
-        if not kept:
-            return p.c
+        """``(1 - kept) c + kept (d + log(C - 1))``, ``kept = e (C-1)/C``, C the classes whose logit is not -inf."""
+        del entries
+        others = p.classes - 1
+        kept = self.epsilon * others / p.classes
         # d is infinite only where every other class has logit -inf: none is left to take a share.
-        return (1 - kept) * p.c + kept * (p.d.masked_fill(p.d.isinf(), 0.0) + math.log(others))
+        rest = p.d.masked_fill(others == 0, 0.0) + others.clamp(min=1).log()
+        return (1 - kept) * p.c + kept * rest
 
     def negative(self, p: Probability, entries: Entries) -> Tensor:
         """0: the other classes enter through the target's probability."""
@@ -111,6 +111,7 @@ class LogitAdjustedLoss(CrossEntropyLoss):
 
     name = "logit_adjusted"
     class_counts: Tensor | None
+    bound_counts: Tensor | None
 
     def __init__(
         self, tau: float = 1.0, class_counts: Sequence[float] | None = None, **common: Unpack[CommonArguments]
@@ -120,28 +121,33 @@ class LogitAdjustedLoss(CrossEntropyLoss):
             raise ValueError("task='binary' has no class counts to adjust by: logit_adjusted needs classes")
         super().__init__(**common)
         self.tau = float(tau)
-        self.register_buffer("class_counts", None, persistent=False)
-        if class_counts is not None:
-            self.bind(class_counts=class_counts)
+        counts = None if class_counts is None else _positive_counts(class_counts)
+        self.register_buffer("class_counts", counts, persistent=False)
+        self.register_buffer("bound_counts", None, persistent=False)
 
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
         """Take the class counts, if none were given at construction; see `Loss.bind`."""
         del total_steps
-        if class_counts is None or self.class_counts is not None:
-            return
-        counts = class_values("class_counts", class_counts)
-        if not bool((counts > 0).all()):
-            raise ValueError("class_counts must all be positive")
-        self.class_counts = counts
+        self.bound_counts = None if class_counts is None else _positive_counts(class_counts)
 
     def adjust(self, logits: Tensor) -> Tensor:
         """Add ``tau log(prior)``."""
-        if self.class_counts is None:
+        counts = self.bound_counts if self.class_counts is None else self.class_counts
+        if counts is None:
             raise ValueError("logit_adjusted needs class_counts, one number per class: how often it occurs in training")
         dim = 0 if logits.dim() == 1 else 1
-        if self.class_counts.numel() != logits.shape[dim]:
+        if counts.numel() != logits.shape[dim]:
             raise ValueError(
-                f"class_counts has {self.class_counts.numel()} values, but the logits have {logits.shape[dim]} classes"
+                f"class_counts has {counts.numel()} values, but the logits have {logits.shape[dim]} classes"
             )
-        prior = (self.class_counts / self.class_counts.sum()).to(logits.dtype)
-        return logits + along(self.tau * prior.log(), dim, logits.dim())
+        counts = counts.to(logits.dtype)
+        shift = self.tau * (counts / counts.sum()).log()
+        # Less the largest logit first: beside it the shift would be rounded away.
+        return logits - logits.detach().amax(dim, keepdim=True) + along(shift, dim, logits.dim())
+
+
+def _positive_counts(class_counts: Sequence[float]) -> Tensor:
+    counts = class_values("class_counts", class_counts)
+    if not bool((counts > 0).all()):
+        raise ValueError("class_counts must all be positive")
+    return counts

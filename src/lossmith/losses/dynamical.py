@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import ClassificationLoss, Loss, check_choice, check_number
+from lossmith.losses.base import ClassificationLoss, Loss, check_choice, check_number, whole_number
 from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.text import LossText, parse_loss
 
@@ -50,8 +50,8 @@ def gamma(
     length = period + (period_mode == "released")
     turn = torch.div(now, length, rounding_mode="floor") % num_classes
     triangle = 1 - ((now % length).double() * (2 / period) - 1).abs()
-    focus = turn if order is None else torch.as_tensor(tuple(order), device=now.device)[turn]
-    is_focus = torch.arange(num_classes, device=now.device) == focus
+    turns = range(num_classes) if order is None else sorted(range(num_classes), key=lambda i: order[i])
+    is_focus = torch.tensor(list(turns), device=now.device) == turn  # of each class, whether it is its turn
     raw = 1 + (amplitude - 1) * triangle * is_focus
     weights = num_classes * raw / raw.sum()
     return weights if static_after is None else torch.where(now >= static_after, torch.ones_like(weights), weights)
@@ -113,11 +113,9 @@ class DynamicalLoss(Loss):
         check_choice("period_mode", period_mode, ("exact", "released"))
         self.base = base
         self.amplitude = float(amplitude)
-        self.period = _whole("period", period, low=2)
-        self.order = None if order is None else tuple(int(i) for i in order)
-        if self.order is not None and sorted(self.order) != list(range(len(self.order))):
-            raise ValueError(f"order must name each class 0..C-1 once, not {list(self.order)}")
-        self.static_after = None if static_after is None else _whole("static_after", static_after, low=0)
+        self.period = whole_number("period", period, low=2)
+        self.order = None if order is None else _permutation(order)
+        self.static_after = None if static_after is None else whole_number("static_after", static_after, low=0)
         self.period_mode = period_mode
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
 
@@ -130,7 +128,7 @@ class DynamicalLoss(Loss):
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
         """Evaluate the base with the class weights of the present step; arguments as for the base."""
-        scale = self.class_weights(self._num_classes(logits)) if self.training else None
+        scale = self.class_weights(self._num_classes(logits)) if self.training and logits.dim() else None
         return self.base.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=scale)
 
     def step(self) -> None:
@@ -186,8 +184,8 @@ class DynamicalLoss(Loss):
         return logits.shape[0 if logits.dim() == 1 else 1]
 
 
-def _whole(argument: str, value: float, *, low: int) -> int:
-    check_number(argument, value, low=low, high=2**53)
-    if value != int(value):
-        raise ValueError(f"{argument} must be a whole number, not {value}")
-    return int(value)
+def _permutation(order: object) -> tuple[int, ...]:
+    classes = tuple(order) if isinstance(order, Sequence) else ()
+    if any(type(i) not in {int, float} for i in classes) or sorted(classes) != list(range(len(classes))) or not classes:
+        raise ValueError(f"order must be a list that names each class 0..C-1 once, not {order!r}")
+    return tuple(map(int, classes))

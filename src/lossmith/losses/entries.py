@@ -12,8 +12,8 @@ from torch import Tensor
 
 # A loss that explodes is continued by its tangent where its slope against cross-entropy reaches e^20;
 # for float16 logits e^8, because their gradient has to fit below 65504.
-LOG_SLOPE_LIMIT: Final = 20.0
-LOG_SLOPE_LIMIT_FLOAT16: Final = 8.0
+_LOG_SLOPE_LIMIT: Final = 20.0
+_LOG_SLOPE_LIMIT_FLOAT16: Final = 8.0
 
 
 class Entries(NamedTuple):
@@ -43,14 +43,14 @@ class Entries(NamedTuple):
 
 
 class Probability:
-    """The probability p of each entry in three forms, each computed once, when first asked for.
+    """The probability p of each entry in several forms, each computed once, when first asked for.
 
     ``value`` is p; ``c = -log p`` keeps precision near p = 0; ``d = -log(1 - p)`` keeps it near p = 1, where it is
-    infinite.
+    infinite; ``classes`` counts the classes that share the probability, those whose logit is not -inf.
     """
 
-    def __init__(self, value: Callable[[], Tensor], c: Callable[[], Tensor], d: Callable[[], Tensor]) -> None:
-        self._makers = {"value": value, "c": c, "d": d}
+    def __init__(self, **forms: Callable[[], Tensor]) -> None:
+        self._makers = forms
         self._forms: dict[str, Tensor] = {}
 
     @property
@@ -68,6 +68,11 @@ class Probability:
         """The cross-entropy of the complement, -log(1 - p)."""
         return self._form("d")
 
+    @property
+    def classes(self) -> Tensor:
+        """The number of classes whose logit is not -inf."""
+        return self._form("classes")
+
     def _form(self, name: str) -> Tensor:
         if name not in self._forms:
             self._forms[name] = self._makers[name]()
@@ -75,21 +80,42 @@ class Probability:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Probability:
         """Apply a selection (gather, scatter) to whichever form is asked for."""
-        return Probability(lambda: function(self.value), lambda: function(self.c), lambda: function(self.d))
+        return Probability(
+            value=lambda: function(self.value),
+            c=lambda: function(self.c),
+            d=lambda: function(self.d),
+            classes=lambda: function(self.classes),
+        )
 
     @classmethod
     def softmax(cls, logits: Tensor, dim: int) -> Probability:
         """Probabilities of the classes along ``dim``, from their logits."""
         return cls(
-            lambda: logits.softmax(dim),
-            lambda: -logits.log_softmax(dim),
-            lambda: softmax_complement(logits, dim),
+            value=lambda: logits.softmax(dim),
+            c=lambda: -logits.log_softmax(dim),
+            d=lambda: softmax_complement(logits, dim),
+            classes=lambda: (logits != -math.inf).to(logits.dtype).sum(dim, keepdim=True).expand_as(logits),
         )
 
     @classmethod
     def sigmoid(cls, logits: Tensor) -> Probability:
         """Probabilities of independent yes-no questions, from their logits."""
-        return cls(logits.sigmoid, lambda: F.softplus(-logits), lambda: F.softplus(logits))
+        return cls(
+            value=logits.sigmoid,
+            c=lambda: -F.logsigmoid(logits),
+            d=lambda: -F.logsigmoid(-logits),
+            classes=lambda: torch.full_like(logits, 2),
+        )
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32, others as they are."""
+    return logits.float() if logits.dtype in {torch.float16, torch.bfloat16} else logits
+
+
+def log_slope_limit(dtype: torch.dtype) -> float:
+    """The natural logarithm of the slope at which a loss of logits of this dtype is continued linearly."""
+    return _LOG_SLOPE_LIMIT_FLOAT16 if dtype == torch.float16 else _LOG_SLOPE_LIMIT
 
 
 def softmax_complement(logits: Tensor, dim: int) -> Tensor:

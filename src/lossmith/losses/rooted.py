@@ -6,11 +6,11 @@ import math
 from typing import Literal, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from lossmith.losses.base import CommonArguments, Loss, check_choice, check_number
-from lossmith.losses.entries import LOG_SLOPE_LIMIT, Entries, expm1_continued
+from lossmith.losses.entries import Entries, at_least_float32, expm1_continued, log_slope_limit
 from lossmith.losses.shapes import TargetLoss
 
 
@@ -27,9 +27,9 @@ class RootedLogisticLoss(TargetLoss):
     (``8 k`` for float16 logits).
 
     Args:
-        k: the root's degree, > 0; ``inf`` is cross-entropy.
+        k: the root's degree, from 0.001 to 1e6; ``inf`` is cross-entropy.
         form: ``"convex"`` or ``"released"``.
-        m: factor of the released form, > 0; ``None`` is k. Refused for the convex form, which has none.
+        m: factor of the released form, from 1e-6 to 1e6; ``None`` is k. Refused for the convex form, which has none.
         **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: Wang, Veluswami, Mishra, Ravi, "Accelerated Neural Network Training with Rooted Logistic Objectives", 2023,
@@ -47,14 +47,14 @@ class RootedLogisticLoss(TargetLoss):
         m: float | None = None,
         **common: Unpack[CommonArguments],
     ) -> None:
-        check_number("k", k, low=0.0, open_low=True)
+        _check_k(k)
         check_choice("form", form, ("convex", "released"))
         if m is not None:
             if form == "convex":
                 raise ValueError("m scales form='released' only: the convex form has no such factor")
             if k == math.inf:
                 raise ValueError("m has no meaning at k=inf, where m (1 - p^(1/k)) is 0: leave it out")
-            check_number("m", m, low=0.0, open_low=True)
+            check_number("m", m, low=1e-6, high=1e6)
         super().__init__(**common)
         self.k, self.form, self.m = float(k), form, None if m is None else float(m)
 
@@ -75,11 +75,11 @@ class RootedGANLoss(Loss):
     """The rooted objective for adversarial training: ``softplus(t)`` becomes ``k exp(softplus(t) / k)``.
 
     Args:
-        k: the root's degree, > 0; ``inf`` is the usual non-saturating loss.
+        k: the root's degree, from 0.001 to 1e6; ``inf`` is the usual non-saturating loss.
 
     Source: the authors' StyleGAN2-ADA code for arXiv 2310.03890, less its constant k, so that k = inf is the logistic
-    loss; a constant changes no gradient. Continued by its tangent beyond softplus = 20 k, where the authors' own run
-    overflowed to infinity.
+    loss; a constant changes no gradient. Continued by its tangent beyond softplus = 20 k (float16 logits: 8 k), where
+    the authors' own run overflowed to infinity.
     """
 
     name = "rooted_gan"
@@ -87,16 +87,25 @@ class RootedGANLoss(Loss):
 
     def __init__(self, k: float = 2.0) -> None:
         super().__init__()
-        check_number("k", k, low=0.0, open_low=True)
+        _check_k(k)
         self.k = float(k)
 
     def generator(self, fake: Tensor) -> Tensor:
         """The generator's loss, a scalar, from the discriminator's logits on generated samples, of any shape."""
-        return self._rooted(softplus(-fake.float())).mean()
+        return self._rooted(-fake)
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """The discriminator's loss, a scalar, from its logits on real and on generated samples, of any shapes."""
-        return self._rooted(softplus(-real.float())).mean() + self._rooted(softplus(fake.float())).mean()
+        return self._rooted(-real) + self._rooted(fake)
 
-    def _rooted(self, c: Tensor) -> Tensor:
-        return c if self.k == math.inf else self.k * expm1_continued(c / self.k, LOG_SLOPE_LIMIT)
+    def _rooted(self, logits: Tensor) -> Tensor:
+        """The mean of ``k expm1(softplus(logits) / k)``."""
+        c = -F.logsigmoid(-at_least_float32(logits))
+        if self.k != math.inf:
+            c = self.k * expm1_continued(c / self.k, log_slope_limit(logits.dtype))
+        return c.mean()
+
+
+def _check_k(k: float) -> None:
+    if k != math.inf:
+        check_number("k", k, low=1e-3, high=1e6)

@@ -45,8 +45,8 @@ class TargetLoss(ClassificationLoss):
         """See `ClassificationLoss.binary_terms`."""
         logits, entries, class_weight, sample_weight = prepared
         no, yes = (None, None) if class_weight is None else class_weight.unbind()
-        return self._weighted(F.softplus(-logits), _multiply(q, sample_weight, yes), entries) + self._weighted(
-            F.softplus(logits), _multiply(1 - q, sample_weight, no), entries
+        return self._weighted(-F.logsigmoid(logits), _multiply(q, sample_weight, yes), entries) + self._weighted(
+            -F.logsigmoid(-logits), _multiply(1 - q, sample_weight, no), entries
         )
 
     def _mean_over_classes(self, c: Tensor, prepared: Prepared) -> Tensor:
@@ -86,6 +86,9 @@ class ClasswiseLoss(ClassificationLoss):
 
     singular: ClassVar[bool] = False
     """Whether `negative` is infinite at p = 1."""
+    two_classes: ClassVar[bool] = False
+    """Whether ``task="binary"`` takes a question's yes and no as two classes, because `positive` and `negative` of one
+    class make no sense without the others."""
 
     def positive(self, p: Probability, entries: Entries) -> Tensor:
         """The part of a class that is the target."""
@@ -140,7 +143,11 @@ class ClasswiseLoss(ClassificationLoss):
             prepared.entries,
             prepared.class_weight,
         )
-        terms = times(q, self.positive(p, entries)) + times(1 - q, self.negative(p, entries))
+        yes, no = self.positive(p, entries), self.negative(p, entries)
+        if self.two_classes:
+            other = Probability.sigmoid(-prepared.logits)
+            yes, no = yes + self.negative(other, entries), no + self.positive(other, entries)
+        terms = times(q, yes) + times(1 - q, no)
         mass = None if class_weight is None else class_weight[0] + (class_weight[1] - class_weight[0]) * q
         return self._weighted(terms, mass, prepared)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lossmith.losses.base import CommonArguments, check_number, class_values
-from lossmith.losses.entries import Entries, expm1_continued
+from lossmith.losses.entries import Entries, expm1_continued, of_labels
 from lossmith.losses.shapes import TargetLoss
 
 
@@ -23,7 +23,7 @@ class TemperedCrossEntropyLoss(TargetLoss):
     (8 for float16 logits).
 
     Args:
-        kappa: strictness, any finite number, or one per class (length C), which then belongs to the target's class.
+        kappa: strictness, 0 or of size 1e-12 to 1000; or one per class (length C): that of the target's class counts.
         **common: see `lossmith.losses.ClassificationLoss`; ``task="binary"`` takes one number only.
 
     Source: Sypherd et al., "A Tunable Loss Function for Robust Classification", 2019, arXiv 1906.02314 (alpha-loss);
@@ -35,12 +35,15 @@ class TemperedCrossEntropyLoss(TargetLoss):
     def __init__(self, kappa: float | Sequence[float] | Tensor = 0.5, **common: Unpack[CommonArguments]) -> None:
         super().__init__(**common)
         if isinstance(kappa, (int, float)):
-            check_number("kappa", kappa, low=-1e6, high=1e6)
+            _check_kappa(kappa)
             self.kappa: float | Tensor = float(kappa)
         else:
             if self.task == "binary":
                 raise ValueError("kappa must be one number for task='binary', which has no classes")
-            self.register_buffer("kappa", class_values("kappa", kappa), persistent=False)
+            values = class_values("kappa", kappa)
+            for value in values.tolist():
+                _check_kappa(value)
+            self.register_buffer("kappa", values, persistent=False)
 
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``expm1(kappa c) / kappa``; c where kappa is 0."""
@@ -59,10 +62,19 @@ class TemperedCrossEntropyLoss(TargetLoss):
             return torch.expm1(self.kappa * c) / self.kappa
         return expm1_continued(self.kappa * c, entries.log_slope_limit) / self.kappa
 
-    def linear_above(self, entries: Entries) -> float | None:
-        """``20 / kappa`` for the largest positive kappa."""
-        kappa = float(self.kappa.max()) if isinstance(self.kappa, Tensor) else self.kappa
-        return entries.log_slope_limit / kappa if kappa > 0 else None
+    def linear_above(self, entries: Entries) -> float | Tensor | None:
+        """``20 / kappa`` for positive kappa."""
+        if not isinstance(self.kappa, Tensor):
+            return entries.log_slope_limit / self.kappa if self.kappa > 0 else None
+        if not bool((self.kappa > 0).any()):
+            return None
+        above = entries.log_slope_limit / self.kappa.clamp(min=0)  # infinite where kappa <= 0
+        return above if entries.labels is None else of_labels(above, entries.labels, entries.ignore_index)
+
+
+def _check_kappa(kappa: float) -> None:
+    if isinstance(kappa, bool) or (kappa != 0 and not 1e-12 <= abs(kappa) <= 1e3):
+        raise ValueError(f"kappa must be 0 or a number of size 1e-12 to 1000, not {kappa!r}")
 
 
 class GeneralizedCrossEntropyLoss(TargetLoss):
@@ -71,7 +83,7 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     Bounded, hence more robust to label noise than cross-entropy.
 
     Args:
-        q: in (0, 1].
+        q: from 1e-6 to 1.
         **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: Zhang and Sabuncu, "Generalized Cross Entropy Loss", 2018, arXiv 1805.07836.
@@ -80,7 +92,7 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     name = "gce"
 
     def __init__(self, q: float = 0.7, **common: Unpack[CommonArguments]) -> None:
-        check_number("q", q, low=0.0, high=1.0, open_low=True)
+        check_number("q", q, low=1e-6, high=1.0)
         super().__init__(**common)
         self.q = float(q)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, Union
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LOSS_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # hyphens too, so that cross-entropy is an unknown name
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
 _ARGUMENT: Final = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*=")
 _BRACKETS: Final = {")": "(", "]": "["}
@@ -108,7 +109,7 @@ def parse_loss(text: str) -> LossText:
     text = text.strip()
     if text.startswith("@"):
         return LossText("@" + text[1:].strip())
-    matched = _NAME.match(text)
+    matched = _LOSS_NAME.match(text)
     if matched is None:
         raise LossTextError(f"a loss begins with its name, but this text is {text!r}")
     name, rest = matched.group(), text[matched.end() :].lstrip()

@@ -1,0 +1,269 @@
+"""The columns of the page's leaderboard: what each shows, what it is sorted by, and what it means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from lossmith.compare.arms import CROSS_ENTROPY
+from lossmith.compare.rows import Gap, Row, SpeedRow, Summary
+from lossmith.compare.verdict import RULES
+from lossmith.report import numbers
+from lossmith.report.numbers import MISSING, is_known, percent
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Args:
+        group: the heading above it and its neighbours.
+        head: its own heading.
+        meaning: one sentence for the reader.
+        text: what a cell says.
+        key: what to sort by; None last.
+        told: whether it bears the colour of the verdict.
+    """
+
+    group: str
+    head: str
+    meaning: str
+    text: Callable[[Row], str]
+    key: Callable[[Row], float | None]
+    told: bool = False
+
+
+def page_columns(results: Summary) -> list[Column]:
+    """All columns but rank and name.
+
+    Args:
+        results: The summary.
+
+    Returns:
+        The columns, those of one group side by side.
+    """
+    digits = numbers.decimals(results.rows)
+    return [
+        _score_column(results, digits),
+        *_cross_entropy_columns(digits),
+        *_smoothing_columns(results.best_label_smoothing, digits),
+        _verdict_column(),
+        *_speed_columns(),
+        *_calibration_columns(),
+        *_tuning_columns(),
+        _range_column(results),
+    ]
+
+
+def _score_column(results: Summary, digits: int) -> Column:
+    return Column(
+        f"Test {results.metric}, %",
+        "mean",
+        f"Mean test {results.metric} over the final trainings. Single trainings vary; compare losses by their "
+        "differences, which are paired.",
+        lambda row: percent(row.score, digits),
+        lambda row: row.score,
+    )
+
+
+def _range_column(results: Summary) -> Column:
+    return Column(
+        f"Single trainings, {results.metric}, %",
+        "lowest to highest",
+        "The worst and the best of the final trainings.",
+        lambda row: f"{percent(min(row.runs), 1)} to {percent(max(row.runs), 1)}" if row.runs else MISSING,
+        lambda row: min(row.runs, default=None),
+    )
+
+
+def _verdict_column() -> Column:
+    kinds = [rule.kind.value for rule in RULES]
+    return Column(
+        "Verdict",
+        "kind",
+        "The rule that decided; the rules are below.",
+        lambda row: row.kind,
+        lambda row: float(kinds.index(row.kind)) if row.kind in kinds else None,
+        told=True,
+    )
+
+
+def _cross_entropy_columns(digits: int) -> list[Column]:
+    group = "Minus cross-entropy, points"
+    return [
+        Column(
+            group,
+            "mean [95 % interval]",
+            "Difference to tuned cross-entropy in percentage points. Under the usual assumptions 95 of 100 such "
+            "intervals hold the true difference.",
+            lambda row: _gap(row, row.against_ce, CROSS_ENTROPY, digits),
+            lambda row: row.against_ce.mean if row.against_ce else 0.0 if row.name == CROSS_ENTROPY else None,
+            told=True,
+        ),
+        Column(
+            group,
+            "[all at once]",
+            "The wider interval that holds for all tested losses together with 95 %.",
+            lambda row: numbers.bounds(row.against_ce.simultaneous, digits) if row.against_ce else MISSING,
+            lambda row: row.against_ce.simultaneous[0] if row.against_ce and row.against_ce.simultaneous else None,
+        ),
+        Column(
+            group,
+            "Holm p",
+            "How often chance alone would give a difference this large, adjusted for the number of losses tested. A "
+            "control's p is its own, not adjusted.",
+            lambda row: numbers.p_value(row.against_ce.holm_p) if row.against_ce else MISSING,
+            lambda row: row.against_ce.holm_p if row.against_ce else None,
+        ),
+        Column(
+            group,
+            "MDE",
+            "Minimum detectable effect: a true difference this large would have been found four times in five.",
+            lambda row: percent(row.against_ce.mde, digits) if row.against_ce else MISSING,
+            lambda row: row.against_ce.mde if row.against_ce else None,
+        ),
+        Column(
+            group,
+            "SE: seeds, examples",
+            "The two parts of the standard error: what more seeds would shrink, and what more test examples would.",
+            lambda row: (
+                f"{_root(row.against_ce.v_seed)}, {_root(row.against_ce.v_test)}" if row.against_ce else MISSING
+            ),
+            lambda row: row.against_ce.se if row.against_ce else None,
+        ),
+        Column(
+            group,
+            "paired seeds won, %",
+            "Share of the paired final trainings in which it scored above cross-entropy, ties counting half.",
+            lambda row: percent(row.share_won, 0),
+            lambda row: row.share_won,
+        ),
+    ]
+
+
+def _smoothing_columns(best: str | None, digits: int) -> list[Column]:
+    group = "Minus best label smoothing, points"
+    return [
+        Column(
+            group,
+            "mean [95 % interval]",
+            "Difference to label smoothing with its epsilon tuned, the control that explains many a gain.",
+            lambda row: _gap(row, row.against_ls, best, digits),
+            lambda row: row.against_ls.mean if row.against_ls else 0.0 if row.name == best else None,
+        ),
+        Column(
+            group,
+            "p",
+            "As above, for this difference, not adjusted.",
+            lambda row: numbers.p_value(row.against_ls.p) if row.against_ls else MISSING,
+            lambda row: row.against_ls.p if row.against_ls else None,
+        ),
+    ]
+
+
+def _speed_columns() -> list[Column]:
+    return [
+        Column(
+            "Steps to cross-entropy's level",
+            "ratio",
+            "Median ratio of the steps needed to reach cross-entropy's final validation accuracy, below 1 is faster, "
+            'with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
+            lambda row: _speed(row.speed),
+            lambda row: None if row.speed is None else row.speed.ratio,
+        )
+    ]
+
+
+def _calibration_columns() -> list[Column]:
+    group = "Calibration on test, raw → temperature scaled"
+    return [
+        Column(
+            group,
+            "cross-entropy, nats",
+            "Mean cross-entropy of the test labels, before and after temperature scaling.",
+            lambda row: f"{_three(row.calibration.nll)} → {_three(row.calibration.nll_scaled)}",
+            lambda row: row.calibration.nll_scaled,
+        ),
+        Column(
+            group,
+            "error, %",
+            "Expected calibration error: by how much confidence and accuracy differ on average.",
+            lambda row: numbers.calibration_errors(row.calibration),
+            lambda row: row.calibration.ece_scaled,
+        ),
+        Column(
+            group,
+            "temperature",
+            "What the logits are divided by; below 1 the model was too modest, above 1 too bold.",
+            lambda row: numbers.significant(row.calibration.temperature),
+            lambda row: row.calibration.temperature,
+        ),
+    ]
+
+
+def _tuning_columns() -> list[Column]:
+    return [
+        Column(
+            "Tuning",
+            "trainings",
+            "Trainings spent on tuning, all folds together.",
+            lambda row: f"{row.trainings:,}",
+            lambda row: float(row.trainings),
+        ),
+        Column(
+            "Tuning",
+            "learning rate",
+            "The rate chosen: the median of the folds and, where they differ, their range.",
+            lambda row: numbers.learning_rates(row.lrs),
+            lambda row: median(row.lrs) if row.lrs else None,
+        ),
+        Column("Tuning", "own values", "What else was tuned, and to which values.", _tuned, lambda row: None),
+        Column(
+            "Tuning",
+            "first gradient",
+            "Size of the loss's gradient at the first step relative to cross-entropy's.",
+            lambda row: numbers.significant(row.gradient_ratio),
+            lambda row: row.gradient_ratio,
+        ),
+    ]
+
+
+def _gap(row: Row, gap: Gap | None, reference: str | None, digits: int) -> str:
+    return REFERENCE if row.name == reference else numbers.gap(gap, digits)
+
+
+def _root(variance: float | None) -> str:
+    return MISSING if variance is None or not variance >= 0 else f"{100 * math.sqrt(variance):.2f}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}" if is_known(value) else MISSING
+
+
+def _speed(speed: SpeedRow | None) -> str:
+    shown = numbers.steps_ratio(speed)
+    if speed is None or shown == MISSING:
+        return shown
+    if speed.interval is not None and all(map(is_known, speed.interval)):
+        shown += f" [{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
+    elif speed.p is not None:
+        shown += f", p {numbers.p_value(speed.p)}"
+    if speed.censored:
+        shown += f" ({speed.censored} of {speed.pairs} never)"
+    return shown
+
+
+def _tuned(row: Row) -> str:
+    said = []
+    for name in dict.fromkeys(name for fold in row.values for name in fold):
+        values = sorted(fold[name] for fold in row.values if name in fold)
+        middle, low, high = (numbers.significant(v, 3) for v in (median(values), values[0], values[-1]))
+        said.append(f"{name} {middle}" if low == high else f"{name} {middle} ({low} to {high})")
+    defaults = sum(not fold for fold in row.values)
+    if said and defaults:
+        said.append(f"default in {defaults} of {len(row.values)} folds")
+    return ", ".join(said) or MISSING

@@ -1,0 +1,23 @@
+"""The pictures of a report, each made for light and dark pages alike."""
+
+from __future__ import annotations
+
+from lossmith.report.draw_differences import differences
+from lossmith.report.draw_lines import learning_curves, reliability, shapes
+from lossmith.report.draw_rates import expected_best, learning_rates
+from lossmith.report.run import Run
+from lossmith.report.scene import Picture, Scene
+
+
+def pictures(run: Run) -> tuple[Picture, ...]:
+    """All pictures of a run, in the order of the page.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The pictures; equal runs give equal ones, to the byte.
+    """
+    scene = Scene.of(run)
+    draw = (differences, learning_curves, learning_rates, expected_best, reliability, shapes)
+    return tuple(each(scene) for each in draw)

@@ -1,0 +1,93 @@
+"""Which losses the pictures show in colour, in which colour, and which losses lie too far off to be drawn to scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lossmith.compare.arms import AGAIN, CROSS_ENTROPY
+from lossmith.compare.rows import Row, Summary
+from lossmith.compare.verdict import BETTER_THAN_CE_ONLY, VerdictKind
+
+# Stand-ins that no palette uses; the page turns them into the colours of its text and its ground, light or dark.
+INK: Final = "#010203"
+GROUND: Final = "#fefdfb"
+_MOST_OF_THE_WAY: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a loss is drawn, the same in every picture: colour, dashes and marker, so that colour alone tells nothing."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+
+# Contrast of 3 to 1 or more on white and on the page's dark ground, and apart under each kind of colour blindness.
+REFERENCE: Final = Look(INK, (), "s")
+LOOKS: Final = (
+    Look("#e2770c", (), "o"),
+    Look("#21a3a4", (5, 1.5), "^"),
+    Look("#625cb8", (1.5, 1.2), "D"),
+    Look("#9300fc", (6, 1.5, 1.2, 1.5), "v"),
+    Look("#935537", (3, 1.2), "P"),
+)
+
+
+def highlighted(results: Summary, far: frozenset[str]) -> dict[str, Look]:
+    """The losses drawn in colour: cross-entropy, the recommended one, the best label smoothing, then by rank.
+
+    Those by rank are losses tested, not controls, and not far off. Cross-entropy tuned a second time is never among
+    them, nor is a loss that could not be trained.
+
+    Args:
+        results: The summary.
+        far: The losses far off, see `far_off`.
+
+    Returns:
+        Their looks by name, cross-entropy first; no more than there are looks.
+    """
+    ranked = sorted((row for row in results.rows if row.rank is not None), key=lambda row: row.rank or 0)
+    known = {row.name for row in ranked} - {CROSS_ENTROPY, AGAIN}
+    top = [row.name for row in ranked if row.role != "control" and row.name not in far]
+    wanted = [results.recommended, results.best_label_smoothing, *top]
+    others = [name for name in dict.fromkeys(wanted) if name in known]
+    reference = {CROSS_ENTROPY: REFERENCE} if any(row.name == CROSS_ENTROPY for row in results.rows) else {}
+    return reference | dict(zip((name for name in others if name), LOOKS, strict=False))
+
+
+def far_off(results: Summary, chance: float) -> frozenset[str]:
+    """The losses that axes are not stretched for.
+
+    Those that could not be trained, and those that came less than half the way from chance to cross-entropy, or that
+    err three times as often as cross-entropy and two points more.
+
+    Args:
+        results: The summary.
+        chance: Accuracy of guessing.
+
+    Returns:
+        Their names; never cross-entropy's.
+    """
+    reference = next((row.score for row in results.rows if row.name == CROSS_ENTROPY), 1.0)
+    least = max(chance + _MOST_OF_THE_WAY * (reference - chance), 1 - 3 * (1 - reference) - 0.02)
+    return frozenset(
+        row.name
+        for row in results.rows
+        if row.name != CROSS_ENTROPY and (row.untrained is not None or not row.score >= least)
+    )
+
+
+def tone(row: Row) -> str:
+    """A verdict in one word for colours and filters: better, worse, even, open, reference or out."""
+    tones = {
+        VerdictKind.BETTER_THAN_BOTH.value: "better",
+        **dict.fromkeys((kind.value for kind in BETTER_THAN_CE_ONLY), "better"),
+        VerdictKind.WORSE.value: "worse",
+        VerdictKind.EQUIVALENT.value: "even",
+        VerdictKind.NOT_WORSE.value: "even",
+        VerdictKind.UNTRAINABLE.value: "out",
+        "reference": "reference",
+    }
+    return tones.get(row.kind, "open")

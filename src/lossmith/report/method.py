@@ -1,0 +1,163 @@
+"""How a comparison was done, in a dozen plain statements for a colleague who distrusts it."""
+
+from __future__ import annotations
+
+from lossmith.compare.arms import AGAIN, CROSS_ENTROPY
+from lossmith.compare.protocol import MAX_EXTENSIONS
+from lossmith.compare.rows import Summary
+from lossmith.compare.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
+from lossmith.report.run import Design, Run
+from lossmith.trials.metrics import CALIBRATION_BINS
+
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+
+
+def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], ...]:
+    """The protocol as it was carried out.
+
+    Args:
+        design: The plan.
+        results: The summary.
+
+    Returns:
+        Pairs of a heading and a few sentences.
+    """
+    return (
+        ("Splits", _splits(design)),
+        ("Training", _training(design)),
+        ("Equal budget", _budget(design)),
+        (
+            "Choice of a setting",
+            f"By validation {results.metric}, averaged with the neighbouring settings (weights 1/4, 1/2, 1/4); ties go "
+            "to the lower cross-entropy. A diverged training counts as chance, and so does everything beyond the upper "
+            "end of the grid: otherwise the choice falls on a lucky training at the edge of divergence.",
+        ),
+        ("Final trainings", _finals(design, results)),
+        ("Controls", _controls(results)),
+        (
+            "Recommendation before test",
+            "It was fixed from the validation outcomes of the final trainings and written to recommendation.toml "
+            "before any test outcome was opened: cross-entropy, unless the best is more than one standard error "
+            "better. Its difference on test is therefore one planned test and needs no adjustment.",
+        ),
+        (
+            "Intervals",
+            "Each difference is paired, seed by seed and example by example. Its variance adds what the seeds "
+            "contribute and what the test examples contribute; the interval is Student's t with Satterthwaite's "
+            f"degrees of freedom. Under {MIN_RUNS} final trainings, under {MIN_EXAMPLES} test examples, or fewer than "
+            f"{MIN_DIFFERING} examples on which the two differ, there is no interval.",
+        ),
+        ("Many losses at once", _multiplicity(design, results)),
+        (
+            "What the intervals leave out",
+            "Everything is conditional on these training sets: how the results would vary over newly drawn training "
+            "data is not in the intervals. Nor do they speak of other data, models, optimisers or budgets.",
+        ),
+        (
+            "Speed",
+            f"The target is the lowest final validation accuracy among {CROSS_ENTROPY}'s final trainings. A training "
+            "has reached it when three evaluations in a row do so on average. Each loss runs at the tried setting that "
+            f"gets there soonest, and its steps are divided by {CROSS_ENTROPY}'s own under the same seed. Where a "
+            "training never gets there, or all ratios are alike, a sign test decides.",
+        ),
+        (
+            "Calibration",
+            f"The calibration error is the expected one over {CALIBRATION_BINS} bins of equal width. Temperature "
+            "scaling divides the logits by one number, fitted on validation.",
+        ),
+    )
+
+
+def times_scored(run: Run) -> str:
+    """How often the test split has been scored, as far as the ledger knows."""
+    times = run.results.times_scored
+    models = "1 trained model has" if times == 1 else f"{times:,} trained models have"
+    split = "each of these test folds" if run.design.data.folds else "this test split"
+    return f"{models} been scored on {split} so far, this comparison's included."
+
+
+def _splits(design: Design) -> str:
+    train, valid, test = (f"{size:,}" for size in design.examples)
+    sizes = f"{train} examples to train on, {valid} to validate, {test} to test"
+    if design.data.folds:
+        text = (
+            f"{design.data.folds} test folds, tuned afresh inside each; the first has {sizes}. Every example is tested "
+            "once under each final seed."
+        )
+    else:
+        text = f"One split: {sizes}."
+    if design.data.train_size is not None:
+        text += " The training part was cut to that size on purpose."
+    spoilt = []
+    if design.data.label_noise > 0:
+        spoilt.append(f"{100 * design.data.label_noise:g} % of the labels are wrong")
+    if design.data.imbalance > 1:
+        spoilt.append(f"the largest class is {design.data.imbalance:g} times the smallest")
+    if spoilt:
+        text += f" On purpose, {' and '.join(spoilt)} in training and validation; the test part was left as it was."
+    return text
+
+
+def _training(design: Design) -> str:
+    optimizer = _OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)
+    if design.optimizer.momentum:
+        kind = "Nesterov momentum" if design.optimizer.nesterov else "momentum"
+        optimizer += f" with {kind} {design.optimizer.momentum:g}"
+    decay = "cosine decay of" if design.optimizer.schedule == "cosine" else "a constant"
+    counted = (
+        "The weights of the last step count."
+        if design.select == "last"
+        else "The weights that did best on validation count, for every loss."
+    )
+    return (
+        f"{design.model}, {optimizer}, {design.steps:,} steps of {design.batch_size} examples, {decay} learning rate, "
+        f"on {design.device}. {counted} Weight decay is zero but for the control that tunes it."
+    )
+
+
+def _budget(design: Design) -> str:
+    scaled = ""
+    if design.optimizer.name == "sgd":
+        scaled = " The grid of each loss is divided by the size of its first gradient relative to cross-entropy's."
+    return (
+        f"Every loss gets {design.budget} trainings{_per_fold(design)} for tuning. Half of them bracket the learning "
+        f"rate on a grid of {len(design.lrs)}; the other half goes to the loss's own hyperparameters near the best "
+        "rate, or to more seeds where it has none. Where the best rate lies on the edge, the grid is extended, by at "
+        f"most {MAX_EXTENSIONS} points; the leaderboard counts every training.{scaled}"
+    )
+
+
+def _finals(design: Design, results: Summary) -> str:
+    return (
+        f"{design.final_seeds} seeds{_per_fold(design)} that tuning never saw. They are the same for every loss - the "
+        f"same initial weights, the same order of batches - but for {AGAIN}, which has its own. The measure, fixed "
+        f"beforehand, is the test {results.metric}."
+    )
+
+
+def _controls(results: Summary) -> str:
+    controls = [row.name for row in results.rows if row.role == "control"]
+    return (
+        f"{_listed(controls)}. Tuned label smoothing is among them because it alone explains many a gain over "
+        "cross-entropy; cross-entropy tuned and seeded anew shows how large a difference arises from nothing."
+        if controls
+        else "None."
+    )
+
+
+def _multiplicity(design: Design, results: Summary) -> str:
+    tested = sum(row.role != "control" for row in results.rows)
+    return (
+        f"{tested} losses were tested, so p is adjusted by Holm's method, and the simultaneous intervals hold for all "
+        f"{tested} together with 95 % (Bonferroni). Controls are not counted, their p stands alone. A difference under "
+        f"delta = {100 * design.delta:g} points is too small to matter; that too was fixed beforehand."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    *rest, last = names
+    return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def _per_fold(design: Design) -> str:
+    return " in each fold" if design.data.folds else ""

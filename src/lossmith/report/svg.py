@@ -1,0 +1,152 @@
+"""Matplotlib drawings as SVG that stand inside a page, in its colour of text and its font.
+
+Equal input gives equal bytes. Nothing here touches pyplot; figures are plain objects.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from lossmith.report.highlights import GROUND, INK
+
+FONT_SIZE: Final = 8.0
+_STYLE: Final[dict[Any, Any]] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lossmith",
+    "text.parse_math": False,  # a loss may be called $x
+    "axes.unicode_minus": True,
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "axes.labelsize": FONT_SIZE,
+    "xtick.labelsize": FONT_SIZE - 0.5,
+    "ytick.labelsize": FONT_SIZE - 0.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": INK,
+    "grid.alpha": 0.12,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.dash_capstyle": "butt",
+    "lines.scale_dashes": False,
+}
+
+
+@contextmanager
+def drawing(
+    width: float, height: float, margins: tuple[float, float, float, float] | None = None
+) -> Iterator[tuple[Figure, Axes]]:
+    """An empty drawing of one plot, in the style of the report whatever the user's own settings.
+
+    Args:
+        width: In points, which are the units of the SVG.
+        height: In points.
+        margins: Room left, right, below and above the axes, in points; without it, it is measured, which takes longer.
+
+    Yields:
+        The figure and its axes; save it inside the context.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        figure = Figure(figsize=(width / 72, height / 72))
+        if margins is None:
+            figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
+            yield figure, figure.add_subplot()
+        else:
+            left, right, below, above = margins
+            size = (1 - (left + right) / width, 1 - (below + above) / height)
+            yield figure, figure.add_axes((left / width, below / height, *size))
+
+
+def to_svg(figure: Figure, key: str, label: str) -> str:
+    """Write a figure as an SVG element that can stand in a page beside others.
+
+    Args:
+        figure: What to write.
+        key: A word that no other drawing of the page has; ids begin with it.
+        label: What a screen reader says, and the tooltip.
+
+    Returns:
+        Well-formed XML; `INK` has become `currentColor`, `GROUND` the page's ground, fonts are the page's.
+    """
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's fonts draw it, not ours
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for element in root.iter():
+        _adapt(element, key)
+    for unwanted in ("metadata", "defs"):  # the first defs hold a style for the whole page
+        found = root.find(unwanted)
+        if found is not None:
+            root.remove(found)
+    root.attrib = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "viewBox": root.attrib["viewBox"],
+        "role": "img",
+        "aria-label": label,
+        "stroke-linejoin": "round",
+    }
+    title = ElementTree.Element("title")
+    title.text = label
+    root.insert(0, title)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
+
+
+def _adapt(element: ElementTree.Element, key: str) -> None:
+    """Drop namespaces and unused ids, prefix the others, shorten numbers, take colour and font from the page."""
+    element.tag = _local(element.tag)
+    attributes = {_local(name): value for name, value in element.attrib.items()}
+    if element.tag == "g":
+        attributes.pop("id", None)
+        element.text = element.tail = None
+    for name in ("id", "clip-path", "href"):
+        if name in attributes:
+            attributes[name] = re.sub(r"^(url\(#|#|)", rf"\g<1>{key}-", attributes[name])
+    for name in ("d", "x", "y", "transform", "points"):
+        if name in attributes:
+            shortened = re.sub(r"-?\d+\.\d+(e-?\d+)?", _two_decimals, attributes[name])
+            attributes[name] = re.sub(r"\s+", " ", shortened).strip()
+    if attributes.get("transform", "").startswith("rotate(-0 "):
+        del attributes["transform"]
+    if "style" in attributes:
+        styled = re.sub(r"font(-family)?: (?:\d+px )?'[^;]*;? ?", "", attributes["style"])
+        attributes["style"] = styled.replace(INK, "currentColor").replace(GROUND, "var(--ground, white)")
+    element.attrib = attributes
+    if element.tag != "text":
+        element.text = element.text.strip() if element.text else None
+    element.tail = None
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _two_decimals(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,202 @@
+"""The leaderboard in the terminal: as many columns as its width holds, the same without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from lossmith.compare.arms import CROSS_ENTROPY
+from lossmith.compare.rows import Row, Summary
+from lossmith.report import numbers
+from lossmith.report.highlights import tone
+from lossmith.report.method import times_scored
+from lossmith.report.reading import clean
+from lossmith.report.run import Run
+
+_LEAST_NAME: Final = 22
+_GAP: Final = 2
+_STYLES: Final = {"better": "green", "worse": "red", "even": "cyan"}
+# From the fullest to the barest; the first that fits is shown.
+_LAYOUTS: Final = (
+    "rank loss score ce p ls_interval mde speed ece trainings lr verdict",
+    "rank loss score ce p ls_interval mde speed ece trainings lr",
+    "rank loss score ce p ls mde speed ece trainings lr",
+    "rank loss score ce p ls mde speed ece",
+    "rank loss score ce p ls mde speed",
+    "rank loss score ce p ls mde",
+    "rank loss score ce p",
+    "rank loss score ce_mean p",
+    "rank loss score ce_mean",
+)
+
+
+def leaderboard(run: Run) -> Leaderboard:
+    """The results of a run, to be printed by rich.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A renderable: verdict, noise, recommendation, table, what could not be trained, where the report lies.
+    """
+    return Leaderboard(run)
+
+
+class Leaderboard:
+    """The results of a run as rich prints them, fitted to the width of the console.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        design, results = self.run.design, self.run.results
+        rows = [row for row in results.rows if row.rank is not None]
+        columns = _columns(results, "->" if options.ascii_only else "→")
+        names, name_width = _fit(columns, rows, options.max_width)
+        yield _text(f"{design.model} on {design.name}", options, "dim")
+        yield _text(results.headline, options, "bold")
+        yield ""
+        yield _text(results.noise, options)
+        yield _text(results.recommendation, options)
+        yield ""
+        yield _table({name: columns[name] for name in names}, name_width, results, options)
+        yield ""
+        for line in (*_legend(results, names), *_beside(results)):
+            yield _text(line, options)
+        yield ""
+        yield _text(times_scored(self.run), options)
+        yield _text(_where(self.run), options)
+
+
+@dataclass(frozen=True)
+class _Column:
+    head: str
+    cell: Callable[[Row], str]
+    justify: Literal["left", "right"] = "right"
+    coloured: bool = False
+
+    def width(self, rows: Iterable[Row]) -> int:
+        return max(cell_len(line) for text in (self.head, *map(self.cell, rows)) for line in text.split("\n"))
+
+
+def _table(columns: dict[str, _Column], name_width: int, results: Summary, options: ConsoleOptions) -> Table:
+    rows = [row for row in results.rows if row.rank is not None]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
+    for name, column in columns.items():
+        width = name_width if name == "loss" else column.width(rows)
+        table.add_column(_text(column.head, options), justify=column.justify, width=width, overflow="fold")
+    for row in rows:
+        cells = []
+        for name, column in columns.items():
+            said = _broken(column.cell(row), name_width) if name == "loss" else column.cell(row)
+            cells.append(_text(said, options, _STYLES.get(tone(row), "") if column.coloured else ""))
+        table.add_row(*cells, style="bold" if row.name == results.recommended else "")
+    return table
+
+
+def _columns(results: Summary, arrow: str) -> dict[str, _Column]:
+    digits = numbers.decimals(results.rows)
+
+    def ce(row: Row) -> str:
+        return "reference" if row.name == CROSS_ENTROPY else numbers.gap(row.against_ce, digits)
+
+    def ls(row: Row, *, interval: bool) -> str:
+        if row.name == results.best_label_smoothing:
+            return "reference" if interval else "ref."
+        if interval:
+            return numbers.gap(row.against_ls, digits)
+        return numbers.points(row.against_ls.mean, digits) if row.against_ls else numbers.MISSING
+
+    return {
+        "rank": _Column("#", lambda row: str(row.rank)),
+        "loss": _Column("loss", lambda row: row.name + (" *" if row.name == results.recommended else ""), "left"),
+        "score": _Column("score\n%", lambda row: numbers.percent(row.score, digits)),
+        "ce": _Column("minus cross-entropy\n[95 % interval]", ce, coloured=True),
+        "ce_mean": _Column(
+            "minus\nCE", lambda row: numbers.points(row.against_ce.mean, digits) if row.against_ce else "ref."
+        ),
+        "p": _Column("Holm\np", lambda row: numbers.p_value(row.against_ce.holm_p if row.against_ce else None)),
+        "ls": _Column("minus\nLS", lambda row: ls(row, interval=False)),
+        "ls_interval": _Column("minus label smoothing\n[95 % interval]", lambda row: ls(row, interval=True)),
+        "mde": _Column("MDE", lambda row: numbers.percent(row.against_ce.mde if row.against_ce else None, digits)),
+        "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed)),
+        "ece": _Column(f"ECE %\nraw {arrow} scaled", lambda row: numbers.calibration_errors(row.calibration, arrow)),
+        "trainings": _Column("train-\nings", lambda row: f"{row.trainings:,}"),
+        "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.lrs)),
+        "verdict": _Column("verdict", lambda row: row.kind, "left", coloured=True),
+    }
+
+
+def _fit(columns: dict[str, _Column], rows: list[Row], width: int) -> tuple[list[str], int]:
+    """The fullest layout that fits, and what it leaves for the names of the losses."""
+    longest = columns["loss"].width(rows)
+    for layout in _LAYOUTS:
+        names = layout.split()
+        left = width - sum(columns[name].width(rows) for name in names if name != "loss") - _GAP * (len(names) - 1)
+        if left >= min(longest, _LEAST_NAME):
+            break
+    return names, max(8, min(longest, left))
+
+
+def _broken(name: str, width: int) -> str:
+    """A name broken into lines, after a colon, comma or space where there is one."""
+    lines = []
+    while cell_len(name) > width:
+        room = next(n for n in range(len(name), 0, -1) if cell_len(name[:n]) <= width)
+        cut = max((name.rfind(mark, 1, room) + 1 for mark in ":, "), default=0) or room
+        lines.append(name[:cut].rstrip())
+        name = "  " + name[cut:].lstrip() if width > 12 else name[cut:]
+    return "\n".join([*lines, name])
+
+
+def _legend(results: Summary, names: list[str]) -> list[str]:
+    """What the columns shown mean."""
+    said = ["Differences in points."]
+    if "ls" in names or "ls_interval" in names:
+        said.append("LS: the best tuned label smoothing.")
+    if "mde" in names:
+        said.append("MDE: a true difference that large would have been found four times in five.")
+    if "speed" in names:
+        said.append("Steps ratio: steps to cross-entropy's final level over its own.")
+    if "ece" in names:
+        said.append("ECE: expected calibration error on test, before and after temperature scaling.")
+    if "trainings" in names:
+        said.append("Trainings: those spent on tuning.")
+    if any(row.name == results.recommended and row.rank is not None for row in results.rows):
+        said.append("*: recommended.")
+    controls = [row.name for row in results.rows if row.role == "control"]
+    return [" ".join(said), f"Controls, whose p is not adjusted: {', '.join(controls)}."]
+
+
+def _beside(results: Summary) -> list[str]:
+    """What cannot stand in the table."""
+    gaps = [(row.name, row.against_ce.reason) for row in results.rows if row.against_ce is not None]
+    return [
+        *results.speed_sentences,
+        *(f"No interval for {name}: {reason}." for name, reason in gaps if reason is not None),
+        *(f"Not ranked: {row.name}, {row.untrained}." for row in results.rows if row.untrained is not None),
+    ]
+
+
+def _where(run: Run) -> str:
+    if run.report.is_file():
+        return f"Report: {clean(str(run.report))}"
+    return f"No report.html lies in {clean(str(run.folder))} yet."
+
+
+def _text(text: str, options: ConsoleOptions, style: str = "") -> Text:
+    """Text as it is, never read as markup; without characters that the terminal lacks."""
+    if options.ascii_only:
+        text = text.replace(numbers.MISSING, "-").encode("ascii", "replace").decode()
+    return Text(text, style=style, overflow="fold")
