@@ -87,7 +87,7 @@ def _tempered_softmax(logits: Tensor, t: float, dim: int) -> Probability:
 
 
 def _newton_step(z: Tensor, x: Tensor, t: float, dim: int) -> Tensor:
-    """One step towards the x at which the probabilities ``exp_t(z - x)`` sum to 1; their slopes are their t-th powers."""
+    """One step towards the x at which the probabilities ``exp_t(z - x)`` sum to 1; slopes are their t-th powers."""
     log_p, inside = _log_exp_t(z - x, t)
     excess = log_p.exp().where(inside, 0.0).sum(dim, keepdim=True) - 1
     slope = (t * log_p).exp().where(inside, 0.0).sum(dim, keepdim=True)

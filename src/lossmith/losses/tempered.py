@@ -83,7 +83,7 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     Bounded, hence more robust to label noise than cross-entropy.
 
     Args:
-        q: from 1e-6 to 1.
+        q: from 1e-12 to 1.
         **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: Zhang and Sabuncu, "Generalized Cross Entropy Loss", 2018, arXiv 1805.07836.
@@ -92,7 +92,7 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     name = "gce"
 
     def __init__(self, q: float = 0.7, **common: Unpack[CommonArguments]) -> None:
-        check_number("q", q, low=1e-6, high=1.0)
+        check_number("q", q, low=1e-12, high=1.0)
         super().__init__(**common)
         self.q = float(q)
 
