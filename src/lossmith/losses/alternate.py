@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, Loss, Reduction, check_choice, check_number
-from lossmith.losses.entries import Entries, Probability, expm1_continued
+from lossmith.losses.arguments import check_choice, check_number
+from lossmith.losses.base import CommonArguments, Loss, Reduction
+from lossmith.losses.entries import Entries, Probability, linear_above, scaled_expm1, scaled_expm1_continued
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 
 
@@ -67,11 +68,11 @@ class ParamMLoss(TargetLoss):
 
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``expm1(alpha c)``."""
-        return expm1_continued(self.alpha * c, entries.log_slope_limit - math.log(self.alpha))
+        return scaled_expm1_continued(c, 1.0, self.alpha, entries.log_slope_limit)
 
     def linear_above(self, entries: Entries) -> float | None:
         """``(20 - log alpha) / alpha``."""
-        return (entries.log_slope_limit - math.log(self.alpha)) / self.alpha
+        return linear_above(1.0, self.alpha, entries.log_slope_limit)
 
 
 class LLoss(TargetLoss):
@@ -117,7 +118,7 @@ class ParabolicLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``-expm1(-2c)``."""
         del entries
-        return -torch.expm1(-2 * c)
+        return scaled_expm1(c, -1.0, -2.0)
 
 
 class CircleLoss(TargetLoss):
@@ -138,7 +139,7 @@ class CircleLoss(TargetLoss):
         """``sqrt(-expm1(-2c))``."""
         del entries
         at_one = c == 0
-        return torch.expm1(-2 * c.masked_fill(at_one, 1.0)).neg().sqrt().masked_fill(at_one, 0.0)
+        return scaled_expm1(c.masked_fill(at_one, 1.0), -1.0, -2.0).sqrt().masked_fill(at_one, 0.0)
 
 
 class CosLoss(TargetLoss):
@@ -158,7 +159,7 @@ class CosLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``sin(pi/2 (1 - p))``."""
         del entries
-        return torch.sin(torch.expm1(-c) * (-math.pi / 2))
+        return scaled_expm1(c, -math.pi / 2, -1.0).sin()
 
 
 class MFullLoss(ClasswiseLoss):
@@ -260,7 +261,7 @@ class SmoothMeanAbsoluteErrorLoss(Loss):
 
 def _m(c: Tensor, entries: Entries) -> Tensor:
     """``1/p - 1`` from c = -log p."""
-    return expm1_continued(c, entries.log_slope_limit)
+    return scaled_expm1_continued(c, 1.0, 1.0, entries.log_slope_limit)
 
 
 def _l(c: Tensor, entries: Entries) -> Tensor:
@@ -269,7 +270,7 @@ def _l(c: Tensor, entries: Entries) -> Tensor:
     With q = 1 - p it is cosh(b/2) - 1 = 2 sinh^2(b/4), b = 2 atanh(q) = c + log(1 + q): no cancellation at either end.
     At large c the slope is e^(b/2) / 4, hence the limit.
     """
-    b = c + torch.log1p(-torch.expm1(-c))
+    b = c + scaled_expm1(c, -1.0, -1.0).log1p()
     limit = 2 * (entries.log_slope_limit + math.log(4))
     curved = 2 * torch.sinh(0.25 * b.clamp(max=limit)).square()
     return curved.add(F.softshrink(b, limit), alpha=0.5 * math.sinh(limit / 2))

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.losses.entries import Entries, along, at_least_float32, log_slope_limit, of_labels
+from lossmith.losses.arguments import check_choice, check_number, class_values, whole_number
+from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels
+from lossmith.losses.targets import broadcast_sample_weight, smooth, smooth_binary
 from lossmith.losses.text import LossText, Value
 
 Kind = Literal["classification", "regression", "gan"]
@@ -176,34 +178,40 @@ class ClassificationLoss(Loss):
         """
         if normalizer is not None and self.reduction != "mean":
             raise ValueError(f"normalizer divides the mean and has no meaning with reduction={self.reduction!r}")
-        soft = target.is_floating_point()
-        dim = 0 if logits.dim() == 1 or self.task == "binary" else 1
+        binary, soft = self.task == "binary", target.is_floating_point()
+        dim = 0 if binary or logits.dim() == 1 else 1
         self._check(logits, target, soft)
+        if not soft:
+            target = target.long()
         limit = log_slope_limit(logits.dtype)
-        logits = at_least_float32(logits)
-        sample_weight = _broadcast_sample_weight(sample_weight, target, dim, soft and self.task == "multiclass")
-        num_classes = 2 if self.task == "binary" else logits.shape[dim]
+        logits = self.adjust(at_least_float32(logits))
+        dtype, num_classes = logits.dtype, 2 if binary else logits.shape[dim]
+        if sample_weight is not None:
+            samples = target.shape[:dim] + target.shape[dim + 1 :] if soft and not binary else target.shape
+            sample_weight = broadcast_sample_weight(sample_weight, samples).to(dtype)
+        class_weight = self._class_weight(num_classes, dtype)
         prepared = Prepared(
-            self.adjust(logits),
-            Entries(num_classes, None, self.ignore_index, dim, limit),
-            _product(self._class_weight(num_classes, logits), class_scale, logits.dtype),
-            None if sample_weight is None else sample_weight.to(logits.dtype),
+            logits,
+            Entries(num_classes, None if soft else target, self.ignore_index, dim, limit),
+            _product(class_weight, class_scale, dtype),
+            sample_weight,
         )
-        if self.task == "binary":
-            terms = self.binary_terms(prepared, _smooth_binary(target.to(logits.dtype), self.label_smoothing))
-        elif soft:
-            terms = self.soft_terms(prepared, _smooth(target.to(logits.dtype), logits, self.label_smoothing, dim))
+        if not soft:
+            return self._evaluate_labels(prepared, target, class_weight, normalizer)
+        target = target.to(dtype)
+        if binary:
+            terms = self.binary_terms(prepared, smooth_binary(target, self.label_smoothing))
         else:
-            return self._evaluate_labels(prepared, target.long(), normalizer)
-        mass: float | Tensor = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
+            terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
+        mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
         return self._reduce(terms, mass, normalizer)
 
     def adjust(self, logits: Tensor) -> Tensor:
         """Shift the logits before the loss; most losses leave them alone."""
         return logits
 
-    def label_terms(self, prepared: Prepared, target: Tensor, valid: Tensor) -> Tensor:
-        """Weighted losses, shape (N, ...), for class-index targets; 0 where ``valid`` is false (ignored samples)."""
+    def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
+        """Weighted losses, shape (N, ...), for class-index targets; 0 for ignored samples."""
         raise NotImplementedError
 
     def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
@@ -250,16 +258,20 @@ class ClassificationLoss(Loss):
             F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none") > above
         )
 
-    def _evaluate_labels(self, prepared: Prepared, target: Tensor, normalizer: float | Tensor | None) -> Tensor:
-        valid = target != self.ignore_index
-        terms = self.label_terms(prepared, target, valid)
+    def _evaluate_labels(
+        self, prepared: Prepared, target: Tensor, class_weight: Tensor | None, normalizer: float | Tensor | None
+    ) -> Tensor:
+        terms = self.label_terms(prepared, target)
         if self.reduction != "mean" or normalizer is not None:
             return self._reduce(terms, 1.0, normalizer)
-        if self.weight is None and prepared.sample_weight is None:
-            return terms.sum() / valid.sum().clamp(min=1)
-        mass = valid
-        if self.weight is not None:
-            mass = mass * of_labels(self.weight.to(terms.dtype), target, self.ignore_index)
+        mass = target != self.ignore_index
+        if class_weight is None and prepared.sample_weight is None:
+            share = mass / mass.sum().clamp(min=1)
+            return (
+                torch.dot(terms, share) if terms.dim() == 1 else (terms * share).sum()
+            )  # fewer steps than sum, divide
+        if class_weight is not None:
+            mass = mass * of_labels(class_weight, target, self.ignore_index)
         if prepared.sample_weight is not None:
             mass = mass * prepared.sample_weight
         return self._reduce(terms, mass.sum(), None)
@@ -279,19 +291,20 @@ class ClassificationLoss(Loss):
             return total.where(mass != 0, 0.0) / mass.masked_fill(mass == 0, 1)
         return total / (mass or 1)
 
-    def _class_weight(self, num_classes: int, logits: Tensor) -> Tensor | None:
-        if self.weight is None:
+    def _class_weight(self, num_classes: int, dtype: torch.dtype) -> Tensor | None:
+        weight = self.weight
+        if weight is None:
             return None
-        if self.weight.numel() != num_classes:
-            raise ValueError(f"weight has {self.weight.numel()} values, but the logits have {num_classes} classes")
-        return self.weight.to(logits.dtype)
+        if weight.numel() != num_classes:
+            raise ValueError(f"weight has {weight.numel()} values, but the logits have {num_classes} classes")
+        return weight.to(dtype)
 
     def _check(self, logits: Tensor, target: Tensor, soft: bool) -> None:
         if not logits.is_floating_point():
             raise ValueError(f"logits must be floating, not {logits.dtype}")
-        if soft or self.task == "binary":
-            if not soft:
-                raise ValueError(f"task='binary' needs floating targets, not {target.dtype}")
+        if self.task == "binary" and not soft:
+            raise ValueError(f"task='binary' needs floating targets, not {target.dtype}")
+        if soft:
             if target.shape != logits.shape:
                 raise ValueError(
                     f"floating targets must have the logits' shape {tuple(logits.shape)}, not {tuple(target.shape)}"
@@ -301,8 +314,9 @@ class ClassificationLoss(Loss):
         else:
             if target.dtype == torch.bool or target.is_complex():
                 raise ValueError(f"class indices must be integers, not {target.dtype}")
-            expected = logits.shape[:1] + logits.shape[2:] if logits.dim() > 1 else torch.Size()
-            if logits.dim() == 0 or target.shape != expected:
+            dims = logits.dim()
+            expected = logits.shape[:1] + logits.shape[2:] if dims > 2 else logits.shape[: dims - 1]
+            if dims == 0 or target.shape != expected:
                 raise ValueError(
                     f"class indices for logits of shape {tuple(logits.shape)} must have shape {tuple(expected)}, "
                     f"not {tuple(target.shape)}"
@@ -325,49 +339,6 @@ class ClassificationLoss(Loss):
                 f"label {target[bad][0].item()} is out of range: there are {num_classes} classes, labels are "
                 f"0..{num_classes - 1} or ignore_index={self.ignore_index}"
             )
-
-
-def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
-    """Refuse a value that is not among the choices, in a sentence that names the argument."""
-    if value not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-
-
-def check_number(argument: str, value: object, *, low: float, high: float = math.inf, open_low: bool = False) -> None:
-    """Refuse what is no number within the bounds, in a sentence that names the argument."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    number = cast("float", value) if is_number else math.nan
-    if not (low < number if open_low else low <= number) or not number <= high:
-        bounds = f"{'>' if open_low else '>='} {low:g}" + ("" if high == math.inf else f" and <= {high:g}")
-        raise ValueError(f"{argument} must be a number {bounds}, not {value!r}")
-
-
-def whole_number(argument: str, value: object, *, low: float) -> int:
-    """Take a whole number, also one written as a float, or refuse it in a sentence that names the argument."""
-    check_number(argument, value, low=low, high=2**53)
-    number = cast("float", value)
-    if number != int(number):
-        raise ValueError(f"{argument} must be a whole number, not {value!r}")
-    return int(number)
-
-
-def class_values(argument: str, values: Tensor | Sequence[float]) -> Tensor:
-    """Turn one value per class into a vector of torch's default dtype, or keep a floating tensor's dtype.
-
-    Raises:
-        ValueError: if ``values`` is not a vector of finite numbers.
-    """
-    if isinstance(values, Tensor):
-        vector = values.detach().clone()
-    elif isinstance(values, Sequence) and all(type(value) in {int, float} for value in values):
-        vector = torch.tensor(values, dtype=torch.get_default_dtype())
-    else:
-        raise ValueError(f"{argument} must hold one number per class, not {values!r}")
-    if not vector.is_floating_point():
-        vector = vector.float()
-    if vector.dim() != 1 or not vector.numel() or not bool(vector.isfinite().all()):
-        raise ValueError(f"{argument} must be a vector of finite numbers, one per class")
-    return vector
 
 
 def _constructor_defaults(cls: type) -> dict[str, Any]:
@@ -395,34 +366,3 @@ def _product(a: Tensor | None, b: Tensor | None, dtype: torch.dtype) -> Tensor |
     if b is None:
         return a
     return b.to(dtype) if a is None else a * b.to(dtype)
-
-
-def _broadcast_sample_weight(sample_weight: Tensor | None, target: Tensor, dim: int, soft: bool) -> Tensor | None:
-    """Bring sample weights to the shape of the samples, (N, d1, ...)."""
-    if sample_weight is None:
-        return None
-    samples = target.shape[:dim] + target.shape[dim + 1 :] if soft else target.shape
-    if sample_weight.shape != samples and sample_weight.shape != samples[:1]:
-        raise ValueError(
-            f"sample_weight must have shape {tuple(samples)} or {tuple(samples[:1])}, not {tuple(sample_weight.shape)}"
-        )
-    if sample_weight.dim() < len(samples):
-        sample_weight = along(sample_weight, 0, len(samples)).expand(samples)
-    return sample_weight
-
-
-def _smooth(q: Tensor, logits: Tensor, smoothing: float, dim: int) -> Tensor:
-    """(1 - e) q + e/C, the second part over the classes whose logit is not -inf."""
-    if not smoothing:
-        return q
-    return (1 - smoothing) * q + smoothing * uniform(logits, dim)
-
-
-def _smooth_binary(q: Tensor, smoothing: float) -> Tensor:
-    return (1 - smoothing) * q + smoothing / 2 if smoothing else q
-
-
-def uniform(logits: Tensor, dim: int) -> Tensor:
-    """The uniform distribution over the classes whose logit is not -inf, in the logits' shape."""
-    present = (logits != -math.inf).to(logits.dtype)
-    return present / present.sum(dim, keepdim=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, check_number, whole_number
-from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.arguments import check_number, whole_number
+from lossmith.losses.base import CommonArguments
+from lossmith.losses.entries import Entries, Probability, scaled_expm1
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 
 
@@ -38,10 +38,14 @@ class FocalLoss(TargetLoss):
         del entries
         if self.gamma == 0:
             return c
-        # At c = 0 the power's slope may be infinite, at c = inf the product rule would be inf * 0.
-        edge = (c == 0) | c.isinf()
-        inner = c.masked_fill(edge, 1.0)
-        return torch.where(edge, c, torch.expm1(-inner).neg().pow(self.gamma) * inner)
+        if self.gamma < 1:  # at c = 0 the power's slope is infinite
+            at_one = c == 0
+            return self._inner(c.masked_fill(at_one, 1.0)).masked_fill(at_one, 0.0)
+        return self._inner(c)
+
+    def _inner(self, c: Tensor) -> Tensor:
+        # Beyond c = 750 even float64 has p = 0; the bound keeps the product rule from inf * 0 at c = inf.
+        return scaled_expm1(c.clamp(max=750.0), -1.0, -1.0).pow(self.gamma) * c
 
 
 class PolyLoss(TargetLoss):
@@ -64,7 +68,7 @@ class PolyLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``c - epsilon expm1(-c)``."""
         del entries
-        return c - self.epsilon * torch.expm1(-c)
+        return c + scaled_expm1(c, -self.epsilon, -1.0)
 
 
 class TaylorCrossEntropyLoss(TargetLoss):
@@ -90,7 +94,7 @@ class TaylorCrossEntropyLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """The cut-off series in q = 1 - p, by Horner's rule."""
         del entries
-        q = -torch.expm1(-c)
+        q = scaled_expm1(c, -1.0, -1.0)
         series = q / self.order
         for i in range(self.order - 1, 0, -1):
             series = q * (series + 1 / i)
@@ -125,8 +129,8 @@ class SymmetricCrossEntropyLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``alpha c + beta A expm1(-c)``."""
         del entries
-        reverse = (self.beta * self.A) * torch.expm1(-c)
-        return reverse if self.alpha == 0 else self.alpha * c + reverse
+        reverse = scaled_expm1(c, self.beta * self.A, -1.0)
+        return reverse if self.alpha == 0 else reverse.add(c, alpha=self.alpha)
 
 
 class BrierLoss(ClasswiseLoss):

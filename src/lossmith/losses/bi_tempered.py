@@ -7,7 +7,8 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, Prepared, check_number
+from lossmith.losses.arguments import check_number
+from lossmith.losses.base import CommonArguments, Prepared
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.shapes import ClasswiseLoss
 

@@ -8,7 +8,8 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, check_number, class_values
+from lossmith.losses.arguments import check_number, class_values
+from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability, along
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import ClassificationLoss, Loss, check_choice, check_number, whole_number
+from lossmith.losses.arguments import check_choice, check_number, whole_number
+from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.text import LossText, parse_loss
 

@@ -141,9 +141,27 @@ def softmax_complement(logits: Tensor, dim: int) -> Tensor:
     return torch.log1p(-log_p.exp().scatter(dim, top, 0.0)).neg().scatter(dim, top, d_top)
 
 
-def expm1_continued(x: Tensor, limit: float) -> Tensor:
-    """``expm1(x)`` for x >= 0, continued by its tangent beyond ``x = limit``: C1, convex, finite for all x in use."""
-    return torch.expm1(x.clamp(max=limit)).add(F.softshrink(x, limit), alpha=math.exp(limit))
+def scaled_expm1(c: Tensor, scale: float, rate: float) -> Tensor:
+    """``scale * expm1(rate * c)`` for c >= 0, as one operation, which at small sizes is what counts."""
+    result: Tensor = torch.ops.aten.elu(-c, scale, 1.0, -rate)  # for x <= 0 it is alpha expm1(input_scale x)
+    return result
+
+
+def scaled_expm1_continued(c: Tensor, scale: float, rate: float, log_slope_limit: float) -> Tensor:
+    """``scale * expm1(rate * c)`` for c >= 0, continued by its tangent where its slope reaches e^log_slope_limit.
+
+    C1, convex, and finite for every finite c in use.
+    """
+    above = linear_above(scale, rate, log_slope_limit)
+    curved = scaled_expm1(c.clamp(max=above), scale, rate)
+    return curved.add(
+        F.softshrink(c, above), alpha=math.exp(log_slope_limit)
+    )  # for c >= 0 softshrink is relu(c - above)
+
+
+def linear_above(scale: float, rate: float, log_slope_limit: float) -> float:
+    """The c at which the slope of ``scale * expm1(rate * c)`` is e^log_slope_limit, at least 0."""
+    return max(0.0, log_slope_limit - math.log(scale * rate)) / rate
 
 
 def of_labels(values: Tensor, labels: Tensor, ignore_index: int) -> Tensor:

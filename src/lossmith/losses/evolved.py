@@ -7,7 +7,8 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, check_choice, check_number
+from lossmith.losses.arguments import check_choice, check_number
+from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.shapes import ClasswiseLoss
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 from typing import Literal, Unpack
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, Loss, check_choice, check_number
-from lossmith.losses.entries import Entries, at_least_float32, expm1_continued, log_slope_limit
+from lossmith.losses.arguments import check_choice, check_number
+from lossmith.losses.base import CommonArguments, Loss
+from lossmith.losses.entries import (
+    Entries,
+    at_least_float32,
+    linear_above,
+    log_slope_limit,
+    scaled_expm1,
+    scaled_expm1_continued,
+)
 from lossmith.losses.shapes import TargetLoss
 
 
@@ -63,12 +70,14 @@ class RootedLogisticLoss(TargetLoss):
         if self.k == math.inf:
             return c
         if self.form == "released":
-            return -(self.k if self.m is None else self.m) * torch.expm1(-c / self.k)
-        return self.k * expm1_continued(c / self.k, entries.log_slope_limit)
+            return scaled_expm1(c, -self.k if self.m is None else -self.m, -1 / self.k)
+        return scaled_expm1_continued(c, self.k, 1 / self.k, entries.log_slope_limit)
 
     def linear_above(self, entries: Entries) -> float | None:
         """``20 k`` for the convex form."""
-        return None if self.form == "released" or self.k == math.inf else self.k * entries.log_slope_limit
+        if self.form == "released" or self.k == math.inf:
+            return None
+        return linear_above(self.k, 1 / self.k, entries.log_slope_limit)
 
 
 class RootedGANLoss(Loss):
@@ -102,7 +111,7 @@ class RootedGANLoss(Loss):
         """The mean of ``k expm1(softplus(logits) / k)``."""
         c = -F.logsigmoid(-at_least_float32(logits))
         if self.k != math.inf:
-            c = self.k * expm1_continued(c / self.k, log_slope_limit(logits.dtype))
+            c = scaled_expm1_continued(c, self.k, 1 / self.k, log_slope_limit(logits.dtype))
         return c.mean()
 
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.losses.base import ClassificationLoss, Prepared, uniform
+from lossmith.losses.base import ClassificationLoss, Prepared
 from lossmith.losses.entries import Entries, Probability, along, times
+from lossmith.losses.targets import uniform
 
 
 class TargetLoss(ClassificationLoss):
@@ -24,18 +25,17 @@ class TargetLoss(ClassificationLoss):
         """The loss as a function of cross-entropy, elementwise; 0 at c = 0, finite with its slope at every finite c."""
         raise NotImplementedError
 
-    def label_terms(self, prepared: Prepared, target: Tensor, valid: Tensor) -> Tensor:
+    def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
         """See `ClassificationLoss.label_terms`."""
         logits, entries, class_weight, sample_weight = prepared
         # An ignored sample has c = 0, and phi(0) = 0.
         c = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
-        at_target = entries._replace(labels=target)
-        coefficient = _multiply(sample_weight, self._target_weight(class_weight, target))
-        terms = self._weighted(c, coefficient, at_target)
+        terms = self._weighted(c, _multiply(sample_weight, self._target_weight(class_weight, target)), entries)
         if not self.label_smoothing:
             return terms
         spread = self._mean_over_classes(-logits.log_softmax(entries.dim), prepared)
-        return (1 - self.label_smoothing) * terms + self.label_smoothing * spread.where(valid, 0.0)
+        spread = spread.where(target != self.ignore_index, 0.0)
+        return (1 - self.label_smoothing) * terms + self.label_smoothing * spread
 
     def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
         """See `ClassificationLoss.soft_terms`."""
@@ -53,7 +53,7 @@ class TargetLoss(ClassificationLoss):
         """The mean of ``w_k phi(c_k)`` over the classes whose logit is not -inf, times the sample weight."""
         logits, entries, class_weight, sample_weight = prepared
         absent = logits == -math.inf
-        terms = self.phi(c.masked_fill(absent, 0.0), entries)
+        terms = self.phi(c.masked_fill(absent, 0.0), entries._replace(labels=None))
         if class_weight is not None:
             terms = terms * along(class_weight, entries.dim, c.dim())
         mean = terms.sum(entries.dim) / (~absent).sum(entries.dim)
@@ -107,8 +107,9 @@ class ClasswiseLoss(ClassificationLoss):
         del entries
         return 1.0
 
-    def label_terms(self, prepared: Prepared, target: Tensor, valid: Tensor) -> Tensor:
+    def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
         """See `ClassificationLoss.label_terms`."""
+        valid = target != self.ignore_index
         entries, class_weight = prepared.entries, prepared.class_weight
         dim, smoothing = entries.dim, self.label_smoothing
         index = target.where(valid, 0).unsqueeze(dim)

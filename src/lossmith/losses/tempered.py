@@ -8,8 +8,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lossmith.losses.base import CommonArguments, check_number, class_values
-from lossmith.losses.entries import Entries, expm1_continued, of_labels
+from lossmith.losses.arguments import check_number, class_values
+from lossmith.losses.base import CommonArguments
+from lossmith.losses.entries import Entries, linear_above, of_labels, scaled_expm1, scaled_expm1_continued
 from lossmith.losses.shapes import TargetLoss
 
 
@@ -51,21 +52,21 @@ class TemperedCrossEntropyLoss(TargetLoss):
             if self.kappa.numel() != entries.num_classes:
                 raise ValueError(f"kappa has {self.kappa.numel()} values, but there are {entries.num_classes} classes")
             kappa = torch.as_tensor(entries.take(self.kappa, c))
-            x, limit = kappa * c, entries.log_slope_limit
-            # Each sign of kappa where the other's branch is harmless.
-            strict = expm1_continued(x.clamp(min=0), limit)
+            x = kappa * c
+            # The two signs of kappa apart; each is 0 where the other has its say.
+            strict = scaled_expm1_continued(x.clamp(min=0), 1.0, 1.0, entries.log_slope_limit)
             liberal = torch.expm1(x.clamp(max=0))
             return torch.where(kappa == 0, c, (strict + liberal) / kappa.masked_fill(kappa == 0, 1.0))
         if self.kappa == 0:
             return c
         if self.kappa < 0:
-            return torch.expm1(self.kappa * c) / self.kappa
-        return expm1_continued(self.kappa * c, entries.log_slope_limit) / self.kappa
+            return scaled_expm1(c, 1 / self.kappa, self.kappa)
+        return scaled_expm1_continued(c, 1 / self.kappa, self.kappa, entries.log_slope_limit)
 
     def linear_above(self, entries: Entries) -> float | Tensor | None:
         """``20 / kappa`` for positive kappa."""
         if not isinstance(self.kappa, Tensor):
-            return entries.log_slope_limit / self.kappa if self.kappa > 0 else None
+            return linear_above(1 / self.kappa, self.kappa, entries.log_slope_limit) if self.kappa > 0 else None
         if not bool((self.kappa > 0).any()):
             return None
         above = entries.log_slope_limit / self.kappa.clamp(min=0)  # infinite where kappa <= 0
@@ -99,7 +100,7 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``-expm1(-q c) / q``."""
         del entries
-        return torch.expm1(-self.q * c) / -self.q
+        return scaled_expm1(c, -1 / self.q, -self.q)
 
 
 class MeanAbsoluteErrorLoss(TargetLoss):
@@ -119,4 +120,4 @@ class MeanAbsoluteErrorLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``-expm1(-c)``."""
         del entries
-        return -torch.expm1(-c)
+        return scaled_expm1(c, -1.0, -1.0)

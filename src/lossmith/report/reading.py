@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+# Beyond it no table or picture can show a number, and logarithmic axes overflow.
+_LARGEST: Final = 1e30
 
 
 class ReadError(ValueError):
@@ -18,7 +21,8 @@ def read(kind: type[T], value: object, place: str) -> T:
     """Build a dataclass, or whatever its fields are made of, from plain values.
 
     Keys that the dataclass does not know are passed over, a missing optional one is None, ``null`` in the place of a
-    number is NaN (that is how non-finite numbers are written), and text loses its control characters.
+    number is NaN (that is how non-finite numbers are written) and so is one beyond 1e30, and text loses its control
+    characters.
 
     Args:
         kind: A dataclass, float, int, bool, str, ``dict[str, X]``, ``tuple[X, ...]``, ``tuple[X, Y]`` or ``X | None``.
@@ -77,11 +81,9 @@ def _read_scalar(kind: type[Any], value: object, place: str) -> Any:
     if kind is float and value is None:
         return math.nan
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.nan
-        return number if math.isfinite(number) else math.nan
+        return float(value) if abs(value) <= _LARGEST else math.nan
+    if kind is int and type(value) is int and abs(value) > _LARGEST:
+        raise ReadError(f"{place} is too large")
     if kind is str and isinstance(value, str):
         return clean(value)
     if type(value) is kind:  # exactly: a bool is not a number

@@ -23,4 +23,4 @@ for (const table of document.querySelectorAll("table.board")) {
     });
   });
 }
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(part => { part.open = true; }));
+addEventListener("beforeprint", () => document.querySelectorAll(".glossary").forEach(part => { part.open = true; }));
