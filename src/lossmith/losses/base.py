@@ -266,10 +266,7 @@ class ClassificationLoss(Loss):
             return self._reduce(terms, 1.0, normalizer)
         mass = target != self.ignore_index
         if class_weight is None and prepared.sample_weight is None:
-            share = mass / mass.sum().clamp(min=1)
-            return (
-                torch.dot(terms, share) if terms.dim() == 1 else (terms * share).sum()
-            )  # fewer steps than sum, divide
+            return terms.sum() / mass.sum(dtype=terms.dtype).clamp(min=1)
         if class_weight is not None:
             mass = mass * of_labels(class_weight, target, self.ignore_index)
         if prepared.sample_weight is not None:
