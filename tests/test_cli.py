@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+COMPARE = ("compare", "iris", "--model", "mlp:width=8", "--losses", "m,rooted:k=2", "--lrs", "4", "--steps", "60")
+
+
+def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": str(width), "NO_COLOR": "1"}
+    command = [sys.executable, "-c", "from lossmith.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("compare", "digitz"), ("digitz", "digits")),
+        (("compare", "--losses", "rootd"), ("rootd", "rooted")),
+        (("compare", "--losses", "rooted:q=3"), ("rooted", "'q'")),
+        (("compare", "--losses", "rooted:k=?,m,"), ("empty loss",)),
+        (("compare", "--losses", "smae"), ("smae", "regression")),
+        (("compare", "--lrs", "fast"), ("--lrs",)),
+        (("compare", "--budget", "5"), ("--budget",)),
+        (("compare", "--optimizer", "adamm"), ("--optimizer", "adam")),
+        (("compare", "--model", "mlpp"), ("mlpp", "mlp")),
+        (("compare", "iris", "--model", "cnn"), ("cnn", "mlp")),
+        (("compare", "--label-noise", "1.5"), ("label_noise",)),
+        (("compare", "--device", "tpu"), ("--device",)),
+        (("train", "--loss", "rooted:k=banana"), ("k", "banana")),
+        (("train", "--loss", "focal:gamma=?"), ("gamma", "lossmith compare")),
+        (("train", "--epochs", "3", "--steps", "9"), ("--epochs", "--steps")),
+        (("show", "."), ("plan.toml",)),
+        (("show", "nowhere"), ("nowhere",)),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_and_exit_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    done = lossmith(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("lossmith: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert all(word in done.stderr for word in words)
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_fits_80_columns_and_names_every_loss(tmp_path: Path) -> None:
+    import lossmith as package
+
+    done = lossmith("list", cwd=tmp_path)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for info in package.available():
+        assert info.name in done.stdout
+
+
+def test_train_saves_weights_and_says_how_to_reload_them(tmp_path: Path) -> None:
+    arguments = ("iris", "--model", "mlp:width=8", "--loss", "rooted:k=3", "--lr", "0.02", "--out", "saved")
+    done = lossmith("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "test             accuracy" in done.stdout
+    code = done.stdout[done.stdout.index("from safetensors") :].replace("saved/", f"{tmp_path}/saved/")
+    names: dict[str, torch.nn.Module] = {}
+    exec(code, {}, names)
+    assert names["model"](torch.zeros(1, 4)).shape == (1, 3)
+
+
+def test_compare_from_plan_to_report(tmp_path: Path) -> None:
+    done = lossmith(*COMPARE, "--workers", "1", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    run = tmp_path / "run"
+    made = {file.name for file in run.iterdir()}
+    assert made == {
+        "plan.toml",
+        "recommendation.toml",
+        "results.csv",
+        "timings.csv",
+        "summary.json",
+        "report.html",
+    }
+    rows = list(csv.DictReader((run / "results.csv").read_text().splitlines()))
+    assert {row["loss"] for row in rows} >= {"m", "rooted:k=2", "cross_entropy", "cross_entropy (again)"}
+    assert tomllib.loads((run / "plan.toml").read_text())["final_seeds"] == 2
+    shown = lossmith("show", "run", cwd=tmp_path)
+    assert shown.stdout == done.stdout
+    other = lossmith(*COMPARE, "--seed", "1", "--out", "run", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "another plan" in other.stderr
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from lossmith.cli import main; main()",
+        *COMPARE,
+        "--workers",
+        "1",
+        "--out",
+        "r/run",
+    ]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("final trainings"):
+            break
+    os.killpg(running.pid, signal.SIGINT)
+    rest = running.stderr.read()
+    assert running.wait(timeout=30) == 130
+    running.stderr.close()
+    assert "the same command goes on from here" in " ".join(rest.split())
+    assert "Traceback" not in rest
+    time.sleep(0.2)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "learning rates:" not in again.stderr  # that stage was finished
+    assert (tmp_path / "r" / "run" / "report.html").exists()
