@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from lossmith.compare.arms import AGAIN
 from lossmith.compare.rows import Row
-from lossmith.report.highlights import GROUND, INK
+from lossmith.report.highlights import GROUND, INK, without_interval
 from lossmith.report.numbers import bounds, decimals, gap, points, typeset
 from lossmith.report.scene import Picture, Scene, elide, finite, limits
 from lossmith.report.svg import FONT_SIZE, drawing, to_svg
@@ -28,30 +28,34 @@ def differences(scene: Scene) -> Picture:
     """
     rows = scene.results.rows
     digits = decimals(rows)
-    with drawing(_WIDTH, _ROW * len(rows) + 36) as (figure, ax):
-        low, high = _limits(scene)
-        ax.set_xlim(low, high)
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.axvspan(-100 * scene.design.delta, 100 * scene.design.delta, color=INK, alpha=0.08, linewidth=0)
-        ax.axvline(0, color=INK, linewidth=0.9)
-        for bound in _noise(scene):
-            ax.axvline(bound, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
-        for place, row in enumerate(rows):
-            _draw(ax, scene, place, row, low, digits)
-        ax.set_yticks(range(len(rows)), [elide(row.name, 30) for row in rows])
-        ax.tick_params(axis="y", length=0)
-        ax.grid(visible=False, axis="y")
-        ax.spines["left"].set_visible(False)
-        ax.set_xlabel("difference to cross-entropy, percentage points")
-        svg = to_svg(figure, "differences", "Difference to cross-entropy with 95 % intervals, one line for each loss")
+    figure, ax = drawing(_WIDTH, _ROW * len(rows) + 36)
+    low, high = _limits(scene)
+    ax.set_xlim(low, high)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.axvspan(-100 * scene.design.delta, 100 * scene.design.delta, color=INK, alpha=0.08, linewidth=0)
+    ax.axvline(0, color=INK, linewidth=0.9)
+    for bound in _noise(scene):
+        ax.axvline(bound, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+    for place, row in enumerate(rows):
+        _draw(ax, scene, place, row, low, digits)
+    ax.set_yticks(range(len(rows)), [elide(row.name, 30) for row in rows])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("difference to cross-entropy, percentage points")
+    svg = to_svg(figure, "differences", "Difference to cross-entropy with 95 % intervals, one line for each loss")
     delta = f"{100 * scene.design.delta:g}"
+    noise = (
+        "Dotted: the 95 % interval of cross-entropy against itself, tuned and seeded anew, which is the size of noise."
+        if _noise(scene)
+        else f"{AGAIN} shows the size of noise, here without an interval."
+    )
     return Picture(
         "differences",
         "Differences to cross-entropy",
         "Each dot is a loss's mean difference on test; right of the line is better than cross-entropy. The thick bar "
         "is the 95 % interval of that loss taken alone, the thin one holds for all losses tested at once. Hollow dots "
-        f"are controls. Shaded: less than {delta} points either way, which by plan does not matter. Dotted: the 95 % "
-        "interval of cross-entropy against itself, tuned and seeded anew, which is the size of noise.",
+        f"are controls. Shaded: less than {delta} points either way, which by plan does not matter. {noise}",
         (svg,),
         "wide",
         scene.looks,
@@ -123,11 +127,7 @@ def _remarks(scene: Scene, low: float, high: float, digits: int) -> tuple[str, .
         if row.against_ce is not None and not low <= 100 * row.against_ce.mean <= high
     ]
     untrained = [f"{row.name} ({row.untrained})" for row in scene.results.rows if row.untrained is not None]
-    bare = [
-        f"{row.name} ({row.against_ce.reason})"
-        for row in scene.results.rows
-        if row.against_ce is not None and row.against_ce.interval is None
-    ]
+    bare = [f"{', '.join(names)} ({reason})" for reason, names in without_interval(scene.results).items()]
     remarks = (
         ("Too far off for the axis", outside),
         ("Could not be trained", untrained),

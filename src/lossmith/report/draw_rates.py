@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import Final
 
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from lossmith.compare.arms import CROSS_ENTROPY
 from lossmith.compare.rows import RatePoint, Row
 from lossmith.report.highlights import GROUND, INK, REFERENCE
 from lossmith.report.scene import Picture, Scene, draw_lines, elide, finite, limits, log_limits, log_ticks
-from lossmith.report.svg import FONT_SIZE, drawing, to_svg
+from lossmith.report.svg import FONT_SIZE, PANEL, drawing, to_svg
 
 _LOW_SHARE: Final = 0.1
 
@@ -26,7 +27,7 @@ def learning_rates(scene: Scene) -> Picture:
     Returns:
         The picture.
     """
-    y = limits((100 * point.score for row in scene.near for point in row.rates), lowest_share=_LOW_SHARE)
+    y = limits(_worth_showing(scene))
     x = log_limits(point.lr for row in scene.results.rows for point in row.rates)
     panels: tuple[str, ...] = ()
     if x is not None and y is not None:
@@ -57,14 +58,14 @@ def expected_best(scene: Scene) -> Picture:
     """
     curves = {row.name: [100 * score for score in row.expected_best] for row in scene.results.rows}
     y = limits((score for row in scene.near for score in curves[row.name]), lowest_share=_LOW_SHARE)
-    with drawing(300, 200) as (figure, ax):
-        draw_lines(ax, scene, lambda row: (range(1, len(curves[row.name]) + 1), curves[row.name]), markers=8)
-        if y is not None:
-            ax.set_ylim(*y)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        ax.set_xlabel("settings tried")
-        ax.set_ylabel(f"best validation {scene.results.metric}, %")
-        svg = to_svg(figure, "budget", "Expected best validation score against the number of settings tried")
+    figure, ax = drawing(*PANEL)
+    draw_lines(ax, scene, lambda row: (range(1, len(curves[row.name]) + 1), curves[row.name]), markers=8)
+    if y is not None:
+        ax.set_ylim(*y)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlabel("settings tried")
+    ax.set_ylabel(f"best validation {scene.results.metric}, %")
+    svg = to_svg(figure, "budget", "Expected best validation score against the number of settings tried")
     outside = [
         f"{row.name} (ends at {curves[row.name][-1]:.1f} %)"
         for row in scene.results.rows
@@ -88,27 +89,34 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
     look = scene.looks.get(row.name)
     colour = INK if look is None else look.colour
     reference = scene.reference
-    with drawing(150, 96, (26, 5, 13, 12)) as (figure, ax):
-        ax.set_xscale("log", base=2)
-        if reference is not None and row.name != CROSS_ENTROPY:
-            everywhere = _everywhere(reference)
-            lrs, smoothed = [p.lr for p in everywhere], [100 * p.smoothed for p in everywhere]
-            ax.plot(lrs, smoothed, color=REFERENCE.colour, alpha=0.6, linewidth=0.9, linestyle=(0, (1, 1.5)))
-        everywhere = _everywhere(row)
-        ax.plot([p.lr for p in everywhere], [100 * p.smoothed for p in everywhere], color=colour, linewidth=1.2)
-        for point in row.rates:
-            hollow = point not in everywhere
-            fill = "none" if hollow else colour
-            ax.plot(point.lr, 100 * point.score, "o", color=colour, markerfacecolor=fill, markersize=2.6)
-        ax.set_xlim(*x)
-        ax.set_ylim(*y)
-        log_ticks(ax, "x", *x, most=4)
-        ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        chosen = [lr for lr in finite(row.lrs) if lr > 0]
-        ax.plot(chosen, [y[0]] * len(chosen), "|", color=INK, markersize=7, markeredgewidth=1.1, clip_on=False)
-        ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
-        _say_what_lies_below(ax, row, y[0])
-        return to_svg(figure, f"rate{place}", f"Validation score of {row.name} against learning rate")
+    figure, ax = drawing(150, 96, (28, 5, 13, 12))
+    ax.set_xscale("log", base=2)
+    if reference is not None and row.name != CROSS_ENTROPY:
+        everywhere = _everywhere(reference)
+        lrs, smoothed = [p.lr for p in everywhere], [100 * p.smoothed for p in everywhere]
+        ax.plot(lrs, smoothed, color=REFERENCE.colour, alpha=0.6, linewidth=0.9, linestyle=(0, (1, 1.5)))
+    everywhere = _everywhere(row)
+    ax.plot([p.lr for p in everywhere], [100 * p.smoothed for p in everywhere], color=colour, linewidth=1.2)
+    for point in row.rates:
+        hollow = point not in everywhere
+        fill = "none" if hollow else colour
+        ax.plot(point.lr, 100 * point.score, "o", color=colour, markerfacecolor=fill, markersize=2.6)
+    ax.set_xlim(*x)
+    ax.set_ylim(*y)
+    log_ticks(ax, "x", *x, most=4)
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    chosen = [lr for lr in finite(row.lrs) if lr > 0]
+    ax.plot(chosen, [y[0]] * len(chosen), "|", color=INK, markersize=7, markeredgewidth=1.1, clip_on=False)
+    ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
+    _say_what_lies_below(ax, row, y[0])
+    return to_svg(figure, f"rate{place}", f"Validation score of {row.name} against learning rate")
+
+
+def _worth_showing(scene: Scene) -> list[float]:
+    """Scores in percent that the axis is made for: of all near losses but the lowest, and of each its better half."""
+    scores = [finite(100 * point.score for point in row.rates) for row in scene.near]
+    together = sorted(score for of in scores for score in of)
+    return together[int(_LOW_SHARE * len(together)) :] + [median(of) for of in scores if of]
 
 
 def _everywhere(row: Row) -> list[RatePoint]:

@@ -7,6 +7,7 @@ from lossmith.report.draw_lines import learning_curves, reliability, shapes
 from lossmith.report.draw_rates import expected_best, learning_rates
 from lossmith.report.run import Run
 from lossmith.report.scene import Picture, Scene
+from lossmith.report.svg import style
 
 
 def pictures(run: Run) -> tuple[Picture, ...]:
@@ -20,4 +21,5 @@ def pictures(run: Run) -> tuple[Picture, ...]:
     """
     scene = Scene.of(run)
     draw = (differences, learning_curves, learning_rates, expected_best, reliability, shapes)
-    return tuple(each(scene) for each in draw)
+    with style():
+        return tuple(each(scene) for each in draw)

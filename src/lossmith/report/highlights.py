@@ -1,4 +1,4 @@
-"""Which losses the pictures show in colour, in which colour, and which losses lie too far off to be drawn to scale."""
+"""Which losses stand out: those drawn in colour, those too far off to be drawn to scale, those without an interval."""
 
 from __future__ import annotations
 
@@ -77,6 +77,15 @@ def far_off(results: Summary, chance: float) -> frozenset[str]:
         for row in results.rows
         if row.name != CROSS_ENTROPY and (row.untrained is not None or not row.score >= least)
     )
+
+
+def without_interval(results: Summary) -> dict[str, list[str]]:
+    """The losses whose difference to cross-entropy has no interval, by the reason."""
+    found: dict[str, list[str]] = {}
+    for row in results.rows:
+        if row.against_ce is not None and row.against_ce.reason is not None:
+            found.setdefault(row.against_ce.reason, []).append(row.name)
+    return found
 
 
 def tone(row: Row) -> str:

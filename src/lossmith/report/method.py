@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lossmith.compare.arms import AGAIN, CROSS_ENTROPY
 from lossmith.compare.protocol import MAX_EXTENSIONS
 from lossmith.compare.rows import Summary
@@ -9,7 +11,7 @@ from lossmith.compare.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
 from lossmith.report.run import Design, Run
 from lossmith.trials.metrics import CALIBRATION_BINS
 
-_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+OPTIMIZERS: Final = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
 def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], ...]:
@@ -99,7 +101,7 @@ def _splits(design: Design) -> str:
 
 
 def _training(design: Design) -> str:
-    optimizer = _OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)
+    optimizer = OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)
     if design.optimizer.momentum:
         kind = "Nesterov momentum" if design.optimizer.nesterov else "momentum"
         optimizer += f" with {kind} {design.optimizer.momentum:g}"

@@ -15,7 +15,7 @@ MISSING = "–"
 def decimals(rows: Iterable[Row]) -> int:
     """Decimals of a score in percent: as many as show the standard error of a difference in two digits, 1 or 2."""
     errors = [100 * row.against_ce.se for row in rows if row.against_ce and row.against_ce.se]
-    usual = median([error for error in errors if error > 0] or [1.0])
+    usual = median([error for error in errors if error > 0] or [0.1])
     return min(2, max(1, 1 - math.floor(math.log10(usual))))
 
 

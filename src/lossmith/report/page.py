@@ -21,7 +21,7 @@ from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures
 from lossmith.report.highlights import INK, Look, tone
-from lossmith.report.method import how_it_was_done, times_scored
+from lossmith.report.method import OPTIMIZERS, how_it_was_done, times_scored
 from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
 
@@ -100,7 +100,7 @@ def _facts(design: Design, results: Summary) -> list[str]:
         f"{sum(row.role == 'control' for row in results.rows)} controls",
         f"{design.num_classes} classes",
         f"{folds}, {design.final_seeds} final seeds each" if design.data.folds else f"{design.final_seeds} final seeds",
-        f"{design.optimizer.name}, {design.steps:,} steps",
+        f"{OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)}, {design.steps:,} steps",
         f"{design.budget} tuning trainings a loss" + (" and fold" if design.data.folds else ""),
     ]
 
@@ -123,8 +123,8 @@ def _notes_on(row: Row) -> list[str]:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may be broken after its colons and commas."""
-    return Markup("<wbr>").join(re.split(r"(?<=[:,])", name))
+    """A name that may be broken after its colons, commas and underscores."""
+    return Markup("<wbr>").join(re.split(r"(?<=[:,_])", name))
 
 
 def _swatch(look: Look) -> Markup:

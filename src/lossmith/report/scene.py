@@ -19,6 +19,7 @@ from lossmith.report.run import Design, Run
 Curve = tuple[Sequence[float], Sequence[float]]
 
 FAINT: Final = 0.25
+_SMALLEST: Final = 1e-30  # of what a logarithmic axis shows
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def limits(values: Iterable[float], lowest_share: float = 0.0, margin: float = 0
 
 def log_limits(values: Iterable[float], margin: float = 0.05) -> tuple[float, float] | None:
     """Limits of a logarithmic axis around the positive ones of values."""
-    found = limits((math.log(value) for value in values if 0 < value < math.inf), margin=margin)
+    found = limits((math.log(value) for value in values if _SMALLEST < value < math.inf), margin=margin)
     return None if found is None else (math.exp(found[0]), math.exp(found[1]))
 
 

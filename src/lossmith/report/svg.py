@@ -21,6 +21,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from lossmith.report.highlights import GROUND, INK
 
 FONT_SIZE: Final = 8.0
+# A plot with labelled axes, two of which stand side by side: width, height, and room left, right, below, above.
+PANEL: Final = (300.0, 200.0, (44.0, 6.0, 28.0, 5.0))
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lossmith",
@@ -58,30 +60,38 @@ _STYLE: Final[dict[Any, Any]] = {
 
 
 @contextmanager
+def style() -> Iterator[None]:
+    """The style of the report, whatever the user's own settings, which come back at the end.
+
+    Yields:
+        Nothing; draw and write inside the context.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
 def drawing(
     width: float, height: float, margins: tuple[float, float, float, float] | None = None
-) -> Iterator[tuple[Figure, Axes]]:
-    """An empty drawing of one plot, in the style of the report whatever the user's own settings.
+) -> tuple[Figure, Axes]:
+    """An empty drawing of one plot.
 
     Args:
         width: In points, which are the units of the SVG.
         height: In points.
         margins: Room left, right, below and above the axes, in points; without it, it is measured, which takes longer.
 
-    Yields:
-        The figure and its axes; save it inside the context.
+    Returns:
+        The figure and its axes.
     """
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=(width / 72, height / 72))
-        if margins is None:
-            figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
-            yield figure, figure.add_subplot()
-        else:
-            left, right, below, above = margins
-            size = (1 - (left + right) / width, 1 - (below + above) / height)
-            yield figure, figure.add_axes((left / width, below / height, *size))
+    figure = Figure(figsize=(width / 72, height / 72))
+    if margins is None:
+        figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
+        return figure, figure.add_subplot()
+    left, right, below, above = margins
+    size = (1 - (left + right) / width, 1 - (below + above) / height)
+    return figure, figure.add_axes((left / width, below / height, *size))
 
 
 def to_svg(figure: Figure, key: str, label: str) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 from lossmith.compare.arms import CROSS_ENTROPY
 from lossmith.compare.rows import Row, Summary
 from lossmith.report import numbers
-from lossmith.report.highlights import tone
+from lossmith.report.highlights import tone, without_interval
 from lossmith.report.method import times_scored
 from lossmith.report.reading import clean
 from lossmith.report.run import Run
@@ -181,10 +181,9 @@ def _legend(results: Summary, names: list[str]) -> list[str]:
 
 def _beside(results: Summary) -> list[str]:
     """What cannot stand in the table."""
-    gaps = [(row.name, row.against_ce.reason) for row in results.rows if row.against_ce is not None]
     return [
         *results.speed_sentences,
-        *(f"No interval for {name}: {reason}." for name, reason in gaps if reason is not None),
+        *(f"No interval, as {reason}: {', '.join(names)}." for reason, names in without_interval(results).items()),
         *(f"Not ranked: {row.name}, {row.untrained}." for row in results.rows if row.untrained is not None),
     ]
 
