@@ -20,7 +20,7 @@ from lossmith.trials.trial import Trial
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS trials (
     key TEXT PRIMARY KEY, trial TEXT NOT NULL, result TEXT NOT NULL, valid BLOB, test BLOB,
-    finished TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+    finished TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, repeats INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS test_scores (
     split TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (split, key)
@@ -79,7 +79,10 @@ class Ledger:
         self.close()
 
     def put(self, finished: Iterable[tuple[Trial, TrialResult]]) -> None:
-        """Keep the results of one unit of work, all or none of them; a trial already kept stays as it is."""
+        """Keep the results of one unit of work, all or none of them.
+
+        A trial already kept stays as it is, and that it ran again is noted in the column ``repeats``.
+        """
         rows = [
             (
                 self.key(trial),
@@ -92,7 +95,9 @@ class Ledger:
         ]
         with self._transaction():
             self._connection.executemany(
-                "INSERT OR IGNORE INTO trials (key, trial, result, valid, test) VALUES (?, ?, ?, ?, ?)", rows
+                "INSERT INTO trials (key, trial, result, valid, test) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET repeats = repeats + 1",
+                rows,
             )
 
     def get(self, trial: Trial) -> TrialResult | None:

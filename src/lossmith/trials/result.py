@@ -19,7 +19,7 @@ class Curve:
 
     Args:
         steps: optimiser steps taken at each point.
-        train_nll: mean over the training batches since the point before, as each was met.
+        train_nll: mean over the last three training batches before the point, as each was met.
         train_accuracy: likewise.
         valid_nll: on the first 1,024 validation examples.
         valid_accuracy: likewise.

@@ -27,6 +27,7 @@ from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.trial import Sources, Trial
 
 _CURVE_ROWS = 1024
+_OBSERVED_BATCHES = 3
 
 Progress = Callable[[int, Curve], None]
 """Called at each point of the curve with the steps taken and the curve of the first trial so far."""
@@ -187,9 +188,10 @@ def _train_bank(
     run = _Run(bank, groups, task, first, len(trials))
     orders = {seed: batches(len(task.train), first.batch_size, seed) for seed in {t.seed for t in trials}}
     points = set(first.evaluation_steps())
+    observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
     for step in range(first.steps):
         rows = {seed: next(order) for seed, order in orders.items()}
-        run.step(step, torch.stack([rows[trial.seed] for trial in trials]).to(device))
+        run.step(step, torch.stack([rows[trial.seed] for trial in trials]).to(device), observe=step in observed)
         if step + 1 in points:
             run.evaluate(step + 1)
             if progress is not None:
@@ -212,7 +214,7 @@ class _Run:
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []
 
-    def step(self, step: int, rows: Tensor) -> None:
+    def step(self, step: int, rows: Tensor, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch, given as row numbers (M, B)."""
         labels = self.task.train.labels[rows]
         logits = self.bank.logits(self.task.train.inputs[rows])
@@ -225,7 +227,9 @@ class _Run:
         total.backward()
         if step == 0:
             self.gradient_ratio = self.bank.gradient_norms() / reference
-        self._observe(logits.detach(), labels)
+        if observe:
+            self.observed.append(_curve_point(logits.detach(), labels))
+        self._count_extensions(logits.detach(), labels)
         self.bank.update(step, self.trial.steps)
         for group in self.groups:
             if isinstance(group.loss, DynamicalLoss):
@@ -280,9 +284,7 @@ class _Run:
             )
         return results
 
-    def _observe(self, logits: Tensor, labels: Tensor) -> None:
-        """Note how the models did on the batches they just saw, and where their losses were continued."""
-        self.observed.append(_curve_point(logits, labels))
+    def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
         for group in self.groups:
             if group.base.can_extend:
                 part, of = logits[group.slices], labels[group.slices]
