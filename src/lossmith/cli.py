@@ -109,6 +109,8 @@ def compare(
         f"{plan.budget} tuning trainings each in {len(plan.folds)} fold(s); the plan is {folder}/plan.toml",
         soft_wrap=True,
     )
+    for note in plan.notes:
+        errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     with ConsoleProgress(errors) as progress:
         try:
             carry_out(plan, sources, folder, workers=workers or os.cpu_count() or 1, progress=progress)

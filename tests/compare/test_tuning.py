@@ -51,9 +51,16 @@ def test_ties_go_to_the_lower_cross_entropy() -> None:
 
 
 def test_the_grid_is_extended_where_its_best_lies_on_the_edge() -> None:
-    assert extension(grid(0.5, 0.6, 0.9, 0.9999), PLAIN, 0.9) == 16.0
-    assert extension(grid(0.9, 0.8, 0.7), PLAIN, CHANCE) == 0.5
-    assert extension(grid(0.7, 0.9, 0.7), PLAIN, CHANCE) is None
+    assert extension(grid(0.5, 0.6, 0.9, 0.95), PLAIN) == 16.0
+    assert extension(grid(0.9, 0.8, 0.7), PLAIN) == 0.5
+    assert extension(grid(0.7, 0.9, 0.7), PLAIN) is None
+
+
+def test_a_rising_end_is_extended_though_it_would_never_be_chosen() -> None:
+    """Counting what lies beyond as chance is for the choice; it must not hide that the grid is too short."""
+    points = grid(0.5, 0.6, 0.9, 0.95)
+    assert best(points, PLAIN, CHANCE).setting.lr == 4
+    assert extension(points, PLAIN) == 16.0
 
 
 def test_replicates_and_neighbours_in_hyperparameters_count() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +62,10 @@ CASES = {
     VerdictKind.BETTER_THAN_BOTH: (
         verdict("x", difference(0.0092, 0.0026), difference(0.0070), 0.01, DELTA),
         f"x is better than tuned cross-entropy and label smoothing: +0.92 points [+0.41, +1.43] {SCOPE}",
+    ),
+    VerdictKind.BETTER_SMOOTHING: (
+        verdict("x", difference(0.01), None, 0.01, DELTA, is_smoothing=True),
+        f"x is better than cross-entropy: +1.00 points [+0.61, +1.39] {SCOPE}",
     ),
     VerdictKind.BETTER_WITHOUT_CONTROL: (
         verdict("x", difference(0.01), None, 0.01, DELTA),
@@ -309,3 +314,9 @@ def test_every_sentence_that_can_be_said_names_its_scope() -> None:
     for row in (*RULES[1:], *HEADLINES, FEWER_STEPS):
         assert row.sentence.endswith(SCOPE)
         assert row.condition
+
+
+def test_the_docs_print_these_very_rules() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
+    assert printed == [f"| {rule.condition} | {rule.sentence} |" for rule in (*RULES, *HEADLINES, FEWER_STEPS)]

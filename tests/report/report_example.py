@@ -44,7 +44,7 @@ def row(name: str, score: float) -> Row:
     reference = name == "cross_entropy"
     level = tuple(score - 0.1 * math.exp(-step / 10) for step in STEPS)
     p = tuple((i + 0.5) / 20 for i in range(20))
-    bins = Reliability((0.3, 0.6, 0.95), (0.25, 0.7, score), (0.01, 0.09, 0.9))
+    bins = Reliability((0.3, 0.6, 0.95), (0.25, 0.7, score), (100, 900, 9000))
     return Row(
         name=name,
         loss=name,
@@ -60,7 +60,19 @@ def row(name: str, score: float) -> Row:
         kind="reference" if reference else "undecided",
         speed=None
         if reference
-        else SpeedRow(0.87, (0.71, 1.06), 0.21, censored=0, pairs=3, method="log-t", lrs=(0.004,), sentence=None),
+        else SpeedRow(
+            0.87,
+            (0.71, 1.06),
+            0.21,
+            censored=0,
+            censored_ce=0,
+            shortened_steps=None,
+            shortened_ce_missed=None,
+            pairs=3,
+            method="log-t",
+            lrs=(0.004,),
+            sentence=None,
+        ),
         calibration=Calibration(nll=0.0931, nll_scaled=0.0742, ece=0.0312, ece_scaled=0.0127, temperature=1.234),
         lrs=(0.002, 0.004, 0.004),
         values=({"epsilon": 0.2}, {"epsilon": 0.4}, {}) if name == CONTROLS[3] else ({}, {}, {}),
@@ -75,6 +87,7 @@ def row(name: str, score: float) -> Row:
         reliability=bins,
         reliability_scaled=bins,
         expected_best=tuple(score - 0.01 / k for k in range(1, 5)),
+        shape_of=name,
         shape=Shape(p, tuple(-math.log(v) for v in p), tuple(1 + score - v for v in p)),
     )
 

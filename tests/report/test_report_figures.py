@@ -116,7 +116,7 @@ def hollow(of: Row) -> Row:
     """The row with nothing but missing values."""
     none = (NAN, NAN)
     curve = replace(of.curve, **dict.fromkeys(vars(of.curve), none) | {"steps": (1, 2)})
-    bins = replace(of.reliability, confidence=none, accuracy=none, share=none)
+    bins = replace(of.reliability, confidence=none, accuracy=none, count=(0, 0))
     return replace(
         of,
         score=NAN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from lossmith.trials.training import gradient_ratio, training_loss
 from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
 
 DELTA: Final = 0.005
-_ADAM_LRS: Final = tuple(2.0**k for k in range(-12, -4))
+_ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 _SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
 _STREAMS: Final = {"tuning": 0, "final": 1}
@@ -78,6 +79,7 @@ class Plan:
         engine: how trainings are run.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
+        notes: what the losses warn of under this plan.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Plan:
     engine: Engine
     device: str
     versions: dict[str, str]
+    notes: tuple[str, ...]
 
     @property
     def folds(self) -> range:
@@ -192,7 +195,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     losses = default_losses(trial.steps, task.num_classes) if options.losses is None else options.losses
     imbalanced = options.imbalance > 1
     arms = make_arms(losses, options.optimizer, task.class_counts.tolist(), imbalanced)
-    ratios = _try_out(trial, arms, drafted, sources)
+    ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
         arms = [replace(arm, lr_scale=1 / ratio) for arm, ratio in zip(arms, ratios, strict=True)]
     return Plan(
@@ -217,6 +220,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         engine=trial.engine,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
+        notes=notes,
     )
 
 
@@ -272,16 +276,20 @@ def _grid(options: Options) -> tuple[float, ...]:
     return lrs
 
 
-def _try_out(trial: Trial, arms: Sequence[Arm], drafted: Draft, sources: Sources) -> list[float]:
-    """Each arm's gradient norm relative to cross-entropy's on one batch; whatever cannot run fails here."""
+def _try_out(
+    trial: Trial, arms: Sequence[Arm], drafted: Draft, sources: Sources
+) -> tuple[list[float], tuple[str, ...]]:
+    """Each arm's gradient norm relative to cross-entropy's on one batch, and warnings; what cannot run fails here."""
     ratios = []
-    for arm in arms:
-        loss = training_loss(arm.loss_with(), drafted.task, trial.steps)
-        ratio = gradient_ratio(trial, loss, sources, drafted.device)
-        if not ratio > 0:
-            raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
-        ratios.append(float(f"{ratio:.4g}"))
-    return ratios
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for arm in arms:
+            loss = training_loss(arm.loss_with(), drafted.task, trial.steps)
+            ratio = gradient_ratio(trial, loss, sources, drafted.device)
+            if not ratio > 0:
+                raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
+            ratios.append(float(f"{ratio:.4g}"))
+    return ratios, tuple(dict.fromkeys(str(warning.message) for warning in caught))
 
 
 def _without_none(value: Any) -> Any:

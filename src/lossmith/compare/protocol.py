@@ -30,6 +30,7 @@ from lossmith.trials.trial import Trial
 MAX_EXTENSIONS: Final = 4
 MAX_EDGE_SHARE: Final = 0.5
 MAX_DIVERGED_SHARE: Final = 0.1
+MIN_LEARNED_SHARE: Final = 0.5
 
 Scores = NDArray[np.float64]
 
@@ -89,10 +90,21 @@ class Speed:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything a comparison found; by arm name, final results in the order of folds and seeds."""
+    """Everything a comparison found; by arm name.
+
+    Args:
+        chosen: what tuning found, by fold.
+        untrained: arms that could not be trained, with the reason.
+        weak_reference: the same reason for cross-entropy, which stays the reference all the same; or ``None``.
+        finals: final results by fold and seed, with their test outcomes.
+        recommendation: fixed before the test part was opened.
+        speed: steps to cross-entropy's level.
+        times_scored: how many models have been scored on the test split, the largest number over its folds.
+    """
 
     chosen: dict[str, tuple[Chosen, ...]]
     untrained: dict[str, str]
+    weak_reference: str | None
     finals: dict[str, tuple[tuple[TrialResult, ...], ...]]
     recommendation: Recommendation
     speed: dict[str, Speed]
@@ -117,16 +129,12 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
         for fold in plan.folds
     }
     sealed = runner.run([trial for trials in wanted.values() for trial in trials], "final trainings")
-    untrained = {}
-    for arm in plan.arms:
-        runs = [sealed[trial] for fold in plan.folds for trial in wanted[arm.name, fold]]
-        why = _why_untrained(chosen[arm.name], runs)
-        if why is not None:
-            untrained[arm.name] = why
     validated = {
         arm.name: tuple(tuple(sealed[trial] for trial in wanted[arm.name, fold]) for fold in plan.folds)
         for arm in plan.arms
     }
+    untrained = find_untrained(plan, chosen, validated)
+    weak_reference = untrained.pop(CROSS_ENTROPY, None)
     recommendation = recommend(plan, validated, untrained)
     _write_recommendation(recommendation, folder)
     finals = {
@@ -137,7 +145,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     }
     speed = _measure_speed(plan, chosen, wanted, validated, untrained, runner)
     times = max(runner.ledger.times_scored(replace(plan.data, fold=fold)) for fold in plan.folds)
-    return Findings(chosen, untrained, finals, recommendation, speed, times)
+    return Findings(chosen, untrained, weak_reference, finals, recommendation, speed, times)
 
 
 def example_scores(plan: Plan, outcomes: Sequence[Sequence[Outcomes]]) -> list[Scores]:
@@ -204,7 +212,7 @@ def _tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> d
     for round_number in range(1, MAX_EXTENSIONS + 1):
         extra = {}
         for arm, fold in keys:
-            lr = extension(scored[arm, fold], arm, plan.chance)
+            lr = extension(scored[arm, fold], arm)
             if lr is not None:
                 extra[arm, fold] = [Setting(float(f"{lr:.6g}"))]
         if not extra:
@@ -212,7 +220,7 @@ def _tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> d
         for key, points in _score(plan, extra, runner, f"{label}learning rates, extension {round_number}").items():
             scored[key] += points
     centres = {(arm, fold): best(scored[arm, fold], arm, plan.chance).setting.lr for arm, fold in keys}
-    edges = {(arm, fold): extension(scored[arm, fold], arm, plan.chance) is not None for arm, fold in keys}
+    edges = {(arm, fold): extension(scored[arm, fold], arm) is not None for arm, fold in keys}
     search = {
         (arm, fold): sobol_settings(arm, centres[arm, fold], plan.budget // 2, derive_seed(plan.seed, 2, fold))
         for arm, fold in keys
@@ -261,14 +269,16 @@ def _score(
 
 
 def _scored(plan: Plan, setting: Setting, results: Sequence[TrialResult]) -> Scored:
-    accuracy = [
-        plan.chance
-        if result.diverged
-        else (result.valid_accuracy if plan.metric == "accuracy" else result.valid_balanced_accuracy)
-        for result in results
-    ]
+    accuracy = [_accuracy(plan, result) for result in results]
     nll = [math.inf if result.diverged else result.valid_nll_scaled for result in results]
     return Scored(setting, float(np.mean(accuracy)), float(np.mean(nll)))
+
+
+def _accuracy(plan: Plan, result: TrialResult) -> float:
+    """The validation score of a training in the plan's metric; a diverged one scores chance."""
+    if result.diverged:
+        return plan.chance
+    return result.valid_accuracy if plan.metric == "accuracy" else result.valid_balanced_accuracy
 
 
 def _grid_seeds(plan: Plan, arm: Arm) -> int:
@@ -276,14 +286,30 @@ def _grid_seeds(plan: Plan, arm: Arm) -> int:
     return plan.bracket_seeds if arm.tuned else 2 * plan.bracket_seeds
 
 
-def _why_untrained(chosen: Sequence[Chosen], runs: Sequence[TrialResult]) -> str | None:
-    edges = sum(fold.on_edge for fold in chosen)
-    if edges > MAX_EDGE_SHARE * len(chosen):
-        return f"its best learning rate still lay on the edge of the extended grid in {edges} of {len(chosen)} folds"
-    diverged = sum(run.diverged for run in runs)
-    if diverged > MAX_DIVERGED_SHARE * len(runs):
-        return f"{diverged} of its {len(runs)} final trainings diverged"
-    return None
+def find_untrained(
+    plan: Plan, chosen: dict[str, tuple[Chosen, ...]], finals: dict[str, tuple[tuple[TrialResult, ...], ...]]
+) -> dict[str, str]:
+    """The arms that could not be trained under this budget, with the reason; by validation results alone."""
+    learned = {
+        name: float(np.mean([_accuracy(plan, run) for fold in folds for run in fold])) - plan.chance
+        for name, folds in finals.items()
+    }
+    untrained = {}
+    for name, folds in chosen.items():
+        runs = [run for fold in finals[name] for run in fold]
+        edges, diverged = sum(fold.on_edge for fold in folds), sum(run.diverged for run in runs)
+        if edges > MAX_EDGE_SHARE * len(folds):
+            untrained[name] = (
+                f"its best learning rate still lay on the edge of the extended grid in {edges} of {len(folds)} folds"
+            )
+        elif diverged > MAX_DIVERGED_SHARE * len(runs):
+            untrained[name] = f"{diverged} of its {len(runs)} final trainings diverged"
+        elif learned[name] < MIN_LEARNED_SHARE * learned[CROSS_ENTROPY]:
+            untrained[name] = (
+                f"at its best it got to {100 * (learned[name] + plan.chance):.0f} % on validation, less than half the "
+                "way from guessing to cross-entropy"
+            )
+    return untrained
 
 
 def _write_recommendation(recommendation: Recommendation, folder: Path) -> None:
@@ -303,7 +329,7 @@ def _measure_speed(
 ) -> dict[str, Speed]:
     """Steps to the level cross-entropy ends at, each arm at the learning rate that reaches it soonest."""
     taus = [min(run.curve.valid_accuracy[-1] for run in fold) for fold in validated[CROSS_ENTROPY]]
-    arms = [arm for arm in plan.arms if arm.name not in untrained or arm.name == CROSS_ENTROPY]
+    arms = [arm for arm in plan.arms if arm.name not in untrained]
     fastest = _fastest_settings(plan, arms, chosen, taus, runner)
     trials: dict[tuple[str, int], list[Trial]] = {}
     for arm in arms:

@@ -16,7 +16,7 @@ class Gap:
     Args:
         mean: the difference.
         interval: 95 % interval.
-        simultaneous: interval that holds for all losses at once with 95 %.
+        simultaneous: interval that holds for all losses tested at once with 95 %; controls have none.
         p: two-sided, unadjusted.
         holm_p: Holm-adjusted over the losses tested; for a control its own p.
         mde: the true difference that would have been found four times in five.
@@ -42,12 +42,15 @@ class Gap:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """Steps to cross-entropy's final level, relative to cross-entropy; see `compare.speed.SpeedRatio`."""
+    """Steps to cross-entropy's final level, relative to cross-entropy; see `SpeedRatio` and `Speed` for the fields."""
 
     ratio: float | None
     interval: Interval | None
     p: float | None
     censored: int
+    censored_ce: int
+    shortened_steps: int | None
+    shortened_ce_missed: bool | None
     pairs: int
     method: str
     lrs: tuple[float, ...]
@@ -67,11 +70,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram over all final runs: per bin its mean confidence, accuracy and share of the examples."""
+    """A reliability diagram over all final runs: per bin its mean confidence, accuracy and number of outcomes."""
 
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
-    share: tuple[float, ...]
+    count: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class RatePoint:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm."""
+    """One arm; `shape` is that of the loss `shape_of`, tuned values being those of the first fold."""
 
     name: str
     loss: str
@@ -128,6 +131,7 @@ class Row:
     reliability: Reliability
     reliability_scaled: Reliability
     expected_best: tuple[float, ...]
+    shape_of: str
     shape: Shape
 
 

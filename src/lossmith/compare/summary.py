@@ -55,6 +55,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
             adjusted.get(arm.name),
             plan.delta,
             trained=arm.name in against_ce,
+            is_smoothing=arm.name == LABEL_SMOOTHING,
         )
         for arm in plan.arms
         if arm.name != CROSS_ENTROPY
@@ -64,7 +65,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
     return Summary(
         headline=overall({name: verdicts[name] for name in candidates}, upper, plan.delta),
-        noise=_noise(against_ce.get(AGAIN)),
+        noise=_noise(against_ce.get(AGAIN), findings.weak_reference),
         recommendation=f"Recommended from validation, before the test part was opened: {findings.recommendation.arm} "
         f"({findings.recommendation.reason}). {_planned_test(findings, against_ce)}",
         recommended=findings.recommendation.arm,
@@ -102,7 +103,7 @@ def _row(
         untrained=findings.untrained.get(arm.name),
         score=float(np.concatenate([fold.mean(0) for fold in scores[arm.name]]).mean()),
         runs=tuple(means),
-        against_ce=None if gap is None else _gap(gap, level, adjusted.get(arm.name)),
+        against_ce=None if gap is None else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
         against_ls=None if arm.name not in against_ls else _gap(against_ls[arm.name], None, None),
         share_won=share_of_pairs_won(means, _run_means(scores[CROSS_ENTROPY])) if paired else None,
         verdict="The reference." if said is None else said.sentence,
@@ -122,6 +123,7 @@ def _row(
         reliability=_reliability(tests, scaled=False),
         reliability_scaled=_reliability(tests, scaled=True),
         expected_best=_expected_best(chosen),
+        shape_of=arm.loss_with(chosen[0].setting.values),
         shape=loss_shape(arm.loss_with(chosen[0].setting.values), plan.num_classes),
     )
 
@@ -158,14 +160,13 @@ def _gap(gap: PairedDifference, level: float | None, holm_p: float | None) -> Ga
     )
 
 
-def _noise(again: PairedDifference | None) -> str:
+def _noise(again: PairedDifference | None, weak_reference: str | None) -> str:
+    warning = "" if weak_reference is None else f"Take care: of cross-entropy itself, {weak_reference}. "
     if again is None:
-        return "Cross-entropy, tuned and seeded anew, could not be trained: take no difference here for real."
-    interval = again.interval()
-    width = f" (95 % interval {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f})" if interval else ""
+        return f"{warning}Cross-entropy, tuned and seeded anew, could not be trained: take no difference here for real."
     return (
-        f"Size of noise: cross-entropy, tuned and seeded anew, differs from itself by {100 * again.mean:+.2f} "
-        f"points{width}."
+        f"{warning}Size of noise: cross-entropy, tuned and seeded anew, differs from itself by "
+        f"{100 * again.mean:+.2f} points{_bounds(again)}."
     )
 
 
@@ -174,13 +175,15 @@ def _planned_test(findings: Findings, against_ce: dict[str, PairedDifference]) -
     if arm == CROSS_ENTROPY:
         return "Nothing was to be tested."
     gap = against_ce[arm]
+    p = "" if gap.p_value is None else f", p = {gap.p_value:.2g}"
+    return f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from cross-entropy{_bounds(gap)}{p}."
+
+
+def _bounds(gap: PairedDifference) -> str:
     interval = gap.interval()
-    if interval is None or gap.p_value is None:
-        return f"On test, the one planned comparison: {100 * gap.mean:+.2f} points, without an interval."
-    return (
-        f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from cross-entropy "
-        f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}], p = {gap.p_value:.2g}."
-    )
+    if interval is not None:
+        return f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+    return f" (no interval: {gap.reason.value})" if gap.reason else ""
 
 
 def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
@@ -193,6 +196,9 @@ def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
         interval=ratio.interval,
         p=ratio.p_value,
         censored=ratio.censored_loss,
+        censored_ce=ratio.censored_ce,
+        shortened_steps=speed.shortened_steps,
+        shortened_ce_missed=speed.shortened_ce_missed,
         pairs=ratio.pairs,
         method=ratio.method,
         lrs=speed.lrs,
@@ -218,7 +224,7 @@ def _reliability(tests: Sequence[Outcomes], *, scaled: bool) -> Reliability:
     return Reliability(
         tuple(float(confidence[of].mean(dtype=float)) for of in bins),
         tuple(float(correct[of].mean()) for of in bins),
-        tuple(float(of.mean()) for of in bins),
+        tuple(int(of.sum()) for of in bins),
     )
 
 

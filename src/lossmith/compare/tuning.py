@@ -1,7 +1,7 @@
 """Choosing a learning rate and hyperparameters from validation scores, alike for every loss.
 
 A plain maximum over a noisy grid lands on the divergence cliff; each point's score is therefore smoothed with its
-neighbours' (weights 1/4, 1/2, 1/4 on a factor-2 grid), beyond the upper end counted as chance.
+neighbours' (weights 1/4, 1/2, 1/4 on a factor-2 grid), and for the choice beyond the upper end counted as chance.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class Scored:
     nll: float
 
 
-def smoothed(points: Sequence[Scored], arm: Arm, chance: float) -> list[float]:
+def smoothed(points: Sequence[Scored], arm: Arm, beyond: float | None) -> list[float]:
     """Each point's accuracy averaged with its neighbours'.
 
     The weight of a neighbour falls linearly from 1 at distance 0 to 0 at distance 2, in every dimension: octaves of the
-    learning rate, steps between choices, quarters of a range. One octave beyond the highest learning rate stands a
-    point at chance; below the lowest the point's own score is repeated.
+    learning rate, steps between choices, quarters of a range. One octave below the lowest learning rate the point's
+    own score is repeated.
 
     Args:
         points: scored settings of one arm.
         arm: the arm.
-        chance: accuracy of guessing.
+        beyond: what counts as the accuracy one octave beyond the highest learning rate; ``None``: as below the lowest.
 
     Returns:
         One score per point, in order.
@@ -64,41 +64,42 @@ def smoothed(points: Sequence[Scored], arm: Arm, chance: float) -> list[float]:
     scores = []
     for x, place, own in zip(octaves, places, accuracy, strict=True):
         weight = _tent(octaves - x) * np.prod(_tent(places - place), axis=1)
-        beyond, below = _tent(top + 1 - x), _tent(bottom - 1 - x)
-        total = weight.sum() + beyond + below
-        scores.append(float((weight @ accuracy + beyond * chance + below * own) / total))
+        above, below = _tent(top + 1 - x), _tent(bottom - 1 - x)
+        total = weight.sum() + above + below
+        scores.append(float((weight @ accuracy + above * (own if beyond is None else beyond) + below * own) / total))
     return scores
 
 
-def best(points: Sequence[Scored], arm: Arm, chance: float) -> Scored:
+def best(points: Sequence[Scored], arm: Arm, beyond: float | None) -> Scored:
     """The point of the highest smoothed accuracy; ties go to the lower cross-entropy.
 
     Args:
         points: scored settings of one arm.
         arm: the arm.
-        chance: accuracy of guessing.
+        beyond: as for `smoothed`.
 
     Returns:
         The point.
     """
-    scores = smoothed(points, arm, chance)
+    scores = smoothed(points, arm, beyond)
     tied = [point for point, score in zip(points, scores, strict=True) if score >= max(scores) - _TIED]
     return min(tied, key=lambda point: (point.nll, point.setting.lr))
 
 
-def extension(points: Sequence[Scored], arm: Arm, chance: float) -> float | None:
+def extension(points: Sequence[Scored], arm: Arm) -> float | None:
     """The learning rate to add where the best of a grid lies on its edge: one octave further; else ``None``.
+
+    Here nothing is presumed of what lies beyond the grid: presuming the worst would hide a better rate out there.
 
     Args:
         points: the bracketing grid, all at default values.
         arm: the arm.
-        chance: accuracy of guessing.
 
     Returns:
         The learning rate or ``None``.
     """
     lrs = sorted(point.setting.lr for point in points)
-    lr = best(points, arm, chance).setting.lr
+    lr = best(points, arm, None).setting.lr
     if lr == lrs[-1]:
         return lr * 2
     return lr / 2 if lr == lrs[0] else None

@@ -25,6 +25,7 @@ class VerdictKind(Enum):
     TOO_LITTLE_DATA = "too little data"
     NOT_DISTINGUISHABLE = "not distinguishable"
     BETTER_THAN_BOTH = "better than both"
+    BETTER_SMOOTHING = "label smoothing better than cross-entropy"
     BETTER_WITHOUT_CONTROL = "better, label smoothing missing"
     BETTER_THAN_CE_WORSE_THAN_LS = "better, but worse than label smoothing"
     BETTER_THAN_CE = "better than cross-entropy only"
@@ -58,6 +59,7 @@ class Evidence:
     holm_p: float | None
     delta: float
     trained: bool
+    is_smoothing: bool
 
     @property
     def reason(self) -> NoInterval | None:
@@ -101,7 +103,8 @@ class Rule:
 RULES = (
     Rule(
         VerdictKind.UNTRAINABLE,
-        "best learning rate still on the edge of the extended grid, or over 10 % of the final runs diverged",
+        "best learning rate on the edge of the extended grid in most folds, or over 10 % of the final runs diverged, or on "
+        "validation less than half of the way from guessing to cross-entropy",
         "{name} could not be trained under this budget, on this data, model and optimiser.",
         lambda e: not e.trained,
     ),
@@ -122,6 +125,12 @@ RULES = (
         "Holm p < .05 against cross-entropy and p < .05 against best label smoothing, both positive",
         f"{{name}} is better than tuned cross-entropy and label smoothing: {{ce}} {SCOPE}",
         lambda e: e.sign_ce > 0 and e.sign_ls > 0,
+    ),
+    Rule(
+        VerdictKind.BETTER_SMOOTHING,
+        "p < .05 against cross-entropy, positive, for the tuned label smoothing itself",
+        f"{{name}} is better than cross-entropy: {{ce}} {SCOPE}",
+        lambda e: e.sign_ce > 0 and e.is_smoothing,
     ),
     Rule(
         VerdictKind.BETTER_WITHOUT_CONTROL,
@@ -205,6 +214,7 @@ def verdict(
     delta: float,
     *,
     trained: bool = True,
+    is_smoothing: bool = False,
 ) -> Verdict:
     """The first of `RULES` that holds for one loss.
 
@@ -212,10 +222,11 @@ def verdict(
         name: The loss as the sentence calls it.
         against_ce: Loss minus tuned cross-entropy; None only if not `trained`.
         against_ls: Loss minus the best tuned label smoothing; None where that could not be trained, or for
-            label smoothing itself.
+            itself.
         holm_p: p against cross-entropy, Holm-adjusted over the non-control losses (for a control: its own p);
             None only where `against_ce` has none.
         delta: The difference that matters, a fraction (0.005 = half a point), positive.
+        is_smoothing: True for the tuned label smoothing that others are held against.
         trained: False for a loss the protocol calls untrainable; the other evidence is then not looked at.
 
     Returns:
@@ -232,7 +243,7 @@ def verdict(
         raise ValueError(f"verdict: {name} was trained, so its difference to cross-entropy is needed")
     if trained and holm_p is None and against_ce is not None and against_ce.reason is None:
         raise ValueError(f"verdict: {name} has a p-value against cross-entropy, so holm_p is needed")
-    evidence = Evidence(against_ce, against_ls, holm_p, delta, trained)
+    evidence = Evidence(against_ce, against_ls, holm_p, delta, trained, is_smoothing)
     rule = next(rule for rule in RULES if rule.holds(evidence))
     return Verdict(rule.kind, rule.sentence.format_map(_words(name, evidence)))
 

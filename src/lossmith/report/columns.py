@@ -254,6 +254,8 @@ def _speed(speed: SpeedRow | None) -> str:
         shown += f", p {numbers.p_value(speed.p)}"
     if speed.censored:
         shown += f" ({speed.censored} of {speed.pairs} never)"
+    if speed.shortened_ce_missed is False:
+        shown += f"; cross-entropy re-tuned for {speed.shortened_steps} steps gets there too"
     return shown
 
 

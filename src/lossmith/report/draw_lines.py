@@ -186,12 +186,11 @@ def _reliability_panel(scene: Scene, diagram_of: Callable[[Row], Reliability], w
         if look is None:
             continue
         diagram = diagram_of(row)
-        least = _FEW / max(1, scene.design.examples[2] * len(row.runs))
-        points = zip(diagram.confidence, diagram.accuracy, diagram.share, strict=True)
-        seen = [point for point in points if point[2] >= least]
+        points = zip(diagram.confidence, diagram.accuracy, diagram.count, strict=True)
+        seen = [point for point in points if point[2] >= _FEW]
         x, y = [point[0] for point in seen], [point[1] for point in seen]
         ax.plot(x, y, color=look.colour, linestyle=(0, look.dashes) if look.dashes else "-", linewidth=1.1)
-        sizes = [4 + 60 * math.sqrt(point[2]) for point in seen]
+        sizes = [4 + 60 * math.sqrt(point[2] / sum(diagram.count)) for point in seen]
         ax.scatter(x, y, s=sizes, color=look.colour, marker=look.marker, alpha=0.85, linewidths=0)
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.02)
