@@ -16,10 +16,12 @@ from lossmith.compare.verdict import (
     FEWER_STEPS,
     HEADLINES,
     RULES,
+    STRONGER_CONTROL,
     Verdict,
     VerdictKind,
     fewer_steps,
     overall,
+    stronger_control,
     verdict,
 )
 
@@ -319,4 +321,13 @@ def test_every_sentence_that_can_be_said_names_its_scope() -> None:
 def test_the_docs_print_these_very_rules() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
-    assert printed == [f"| {rule.condition} | {rule.sentence} |" for rule in (*RULES, *HEADLINES, FEWER_STEPS)]
+    assert printed == [
+        f"| {rule.condition} | {rule.sentence} |" for rule in (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS)
+    ]
+
+
+def test_a_control_that_beats_the_best_loss_is_named() -> None:
+    said = stronger_control("m", {"wd": difference(0.011), "weighted": difference(0.003)})
+    assert said == f"But wd, a control, is better still than m: +1.10 points [+0.71, +1.49] {SCOPE}"
+    assert stronger_control("m", {"wd": difference(0.003), "weighted": difference(-0.02)}) is None
+    assert stronger_control("m", {}) is None

@@ -15,7 +15,7 @@ from lossmith.compare.rows import Calibration, Gap, MeanCurve, RatePoint, Reliab
 from lossmith.compare.shape import loss_shape
 from lossmith.compare.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.compare.tuning import expected_best, smoothed
-from lossmith.compare.verdict import Verdict, fewer_steps, overall, verdict
+from lossmith.compare.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
 from lossmith.trials.metrics import CALIBRATION_BINS, Outcomes, calibration_error
 from lossmith.trials.result import TrialResult
 
@@ -64,7 +64,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     ranked = _ranked(rows)
     upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
     return Summary(
-        headline=overall({name: verdicts[name] for name in candidates}, upper, plan.delta),
+        headline=_headline(plan, scores, {name: verdicts[name] for name in candidates}, upper, list(against_ce)),
         noise=_noise(against_ce.get(AGAIN), findings.weak_reference),
         recommendation=f"Recommended from validation, before the test part was opened: {findings.recommendation.arm} "
         f"({findings.recommendation.reason}). {_planned_test(findings, against_ce)}",
@@ -126,6 +126,24 @@ def _row(
         shape_of=arm.loss_with(chosen[0].setting.values),
         shape=loss_shape(arm.loss_with(chosen[0].setting.values), plan.num_classes),
     )
+
+
+def _headline(
+    plan: Plan,
+    scores: dict[str, list[Scores]],
+    verdicts: dict[str, Verdict],
+    upper: dict[str, float | None],
+    trained: Sequence[str],
+) -> str:
+    headline = overall(verdicts, upper, plan.delta)
+    better = [name for name, said in verdicts.items() if said.kind in BETTER]
+    if not better:
+        return headline
+    best = max(better, key=lambda name: float(np.concatenate([fold.mean(0) for fold in scores[name]]).mean()))
+    controls = [arm.name for arm in plan.arms if arm.role == "control" and arm.name in trained]
+    others = [name for name in controls if name not in {AGAIN, LABEL_SMOOTHING}]
+    caution = stronger_control(best, {name: difference(scores[name], scores[best]) for name in others})
+    return headline if caution is None else f"{headline} {caution}"
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:

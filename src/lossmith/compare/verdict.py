@@ -1,7 +1,8 @@
 """From statistics to words: the rules by which a comparison may say that a loss is better, equal or worse.
 
-`RULES` is the whole decision on one loss: `verdict` takes the first row that holds. `HEADLINES` and
-`FEWER_STEPS` do the same for the comparison as a whole and for speed. Docs and report print these very rows.
+`RULES` is the whole decision on one loss: `verdict` takes the first row that holds. `HEADLINES`,
+`STRONGER_CONTROL` and `FEWER_STEPS` do the same for the comparison as a whole and for speed. Docs and report
+print these very rows.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ BETTER_THAN_CE_ONLY = frozenset({
     VerdictKind.BETTER_THAN_CE_WORSE_THAN_LS,
     VerdictKind.BETTER_THAN_CE,
 })
+BETTER = BETTER_THAN_CE_ONLY | {VerdictKind.BETTER_THAN_BOTH}
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,11 @@ HEADLINES = (
     ),
 )
 
+STRONGER_CONTROL = Claim(
+    "the best loss of the headline is below another control, p < .05 (added to the headline)",
+    f"But {{control}}, a control, is better still than {{name}}: {{difference}} {SCOPE}",
+)
+
 FEWER_STEPS = Claim(
     "median ratio of steps below 1 with its interval below 1 (any run censored: sign test p < .05), and "
     "cross-entropy, re-tuned with its schedule shortened to that many steps, missed tau",
@@ -275,6 +282,27 @@ def overall(verdicts: Mapping[str, Verdict], upper_bounds: Mapping[str, float | 
         no_loss="No loss" if len(ranked) == len(verdicts) else "No loss that could be trained",
         delta=_delta(delta),
     )
+
+
+def stronger_control(name: str, controls: Mapping[str, PairedDifference]) -> str | None:
+    """The sentence `STRONGER_CONTROL`, where its condition holds.
+
+    A loss that beats plain cross-entropy is no discovery where a change that leaves the loss alone does more.
+
+    Args:
+        name: The best loss of the headline.
+        controls: Control minus that loss, by the control's name; without cross-entropy and label smoothing,
+            which the verdict has looked at.
+
+    Returns:
+        The sentence for the strongest such control, or None.
+    """
+    better = {control: gap for control, gap in controls.items() if _sign(gap, gap.p_value) > 0}
+    if not better:
+        return None
+    control = max(better, key=lambda name: better[name].mean)
+    shown = _points_with_interval(better[control], 0.95)
+    return STRONGER_CONTROL.sentence.format(control=control, name=name, difference=shown)
 
 
 def fewer_steps(name: str, speed: SpeedRatio, *, shortened_ce_missed: bool) -> str | None:

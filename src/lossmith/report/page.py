@@ -16,7 +16,7 @@ from markupsafe import Markup
 from lossmith.compare.arms import AGAIN
 from lossmith.compare.files import write_file
 from lossmith.compare.rows import Row, Summary
-from lossmith.compare.verdict import FEWER_STEPS, HEADLINES, RULES
+from lossmith.compare.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_CONTROL
 from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures
@@ -85,7 +85,7 @@ def render(run: Run) -> str:
         scored=times_scored(run),
         method=how_it_was_done(run.design, run.results),
         rules=RULES,
-        headlines=HEADLINES,
+        headlines=(*HEADLINES, STRONGER_CONTROL),
         fewer_steps=FEWER_STEPS,
         notes=_notes(run.results),
         plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),
