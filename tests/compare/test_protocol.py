@@ -180,3 +180,26 @@ def test_the_recommendation_needs_more_than_one_standard_error(tmp_path: Path) -
     assert (
         protocol.recommend(plan, finals, {name: "no" for name in finals if name != CROSS_ENTROPY}).arm == CROSS_ENTROPY
     )
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "reason"),
+    [
+        ((0.9, 0.9, 0.9, 0.9, 0.9), None),
+        ((0.9, 0.34, 0.9, 0.9, 0.9), "1 of its 5 final trainings diverged or fell back to guessing"),
+        ((0.5, 0.5, 0.5, 0.5, 0.5), "at its best it got to 50 % on validation"),
+    ],
+)
+def test_a_loss_that_falls_back_to_guessing_or_hardly_learns_is_not_ranked(
+    accuracies: tuple[float, ...], reason: str | None
+) -> None:
+    plan, sources = planned()  # three balanced classes: guessing gets a third
+    run = train(plan.trial(plan.arm("m"), 0, Setting(0.01), "tuning", 0), sources)
+    runs = {
+        name: tuple((replace(run, valid_accuracy=accuracy),) for accuracy in of)
+        for name, of in {"m": accuracies, CROSS_ENTROPY: (0.95,) * 5}.items()
+    }
+    chosen = protocol.Chosen(Setting(0.01), points=(), on_edge=False, trainings=16)
+    found = protocol.find_untrained(plan, {"m": (chosen,) * 5, CROSS_ENTROPY: (chosen,) * 5}, runs)
+    assert found.keys() == ({"m"} if reason else set())
+    assert reason is None or found["m"].startswith(reason)

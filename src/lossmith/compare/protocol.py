@@ -30,7 +30,8 @@ from lossmith.trials.trial import Trial
 MAX_EXTENSIONS: Final = 4
 MAX_EDGE_SHARE: Final = 0.5
 MAX_DIVERGED_SHARE: Final = 0.1
-MIN_LEARNED_SHARE: Final = 0.5
+MIN_LEARNED_SHARE: Final = 0.5  # of the way from guessing to cross-entropy
+COLLAPSED_SHARE: Final = 0.05  # likewise
 
 Scores = NDArray[np.float64]
 
@@ -294,16 +295,18 @@ def find_untrained(
         name: float(np.mean([_accuracy(plan, run) for fold in folds for run in fold])) - plan.chance
         for name, folds in finals.items()
     }
+    collapsed = plan.chance + COLLAPSED_SHARE * learned[CROSS_ENTROPY]
     untrained = {}
     for name, folds in chosen.items():
         runs = [run for fold in finals[name] for run in fold]
-        edges, diverged = sum(fold.on_edge for fold in folds), sum(run.diverged for run in runs)
+        edges = sum(fold.on_edge for fold in folds)
+        diverged = sum(run.diverged or _accuracy(plan, run) < collapsed for run in runs)
         if edges > MAX_EDGE_SHARE * len(folds):
             untrained[name] = (
                 f"its best learning rate still lay on the edge of the extended grid in {edges} of {len(folds)} folds"
             )
         elif diverged > MAX_DIVERGED_SHARE * len(runs):
-            untrained[name] = f"{diverged} of its {len(runs)} final trainings diverged"
+            untrained[name] = f"{diverged} of its {len(runs)} final trainings diverged or fell back to guessing"
         elif learned[name] < MIN_LEARNED_SHARE * learned[CROSS_ENTROPY]:
             untrained[name] = (
                 f"at its best it got to {100 * (learned[name] + plan.chance):.0f} % on validation, less than half the "
