@@ -19,6 +19,7 @@ from lossmith.losses.arguments import check_choice, check_number
 from lossmith.losses.base import CommonArguments, Loss, Reduction
 from lossmith.losses.entries import Entries, Probability, linear_above, scaled_expm1, scaled_expm1_continued
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+from lossmith.losses.written import number, times
 
 
 class MLoss(TargetLoss):
@@ -41,6 +42,10 @@ class MLoss(TargetLoss):
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """``expm1(c)``."""
         return _m(c, entries)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*expm1(c)"
 
     def linear_above(self, entries: Entries) -> float | None:
         """20."""
@@ -70,6 +75,10 @@ class ParamMLoss(TargetLoss):
         """``expm1(alpha c)``."""
         return scaled_expm1_continued(c, 1.0, self.alpha, entries.log_slope_limit)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*expm1({times(self.alpha)}c)"
+
     def linear_above(self, entries: Entries) -> float | None:
         """``(20 - log alpha) / alpha``."""
         return linear_above(1.0, self.alpha, entries.log_slope_limit)
@@ -96,6 +105,10 @@ class LLoss(TargetLoss):
         """``2 sinh^2(atanh(q) / 2)``, q = 1 - p."""
         return _l(c, entries)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*(1/sqrt(p*(2 - p)) - 1)"
+
     def linear_above(self, entries: Entries) -> float | None:
         """The c at which the slope is e^20."""
         return _l_linear_above(entries)
@@ -120,6 +133,10 @@ class ParabolicLoss(TargetLoss):
         del entries
         return scaled_expm1(c, -1.0, -2.0)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*(1 - square(p))"
+
 
 class CircleLoss(TargetLoss):
     """``sqrt(1 - p^2)``: concave in p, infinite slope at p = 1, where the logits' gradient tends to 0 and is set to 0.
@@ -141,6 +158,10 @@ class CircleLoss(TargetLoss):
         at_one = c == 0
         return scaled_expm1(c.masked_fill(at_one, 1.0), -1.0, -2.0).sqrt().masked_fill(at_one, 0.0)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*sqrt(1 - square(p))"
+
 
 class CosLoss(TargetLoss):
     """``cos(pi p / 2) = sin(pi (1 - p) / 2)``: concave in p, liberal for p < 0.709.
@@ -160,6 +181,10 @@ class CosLoss(TargetLoss):
         """``sin(pi/2 (1 - p))``."""
         del entries
         return scaled_expm1(c, -math.pi / 2, -1.0).sin()
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*cos({number(math.pi / 2)}*p)"
 
 
 class MFullLoss(ClasswiseLoss):
@@ -187,6 +212,10 @@ class MFullLoss(ClasswiseLoss):
     def negative(self, p: Probability, entries: Entries) -> Tensor:
         """``p/(1-p) = expm1(d)``."""
         return _m(p.d, entries)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*expm1(c) + (1 - {y})*p/(1 - p)"
 
     def linear_above(self, entries: Entries) -> float | None:
         """20."""
@@ -217,6 +246,10 @@ class LFullLoss(ClasswiseLoss):
     def negative(self, p: Probability, entries: Entries) -> Tensor:
         """L of d."""
         return _l(p.d, entries)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}/sqrt(p*(2 - p)) + (1 - {y})/sqrt((1 - p)*(1 + p)) - 1"
 
     def linear_above(self, entries: Entries) -> float | None:
         """As for L."""

@@ -15,6 +15,7 @@ from lossmith.losses.arguments import check_choice, check_number, class_values, 
 from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels
 from lossmith.losses.targets import broadcast_sample_weight, smooth, smooth_binary
 from lossmith.losses.text import LossText, Value
+from lossmith.losses.written import number
 
 Kind = Literal["classification", "regression", "gan"]
 Reduction = Literal["mean", "sum", "none"]
@@ -57,6 +58,16 @@ class Loss(nn.Module):
         given = {name: (_as_value(getattr(self, name)), default) for name, default in self.defaults().items()}
         changed = {name: value for name, (value, default) in given.items() if value != default}
         return str(LossText(self.name, arguments=tuple(sorted(changed.items()))))
+
+    @property
+    def formula(self) -> str | None:
+        """The loss as an expression, or ``None`` where it has no such form.
+
+        The loss of one sample, as a class index t is its target, is the sum over the classes j of the expression at
+        ``p`` = p_j, ``y`` = 1 if j = t else 0, ``c`` = -log p_j and ``n`` = the number of classes; beyond
+        `ClassificationLoss.linear_above` it is continued by its tangent. The grammar is `lossmith.formulas`'.
+        """
+        return None
 
     def extra_repr(self) -> str:
         """The text form, shown when the module is printed."""
@@ -205,6 +216,24 @@ class ClassificationLoss(Loss):
             terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
         mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
         return self._reduce(terms, mass, normalizer)
+
+    @property
+    def formula(self) -> str | None:
+        """See `Loss.formula`; ``None`` too with class weights and for ``task="binary"``."""
+        if self.weight is not None or self.task == "binary":
+            return None
+        if not self.label_smoothing:
+            return self.expression("y")
+        return self.expression(f"({number(round(1 - self.label_smoothing, 15))}*y + {number(self.label_smoothing)}/n)")
+
+    def expression(self, y: str) -> str | None:
+        """`formula`, with ``y`` standing for the class's share of the target; ``None`` if it has no such form.
+
+        Args:
+            y: ``"y"``, or what label smoothing makes of it.
+        """
+        del y
+        return None
 
     def adjust(self, logits: Tensor) -> Tensor:
         """Shift the logits before the loss; most losses leave them alone."""

@@ -10,6 +10,7 @@ from lossmith.losses.arguments import check_number, whole_number
 from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability, scaled_expm1
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+from lossmith.losses.written import number, times
 
 
 class FocalLoss(TargetLoss):
@@ -43,6 +44,10 @@ class FocalLoss(TargetLoss):
             return self._inner(c.masked_fill(at_one, 1.0)).masked_fill(at_one, 0.0)
         return self._inner(c)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*c" if self.gamma == 0 else f"{y}*pow(1 - p, {number(self.gamma)})*c"
+
     def _inner(self, c: Tensor) -> Tensor:
         # Beyond c = 750 even float64 has p = 0; the bound keeps the product rule from inf * 0 at c = inf.
         return scaled_expm1(c.clamp(max=750.0), -1.0, -1.0).pow(self.gamma) * c
@@ -69,6 +74,10 @@ class PolyLoss(TargetLoss):
         """``c - epsilon expm1(-c)``."""
         del entries
         return c + scaled_expm1(c, -self.epsilon, -1.0)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*(c + {times(self.epsilon)}(1 - p))"
 
 
 class TaylorCrossEntropyLoss(TargetLoss):
@@ -99,6 +108,13 @@ class TaylorCrossEntropyLoss(TargetLoss):
         for i in range(self.order - 1, 0, -1):
             series = q * (series + 1 / i)
         return series
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`; ``None`` beyond 20 terms, which no one would read."""
+        if self.order > 20:
+            return None
+        terms = ["(1 - p)", *(f"pow(1 - p, {i})/{i}" for i in range(2, self.order + 1))]
+        return f"{y}*({' + '.join(terms)})"
 
 
 class SymmetricCrossEntropyLoss(TargetLoss):
@@ -132,6 +148,12 @@ class SymmetricCrossEntropyLoss(TargetLoss):
         reverse = scaled_expm1(c, self.beta * self.A, -1.0)
         return reverse if self.alpha == 0 else reverse.add(c, alpha=self.alpha)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        reverse = -self.beta * self.A
+        terms = [f"{times(self.alpha)}c"] * (self.alpha != 0) + [f"{times(reverse)}(1 - p)"] * (reverse != 0)
+        return f"{y}*({' + '.join(terms)})"
+
 
 class BrierLoss(ClasswiseLoss):
     """``sum_j (p_j - q_j)^2``, the squared error of the probabilities; proper and bounded by 2.
@@ -159,3 +181,7 @@ class BrierLoss(ClasswiseLoss):
         """``p^2``."""
         del entries
         return p.value.square()
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return "square(p - y)" if y == "y" else f"{y}*square(1 - p) + (1 - {y})*square(p)"

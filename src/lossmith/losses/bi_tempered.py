@@ -11,6 +11,7 @@ from lossmith.losses.arguments import check_number
 from lossmith.losses.base import CommonArguments, Prepared
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.shapes import ClasswiseLoss
+from lossmith.losses.written import number, over, times
 
 # Newton's iteration for the normaliser rises monotonically to its root. In the slowest case allowed (t2 = 4, equal
 # logits, 1e6 classes) it needs 25 steps.
@@ -56,6 +57,14 @@ class BiTemperedLoss(ClasswiseLoss):
         """``p^(2-t1) / (2-t1)``."""
         del entries
         return p.value.pow(2 - self.t1) / (2 - self.t1)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`; ``None`` for t2 != 1, whose probabilities are not softmax's."""
+        if self.t2 != 1:
+            return None
+        bound, share = round(1 - self.t1, 15), number(round(2 - self.t1, 15))
+        log_part = "c" if self.t1 == 1 else f"(-expm1(-{times(bound)}c)){over(bound)}"
+        return f"{y}*({log_part} - 1/{share}) + exp(-{share}*c)/{share}"
 
     def probability(self, prepared: Prepared) -> Probability:
         """Softmax, or the tempered softmax for t2 != 1."""

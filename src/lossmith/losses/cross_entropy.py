@@ -12,6 +12,7 @@ from lossmith.losses.arguments import check_number, class_values
 from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability, along
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+from lossmith.losses.written import number
 
 
 class CrossEntropyLoss(TargetLoss):
@@ -33,6 +34,10 @@ class CrossEntropyLoss(TargetLoss):
         """``phi(c) = c``."""
         del entries
         return c
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*c"
 
 
 class LabelSmoothingLoss(CrossEntropyLoss):
@@ -97,6 +102,13 @@ class SparseLabelSmoothingLoss(ClasswiseLoss):
         del entries
         return torch.zeros_like(p.c)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        if self.epsilon == 0:
+            return f"{y}*c"
+        e = number(self.epsilon)
+        return f"{y}*((1 - {e} + {e}/n)*c + {e}*(n - 1)/n*log((n - 1)/(1 - p)))"
+
 
 class LogitAdjustedLoss(CrossEntropyLoss):
     """Cross-entropy of ``logits + tau log(prior)``: trains for balanced accuracy on imbalanced classes.
@@ -145,6 +157,11 @@ class LogitAdjustedLoss(CrossEntropyLoss):
         shift = self.tau * (counts / counts.sum()).log()
         # Less the largest logit first: beside it the shift would be rounded away.
         return logits - logits.detach().amax(dim, keepdim=True) + along(shift, dim, logits.dim())
+
+    def expression(self, y: str) -> str | None:
+        """None: the logits are shifted by class before the softmax."""
+        del y
+        return None
 
 
 def _positive_counts(class_counts: Sequence[float]) -> Tensor:

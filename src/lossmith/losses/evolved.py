@@ -11,6 +11,7 @@ from lossmith.losses.arguments import check_choice, check_number
 from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.shapes import ClasswiseLoss
+from lossmith.losses.written import number
 
 
 class NextGenerationLoss(ClasswiseLoss):
@@ -65,6 +66,14 @@ class NextGenerationLoss(ClasswiseLoss):
     def class_factor(self, entries: Entries) -> float:
         """1/C for the mean over classes."""
         return 1.0 if self.class_reduction == "sum" else 1 / entries.num_classes
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`; ``None`` with label smoothing: the exponential is not linear in y."""
+        if y != "y":
+            return None
+        x = "sigmoid(p)" if self.scaling == "sigmoid" else "p"
+        entry = f"exp({number(self.alpha)} - {x}*(1 + y)) - cos(cos(sin({x})))"
+        return f"({entry})/n" if self.class_reduction == "mean" else entry
 
     def _value(self, p: Probability, factor: float) -> Tensor:
         x = p.value.sigmoid() if self.scaling == "sigmoid" else p.value

@@ -19,6 +19,7 @@ from lossmith.losses.entries import (
     scaled_expm1_continued,
 )
 from lossmith.losses.shapes import TargetLoss
+from lossmith.losses.written import over, times
 
 
 class RootedLogisticLoss(TargetLoss):
@@ -72,6 +73,14 @@ class RootedLogisticLoss(TargetLoss):
         if self.form == "released":
             return scaled_expm1(c, -self.k if self.m is None else -self.m, -1 / self.k)
         return scaled_expm1_continued(c, self.k, 1 / self.k, entries.log_slope_limit)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        if self.k == math.inf:
+            return f"{y}*c"
+        if self.form == "released":
+            return f"{times(self.k if self.m is None else self.m)}{y}*(-expm1(-c{over(self.k)}))"
+        return f"{times(self.k)}{y}*expm1(c{over(self.k)})"
 
     def linear_above(self, entries: Entries) -> float | None:
         """``20 k`` for the convex form."""

@@ -12,6 +12,7 @@ from lossmith.losses.arguments import check_number, class_values
 from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, linear_above, of_labels, scaled_expm1, scaled_expm1_continued
 from lossmith.losses.shapes import TargetLoss
+from lossmith.losses.written import over, times
 
 
 class TemperedCrossEntropyLoss(TargetLoss):
@@ -63,6 +64,16 @@ class TemperedCrossEntropyLoss(TargetLoss):
             return scaled_expm1(c, 1 / self.kappa, self.kappa)
         return scaled_expm1_continued(c, 1 / self.kappa, self.kappa, entries.log_slope_limit)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        if isinstance(self.kappa, Tensor):
+            return None
+        if self.kappa == 0:
+            return f"{y}*c"
+        if self.kappa < 0:
+            return f"{y}*(-expm1(-{times(-self.kappa)}c)){over(-self.kappa)}"
+        return f"{y}*expm1({times(self.kappa)}c){over(self.kappa)}"
+
     def linear_above(self, entries: Entries) -> float | Tensor | None:
         """``20 / kappa`` for positive kappa."""
         if not isinstance(self.kappa, Tensor):
@@ -102,6 +113,10 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
         del entries
         return scaled_expm1(c, -1 / self.q, -self.q)
 
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*(-expm1(-{times(self.q)}c)){over(self.q)}"
+
 
 class MeanAbsoluteErrorLoss(TargetLoss):
     """``1 - p_target``: half the absolute error between probabilities and one-hot target.
@@ -121,3 +136,7 @@ class MeanAbsoluteErrorLoss(TargetLoss):
         """``-expm1(-c)``."""
         del entries
         return scaled_expm1(c, -1.0, -1.0)
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`."""
+        return f"{y}*(1 - p)"
