@@ -1,0 +1,259 @@
+"""The expression tree: immutable, hashable, walked without recursion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from lossmith.formulas.errors import FormulaError
+
+TERMINALS: Final = {
+    "p": "softmax probability of the class",
+    "y": "1 for the target class, 0 for the others",
+    "c": "-log(p)",
+    "n": "number of classes",
+    "t": "progress of training, 0 to 1",
+}
+HIDDEN_TERMINALS: Final = frozenset({"d"})
+"""``d = -log(1 - p)``: no formula has it, but what a formula is rewritten to for precision may."""
+
+ARITY: Final = {
+    **dict.fromkeys(("add", "sub", "mul", "div", "pow", "aq", "min", "max"), 2),
+    **dict.fromkeys(("neg", "exp", "log", "sqrt", "square", "expm1", "log1p", "sin", "cos", "tanh"), 1),
+    **dict.fromkeys(("abs", "sign", "sigmoid", "softplus", "plog", "psqrt"), 1),
+}
+"""The operators with their numbers of operands; `plog` and `psqrt` take ``|x| + PROTECTION``."""
+
+PROTECTION: Final = 1e-7
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Expression:
+    """One node of a formula with all that is below it.
+
+    Make one by `parse`, `constant`, `terminal`, `apply`, or by Python's arithmetic on expressions. Two expressions are
+    equal if they are the same tree; whether they mean the same is `canonical`'s question.
+
+    Attributes:
+        op: ``"constant"``, ``"terminal"``, or the name of an operator in `ARITY`.
+        args: the operands.
+        value: the number of a constant, else 0.
+        name: the name of a terminal, else empty.
+        size: number of nodes of the tree.
+        depth: number of nodes on its longest way down.
+        terminals: the names of the terminals in it.
+    """
+
+    op: str
+    args: tuple[Expression, ...] = ()
+    value: float = 0.0
+    name: str = ""
+    size: int = field(init=False)
+    depth: int = field(init=False)
+    terminals: frozenset[str] = field(init=False)
+    _hash: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = frozenset({self.name}) if self.name else frozenset()
+        set_once = object.__setattr__
+        set_once(self, "size", 1 + sum(arg.size for arg in self.args))
+        set_once(self, "depth", 1 + max((arg.depth for arg in self.args), default=0))
+        set_once(self, "terminals", own.union(*(arg.terminals for arg in self.args)))
+        set_once(self, "_hash", hash((self.op, self.value, self.name, tuple(arg._hash for arg in self.args))))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether this is a number."""
+        return self.op == "constant"
+
+    def is_number(self, value: float) -> bool:
+        """Whether this is that number."""
+        return self.op == "constant" and self.value == value
+
+    def depends_on(self, *names: str) -> bool:
+        """Whether one of these terminals is in it."""
+        return not self.terminals.isdisjoint(names)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Expression):
+            return NotImplemented
+        seen: set[tuple[int, int]] = set()
+        stack: list[tuple[Expression, Expression]] = [(self, other)]
+        while stack:
+            a, b = stack.pop()
+            if a is b or (id(a), id(b)) in seen:
+                continue
+            if (a._hash, a.op, a.value, a.name, len(a.args)) != (b._hash, b.op, b.value, b.name, len(b.args)):
+                return False
+            seen.add((id(a), id(b)))
+            stack.extend(zip(a.args, b.args, strict=True))
+        return True
+
+    def __str__(self) -> str:
+        from lossmith.formulas.printer import to_text
+
+        return to_text(self)
+
+    def __repr__(self) -> str:
+        return f"parse({str(self)!r})"
+
+    def __deepcopy__(self, memo: object) -> Expression:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Expression], tuple[object, ...]]:
+        return _rebuild, (to_postfix(self),)
+
+    def __add__(self, other: Expression | float) -> Expression:
+        return apply("add", self, _expression(other))
+
+    def __radd__(self, other: float) -> Expression:
+        return apply("add", _expression(other), self)
+
+    def __sub__(self, other: Expression | float) -> Expression:
+        return apply("sub", self, _expression(other))
+
+    def __rsub__(self, other: float) -> Expression:
+        return apply("sub", _expression(other), self)
+
+    def __mul__(self, other: Expression | float) -> Expression:
+        return apply("mul", self, _expression(other))
+
+    def __rmul__(self, other: float) -> Expression:
+        return apply("mul", _expression(other), self)
+
+    def __truediv__(self, other: Expression | float) -> Expression:
+        return apply("div", self, _expression(other))
+
+    def __rtruediv__(self, other: float) -> Expression:
+        return apply("div", _expression(other), self)
+
+    def __pow__(self, other: Expression | float) -> Expression:
+        return apply("pow", self, _expression(other))
+
+    def __rpow__(self, other: float) -> Expression:
+        return apply("pow", _expression(other), self)
+
+    def __neg__(self) -> Expression:
+        return apply("neg", self)
+
+
+def constant(value: float) -> Expression:
+    """The expression that is a number.
+
+    Args:
+        value: finite; -0.0 becomes 0.
+
+    Returns:
+        The expression.
+
+    Raises:
+        FormulaError: if the number is infinite or not a number.
+    """
+    if not math.isfinite(value):
+        raise FormulaError(f"a constant of a formula must be finite, not {value}")
+    return Expression("constant", value=float(value) + 0.0)
+
+
+def terminal(name: str) -> Expression:
+    """The expression that is a terminal.
+
+    Args:
+        name: one of p, y, c, n, t.
+
+    Returns:
+        The expression.
+
+    Raises:
+        FormulaError: if there is no such terminal.
+    """
+    if name not in TERMINALS and name not in HIDDEN_TERMINALS:
+        raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+    return Expression("terminal", name=name)
+
+
+def apply(op: str, *args: Expression) -> Expression:
+    """An operator applied to expressions; nothing is folded.
+
+    Args:
+        op: a name in `ARITY`.
+        *args: as many operands as it takes.
+
+    Returns:
+        The expression.
+
+    Raises:
+        FormulaError: if there is no such operator or it takes another number of operands.
+    """
+    if op not in ARITY:
+        raise FormulaError(f"a formula has no operator {op!r}: there are {', '.join(ARITY)}")
+    if len(args) != ARITY[op]:
+        raise FormulaError(f"{op} takes {ARITY[op]} operand{'s'[: ARITY[op] - 1]}, not {len(args)}")
+    return Expression(op, args)
+
+
+def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) -> T:
+    """Compute something of a tree from the leaves up, without recursion.
+
+    Args:
+        expression: the tree; a subtree that is shared is visited once.
+        combine: given a node and the results of its operands, the node's result.
+
+    Returns:
+        The result of the root.
+    """
+    done: dict[int, T] = {}
+    stack = [expression]
+    while stack:
+        node = stack[-1]
+        waiting = [arg for arg in node.args if id(arg) not in done]
+        if waiting:
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        if id(node) not in done:
+            done[id(node)] = combine(node, [done[id(arg)] for arg in node.args])
+    return done[id(expression)]
+
+
+def to_postfix(expression: Expression) -> tuple[tuple[str | float, tuple[int, ...]], ...]:
+    """The tree as a list of steps, operands before operators, equal subtrees once.
+
+    Args:
+        expression: the tree.
+
+    Returns:
+        Steps ``(operation, operands)``: a number or a terminal's name with no operands, or an operator's name with the
+        positions of its operands in the list. The last step is the root.
+    """
+    steps: list[tuple[str | float, tuple[int, ...]]] = []
+    known: dict[Expression, int] = {}
+
+    def number(node: Expression, operands: list[int]) -> int:
+        if node not in known:
+            known[node] = len(steps)
+            steps.append((node.value if node.is_constant else node.name or node.op, tuple(operands)))
+        return known[node]
+
+    fold(expression, number)
+    return tuple(steps)
+
+
+def _rebuild(steps: tuple[tuple[str | float, tuple[int, ...]], ...]) -> Expression:
+    nodes: list[Expression] = []
+    for what, operands in steps:
+        if isinstance(what, str):
+            nodes.append(apply(what, *(nodes[i] for i in operands)) if operands else terminal(what))
+        else:
+            nodes.append(constant(what))
+    return nodes[-1]
+
+
+def _expression(value: Expression | float) -> Expression:
+    return value if isinstance(value, Expression) else constant(value)

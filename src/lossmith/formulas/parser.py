@@ -1,0 +1,209 @@
+"""Text to expressions: tokens and two stacks, no recursion, no `eval`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import Final, NamedTuple
+
+from lossmith.formulas.errors import FormulaError
+from lossmith.formulas.expression import ARITY, TERMINALS, Expression, apply, constant, terminal
+
+MAX_LENGTH: Final = 10_000
+MAX_NODES: Final = 2_000
+MAX_DEPTH: Final = 200
+
+_TOKEN: Final = re.compile(
+    r"(?P<space>[ \t\r\n]+)|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>\*\*|[-+*/(),])"
+)
+_BINARY: Final = {"+": ("add", 1), "-": ("sub", 1), "*": ("mul", 2), "/": ("div", 2), "**": ("pow", 4)}
+_NEGATION: Final = 3
+_NAMED_CONSTANTS: Final = {"pi": math.pi}
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    position: int  # from 1
+
+
+class _Frame(NamedTuple):
+    """An operator that waits for its right operand, or a bracket that waits for its end."""
+
+    kind: str  # "operator", "bracket" or "call"
+    op: str
+    binds: int
+    position: int
+    arguments_below: int = 0  # of a call: how many operands lay on the stack before its own
+
+
+def parse(text: str) -> Expression:
+    """Read a formula.
+
+    The grammar, loosest first: ``a + b``, ``a - b``; ``a*b``, ``a/b``; ``-a``; ``a**b``, from the right; brackets,
+    numbers, ``pi``, the terminals p, y, c, n, t, and functions: exp, log, sqrt, square, expm1, log1p, sin, cos, tanh,
+    abs, sign, sigmoid, softplus, min(a, b), max(a, b), the protected aq(a, b) = a/sqrt(1 + b*b),
+    plog(a) = log(|a| + 1e-7), psqrt(a) = sqrt(|a| + 1e-7), and the operators by name: neg, add, sub, mul, div, pow.
+    As in Python, ``-p**2`` is ``-(p**2)``. A minus before a number belongs to the number, unless ``**`` follows.
+
+    Args:
+        text: at most 10,000 characters, 2,000 nodes, 200 nodes deep.
+
+    Returns:
+        The tree as written; nothing is folded. `str` of it parses to the same tree.
+
+    Raises:
+        FormulaError: if the text is no formula; the message is one sentence that says what is wrong and where.
+    """
+    if not isinstance(text, str):
+        raise FormulaError(f"a formula is a text, not {type(text).__name__}")
+    if len(text) > MAX_LENGTH:
+        raise FormulaError(f"the formula is {len(text)} characters long, more than {MAX_LENGTH}")
+    return _Parser(_tokens(text)).parse()
+
+
+class _Parser:
+    """Operator precedence with explicit stacks: `operands` are finished trees, `frames` what waits for them."""
+
+    def __init__(self, tokens: list[_Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.operands: list[Expression] = []
+        self.frames: list[_Frame] = []
+        self.nodes = 0
+
+    def parse(self) -> Expression:
+        """Read all tokens."""
+        operand_expected = True
+        while (token := self.tokens[self.at]).kind != "end":
+            self.at += 1
+            operand_expected = self._operand(token) if operand_expected else self._operator(token)
+        if operand_expected:
+            raise _error("the formula ends where an operand is missing", token)
+        self._reduce(0)
+        if self.frames:
+            raise FormulaError(f"the bracket at position {self.frames[-1].position} is never closed")
+        return self.operands[0]
+
+    def _operand(self, token: _Token) -> bool:
+        """Take a token where an operand begins; returns whether an operand is still expected."""
+        following = self.tokens[self.at]
+        if token.kind == "number":
+            self._push(constant(_number(token)), token)
+            return False
+        if token.kind == "name":
+            return self._name(token, following)
+        if token.text == "(":
+            self.frames.append(_Frame("bracket", "", 0, token.position))
+        elif token.text == "-":
+            if following.kind == "number" and self.tokens[self.at + 1].text != "**":
+                self.at += 1
+                self._push(constant(-_number(following)), token)
+                return False
+            self.frames.append(_Frame("operator", "neg", _NEGATION, token.position))
+        elif token.text != "+":
+            raise _error(f"an operand is missing before {token.text!r}", token)
+        return True
+
+    def _name(self, token: _Token, following: _Token) -> bool:
+        name = token.text
+        if following.text == "(":
+            if name not in ARITY:
+                raise _error(f"unknown function {_short(name)!r}", token, _nearest(name, list(ARITY)))
+            self.at += 1
+            self.frames.append(_Frame("call", name, 0, token.position, len(self.operands)))
+            return True
+        if name in TERMINALS:
+            self._push(terminal(name), token)
+        elif name in _NAMED_CONSTANTS:
+            self._push(constant(_NAMED_CONSTANTS[name]), token)
+        elif name in ARITY:
+            raise _error(f"the function {name} needs its operands in brackets", token)
+        else:
+            raise _error(f"unknown name {_short(name)!r}", token, _nearest(name, [*TERMINALS, *_NAMED_CONSTANTS, *ARITY]))
+        return False
+
+    def _operator(self, token: _Token) -> bool:
+        """Take a token where an operand has ended; returns whether an operand is expected next."""
+        if token.text in _BINARY:
+            op, binds = _BINARY[token.text]
+            self._reduce(binds + (op == "pow"))
+            self.frames.append(_Frame("operator", op, binds, token.position))
+            return True
+        if token.text == ")":
+            self._reduce(0)
+            if not self.frames:
+                raise _error("the bracket ')' closes nothing", token)
+            frame = self.frames.pop()
+            if frame.kind == "call":
+                self._call(frame)
+            return False
+        if token.text == ",":
+            self._reduce(0)
+            if not self.frames or self.frames[-1].kind != "call":
+                raise _error("a comma stands outside the brackets of a function", token)
+            return True
+        raise _error(f"an operator is missing before {token.text!r}", token)
+
+    def _call(self, frame: _Frame) -> None:
+        given, takes = len(self.operands) - frame.arguments_below, ARITY[frame.op]
+        if given != takes:
+            what = "one operand" if takes == 1 else f"{takes} operands"
+            raise FormulaError(f"{frame.op} takes {what}, not {given}, at position {frame.position}")
+        self._apply(frame)
+
+    def _reduce(self, binds: int) -> None:
+        """Apply the waiting operators that bind at least as tightly."""
+        while self.frames and self.frames[-1].kind == "operator" and self.frames[-1].binds >= binds:
+            self._apply(self.frames.pop())
+
+    def _apply(self, frame: _Frame) -> None:
+        arity = ARITY[frame.op]
+        args = self.operands[-arity:]
+        del self.operands[-arity:]
+        self._push(apply(frame.op, *args), frame)
+
+    def _push(self, expression: Expression, where: _Token | _Frame) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise _error(f"the formula has more than {MAX_NODES} nodes, counted up", where)
+        if expression.depth > MAX_DEPTH:
+            raise _error(f"the formula is nested more than {MAX_DEPTH} deep", where)
+        self.operands.append(expression)
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(text):
+        matched = _TOKEN.match(text, at)
+        if matched is None:
+            hint = "write ** for powers" if text[at] == "^" else None
+            raise _error(f"no formula contains {text[at]!r}", _Token("", "", at + 1), hint)
+        if matched.lastgroup != "space":
+            tokens.append(_Token(str(matched.lastgroup), matched.group(), at + 1))
+        at = matched.end()
+    # The parser looks at most two tokens ahead.
+    return [*tokens, _Token("end", "", len(text) + 1), _Token("end", "", len(text) + 1)]
+
+
+def _number(token: _Token) -> float:
+    value = float(token.text)
+    if math.isinf(value):
+        raise _error(f"the number {_short(token.text)} is too large", token)
+    return value
+
+
+def _error(problem: str, where: _Token | _Frame, hint: str | None = None) -> FormulaError:
+    return FormulaError(f"{problem} at position {where.position}" + (f": {hint}" if hint else ""))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower()[:30], known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 30 else f"{text[:27]}..."

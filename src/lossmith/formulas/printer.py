@@ -1,0 +1,56 @@
+"""Expressions as text that parses back to the same tree."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lossmith.formulas.expression import Expression, fold
+
+SUM, PRODUCT, SIGN, POWER, ATOM = range(1, 6)
+"""How tightly a text binds: a sum least, what stands alone or in brackets most."""
+
+_INFIX: Final = {
+    # operator: its sign, how tightly it binds, the least its left and its right operand may bind without brackets
+    "add": (" + ", SUM, SUM, PRODUCT),
+    "sub": (" - ", SUM, SUM, PRODUCT),
+    "mul": ("*", PRODUCT, PRODUCT, SIGN),
+    "div": ("/", PRODUCT, PRODUCT, SIGN),
+    "pow": ("**", POWER, ATOM, SIGN),
+}
+
+
+def to_text(expression: Expression) -> str:
+    """Print an expression in the grammar of `lossmith.formulas.parse`.
+
+    Args:
+        expression: the tree.
+
+    Returns:
+        The text with no more brackets than needed; `parse` makes the same tree of it.
+    """
+    return fold(expression, _print)[0]
+
+
+def number_text(value: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def _print(node: Expression, operands: list[tuple[str, int]]) -> tuple[str, int]:
+    if node.is_constant:
+        return number_text(node.value), ATOM if node.value >= 0 else SIGN
+    if node.name:
+        return node.name, ATOM
+    if node.op in _INFIX:
+        sign, binds, least_left, least_right = _INFIX[node.op]
+        return _bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right), binds
+    if node.op == "neg":
+        # "-2" is a number, so that the negative of the number 2 needs brackets.
+        least = ATOM + 1 if node.args[0].is_constant and node.args[0].value >= 0 else SIGN
+        return "-" + _bracketed(operands[0], least), SIGN
+    return f"{node.op}({', '.join(text for text, _ in operands)})", ATOM
+
+
+def _bracketed(operand: tuple[str, int], least: int) -> str:
+    text, binds = operand
+    return text if binds >= least else f"({text})"

@@ -1,0 +1,1 @@
+def simplify(e, seconds=2.0): return e
