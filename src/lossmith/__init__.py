@@ -6,5 +6,6 @@
 
 from lossmith import losses
 from lossmith.catalog import available, create
+from lossmith.properties.scale import match_scale
 
-__all__ = ["available", "create", "losses"]
+__all__ = ["available", "create", "losses", "match_scale"]

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
 from lossmith.losses.base import ClassificationLoss, Kind, Loss
-from lossmith.losses.dynamical import DynamicalLoss
 from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
+from lossmith.losses.wrapper import Wrapper
 
 _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.CrossEntropyLoss,
@@ -37,6 +37,7 @@ _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.SparseLabelSmoothingLoss,
     losses.LogitAdjustedLoss,
     losses.DynamicalLoss,
+    losses.ScaledLoss,
     losses.SmoothMeanAbsoluteErrorLoss,
     losses.RootedGANLoss,
 )
@@ -91,7 +92,7 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
     text = _parse(spec)
     cls = _lookup(text.name)
     given: dict[str, Any] = dict(text.arguments) | arguments
-    if issubclass(cls, DynamicalLoss):
+    if issubclass(cls, Wrapper):
         own = {name: given.pop(name) for name in list(given) if name in cls.defaults()}
         return _construct(cls, own | {"base": _create_base(text.inner or losses.CrossEntropyLoss.name, cls, given)})
     if text.inner is not None:
@@ -116,7 +117,7 @@ def canonical(spec: str) -> str:
     tuned = tuple((name, value) for name, value in text.arguments if isinstance(value, Tune))
     for name, _ in tuned:
         _check_argument(cls, name)
-    inner = None if text.inner is None or not issubclass(cls, DynamicalLoss) else canonical(text.inner)
+    inner = None if text.inner is None or not issubclass(cls, Wrapper) else canonical(text.inner)
     rest = tuple((name, value) for name, value in text.arguments if not isinstance(value, Tune))
     untuned = None if inner is None else str(_without_tuned(parse_loss(inner)))
     fixed = parse_loss(create(LossText(text.name, text.inner if inner is None else untuned, rest)).text)
@@ -190,6 +191,6 @@ def _info(cls: type[Loss]) -> LossInfo:
         for name, default in cls.defaults().items()
         if name not in common and default is not None
     )
-    inner = "LOSS" if issubclass(cls, DynamicalLoss) else None
+    inner = "LOSS" if issubclass(cls, Wrapper) else None
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
     return LossInfo(cls.name, cls.kind, str(LossText(cls.name, inner, tuple(sorted(own)))), summary, cls)

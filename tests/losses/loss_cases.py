@@ -109,6 +109,7 @@ CASES = [
     case("sparse_label_smoothing", epsilon=1),
     case("logit_adjusted"),
     case("logit_adjusted", tau=2),
+    case("scaled", factor=2.5),
     case("cross_entropy", {"amplitude": 20, "period": 10}, 23),
     case("focal", {"amplitude": 70, "period": 5, "order": [2, 0, 3, 1]}, 8),
     case("ngl", {"amplitude": 3, "period": 6, "period_mode": "released"}, 17),

@@ -50,6 +50,10 @@ def cross_entropy(_: Setting) -> Loss:
     return of_target(lambda p: -mp.log(p))
 
 
+def scaled(_: Setting, factor: float = 1) -> Loss:
+    return of_target(lambda p: -mpf(factor) * mp.log(p))
+
+
 def label_smoothing(_: Setting, epsilon: float = 0.1) -> Loss:
     return Loss(target=lambda p, k: -mp.log(p), smoothing=epsilon)
 
@@ -179,7 +183,7 @@ def bi_tempered(_: Setting, t1: float = 0.8, t2: float = 1) -> Loss:
 
 
 TARGET = (cross_entropy, label_smoothing, logit_adjusted, rooted, tempered, m, param_m, parabolic, circle, cos)
-TARGET += (focal, poly1, gce, mae, taylor, symmetric)
+TARGET += (scaled, focal, poly1, gce, mae, taylor, symmetric)
 CLASSWISE = (m_full, l_full, brier, ngl, sparse_label_smoothing, bi_tempered)
 FORMULAS: dict[str, Callable[..., Loss]] = {each.__name__: each for each in TARGET + CLASSWISE} | {"l": l_loss}
 

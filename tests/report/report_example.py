@@ -12,7 +12,7 @@ import tomli_w
 
 from lossmith.compare.files import write_file, write_summary
 from lossmith.compare.rows import Calibration, Gap, MeanCurve, RatePoint, Reliability, Row, SpeedRow, Summary
-from lossmith.compare.shape import Shape
+from lossmith.properties.shape import Shape
 from lossmith.report.run import Run, load_run
 
 CONTROLS = ("cross_entropy", "cross_entropy (again)", "cross_entropy + weight decay", "label_smoothing (tuned)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lossmith.compare.shape import Shape
+from lossmith.properties.shape import Shape
 
 Interval = tuple[float, float]
 

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from lossmith.catalog import create
 from lossmith.compare.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm
 from lossmith.compare.plan import Plan
 from lossmith.compare.protocol import Chosen, Findings, Scores, Speed, difference, example_scores
 from lossmith.compare.rows import Calibration, Gap, MeanCurve, RatePoint, Reliability, Row, SpeedRow, Summary
-from lossmith.compare.shape import loss_shape
 from lossmith.compare.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.compare.tuning import expected_best, smoothed
 from lossmith.compare.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
+from lossmith.properties.shape import loss_shape
 from lossmith.trials.metrics import CALIBRATION_BINS, Outcomes, calibration_error
 from lossmith.trials.result import TrialResult
 
@@ -124,7 +125,7 @@ def _row(
         reliability_scaled=_reliability(tests, scaled=True),
         expected_best=_expected_best(chosen),
         shape_of=arm.loss_with(chosen[0].setting.values),
-        shape=loss_shape(arm.loss_with(chosen[0].setting.values), plan.num_classes),
+        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.num_classes),
     )
 
 

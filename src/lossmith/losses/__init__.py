@@ -32,13 +32,16 @@ from lossmith.losses.cross_entropy import (
 )
 from lossmith.losses.dynamical import DynamicalLoss, gamma, static_tail
 from lossmith.losses.evolved import NextGenerationLoss
+from lossmith.losses.linear import linear_loss
 from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
+from lossmith.losses.scaled import ScaledLoss
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 from lossmith.losses.tempered import (
     GeneralizedCrossEntropyLoss,
     MeanAbsoluteErrorLoss,
     TemperedCrossEntropyLoss,
 )
+from lossmith.losses.wrapper import Wrapper
 
 __all__ = [
     "BiTemperedLoss",
@@ -65,12 +68,14 @@ __all__ = [
     "PolyLoss",
     "RootedGANLoss",
     "RootedLogisticLoss",
+    "ScaledLoss",
     "SmoothMeanAbsoluteErrorLoss",
     "SparseLabelSmoothingLoss",
     "SymmetricCrossEntropyLoss",
     "TargetLoss",
     "TaylorCrossEntropyLoss",
     "TemperedCrossEntropyLoss",
+    "Wrapper",
     "gamma",
     "static_tail",
 ]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lossmith.losses.arguments import check_choice, check_number, whole_number
-from lossmith.losses.base import ClassificationLoss, Loss
-from lossmith.losses.cross_entropy import CrossEntropyLoss
-from lossmith.losses.text import LossText, parse_loss
+from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.wrapper import Wrapper, checked_base
 
 PeriodMode = Literal["exact", "released"]
 
@@ -73,7 +72,7 @@ def static_tail(total_steps: int, period: int, period_mode: PeriodMode = "exact"
     return length * ((total_steps - period) // length + 1)
 
 
-class DynamicalLoss(Loss):
+class DynamicalLoss(Wrapper):
     """Weighs the classes of any classification loss by `gamma` of the step, so that each in turn dominates.
 
     The weights multiply and never enter the denominator of the mean, unlike ``CrossEntropyLoss(weight=...)``. Call
@@ -107,9 +106,7 @@ class DynamicalLoss(Loss):
         period_mode: PeriodMode = "exact",
     ) -> None:
         super().__init__()
-        base = CrossEntropyLoss() if base is None else base
-        if not isinstance(base, ClassificationLoss):
-            raise ValueError(f"base must be one of Lossmith's classification losses, not {type(base).__name__}")
+        base = checked_base(base)
         check_number("amplitude", amplitude, low=1.0, high=1e9)
         check_choice("period_mode", period_mode, ("exact", "released"))
         self.base = base
@@ -166,18 +163,6 @@ class DynamicalLoss(Loss):
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """See `ClassificationLoss.extended`."""
         return self.base.extended(logits, target)
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """As for every loss, without ``base``, which the text form puts in brackets."""
-        return {name: default for name, default in super().defaults().items() if name != "base"}
-
-    @property
-    def text(self) -> str:
-        """The canonical text form; the base is left out if it is plain cross-entropy."""
-        own = parse_loss(super().text)
-        inner = self.base.text
-        return str(LossText(self.name, None if inner == CrossEntropyLoss.name else inner, own.arguments))
 
     def _num_classes(self, logits: Tensor) -> int:
         if self.base.task == "binary":

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from lossmith.compare.arms import CROSS_ENTROPY
 from lossmith.compare.rows import Reliability, Row, Summary
-from lossmith.compare.shape import Shape
+from lossmith.properties.shape import Shape
 from lossmith.report.highlights import INK
 from lossmith.report.scene import FAINT, Picture, Scene, draw_lines, limits, log_limits, log_ticks
 from lossmith.report.svg import PANEL, drawing, to_svg

@@ -1,0 +1,70 @@
+"""What a loss looks like: its value and its strictness as functions of the target's probability."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lossmith.losses import Loss
+from lossmith.properties.subject import Subject, subject_of
+
+_POINTS = 99
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A loss along the line on which the other classes share evenly.
+
+    Args:
+        p: probability of the target, ascending in (0, 1).
+        loss: the loss less its value at the last point.
+        strictness: gradient on the target's logit relative to cross-entropy's; 1 for cross-entropy.
+    """
+
+    p: tuple[float, ...]
+    loss: tuple[float, ...]
+    strictness: tuple[float, ...]
+
+
+def loss_shape(loss: Loss, num_classes: int) -> Shape:
+    """Evaluate a loss where the target has probability p and the other classes share the rest evenly.
+
+    Args:
+        loss: a classification loss; a dynamical loss is shown as its base.
+        num_classes: C.
+
+    Returns:
+        The shape at p = .01, .02, ... .99.
+
+    Raises:
+        ValueError: as `lossmith.properties.subject.subject_of`.
+    """
+    p = torch.linspace(0.01, 0.99, _POINTS, dtype=torch.float64)
+    value, strictness = along_line(subject_of(loss, num_classes), p, num_classes)
+    return Shape(tuple(p.tolist()), tuple((value - value[-1]).tolist()), tuple(strictness.tolist()))
+
+
+def along_line(subject: Subject, p: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Value and strictness where the target has probability p and the other classes share the rest evenly.
+
+    Args:
+        subject: the loss; class 0 is the target.
+        p: float64, shape (N,), in (0, 1).
+        num_classes: C.
+
+    Returns:
+        The loss and its slope in the target's logit over cross-entropy's, both (N,).
+    """
+    value, slope = along_gap(subject, p.logit() + torch.tensor(num_classes - 1).log(), num_classes)
+    return value, -slope / (1 - p)
+
+
+def along_gap(subject: Subject, gap: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """The loss and its slope where the target's logit exceeds all others, which are equal, by a gap; shapes (N,)."""
+    gap = gap.detach().requires_grad_()
+    others = torch.zeros(len(gap), num_classes - 1, dtype=gap.dtype)
+    value = subject.of_class_0(torch.cat([gap[:, None], others], 1))
+    (slope,) = torch.autograd.grad(value.sum(), gap)
+    return value.detach(), slope
