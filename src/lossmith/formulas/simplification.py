@@ -1,1 +1,139 @@
-def simplify(e, seconds=2.0): return e
+"""Simpler formulas by sympy, in a process of its own that can be ended at any moment."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from lossmith.formulas.errors import FormulaError
+from lossmith.formulas.expression import Expression
+from lossmith.formulas.parser import parse
+
+_WORKER: Final = Path(__file__).with_name("sympy_worker.py")
+
+
+def simplify(expression: Expression, seconds: float = 2.0) -> Expression:
+    """A shorter formula of the same meaning, if sympy finds one in time.
+
+    Args:
+        expression: the formula.
+        seconds: the longest that this may take. The first call of a process starts sympy within its time, which takes
+            a second or so.
+
+    Returns:
+        A formula with fewer nodes that agrees with the given one at test points; else the given one.
+
+    Raises:
+        ValueError: if ``seconds`` is not positive.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, not {seconds!r}")
+    try:
+        text = _SYMPY.ask(str(expression), time.monotonic() + seconds)
+        simple = expression if text is None else parse(text)
+    except FormulaError:
+        return expression
+    return simple if simple.size < expression.size and _agree(simple, expression) else expression
+
+
+class _SympyProcess:
+    """One worker, started when first asked and again after it was ended for taking too long."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.owner = 0
+        self.lock = threading.Lock()
+
+    def ask(self, text: str, deadline: float) -> str | None:
+        """Send a formula and wait for its simpler form; None if there is none in time."""
+        if not self.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return None
+        try:
+            process = self._running()
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(text).encode() + b"\n")
+            process.stdin.flush()
+            answer = self._read_line(process, deadline)
+            if answer is None:
+                self.end()
+            return None if answer is None else json.loads(answer)
+        except (OSError, ValueError):
+            self.end()
+            return None
+        finally:
+            self.lock.release()
+
+    def end(self) -> None:
+        """Kill the worker, if this process started it."""
+        process, self.process = self.process, None
+        if process is None or self.owner != os.getpid():
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    pass
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self.process is not None and (self.owner != os.getpid() or self.process.poll() is not None):
+            self.end()
+        if self.process is None:
+            self.owner = os.getpid()
+            self.process = subprocess.Popen(
+                [sys.executable, str(_WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # an interrupt from the keyboard is for us alone
+            )
+        return self.process
+
+    def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+        """One line of the worker's answer, None if it is not whole by the deadline."""
+        assert process.stdout is not None
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            part = os.read(process.stdout.fileno(), 65_536) if ready else b""
+            if not part:
+                return None
+            line += part
+        return line
+
+
+_SYMPY: Final = _SympyProcess()
+atexit.register(_SYMPY.end)
+
+
+def _agree(a: Expression, b: Expression) -> bool:
+    """Whether two formulas have the same values at test points, wherever the second is finite."""
+    import torch
+
+    from lossmith.formulas.evaluation import evaluate
+
+    p = torch.tensor([1e-6, 0.003, 0.07, 0.25, 0.41, 0.5, 0.77, 0.93, 0.9999], dtype=torch.float64)
+    for y in (0.0, 1.0):
+        for n, t in ((2.0, 0.0), (10.0, 0.3), (1000.0, 1.0)):
+            ours, theirs = (evaluate(each, p=p, c=-p.log(), y=y, n=n, t=t).expand(p.shape) for each in (a, b))
+            known = theirs.isfinite()
+            if not torch.allclose(ours[known], theirs[known], rtol=1e-9, atol=1e-9 * _size(theirs[known])):
+                return False
+    return True
+
+
+def _size(values: object) -> float:
+    import torch
+
+    assert isinstance(values, torch.Tensor)
+    return max(1e-30, float(values.abs().max())) if values.numel() else 1.0
