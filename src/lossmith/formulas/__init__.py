@@ -1,8 +1,8 @@
 """Losses as formulas: expressions that are read, printed, differentiated, bounded and run, with no `eval`.
 
-A formula such as ``exp(2.4092 - p*(1+y)) - cos(cos(sin(p)))`` says what one class adds to the loss of a sample: ``p`` is
-its softmax probability, ``y`` 1 for the target and 0 otherwise, ``c`` is ``-log p``, ``n`` the number of classes, ``t``
-the progress of training from 0 to 1. See `parse` for the grammar and `lossmith.losses.FormulaLoss` for the loss.
+A formula such as ``exp(2.4092 - p*(1+y)) - cos(cos(sin(p)))`` says what one class adds to the loss of a sample: ``p``
+is its softmax probability, ``y`` 1 for the target and 0 otherwise, ``c`` is ``-log p``, ``n`` the number of classes,
+``t`` the progress of training from 0 to 1. See `parse` for the grammar and `lossmith.losses.FormulaLoss` for the loss.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lossmith.formulas.calculus import derivative, substitute
-from lossmith.formulas.canonical import canonical, digest
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.evaluation import evaluate
 from lossmith.formulas.expression import Expression, apply, constant, terminal
-from lossmith.formulas.latex import latex
+from lossmith.formulas.identity import canonical, digest
+from lossmith.formulas.latex_printer import latex
 from lossmith.formulas.parser import parse
 from lossmith.formulas.simplification import simplify
 from lossmith.formulas.sympy_bridge import to_sympy

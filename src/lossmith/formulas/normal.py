@@ -278,5 +278,3 @@ def _merged(a: Product, b: Product) -> Product:
 
 def _not_negative(base: Expression) -> bool:
     return base.name in _NOT_NEGATIVE or base.op in {"exp", "abs", "sigmoid", "softplus"}
-
-

@@ -122,7 +122,9 @@ class _Parser:
         elif name in ARITY:
             raise _error(f"the function {name} needs its operands in brackets", token)
         else:
-            raise _error(f"unknown name {_short(name)!r}", token, _nearest(name, [*TERMINALS, *_NAMED_CONSTANTS, *ARITY]))
+            raise _error(
+                f"unknown name {_short(name)!r}", token, _nearest(name, [*TERMINALS, *_NAMED_CONSTANTS, *ARITY])
+            )
         return False
 
     def _operator(self, token: _Token) -> bool:

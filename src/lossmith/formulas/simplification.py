@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -80,10 +81,8 @@ class _SympyProcess:
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is not None and (self.owner != os.getpid() or self.process.poll() is not None):

@@ -71,7 +71,9 @@ class _Writer:
         self.texts: dict[Expression, str] = {}
 
     def __call__(self, polynomial: Polynomial) -> Expression:
-        terms = [(self._factors(product), value) for product, factor in polynomial.items() if (value := rounded(factor))]
+        terms = [
+            (self._factors(product), value) for product, factor in polynomial.items() if (value := rounded(factor))
+        ]
         terms.sort(key=lambda term: [self.text(factor) for factor in term[0]])
         total: Expression | None = None
         for factors, value in terms:
@@ -122,5 +124,3 @@ def rounded(number: Fraction) -> float:
         return float(f"{float(number):.{_DIGITS}g}")
     except OverflowError:
         raise FormulaError("a constant of the formula overflows when constants are folded") from None
-
-

@@ -44,7 +44,8 @@ def _write(node: Expression, operands: list[Written]) -> Written:
             return f"{plain[0]} - {_bracketed(operands[1], PRODUCT)}", SUM
         case "mul":
             left, right = _bracketed(operands[0], PRODUCT), _bracketed(operands[1], POWER)
-            return f"{left} {r'\cdot ' if right[0].isdigit() else ''}{right}", PRODUCT
+            sign = r" \cdot " if right[0].isdigit() else " "
+            return left + sign + right, PRODUCT
         case "div":
             return rf"\frac{{{plain[0]}}}{{{plain[1]}}}", POWER
         case "neg":
