@@ -36,6 +36,7 @@ _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.LabelSmoothingLoss,
     losses.SparseLabelSmoothingLoss,
     losses.LogitAdjustedLoss,
+    losses.FormulaLoss,
     losses.DynamicalLoss,
     losses.ScaledLoss,
     losses.SmoothMeanAbsoluteErrorLoss,
@@ -94,7 +95,11 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
     given: dict[str, Any] = dict(text.arguments) | arguments
     if issubclass(cls, Wrapper):
         own = {name: given.pop(name) for name in list(given) if name in cls.defaults()}
-        return _construct(cls, own | {"base": _create_base(text.inner or losses.CrossEntropyLoss.name, cls, given)})
+        return _construct(cls, own, base=_create_base(text.inner or losses.CrossEntropyLoss.name, cls, given))
+    if issubclass(cls, losses.FormulaLoss):
+        if text.inner is None:
+            raise LossTextError("formula needs an expression in brackets, such as formula(-y*log(p))")
+        return _construct(cls, given, formula=text.inner)
     if text.inner is not None:
         raise LossTextError(f"{text.name} wraps no other loss, so nothing can stand in brackets after its name")
     return _construct(cls, given)
@@ -164,23 +169,24 @@ def _create_base(text: str, wrapper: type[Loss], arguments: dict[str, Any]) -> C
     return base
 
 
-def _construct(cls: type[Loss], arguments: dict[str, Any]) -> Loss:
+def _construct(cls: type[Loss], arguments: dict[str, Any], **in_brackets: Any) -> Loss:
     for name, value in arguments.items():
-        if name != "base":
-            _check_argument(cls, name)
+        _check_argument(cls, name)
         if isinstance(value, Tune):
             raise LossTextError(f"{name}=? in {cls.name} asks for tuning, which `lossmith compare` does: give a value")
     defaults = cls.defaults()
     # `none` is a word where an argument's values are words.
     words = {n: "none" for n, value in arguments.items() if value is None and isinstance(defaults.get(n), str)}
     try:
-        return cls(**arguments | words)
+        return cls(**in_brackets, **arguments | words)
     except ValueError as error:
         raise ValueError(f"{cls.name}: {error}") from None
 
 
 def _without_tuned(text: LossText) -> LossText:
-    inner = None if text.inner is None else str(_without_tuned(parse_loss(text.inner)))
+    inner = text.inner
+    if inner is not None and issubclass(_lookup(text.name), Wrapper):
+        inner = str(_without_tuned(parse_loss(inner)))
     return LossText(text.name, inner, tuple((n, value) for n, value in text.arguments if not isinstance(value, Tune)))
 
 
@@ -191,6 +197,6 @@ def _info(cls: type[Loss]) -> LossInfo:
         for name, default in cls.defaults().items()
         if name not in common and default is not None
     )
-    inner = "LOSS" if issubclass(cls, Wrapper) else None
+    inner = "LOSS" if issubclass(cls, Wrapper) else "EXPR" if issubclass(cls, losses.FormulaLoss) else None
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
     return LossInfo(cls.name, cls.kind, str(LossText(cls.name, inner, tuple(sorted(own)))), summary, cls)

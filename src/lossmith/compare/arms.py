@@ -144,7 +144,7 @@ def default_losses(steps: int, num_classes: int) -> list[str]:
             period = max(2, 5 * steps // (6 * num_classes))
             tail = min(period * num_classes, static_tail(steps, period))
             losses.append(f"dynamical:amplitude=20,period={period},static_after={tail}")
-        elif info.name not in {CROSS_ENTROPY, "scaled", "logit_adjusted"}:
+        elif info.name not in {CROSS_ENTROPY, "scaled", "formula", "logit_adjusted"}:
             losses.append(info.name)
     return losses
 

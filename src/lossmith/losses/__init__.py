@@ -32,6 +32,7 @@ from lossmith.losses.cross_entropy import (
 )
 from lossmith.losses.dynamical import DynamicalLoss, gamma, static_tail
 from lossmith.losses.evolved import NextGenerationLoss
+from lossmith.losses.formula import FormulaLoss
 from lossmith.losses.linear import linear_loss
 from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
 from lossmith.losses.scaled import ScaledLoss
@@ -53,6 +54,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DynamicalLoss",
     "FocalLoss",
+    "FormulaLoss",
     "GeneralizedCrossEntropyLoss",
     "LFullLoss",
     "LLoss",

@@ -52,6 +52,9 @@ class Loss(nn.Module):
             class_counts: how often each class occurs in the training labels, length C, if known.
         """
 
+    def step(self) -> None:
+        """Count one optimiser step, to be called after each; does something for losses with a schedule only."""
+
     @property
     def text(self) -> str:
         """The canonical text form: arguments sorted, defaults dropped; `lossmith.create` reads it back."""

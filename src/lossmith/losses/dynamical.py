@@ -130,7 +130,8 @@ class DynamicalLoss(Wrapper):
         return self.base.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=scale)
 
     def step(self) -> None:
-        """Count one optimiser step."""
+        """Count one optimiser step, of the base too."""
+        super().step()
         self.steps_taken += 1
 
     def class_weights(self, num_classes: int) -> Tensor:

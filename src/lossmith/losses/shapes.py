@@ -53,7 +53,7 @@ class TargetLoss(ClassificationLoss):
         """The mean of ``w_k phi(c_k)`` over the classes whose logit is not -inf, times the sample weight."""
         logits, entries, class_weight, sample_weight = prepared
         absent = logits == -math.inf
-        terms = self.phi(c.masked_fill(absent, 0.0), entries._replace(labels=None))
+        terms = self.phi(c.masked_fill(absent, 0.0), entries._replace(labels=None)).masked_fill(absent, 0.0)
         if class_weight is not None:
             terms = terms * along(class_weight, entries.dim, c.dim())
         mean = terms.sum(entries.dim) / (~absent).sum(entries.dim)

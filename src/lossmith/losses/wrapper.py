@@ -21,6 +21,10 @@ class Wrapper(Loss):
         parameters = inspect.signature(cls).parameters.values()
         return {p.name: p.default for p in parameters if p.name != "base"}
 
+    def step(self) -> None:
+        """Count one optimiser step of the base; see `Loss.step`."""
+        self.base.step()
+
     @property
     def text(self) -> str:
         """The canonical text form; the base is left out if it is plain cross-entropy."""

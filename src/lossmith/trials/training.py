@@ -232,8 +232,7 @@ class _Run:
         self._count_extensions(logits.detach(), labels)
         self.bank.update(step, self.trial.steps)
         for group in self.groups:
-            if isinstance(group.loss, DynamicalLoss):
-                group.loss.step()
+            group.loss.step()
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""

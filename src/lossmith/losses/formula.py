@@ -1,0 +1,259 @@
+"""Any formula as a loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Unpack
+
+import torch
+from torch import Tensor
+
+from lossmith.formulas import Expression, parse, substitute
+from lossmith.formulas.arithmetic import folded
+from lossmith.formulas.evaluation import Steps, run, steps_of
+from lossmith.formulas.expression import constant, terminal
+from lossmith.formulas.precision import in_c, in_three_forms
+from lossmith.losses.arguments import whole_number
+from lossmith.losses.base import ClassificationLoss, CommonArguments
+from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+from lossmith.losses.text import LossText, parse_loss
+
+_FAR = 750.0  # beyond this c even float64 has p = 0
+
+
+class FormulaLoss(ClassificationLoss):
+    """The loss a formula says: its sum over the classes, y = 1 for the target and 0 for the others.
+
+    If a class that is not the target adds nothing that depends on its probability, as in ``-y*log(p)``, the loss is a
+    function of the target's cross-entropy (a `TargetLoss`); else it is a sum over all classes (a `ClasswiseLoss`).
+    ``FormulaLoss(...)`` makes the one or the other.
+
+    Powers and logarithms of p and of 1 - p are computed from -log p and -log(1 - p), so that ``log(p)`` is exact for
+    every finite logit. Promised: the formula's value and gradient wherever both are finite; at p = 0, where a product
+    such as ``p*log(p)`` is 0 times infinity, its limit, with gradient 0; for target losses gradient 0 at p = 1 where
+    the slope in c is infinite. Not promised: a finite value where the formula has none, or where it overflows, as
+    ``exp(c)`` beyond c = 88 in float32; no formula is continued by a tangent. A constant of the formula counts in the
+    value.
+
+    A formula with t, the progress of training, is a schedule: t is 0 at first and 1 after ``steps`` calls of
+    ``loss.step()``, to be made after ``optimizer.step()``; in ``eval()`` t is 1, the loss at the end of training. The
+    number of steps taken is then the only state, an integer buffer.
+
+    Args:
+        formula: the formula as text or parsed; see `lossmith.formulas.parse`.
+        steps: how many optimiser steps t takes from 0 to 1; ``None``: those of the run, as `bind` tells. Refused for a
+            formula without t.
+        **common: see `lossmith.losses.ClassificationLoss`; for ``task="binary"`` n is 2 and y the answer, and the loss
+            of one question is that of one class.
+
+    Raises:
+        FormulaError: if the text is no formula.
+        ValueError: if the formula depends on neither p nor c, or another argument is out of range.
+
+    Source: ours.
+    """
+
+    name = "formula"
+    steps_taken: Tensor
+
+    def __new__(cls, formula: str | Expression = "", *_: Any, **__: Any) -> FormulaLoss:
+        """Choose the shape of a formula."""
+        return super().__new__(_shape_of(_tree(formula)) if cls is FormulaLoss else cls)
+
+    def __init__(
+        self, formula: str | Expression, *, steps: int | None = None, **common: Unpack[CommonArguments]
+    ) -> None:
+        tree = _tree(formula)
+        if not tree.depends_on("p", "c"):
+            raise ValueError(f"the formula {str(tree)[:60]!r} depends on neither p nor c, so that nothing can be learned")
+        if steps is not None and not tree.depends_on("t"):
+            raise ValueError("steps is how long t takes from 0 to 1, and the formula has no t")
+        super().__init__(**common)
+        self.tree = tree
+        self.written = str(tree)
+        self.steps = None if steps is None else whole_number("steps", steps, low=1)
+        self.run_steps: int | None = None
+        if tree.depends_on("t"):
+            self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """As for every loss, without the formula, which the text form puts in brackets."""
+        return {"steps": None} | ClassificationLoss.defaults()
+
+    @property
+    def text(self) -> str:
+        """The canonical text form: ``formula(EXPR)``."""
+        return str(LossText(self.name, self.written, parse_loss(super().text).arguments))
+
+    @property
+    def formula(self) -> str | None:
+        """See `ClassificationLoss.formula`."""
+        if self.tree.depends_on("t"):
+            plain = self.weight is None and self.task == "multiclass" and not self.label_smoothing
+            return self.written if plain else None
+        return super().formula
+
+    def expression(self, y: str) -> str | None:
+        """See `ClassificationLoss.expression`; ``None`` for a formula with t."""
+        if self.tree.depends_on("t"):
+            return None
+        if y == "y":
+            return self.written
+        yes, no = (substitute(self.tree, y=value) for value in (1.0, 0.0))
+        return f"{y}*({yes}) + (1 - {y})*({no})"
+
+    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
+        """Take the length of the run, if ``steps`` was not given; see `Loss.bind`."""
+        del class_counts
+        self.run_steps = total_steps
+
+    def step(self) -> None:
+        """Count one optimiser step."""
+        if self.tree.depends_on("t"):
+            self.steps_taken += 1
+
+    @property
+    def progress(self) -> float | Tensor:
+        """The value of t now, a scalar tensor; 1 in ``eval()`` and for a formula without t."""
+        if not self.training or not self.tree.depends_on("t"):
+            return 1.0
+        steps = self.steps or self.run_steps
+        if steps is None:
+            raise ValueError("a formula with t needs steps, the number of optimiser steps in which t goes from 0 to 1")
+        return (self.steps_taken.double() / steps).clamp(max=1.0)
+
+    def _run(self, steps: Steps, like: Tensor, entries: Entries, **forms: float | Tensor) -> Tensor:
+        """Carry out a formula, in the shape and dtype of ``like``."""
+        t = self.progress
+        now = t.to(like.dtype) if isinstance(t, Tensor) else t
+        value = run(steps, {"n": entries.num_classes, "t": now, **forms})
+        return value.expand_as(like) if isinstance(value, Tensor) else torch.full_like(like, value)
+
+
+class TargetFormulaLoss(FormulaLoss, TargetLoss):
+    """A `FormulaLoss` that is a function of the target's cross-entropy."""
+
+    def __init__(
+        self, formula: str | Expression, *, steps: int | None = None, **common: Unpack[CommonArguments]
+    ) -> None:
+        super().__init__(formula, steps=steps, **common)
+        positive, negative = (substitute(self.tree, y=y) for y in (1.0, 0.0))
+        others = folded("mul", folded("sub", terminal("n"), constant(1.0)), negative)
+        phi = in_c(folded("add", positive, others))
+        self.steps_of_phi = steps_of(phi)
+        value, slope = _at(phi, c=0.0)
+        self.is_kinked_at_one = math.isfinite(value) and not math.isfinite(slope)
+        self.is_zero_at_one = value == 0 and math.isfinite(slope) and not phi.depends_on("n", "t")
+        self.limit_at_zero = _limit(phi, c=math.inf)
+
+    def phi(self, c: Tensor, entries: Entries) -> Tensor:
+        """The formula as a function of cross-entropy, with the constants of all classes."""
+        if entries.labels is None or self.is_zero_at_one:
+            return self._phi(c, entries)
+        ignored = entries.labels == entries.ignore_index
+        return self._phi(c.masked_fill(ignored, 1.0), entries).masked_fill(ignored, 0.0)
+
+    def _phi(self, c: Tensor, entries: Entries) -> Tensor:
+        at_one, at_zero = c == 0, c == math.inf
+        inner = c
+        if self.is_kinked_at_one:
+            inner = inner.masked_fill(at_one, 1.0)
+        if self.limit_at_zero is not None:
+            inner = inner.masked_fill(at_zero, _FAR)
+        value = self._run(self.steps_of_phi, c, entries, c=inner)
+        if self.is_kinked_at_one:
+            value = value.where(~at_one, self._run(self.steps_of_phi, c, entries, c=0.0))
+        if self.limit_at_zero is not None and math.isinf(self.limit_at_zero):
+            value = value.masked_fill(at_zero, self.limit_at_zero)
+        return value
+
+
+class ClasswiseFormulaLoss(FormulaLoss, ClasswiseLoss):
+    """A `FormulaLoss` that is a sum over all classes."""
+
+    def __init__(
+        self, formula: str | Expression, *, steps: int | None = None, **common: Unpack[CommonArguments]
+    ) -> None:
+        super().__init__(formula, steps=steps, **common)
+        self.parts = [_Part(in_three_forms(substitute(self.tree, y=y))) for y in (0.0, 1.0)]
+
+    def positive(self, p: Probability, entries: Entries) -> Tensor:
+        """The formula at y = 1."""
+        return self._part(self.parts[1], p, entries)
+
+    def negative(self, p: Probability, entries: Entries) -> Tensor:
+        """The formula at y = 0."""
+        return self._part(self.parts[0], p, entries)
+
+    def _part(self, part: _Part, p: Probability, entries: Entries) -> Tensor:
+        forms: dict[str, float | Tensor] = {}
+        if "p" in part.terminals:
+            forms["p"] = p.value
+        if "d" in part.terminals:
+            forms["d"] = p.d
+        if "c" in part.terminals:
+            forms["c"] = p.c if part.limit is None else p.c.masked_fill(p.c == math.inf, _FAR)
+        value = self._run(part.steps, p.value if not forms else _first(forms), entries, **forms)
+        if part.limit is not None and math.isinf(part.limit):
+            value = value.masked_fill(p.c == math.inf, part.limit)
+        return value
+
+
+class SingularFormulaLoss(ClasswiseFormulaLoss):
+    """A `ClasswiseFormulaLoss` whose formula at y = 0 has no finite value or slope at p = 1."""
+
+    singular: ClassVar[bool] = True
+
+
+class _Part:
+    """One of the two functions of a class-wise formula.
+
+    Args:
+        expression: in p, c and d.
+    """
+
+    def __init__(self, expression: Expression) -> None:
+        self.steps = steps_of(expression)
+        self.terminals = expression.terminals
+        self.limit = _limit(expression, p=0.0, c=math.inf, d=0.0)
+
+
+def _tree(formula: str | Expression) -> Expression:
+    return formula if isinstance(formula, Expression) else parse(formula)
+
+
+def _shape_of(tree: Expression) -> type[FormulaLoss]:
+    negative = substitute(tree, y=0.0)
+    if not negative.depends_on("p", "c"):
+        return TargetFormulaLoss
+    ends = _at(in_three_forms(negative), p=1.0, c=0.0, d=math.inf)
+    return ClasswiseFormulaLoss if all(map(math.isfinite, ends)) else SingularFormulaLoss
+
+
+def _limit(expression: Expression, **forms: float) -> float | None:
+    """The value where c is infinite, if that point needs care: where it is no number or has no finite slope."""
+    value, slope = _at(expression, **forms)
+    if "c" not in expression.terminals or (not math.isnan(value) and math.isfinite(slope)):
+        return None
+    return value
+
+
+def _at(expression: Expression, **forms: float) -> tuple[float, float]:
+    """A formula's value at a point, and a sum of its slopes' sizes, for some number of classes in mid-training."""
+    points = {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in forms.items()}
+    used = [points[name] for name in points if name in expression.terminals]
+    if not used:
+        return 0.0, 0.0
+    value = run(steps_of(expression), {"n": 10.0, "t": 0.5, **points})
+    assert isinstance(value, Tensor)
+    slopes = torch.autograd.grad(value, used, allow_unused=True)
+    return value.item(), sum(abs(slope.item()) for slope in slopes if slope is not None)
+
+
+def _first(forms: dict[str, float | Tensor]) -> Tensor:
+    (form, *_) = forms.values()
+    assert isinstance(form, Tensor)
+    return form
