@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from lossmith.losses import Loss
 from lossmith.properties.subject import Subject, subject_of
 
 _POINTS = 99
+_MOST_ENTRIES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,17 @@ def along_line(subject: Subject, p: Tensor, num_classes: int) -> tuple[Tensor, T
     Returns:
         The loss and its slope in the target's logit over cross-entropy's, both (N,).
     """
-    value, slope = along_gap(subject, p.logit() + torch.tensor(num_classes - 1).log(), num_classes)
+    value, slope = along_gap(subject, p.logit() + math.log(num_classes - 1), num_classes)
     return value, -slope / (1 - p)
 
 
 def along_gap(subject: Subject, gap: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """The loss and its slope where the target's logit exceeds all others, which are equal, by a gap; shapes (N,)."""
-    gap = gap.detach().requires_grad_()
-    others = torch.zeros(len(gap), num_classes - 1, dtype=gap.dtype)
-    value = subject.of_class_0(torch.cat([gap[:, None], others], 1))
-    (slope,) = torch.autograd.grad(value.sum(), gap)
-    return value.detach(), slope
+    values, slopes = [], []
+    for part in gap.split(max(1, _MOST_ENTRIES // num_classes)):
+        part = part.detach().requires_grad_()
+        others = torch.zeros(len(part), num_classes - 1, dtype=gap.dtype)
+        value = subject.of_class_0(torch.cat([part[:, None], others], 1))
+        slopes += torch.autograd.grad(value.sum(), part)
+        values.append(value.detach())
+    return torch.cat(values), torch.cat(slopes)

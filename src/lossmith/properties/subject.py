@@ -22,6 +22,7 @@ class Subject:
 
     Attributes:
         loss: a copy of the loss to call, with ``reduction="none"``.
+        text: its text form.
         remarks: in what it differs from the loss that was given, in sentences.
         num_classes: C, the number of classes asked for.
         binary: whether it answers yes-no questions: class 1 is yes.
@@ -30,6 +31,7 @@ class Subject:
     """
 
     loss: ClassificationLoss
+    text: str
     remarks: tuple[str, ...]
     num_classes: int
     binary: bool
@@ -97,6 +99,7 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
         loss = loss.base
     if not isinstance(loss, ClassificationLoss):
         raise ValueError(f"{loss.text} is a loss for {loss.kind}, which has no classes to describe it by")
+    text = loss.text
     loss.bind(class_counts=[1.0] * num_classes)
     if any(isinstance(module, LogitAdjustedLoss) and module.class_counts is None for module in loss.modules()):
         remarks.append("Described for classes that occur equally often, where it is cross-entropy.")
@@ -105,8 +108,8 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
             module.reduction, module.implementation = "none", "reference"
     if loss.task == "binary":
         remarks.append("A yes-no question, described as two classes whose logits differ by its logit.")
-        return Subject(loss, tuple(remarks), 2, binary=True, only=True, symmetric=False)
-    subject = Subject(loss, tuple(remarks), num_classes, binary=False, only=False, symmetric=True)
+        return Subject(loss, text, tuple(remarks), 2, binary=True, only=True, symmetric=False)
+    subject = Subject(loss, text, tuple(remarks), num_classes, binary=False, only=False, symmetric=True)
     subject.of_class_0(torch.zeros(1, num_classes))  # whether it works for so many classes
     subject = replace(subject, only=not _works(subject, num_classes + 1))
     return replace(subject, symmetric=_is_symmetric(subject))

@@ -1,0 +1,185 @@
+"""Which known losses a loss is equal to, up to a factor and an added constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lossmith import losses
+from lossmith.losses import ClassificationLoss
+from lossmith.properties.subject import Subject, subject_of
+
+_COUNTS: Final = (2, 3, 10)
+_ROUNDING: Final = 1e-8
+_POINTS: Final = 40
+
+
+@dataclass(frozen=True)
+class Equal:
+    """``loss = factor * known + constant``, to rounding, for logits up to about 6.
+
+    Attributes:
+        known: text form of the known loss.
+        factor: by how much it is larger.
+        constant: what is added; it changes no gradient.
+        num_classes: the numbers of classes for which it holds.
+        always: whether these are all that were tried (2, 3 and 10, or the only one the loss takes).
+    """
+
+    known: str
+    factor: float
+    constant: float
+    num_classes: tuple[int, ...]
+    always: bool
+
+
+def equals_of(subject: Subject) -> tuple[Equal, ...]:
+    """Compare a loss with the named losses, with the parameters fitted that their families have."""
+    counts = (subject.num_classes,) if subject.only else _COUNTS
+    found: dict[str, list[tuple[int, float, float]]] = {}
+    for C in counts:
+        logits = 2 * torch.randn(_POINTS, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
+        with torch.no_grad():
+            table = subject.table(logits)
+            for known in _candidates(logits, table):
+                if known.text == subject.text or (type(known) is type(subject.loss) and known.text != known.name):
+                    continue  # itself, or itself with its parameters turned round
+                fitted = _fit(table, subject_of(known, C).table(logits))
+                if fitted is not None:
+                    found.setdefault(known.text, []).append((C, *fitted))
+    return tuple(equal for text, fits in found.items() for equal in _grouped(text, fits, counts))
+
+
+def _grouped(text: str, fits: list[tuple[int, float, float]], counts: tuple[int, ...]) -> Iterator[Equal]:
+    """One line for all numbers of classes with the same factor."""
+    while fits:
+        _, factor, _ = fits[0]
+        alike = [fit for fit in fits if abs(fit[1] - factor) <= 1e-6 * abs(factor)]
+        fits = [fit for fit in fits if fit not in alike]
+        classes = tuple(C for C, _, _ in alike)
+        yield Equal(text, factor, alike[0][2], classes, classes == counts)
+
+
+def _candidates(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
+    """Known losses: those without parameters or at their defaults, then those whose parameters the loss suggests."""
+    yield from (
+        losses.CrossEntropyLoss(),
+        losses.MLoss(),
+        losses.LLoss(),
+        losses.MeanAbsoluteErrorLoss(),
+        losses.ParabolicLoss(),
+        losses.CircleLoss(),
+        losses.CosLoss(),
+        losses.BrierLoss(),
+        losses.MFullLoss(),
+        losses.LFullLoss(),
+        losses.NextGenerationLoss(),
+        losses.NextGenerationLoss(scaling="sigmoid"),
+        losses.FocalLoss(),
+        losses.BiTemperedLoss(t1=0.0),
+    )
+    for family in (_powers, _line_of_poly, _line_of_smoothing):
+        yield from family(logits, table)
+    yield from _taylor(logits, table)
+
+
+def _powers(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
+    """Losses with strictness p^-kappa, where the loss's own is one."""
+    c = -logits.log_softmax(1)
+    kappa = _exponent(c, table)
+    if kappa is None or kappa == 0 or not 1e-6 <= abs(kappa) <= 50:
+        return
+    yield losses.TemperedCrossEntropyLoss(kappa)
+    if kappa > 0:
+        yield losses.RootedLogisticLoss(_plain(1 / kappa))
+        yield losses.ParamMLoss(kappa)
+    else:
+        yield losses.RootedLogisticLoss(_plain(-1 / kappa), form="released")
+        if kappa >= -1:
+            yield losses.GeneralizedCrossEntropyLoss(-kappa)
+
+
+def _exponent(c: Tensor, table: Tensor) -> float | None:
+    """The kappa for which the loss is a multiple of expm1(kappa c) plus a constant, None if there is none."""
+    from scipy.optimize import minimize_scalar
+
+    def misfit(kappa: float) -> float:
+        return _misfit(table, _tempered(c, kappa))
+
+    starts = [-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0]
+    best = min(starts, key=misfit)
+    found = minimize_scalar(misfit, bounds=(best - 1, best + 1), method="bounded", options={"xatol": 1e-9})
+    if abs(found.x) < 1e-6:
+        return 0.0
+    simple = (_plain(float(found.x)), 1 / _plain(1 / float(found.x)))
+    return next((kappa for kappa in simple if misfit(kappa) < _ROUNDING), None)
+
+
+def _line_of_poly(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
+    """``a c + b (1 - p)``: Poly-1 and symmetric cross-entropy."""
+    found = _combination(table, -logits.log_softmax(1), 1 - logits.softmax(1))
+    if found is None or min(map(abs, found)) < 1e-6 or found[0] < 0:
+        return
+    epsilon = _plain(found[1] / found[0])
+    if epsilon >= -1:
+        yield losses.PolyLoss(epsilon)
+    if epsilon > 0:
+        yield losses.SymmetricCrossEntropyLoss(alpha=1.0, beta=1.0, A=-epsilon)
+
+
+def _line_of_smoothing(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
+    """``a c_t + b mean_j c_j``: label smoothing."""
+    c = -logits.log_softmax(1)
+    found = _combination(table, c, c.mean(1, keepdim=True).expand_as(c))
+    if found is not None and min(found) > 1e-6:
+        yield losses.LabelSmoothingLoss(_plain(found[1] / (found[0] + found[1])))
+
+
+def _taylor(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
+    q = 1 - logits.softmax(1)
+    for order in range(2, 7):
+        if _misfit(table, sum((q**i / i for i in range(2, order + 1)), q)) < _ROUNDING:
+            yield losses.TaylorCrossEntropyLoss(order)
+
+
+def _tempered(c: Tensor, kappa: float) -> Tensor:
+    return c if kappa == 0 else torch.expm1(kappa * c) / kappa
+
+
+def _combination(table: Tensor, *parts: Tensor) -> tuple[float, ...] | None:
+    """The factors with which parts and a constant add up to the table, None if they do not."""
+    columns = torch.stack([part.flatten() for part in (*parts, torch.ones_like(table))], 1)
+    solution = torch.linalg.lstsq(columns, table.flatten()[:, None]).solution
+    left = (columns @ solution)[:, 0] - table.flatten()
+    if float(left.norm()) > _ROUNDING * float((table - table.mean()).norm()):
+        return None
+    return tuple(solution[:-1, 0].tolist())
+
+
+def _fit(table: Tensor, known: Tensor) -> tuple[float, float] | None:
+    """Factor and constant of the table as a positive multiple of a known one."""
+    centred, known_centred = table - table.mean(), known - known.mean()
+    factor = float((centred * known_centred).sum() / (known_centred**2).sum().clamp(min=1e-300))
+    if factor <= 0 or float((centred - factor * known_centred).norm()) > _ROUNDING * float(centred.norm()):
+        return None
+    constant = float(table.mean() - factor * known.mean())
+    return _plain(factor), 0.0 if abs(constant) < 1e-7 * float(table.abs().max()) else _plain(constant)
+
+
+def _misfit(table: Tensor, known: Tensor) -> float:
+    centred, known_centred = table - table.mean(), known - known.mean()
+    factor = (centred * known_centred).sum() / (known_centred**2).sum().clamp(min=1e-300)
+    return float((centred - factor * known_centred).norm() / centred.norm().clamp(min=1e-300))
+
+
+def _plain(value: float) -> float:
+    """A number as the simplest one that is so near: rounding errors are no digits."""
+    for digits in range(1, 8):
+        short = float(f"{value:.{digits}g}")
+        if abs(short - value) <= 1e-6 * abs(value):
+            return short
+    return value

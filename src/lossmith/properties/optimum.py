@@ -1,0 +1,214 @@
+"""What a loss makes of known class probabilities: is its optimum the truth, is the order kept, is confidence capped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lossmith.properties.scale import initial_gradient
+from lossmith.properties.shape import along_gap
+from lossmith.properties.subject import Subject
+
+CLASSES: Final = (2, 10, 100, 1000)
+_STEPS: Final = 150
+_SHARP: Final = 1e-5  # beyond it two probabilities differ
+_ZERO: Final = 1e-7
+
+
+@dataclass(frozen=True)
+class Minimiser:
+    """The prediction of least expected loss.
+
+    Attributes:
+        truth: the true class probabilities.
+        best: the predicted probabilities, to about 1e-6.
+    """
+
+    truth: tuple[float, ...]
+    best: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Minimisers over the simplex for given class probabilities.
+
+    Attributes:
+        examples: for a sure label, a likely class, and a graded one.
+        proper: whether the truth is the best prediction in every case tried.
+        top_kept: whether the most probable class is predicted in every case tried (classification-calibrated).
+        order_kept: whether the whole order of the classes is.
+        power: if predictions go like a power of the true probabilities, that power: 1 for a proper loss.
+        tried: how many class probabilities were tried.
+    """
+
+    examples: tuple[Minimiser, ...]
+    proper: bool
+    top_kept: bool
+    order_kept: bool
+    power: float | None
+    tried: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """How training starts and where it ends, for one number of classes.
+
+    Attributes:
+        num_classes: C.
+        gradient: norm of the first gradient, all classes equally probable, relative to cross-entropy's.
+        match: the factor that makes it cross-entropy's; None if there is no gradient.
+        cap: the probability of the target at the loss's minimum for a sure label; 1 if there is no cap.
+        smoothing: the epsilon of label smoothing with the same cap.
+    """
+
+    num_classes: int
+    gradient: float
+    match: float | None
+    cap: float
+    smoothing: float
+
+
+def starts_of(subject: Subject) -> tuple[Start, ...]:
+    """First gradient and confidence cap for 2, 10, 100, 1000 classes and the number asked for."""
+    C = subject.num_classes
+    counts = (C,) if subject.only else tuple(sorted({*CLASSES, C}))
+    return tuple(_start(subject, count) for count in counts)
+
+
+def optimum_of(subject: Subject) -> Optimum:
+    """Minimise the expected loss for some class probabilities, in three classes if the loss lets us choose."""
+    C = subject.num_classes if subject.only else 3
+    generator = torch.Generator().manual_seed(0)
+    random = torch.rand(6, C, dtype=torch.float64, generator=generator) + 0.05
+    graded = torch.tensor([0.5, 0.3, 0.2] if C == 3 else range(C, 0, -1), dtype=torch.float64)
+    likely = torch.tensor([0.7] + [0.3 / (C - 1)] * (C - 1), dtype=torch.float64)
+    sure = torch.zeros(C, dtype=torch.float64).index_fill(0, torch.tensor([0]), 1.0)
+    truth = torch.cat([torch.stack([sure, likely, graded]), random])
+    truth = truth / truth.sum(1, keepdim=True)
+    best = minimise(subject, truth)
+    inner = truth[1:]
+    return Optimum(
+        tuple(Minimiser(tuple(t.tolist()), tuple(b.tolist())) for t, b in zip(truth[:3], best[:3], strict=True)),
+        bool(((truth - best).abs() < _SHARP).all()),
+        bool((_margin(truth, best) > 0).all()),
+        _order_kept(inner, best[1:]),
+        _power(inner, best[1:]),
+        len(truth),
+    )
+
+
+def minimise(subject: Subject, truth: Tensor) -> Tensor:
+    """The probabilities of least expected loss, by Newton's method on the logits from several starts.
+
+    Args:
+        subject: the loss.
+        truth: class probabilities, float64 (K, C).
+
+    Returns:
+        Shape (K, C); what lies below 1e-7 is 0.
+    """
+    K, C = truth.shape
+    corners = 5.0 * torch.eye(C, dtype=torch.float64)
+    starts = torch.cat([torch.zeros(1, C, dtype=torch.float64), corners])
+    z = torch.cat([truth.clamp(min=1e-4).log()[:, None], starts.expand(K, -1, -1)], 1).flatten(0, 1)
+    target = truth.repeat_interleave(len(starts) + 1, 0)
+    damping = torch.full((len(z), 1), 1e-3, dtype=torch.float64)
+    for _ in range(_STEPS):
+        value, gradient, hessian = _derivatives(subject, z, target)
+        size = gradient.abs().amax(1, keepdim=True)
+        if bool((size < 1e-13).all()):
+            break
+        longest = 2 + z.abs().amax(1, keepdim=True)  # so that minima at infinity are near
+        step = _newton(gradient, hessian, damping).clamp(-longest, longest)
+        with torch.no_grad():
+            better = (_expected(subject, z + step, target) <= value)[:, None]
+        z = torch.where(better, z + step, z)
+        damping = torch.where(better, damping / 4, damping * 8).clamp(1e-14, 1e8)
+    with torch.no_grad():
+        value = _expected(subject, z, target).view(K, -1).nan_to_num(math.inf)
+        best = subject.probabilities(z).view(K, -1, C)[torch.arange(K), value.argmin(1)]
+    best = best.where(best > _ZERO, 0.0)
+    return best / best.sum(1, keepdim=True)
+
+
+def _start(subject: Subject, num_classes: int) -> Start:
+    ratio = initial_gradient(subject, num_classes)
+    cap = _cap(subject, num_classes)
+    smoothing = (1 - cap) * num_classes / (num_classes - 1)
+    return Start(num_classes, ratio, 1 / ratio if ratio else None, cap, smoothing)
+
+
+def _cap(subject: Subject, num_classes: int) -> float:
+    """The target's probability at the minimum for a sure label, the other classes sharing evenly."""
+    gap = torch.linspace(-10, 40 + math.log(num_classes), 801, dtype=torch.float64)
+    value, slope = along_gap(subject, gap, num_classes)
+    scale = float(slope[slope.isfinite()].abs().max())
+    least = int(value.nan_to_num(math.inf).argmin())
+    rising = least + 1 < len(gap) and float(slope[least + 1 :].max()) > 1e-9 * scale
+    if not rising:
+        return 1.0
+    low, high = gap[max(0, least - 1)], gap[least + 1]
+    for _ in range(60):
+        middle = (low + high) / 2
+        falls = along_gap(subject, middle[None], num_classes)[1][0] < 0
+        low, high = (middle, high) if bool(falls) else (low, middle)
+    logits = torch.zeros(1, num_classes, dtype=torch.float64)
+    logits[0, 0] = low
+    with torch.no_grad():
+        return float(subject.probabilities(logits)[0, 0])
+
+
+def _expected(subject: Subject, logits: Tensor, truth: Tensor) -> Tensor:
+    terms: Tensor = torch.where(truth > 0, truth * subject.table(logits), 0.0)
+    return terms.sum(1)
+
+
+def _derivatives(subject: Subject, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    logits = logits.detach().requires_grad_()
+    value = _expected(subject, logits, truth)
+    (gradient,) = torch.autograd.grad(value.sum(), logits, create_graph=True)
+    return value.detach(), gradient.detach(), jacobian(gradient, logits)
+
+
+def jacobian(gradient: Tensor, at: Tensor) -> Tensor:
+    """The second derivatives (N, C, C) of a sum over rows, from its gradient (N, C)."""
+    if not gradient.requires_grad:
+        return torch.zeros(*at.shape, at.shape[1], dtype=at.dtype)
+    rows = [
+        torch.autograd.grad(gradient[:, i].sum(), at, retain_graph=True, allow_unused=True)[0]
+        for i in range(at.shape[1])
+    ]
+    return torch.stack([torch.zeros_like(at) if row is None else row for row in rows], 1).detach()
+
+
+def _newton(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
+    """Newton's step with the curvature made positive, so that it leads down."""
+    hessian = ((hessian + hessian.mT) / 2).nan_to_num(0.0)
+    curvature, axes = torch.linalg.eigh(hessian)
+    along = (axes.mT @ gradient.nan_to_num(0.0)[..., None])[..., 0]
+    size = curvature.abs().amax(1, keepdim=True).clamp(min=1e-300)
+    return -(axes @ (along / (curvature.abs() + damping * size).clamp(min=1e-300))[..., None])[..., 0]
+
+
+def _margin(truth: Tensor, best: Tensor) -> Tensor:
+    """By how much the most probable class leads in the prediction."""
+    top = truth.argmax(1, keepdim=True)
+    return best.gather(1, top)[:, 0] - best.scatter(1, top, -1.0).amax(1) - _SHARP
+
+
+def _order_kept(truth: Tensor, best: Tensor) -> bool:
+    above = truth[:, :, None] - truth[:, None] > _SHARP
+    return bool((best[:, :, None] - best[:, None])[above].min() > _ZERO)
+
+
+def _power(truth: Tensor, best: Tensor) -> float | None:
+    """The a of ``best ~ truth^a``, None if it is no power."""
+    if not bool((best > 0).all()):
+        return None
+    x, y = (q.log() - q.log().mean(1, keepdim=True) for q in (truth, best))
+    power = float((x * y).sum() / (x * x).sum())
+    return round(power, 6) if float((y - power * x).abs().max()) < _SHARP else None
