@@ -24,6 +24,7 @@ from lossmith.properties.subject import Subject, subject_of
 
 _MOST_CLASSES: Final = 100_000
 _MOST_TOLD_APART: Final = 12
+_ROUNDING: Final = 1e-14
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
         The certificate; equal losses give equal ones.
 
     Raises:
-        ValueError: if the number of classes is out of range or does not fit the loss.
+        ValueError: if the number of classes is out of range or does not fit the loss, or the loss is no number at
+            equal probabilities or the same for all predictions.
         ModuleNotFoundError: if SciPy is not installed; it comes with ``lossmith[compare]``.
     """
     if not 2 <= num_classes <= _MOST_CLASSES:
@@ -111,6 +113,7 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
         if loss.kind == "regression":
             return certify_regression(loss)
         subject = subject_of(loss, num_classes)
+        _check_gradient(subject)
         small = not subject.only or subject.num_classes <= _MOST_TOLD_APART
         remarks = subject.remarks
         if not small:
@@ -153,6 +156,24 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _check_gradient(subject: Subject) -> None:
+    """Refuse a loss of which nothing can be said.
+
+    Raises:
+        ValueError: if it is not a number at equal probabilities, or the same for all predictions.
+    """
+    C = subject.num_classes if subject.only else 5
+    logits = torch.randn(50, C, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits[0] = 0.0
+    logits.requires_grad_()
+    value = subject.of_class_0(logits)
+    if not bool(value[0].isfinite()):
+        raise ValueError(f"{subject.text} is {float(value[0].detach()):g} where all classes are equally probable")
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    if bool((gradient.abs() <= _ROUNDING * value.detach().abs()[:, None]).all()):
+        raise ValueError(f"{subject.text} is the same for all predictions: there is nothing to describe")
 
 
 def _curve(subject: Subject) -> Curve:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _FEW: Final = 4  # classes, in which counterexamples are sought
 _POINTS: Final = 200
 _LOWEST: Final = 1e-6  # of p and of 1 - p, in tests and in proofs
-_TOLERANCE: Final = 1e-7
+_TOLERANCE, _ROUNDING = 1e-7, 1e-9  # relative to the second derivatives, to the spread of the loss
 _PLAIN: Final = 0.005  # probabilities that a counterexample had better not be below
 _CELLS, _HALVINGS, _MOST_CELLS = 512, 16, 200_000
 
@@ -47,8 +48,7 @@ def convex_in_probabilities(subject: Subject) -> Convexity:
     found = _counterexample(subject, lambda p: subject.table(p.log()), simplex=True)
     if found is not None:
         return found
-    parts = _parts(subject)
-    if parts is not None:
+    for parts in _parts(subject):
         from lossmith.formulas import derivative
 
         curvatures = [derivative(derivative(part, "p"), "p") for part in parts]
@@ -68,32 +68,29 @@ def convex_in_logits(subject: Subject) -> Convexity:
     found = _counterexample(subject, subject.table, simplex=False)
     if found is not None:
         return found
-    parts = _parts(subject)
-    if parts is not None:
+    for parts in _parts(subject):
         from lossmith.formulas import apply, derivative, terminal
 
         slopes = [derivative(part, "c") for part in parts]
         along = [derivative(slope, "c") * apply("expm1", terminal("c")) + slope for slope in slopes]
-        proof = _proof("c", slopes + along)
+        proof = _proof("c", slopes + along) or _proof("p", slopes + along)
         if proof is not None:
             return proof
     return _tested()
 
 
-def _parts(subject: Subject) -> tuple[Expression, Expression] | None:
-    """What the target's class and any other add, as expressions of p and c; None without a formula."""
+def _parts(subject: Subject) -> Iterator[tuple[Expression, Expression]]:
+    """What the target's class and any other add, as expressions of p and c: as written, then in canonical form."""
     text = subject.loss.formula
-    if text is None:
-        return None
-    from lossmith.formulas import FormulaError, parse, substitute
+    if text is None or subject.binary:
+        return
+    from lossmith.formulas import FormulaError, canonical, parse, substitute
 
-    try:
-        whole = substitute(parse(text), n=float(subject.num_classes))
-        if "t" in whole.terminals:
-            return None
-        return substitute(whole, y=1.0), substitute(whole, y=0.0)
-    except FormulaError:
-        return None
+    with suppress(FormulaError):
+        whole = substitute(parse(text), n=float(subject.num_classes), t=0.0)
+        parts = substitute(whole, y=1.0), substitute(whole, y=0.0)
+        yield parts
+        yield canonical(parts[0]), canonical(parts[1])
 
 
 def _counterexample(subject: Subject, table: Callable[[Tensor], Tensor], *, simplex: bool) -> Convexity | None:
@@ -102,7 +99,9 @@ def _counterexample(subject: Subject, table: Callable[[Tensor], Tensor], *, simp
     logits = _points(C)
     at = (logits.softmax(1) if simplex else logits.clone()).requires_grad_()
     for target in range(1 if subject.symmetric else C):
-        (gradient,) = torch.autograd.grad(table(at)[:, target].sum(), at, create_graph=True)
+        value = table(at)
+        floor = _ROUNDING * float(value.detach()[value.isfinite()].std().nan_to_num(0.0))
+        (gradient,) = torch.autograd.grad(value[:, target].sum(), at, create_graph=True)
         hessian = jacobian(gradient, at)
         size = hessian.abs().amax((1, 2)).clamp(min=1e-12)
         if simplex:
@@ -111,7 +110,7 @@ def _counterexample(subject: Subject, table: Callable[[Tensor], Tensor], *, simp
         usable = hessian.isfinite().flatten(1).all(1)
         lowest = torch.linalg.eigvalsh((hessian[usable] + hessian[usable].mT) / 2)[:, 0]
         p = logits.detach()[usable].softmax(1)
-        negative = lowest < -_TOLERANCE * size[usable]
+        negative = lowest < -_TOLERANCE * size[usable] - floor
         if not negative.any():
             continue
         least = int(torch.where(negative & (p.amin(1) > _PLAIN), lowest, lowest.clamp(min=-1e-3)).argmin())

@@ -61,15 +61,16 @@ class Start:
         num_classes: C.
         gradient: norm of the first gradient, all classes equally probable, relative to cross-entropy's.
         match: the factor that makes it cross-entropy's; None if there is no gradient.
-        cap: the probability of the target at the loss's minimum for a sure label; 1 if there is no cap.
+        cap: the probability of the target at the loss's minimum for a sure label; 1 if there is no cap, None if the
+            loss is flat.
         smoothing: the epsilon of label smoothing with the same cap.
     """
 
     num_classes: int
     gradient: float
     match: float | None
-    cap: float
-    smoothing: float
+    cap: float | None
+    smoothing: float | None
 
 
 def starts_of(subject: Subject) -> tuple[Start, ...]:
@@ -138,15 +139,21 @@ def minimise(subject: Subject, truth: Tensor) -> Tensor:
 def _start(subject: Subject, num_classes: int) -> Start:
     ratio = initial_gradient(subject, num_classes)
     cap = _cap(subject, num_classes)
-    smoothing = (1 - cap) * num_classes / (num_classes - 1)
+    smoothing = None if cap is None else (1 - cap) * num_classes / (num_classes - 1)
     return Start(num_classes, ratio, 1 / ratio if ratio else None, cap, smoothing)
 
 
-def _cap(subject: Subject, num_classes: int) -> float:
-    """The target's probability at the minimum for a sure label, the other classes sharing evenly."""
+def _cap(subject: Subject, num_classes: int) -> float | None:
+    """The target's probability at the minimum for a sure label, the others sharing evenly; None where all is flat."""
     gap = torch.linspace(-10, 40 + math.log(num_classes), 801, dtype=torch.float64)
     value, slope = along_gap(subject, gap, num_classes)
-    scale = float(slope[slope.isfinite()].abs().max())
+    known = slope.isfinite()
+    if not known.any():
+        return None
+    gap, value, slope = gap[known], value[known], slope[known]
+    scale = float(slope.abs().max())
+    if scale < 1e-14:
+        return None
     least = int(value.nan_to_num(math.inf).argmin())
     rising = least + 1 < len(gap) and float(slope[least + 1 :].max()) > 1e-9 * scale
     if not rising:
@@ -186,12 +193,13 @@ def jacobian(gradient: Tensor, at: Tensor) -> Tensor:
 
 
 def _newton(gradient: Tensor, hessian: Tensor, damping: Tensor) -> Tensor:
-    """Newton's step with the curvature made positive, so that it leads down."""
-    hessian = ((hessian + hessian.mT) / 2).nan_to_num(0.0)
+    """Newton's step with the curvature made positive, so that it leads down; none where derivatives are not finite."""
+    hessian = ((hessian + hessian.mT) / 2).nan_to_num(0.0, 0.0, 0.0)
     curvature, axes = torch.linalg.eigh(hessian)
-    along = (axes.mT @ gradient.nan_to_num(0.0)[..., None])[..., 0]
+    along: Tensor = (axes.mT @ gradient.nan_to_num(0.0, 0.0, 0.0)[..., None])[..., 0]
     size = curvature.abs().amax(1, keepdim=True).clamp(min=1e-300)
-    return -(axes @ (along / (curvature.abs() + damping * size).clamp(min=1e-300))[..., None])[..., 0]
+    step: Tensor = (axes @ (along / (curvature.abs() + damping * size).clamp(min=1e-300))[..., None])[..., 0]
+    return -step
 
 
 def _margin(truth: Tensor, best: Tensor) -> Tensor:

@@ -100,7 +100,9 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
     if not isinstance(loss, ClassificationLoss):
         raise ValueError(f"{loss.text} is a loss for {loss.kind}, which has no classes to describe it by")
     text = loss.text
-    loss.bind(class_counts=[1.0] * num_classes)
+    loss.train().bind(total_steps=1000, class_counts=[1.0] * num_classes)
+    if _is_schedule(loss):
+        remarks.append("Described as it is when training begins: its formula has t, which is 0 then.")
     if any(isinstance(module, LogitAdjustedLoss) and module.class_counts is None for module in loss.modules()):
         remarks.append("Described for classes that occur equally often, where it is cross-entropy.")
     for module in loss.modules():
@@ -113,6 +115,13 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
     subject.of_class_0(torch.zeros(1, num_classes))  # whether it works for so many classes
     subject = replace(subject, only=not _works(subject, num_classes + 1))
     return replace(subject, symmetric=_is_symmetric(subject))
+
+
+def _is_schedule(loss: ClassificationLoss) -> bool:
+    from lossmith.formulas import parse
+
+    formula = loss.formula
+    return formula is not None and "t" in parse(formula).terminals
 
 
 def _works(subject: Subject, num_classes: int) -> bool:
