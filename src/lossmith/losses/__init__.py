@@ -79,5 +79,6 @@ __all__ = [
     "TemperedCrossEntropyLoss",
     "Wrapper",
     "gamma",
+    "linear_loss",
     "static_tail",
 ]

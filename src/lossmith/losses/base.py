@@ -20,6 +20,7 @@ from lossmith.losses.written import number
 Kind = Literal["classification", "regression", "gan"]
 Reduction = Literal["mean", "sum", "none"]
 ClassificationTask = Literal["multiclass", "binary"]
+Implementation = Literal["auto", "reference"]
 
 
 class CommonArguments(TypedDict, total=False):
@@ -31,6 +32,7 @@ class CommonArguments(TypedDict, total=False):
     label_smoothing: float
     task: ClassificationTask
     validate: bool
+    implementation: Implementation
 
 
 class Loss(nn.Module):
@@ -100,6 +102,9 @@ class ClassificationLoss(Loss):
             floating targets of one shape, as in `torch.nn.BCEWithLogitsLoss`).
         validate: check the values of the targets at each call and raise a sentence that names the first bad one;
             costs a pass over the targets and does not work under `torch.compile`.
+        implementation: ``"reference"``: differentiable torch operations and nothing else; ``"auto"``: the same, but
+            fused kernels for large float32 logits (N, C) on the CPU with class indices as target. They have first
+            derivatives only and raise where a second one is asked for.
 
     Raises:
         ValueError: if an argument is out of range or does not fit the task.
@@ -117,8 +122,10 @@ class ClassificationLoss(Loss):
         label_smoothing: float = 0.0,
         task: ClassificationTask = "multiclass",
         validate: bool = False,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
+        check_choice("implementation", implementation, get_args(Implementation))
         check_choice("reduction", reduction, get_args(Reduction))
         check_choice("task", task, get_args(ClassificationTask))
         check_number("label_smoothing", label_smoothing, low=0.0, high=1.0)
@@ -134,6 +141,7 @@ class ClassificationLoss(Loss):
         self.label_smoothing = float(label_smoothing)
         self.task = task
         self.validate = validate
+        self.implementation = implementation
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -211,7 +219,8 @@ class ClassificationLoss(Loss):
             sample_weight,
         )
         if not soft:
-            return self._evaluate_labels(prepared, target, class_weight, normalizer)
+            terms = self.label_terms(prepared, target)
+            return self.reduce_labels(terms, target, class_weight, sample_weight, normalizer)
         target = target.to(dtype)
         if binary:
             terms = self.binary_terms(prepared, smooth_binary(target, self.label_smoothing))
@@ -290,19 +299,24 @@ class ClassificationLoss(Loss):
             F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none") > above
         )
 
-    def _evaluate_labels(
-        self, prepared: Prepared, target: Tensor, class_weight: Tensor | None, normalizer: float | Tensor | None
+    def reduce_labels(
+        self,
+        terms: Tensor,
+        target: Tensor,
+        class_weight: Tensor | None,
+        sample_weight: Tensor | None,
+        normalizer: float | Tensor | None,
     ) -> Tensor:
-        terms = self.label_terms(prepared, target)
+        """Reduce what `label_terms` gives, or its sum, as ``reduction`` says; ``class_weight`` is `weight` alone."""
         if self.reduction != "mean" or normalizer is not None:
             return self._reduce(terms, 1.0, normalizer)
         mass = target != self.ignore_index
-        if class_weight is None and prepared.sample_weight is None:
+        if class_weight is None and sample_weight is None:
             return terms.sum() / mass.sum(dtype=terms.dtype).clamp(min=1)
         if class_weight is not None:
             mass = mass * of_labels(class_weight, target, self.ignore_index)
-        if prepared.sample_weight is not None:
-            mass = mass * prepared.sample_weight
+        if sample_weight is not None:
+            mass = mass * sample_weight
         return self._reduce(terms, mass.sum(), None)
 
     def _target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.kernels import fuses, row_terms
 from lossmith.losses.base import ClassificationLoss, Prepared
 from lossmith.losses.entries import Entries, Probability, along, times
+from lossmith.losses.fused import NegativePart, negative_part
 from lossmith.losses.targets import uniform
 
 
@@ -29,13 +32,22 @@ class TargetLoss(ClassificationLoss):
         """See `ClassificationLoss.label_terms`."""
         logits, entries, class_weight, sample_weight = prepared
         # An ignored sample has c = 0, and phi(0) = 0.
-        c = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
-        terms = self._weighted(c, _multiply(sample_weight, self._target_weight(class_weight, target)), entries)
+        if self.implementation == "auto" and fuses(logits, with_others=False):
+            c = row_terms(logits, target, self.ignore_index).c
+        else:
+            c = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
+        terms = self.terms_of(c, target, entries, class_weight, sample_weight)
         if not self.label_smoothing:
             return terms
         spread = self._mean_over_classes(-logits.log_softmax(entries.dim), prepared)
         spread = spread.where(target != self.ignore_index, 0.0)
         return (1 - self.label_smoothing) * terms + self.label_smoothing * spread
+
+    def terms_of(
+        self, c: Tensor, target: Tensor, entries: Entries, class_weight: Tensor | None, sample_weight: Tensor | None
+    ) -> Tensor:
+        """The weighted losses of class-index targets with cross-entropies ``c``, which is 0 where one is ignored."""
+        return self._weighted(c, _multiply(sample_weight, self._target_weight(class_weight, target)), entries)
 
     def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
         """See `ClassificationLoss.soft_terms`."""
@@ -109,6 +121,9 @@ class ClasswiseLoss(ClassificationLoss):
 
     def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
         """See `ClassificationLoss.label_terms`."""
+        negative = self._fusable(prepared)
+        if negative is not None:
+            return self._fused_terms(prepared, target, negative)
         valid = target != self.ignore_index
         entries, class_weight = prepared.entries, prepared.class_weight
         dim, smoothing = entries.dim, self.label_smoothing
@@ -152,6 +167,31 @@ class ClasswiseLoss(ClassificationLoss):
         mass = None if class_weight is None else class_weight[0] + (class_weight[1] - class_weight[0]) * q
         return self._weighted(terms, mass, prepared)
 
+    def _fusable(self, prepared: Prepared) -> NegativePart | None:
+        """What the kernels need to know of the loss; None where they do not serve the call."""
+        if self.implementation != "auto" or self.label_smoothing or not fuses(prepared.logits, with_others=True):
+            return None
+        expression = self.expression("y")
+        if expression is None or type(self).probability is not ClasswiseLoss.probability:
+            return None
+        entries = prepared.entries
+        part: NegativePart | None = negative_part(expression, entries.num_classes, self.class_factor(entries))
+        return part
+
+    def _fused_terms(self, prepared: Prepared, target: Tensor, negative: NegativePart) -> Tensor:
+        """`label_terms` where all but the target and the most probable class go through the kernels' polynomial."""
+        logits, entries = prepared.logits, prepared.entries
+        rows = row_terms(logits, target, self.ignore_index, negative.polynomial)
+        is_top = rows.top == target
+        d = torch.where(is_top, rows.d_top, -torch.log1p(-torch.exp(-rows.c).masked_fill(is_top, 0.0)))
+        positive = self.positive(_of_rows(rows.c, d, logits), entries)
+        # 0.5 is harmless in all three forms; what is computed there is overwritten by 0.
+        top = _of_rows(rows.c_top, rows.d_top, logits).map(lambda form: form.masked_fill(is_top, 0.5))
+        at_zero = negative.at_zero * (entries.num_classes - 2 + is_top.to(logits.dtype))
+        others = rows.others + at_zero + self.negative(top, entries).masked_fill(is_top, 0.0)
+        mass = self._target_weight(prepared.class_weight, target)
+        return self._weighted(positive + others, mass, prepared).where(target != self.ignore_index, 0.0)
+
     def _sum_classes(self, p: Probability, q: Tensor, entries: Entries) -> Tensor:
         return (times(q, self.positive(p, entries)) + times(1 - q, self.negative(p, entries))).sum(entries.dim)
 
@@ -164,6 +204,16 @@ class ClasswiseLoss(ClassificationLoss):
             terms = terms * factor
         coefficient = _multiply(mass, prepared.sample_weight)
         return terms if coefficient is None else times(coefficient, terms)
+
+
+def _of_rows(c: Tensor, d: Tensor, logits: Tensor) -> Probability:
+    """One probability a row of the logits, shape (N,)."""
+    return Probability(
+        value=lambda: torch.exp(-c),
+        c=lambda: c,
+        d=lambda: d,
+        classes=lambda: (logits != -math.inf).sum(1).to(logits.dtype),
+    )
 
 
 def _multiply(*factors: Tensor | None) -> Tensor | None:

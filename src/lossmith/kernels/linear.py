@@ -1,0 +1,106 @@
+"""A classifier's last layer and a loss of the target's cross-entropy in one: the logits are never whole in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from lossmith.kernels import rows
+
+PerRow = Callable[[Tensor, slice], Tensor]
+"""Maps the cross-entropies c of some rows, and which rows these are, to their terms of the sum."""
+
+_ELEMENTS: Final = 1 << 24  # logits that are in memory at a time: 64 MiB in float32
+_FEWEST_ROWS: Final = 64  # matrix products of fewer rows are slow
+
+
+def linear_sum(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int, per_row: PerRow
+) -> Tensor:
+    """``sum_i per_row(c)_i`` for the cross-entropies c of the logits ``hidden weight^T + bias``.
+
+    A chunk of rows at a time, the logits are made, turned into their own gradient in place and multiplied into the
+    gradients of hidden, weight and bias at once; the backward pass only scales these. It costs the three matrix
+    products of the plain way, and no second derivative.
+
+    Args:
+        hidden: shape (N, D), floating.
+        weight: shape (C, D).
+        bias: shape (C,) or None.
+        target: class indices, shape (N,), int64.
+        ignore_index: the label of rows without target.
+        per_row: elementwise and differentiable once.
+
+    Returns:
+        The sum, a scalar of at least float32.
+
+    Raises:
+        IndexError: if a target is out of range.
+        RuntimeError: if a second derivative is asked for.
+    """
+    total: Tensor = _LinearSum.apply(hidden, weight, bias, target, ignore_index, per_row)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _LinearSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        ignore_index: int,
+        per_row: PerRow,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[:3]
+        gradients = [
+            torch.zeros_like(of) if needed and of is not None else None
+            for needed, of in zip(wanted, (hidden, weight, bias), strict=True)
+        ]
+        size = max(_FEWEST_ROWS, _ELEMENTS // weight.shape[0])
+        buffer = hidden.new_empty(min(size, len(hidden)), weight.shape[0])
+        totals = []
+        for first in range(0, len(hidden), size):
+            part = slice(first, first + size)
+            logits = torch.mm(hidden[part], weight.t(), out=buffer[: len(hidden[part])])
+            if bias is not None:
+                logits += bias
+            logits = logits.float() if logits.dtype in {torch.float16, torch.bfloat16} else logits
+            labels = target[part]
+            c, _, _, _, top, state = rows.forward(logits, labels, ignore_index)
+            with torch.enable_grad():
+                terms = per_row(c.requires_grad_(), part)
+                totals.append(terms.detach().sum())
+                if any(wanted):
+                    (slope,) = torch.autograd.grad(terms.sum(), c)
+            if any(wanted):
+                none = torch.zeros_like(slope)
+                rows.backward(logits, labels, ignore_index, (), top, state, (slope, none, none, none), logits)
+                _accumulate(gradients, logits.to(hidden.dtype), hidden, weight, part)
+        ctx.save_for_backward(*gradients)
+        ctx.used = False
+        return torch.stack(totals).sum() if totals else hidden.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("linear_loss has first derivatives only: apply the loss to the whole logits for more")
+        if ctx.used:
+            raise RuntimeError("linear_loss gives its gradients once: call it again in place of retain_graph")
+        ctx.used = True  # they are handed over, not copied: weight's is as large as weight
+        scaled = (None if made is None else made.mul_(upstream.to(made.dtype)) for made in ctx.saved_tensors)
+        return (*scaled, None, None, None)
+
+
+def _accumulate(gradients: list[Tensor | None], of_logits: Tensor, hidden: Tensor, weight: Tensor, part: slice) -> None:
+    of_hidden, of_weight, of_bias = gradients
+    if of_hidden is not None:
+        torch.mm(of_logits, weight, out=of_hidden[part])
+    if of_weight is not None:
+        of_weight.addmm_(of_logits.t(), hidden[part])
+    if of_bias is not None:
+        of_bias += of_logits.sum(0)

@@ -1,0 +1,254 @@
+// Two passes over rows of logits: forward (row statistics) and backward (gradient of the logits).
+//
+// Every class but two, the target t and the top class m, has a probability of at most 1/2. What a loss does with
+// those two is left to the caller, who works on vectors of one value per row; what it does with all the others is a
+// sum of f(p_j) over j, f(0) = 0, given by polynomials in u = 4 p - 1 on [-1, 1]: value(u) = f(p) / p and
+// slope(u) = f'(p). Nothing of the size of the logits is kept but the gradient itself.
+//
+// With z_2 the second largest logit and s = sum_{j != m} exp(z_j - z_2), all is computed from the *other* classes:
+//   c_top = -log p_m = log1p(s exp(z_2 - z_m)),  d_top = -log(1 - p_m) = c_top + (z_m - z_2) - log s
+// so that neither cancels. The gradient of g_c c_t + g_ct c_top + g_dt d_top + g_o others in class j is, with
+// r_j = exp(z_j - z_2) / s, q = 1 - p_m and B = sum_{j not in {t, m}} p_j f'(p_j):
+//   r_j (q (g_c + g_ct + g_o (f'(p_j) - B)) - g_dt p_m)                j not in {t, m}
+#include <cmath>
+#include <cstdint>
+
+typedef float vec __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(32)));
+static const int LANES = 8;
+
+struct Row {  // what the backward pass needs to know of a row
+  float second, inverse_sum, top, complement, slope_sum;  // z_2, 1 / s, p_m, 1 - p_m, B
+};
+
+static inline vec spread(float x) { return (vec){x, x, x, x, x, x, x, x}; }
+
+static inline float total(vec x) {
+  double sum = 0;
+  for (int i = 0; i < LANES; i++) sum += x[i];
+  return (float)sum;
+}
+
+// e^x for x <= 88, relative error below 2 ulp; 0 below -87.3, NaN for NaN.
+static inline vec exponential(vec x) {
+  const vec lowest = spread(-87.33654f);
+  ints kept = !(x < lowest);
+  vec clamped = kept ? x : lowest;
+  vec magic = spread(12582912.0f);
+  vec shifted = clamped * 1.44269504f + magic;
+  vec n = shifted - magic;
+  vec r = clamped - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  vec e = spread(1.9875691500e-4f);
+  e = e * r + 1.3981999507e-3f;
+  e = e * r + 8.3334519073e-3f;
+  e = e * r + 4.1665795894e-2f;
+  e = e * r + 1.6666665459e-1f;
+  e = e * r + 5.0000001201e-1f;
+  e = e * (r * r) + r + 1.0f;
+  ints bits = (ints)shifted << 23;
+  e = (vec)((ints)e + bits);
+  return kept ? e : spread(0.0f);
+}
+
+static inline float exponential(float x) { return exponential(spread(x))[0]; }
+
+template <int DEGREE>
+static inline vec polynomial(const float* coefficients, vec u) {
+  vec value = spread(coefficients[DEGREE]);
+#pragma GCC unroll 32
+  for (int k = DEGREE - 1; k >= 0; k--) value = value * u + coefficients[k];
+  return value;
+}
+
+static void largest_two(const float* z, int64_t n, float* first, float* second, int64_t* where) {
+  vec a = spread(-INFINITY), b = spread(-INFINITY);
+  int64_t j = 0;
+  for (; j + LANES <= n; j += LANES) {
+    vec x = *(const vec*)(z + j);
+    vec smaller = a < x ? a : x;
+    b = b < smaller ? smaller : b;
+    a = a < x ? x : a;
+  }
+  float top = -INFINITY, next = -INFINITY;
+  for (int i = 0; i < 2 * LANES; i++) {
+    float x = i < LANES ? a[i] : b[i - LANES];
+    if (x > top) next = top, top = x;
+    else if (x > next) next = x;
+  }
+  for (; j < n; j++) {
+    if (z[j] > top) next = top, top = z[j];
+    else if (z[j] > next) next = z[j];
+  }
+  int64_t at = 0;
+  for (; at + LANES <= n; at += LANES) {  // eight at a time until the top comes into sight
+    vec x = *(const vec*)(z + at);
+    ints hit = x == top;
+    int any = 0;
+    for (int i = 0; i < LANES; i++) any |= hit[i];
+    if (any) break;
+  }
+  while (at < n - 1 && z[at] != top) at++;
+  *first = top, *second = next, *where = at;
+}
+
+// sum of exp(z_j - shift); the terms are kept in `kept` unless it is null.
+static double sum_of_exponentials(const float* z, int64_t n, float shift, float* kept) {
+  vec sums[4] = {spread(0), spread(0), spread(0), spread(0)};
+  int64_t j = 0;
+  for (; j + 4 * LANES <= n; j += 4 * LANES)
+    for (int i = 0; i < 4; i++) {
+      vec e = exponential(*(const vec*)(z + j + i * LANES) - shift);
+      if (kept) *(vec*)(kept + j + i * LANES) = e;
+      sums[i] += e;
+    }
+  double sum = total(sums[0]) + (double)total(sums[1]) + total(sums[2]) + total(sums[3]);
+  for (; j + LANES <= n; j += LANES) {
+    vec e = exponential(*(const vec*)(z + j) - shift);
+    if (kept) *(vec*)(kept + j) = e;
+    sum += total(e);
+  }
+  for (; j < n; j++) {
+    float e = exponential(z[j] - shift);
+    if (kept) kept[j] = e;
+    sum += e;
+  }
+  return sum;
+}
+
+// sum of p value(u) and of p slope(u) for p = scale e_j
+template <int DEGREE>
+static void sum_of_terms(const float* e, int64_t n, float scale, const float* value, const float* slope, float* sums) {
+  vec a[2] = {spread(0), spread(0)}, b[2] = {spread(0), spread(0)};
+  int64_t j = 0;
+  for (; j + 2 * LANES <= n; j += 2 * LANES)
+    for (int i = 0; i < 2; i++) {
+      vec p = *(const vec*)(e + j + i * LANES) * scale, u = p * 4.0f - 1.0f;
+      a[i] += p * polynomial<DEGREE>(value, u);
+      b[i] += p * polynomial<DEGREE>(slope, u);
+    }
+  double first = total(a[0]) + (double)total(a[1]), second = total(b[0]) + (double)total(b[1]);
+  for (; j < n; j++) {
+    vec p = spread(e[j] * scale), u = p * 4.0f - 1.0f;
+    first += (p * polynomial<DEGREE>(value, u))[0];
+    second += (p * polynomial<DEGREE>(slope, u))[0];
+  }
+  sums[0] = (float)first, sums[1] = (float)second;
+}
+
+template <int DEGREE>
+static void write_gradient(const float* z, int64_t n, Row row, float factor, float constant, const float* slope,
+                           float* gradient) {
+  int64_t j = 0;
+  for (; j + LANES <= n; j += LANES) {
+    vec r = exponential(*(const vec*)(z + j) - row.second) * row.inverse_sum;
+    if (DEGREE >= 0) {
+      vec u = r * (4.0f * row.complement) - 1.0f;
+      *(vec*)(gradient + j) = r * (polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, u) * factor + constant);
+    } else {
+      *(vec*)(gradient + j) = r * constant;
+    }
+  }
+  for (; j < n; j++) {
+    vec r = spread(exponential(z[j] - row.second) * row.inverse_sum);
+    vec u = r * (4.0f * row.complement) - 1.0f;
+    vec slope_here = DEGREE >= 0 ? polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, u) * factor : spread(0.0f);
+    gradient[j] = (r * (slope_here + constant))[0];
+  }
+}
+
+template <int DEGREE>
+static int64_t forward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
+                       int64_t stride, const float* value, const float* slope, float* c, float* c_top, float* d_top, float* others,
+                    int64_t* top, Row* state, float* scratch) {
+  for (int64_t i = 0; i < rows; i++) {
+    const float* z = logits + i * stride;
+    float first, second;
+    int64_t m, t = target[i] == ignored ? -1 : target[i];
+    if (t >= classes || (t < 0 && target[i] != ignored)) return i;
+    largest_two(z, classes, &first, &second, &m);
+    bool alone = second == -INFINITY;  // no other class is left
+    float shift = alone ? 0.0f : second;
+    float* kept = DEGREE >= 0 ? scratch : nullptr;
+    double sum = sum_of_exponentials(z, m, shift, kept) +
+                 sum_of_exponentials(z + m + 1, classes - m - 1, shift, kept ? kept + m + 1 : nullptr);
+    double gap = (double)first - second;
+    double c_m = alone ? 0.0 : std::log1p(sum * std::exp(-gap));
+    double d_m = alone ? INFINITY : c_m + gap - std::log(sum);
+    if (sum != sum || std::isinf(first) || z[m] != z[m]) c_m = d_m = NAN;
+    top[i] = m, c_top[i] = (float)c_m, d_top[i] = (float)d_m;
+    c[i] = t == m ? c_top[i] : t < 0 ? 0.0f : (float)((double)first - z[t] + c_m);
+    state[i] = (Row){shift, alone ? 0.0f : (float)(1 / sum), (float)std::exp(-c_m), (float)std::exp(-d_m), 0.0f};
+    others[i] = 0.0f;
+    if (DEGREE >= 0) {
+      float sums[2];
+      kept[m] = 0.0f;
+      if (t >= 0) kept[t] = 0.0f;
+      sum_of_terms<(DEGREE < 0 ? 0 : DEGREE)>(kept, classes, state[i].inverse_sum * state[i].complement, value, slope,
+                                              sums);
+      others[i] = sums[0];
+      state[i].slope_sum = sums[1];
+    }
+  }
+  return -1;
+}
+
+template <int DEGREE>
+static void backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes, int64_t stride,
+                     const float* slope, const int64_t* top, const Row* state, const float* g_c, const float* g_c_top,
+                     const float* g_d_top, const float* g_others, float* gradient) {
+  for (int64_t i = 0; i < rows; i++) {
+    const float* z = logits + i * stride;
+    float* g = gradient + i * classes;
+    Row row = state[i];
+    int64_t m = top[i], t = target[i] == ignored ? -1 : target[i];
+    float q = row.complement, p_top = row.top, g_o = DEGREE >= 0 ? g_others[i] : 0.0f;
+    float g_b = g_o * row.slope_sum, g_target = t >= 0 ? g_c[i] : 0.0f;
+    float constant = q * (g_target + g_c_top[i] - g_b) - g_d_top[i] * p_top;
+    if (constant == 0.0f && g_o == 0.0f && g_target == 0.0f && g_c_top[i] == 0.0f && g_d_top[i] == 0.0f) {
+      for (int64_t j = 0; j < classes; j++) g[j] = 0.0f;
+      continue;
+    }
+    float r_target = t >= 0 ? exponential(z[t] - row.second) * row.inverse_sum : 0.0f;
+    write_gradient<DEGREE>(z, classes, row, q * g_o, constant, slope, g);  // which may be z itself
+    float at_top = p_top * (g_d_top[i] - g_b) - q * g_c_top[i];
+    if (t == m) {
+      g[m] = at_top - q * g_target;
+    } else {
+      g[m] = at_top + p_top * g_target;
+      if (t >= 0) g[t] = r_target * constant - g_target;
+    }
+  }
+}
+
+#define EACH_DEGREE(f) f(-1) f(0) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15) f(16) \
+  f(17) f(18) f(19) f(20) f(21) f(22) f(23) f(24)
+
+extern "C" {
+
+// Returns the first row whose target is out of range, or -1. degree -1: no sum over the other classes; `value`,
+// `slope` and `scratch` (one row of floats) are then not read. `state` holds five floats a row.
+int64_t lossmith_forward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
+                         int64_t stride, int degree, const float* value, const float* slope, float* c, float* c_top,
+                         float* d_top, float* others, int64_t* top, float* state, float* scratch) {
+#define CASE(k)                                                                                                     \
+  case k:                                                                                                           \
+    return forward<k>(logits, target, ignored, rows, classes, stride, value, slope, c, c_top, d_top, others, top,   \
+                      (Row*)state, scratch);
+  switch (degree) { EACH_DEGREE(CASE) }
+#undef CASE
+  return rows;
+}
+
+void lossmith_backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
+                       int64_t stride, int degree, const float* slope, const int64_t* top, const float* state,
+                       const float* g_c, const float* g_c_top, const float* g_d_top, const float* g_others,
+                       float* gradient) {
+#define CASE(k)                                                                                                      \
+  case k:                                                                                                            \
+    return backward<k>(logits, target, ignored, rows, classes, stride, slope, top, (const Row*)state, g_c, g_c_top,  \
+                       g_d_top, g_others, gradient);
+  switch (degree) { EACH_DEGREE(CASE) }
+#undef CASE
+}
+}

@@ -1,0 +1,66 @@
+"""Where a loss meets the kernels: which calls they serve, and what they need to know of a class-wise loss."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from lossmith.kernels import Polynomial
+
+if TYPE_CHECKING:
+    from lossmith.formulas import Expression
+
+
+class NegativePart(NamedTuple):
+    """The part of a class-wise loss that classes other than the target add, as the kernels take it.
+
+    Attributes:
+        polynomial: of its difference from `at_zero`, on probabilities up to 1/2.
+        at_zero: its value at p = 0.
+    """
+
+    polynomial: Polynomial
+    at_zero: float
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
+    """Fit the negative part of a class-wise loss, once for each expression and number of classes.
+
+    Args:
+        expression: the loss as an expression; see `lossmith.losses.Loss.formula`.
+        num_classes: the number of classes C.
+        factor: what the loss puts in front of its sum over the classes; the result is free of it.
+
+    Returns:
+        The part, or None where it is not smooth on [0, 1/2] or NumPy is not installed.
+    """
+    return _negative_part(expression, num_classes, factor)
+
+
+@functools.lru_cache(maxsize=256)
+def _negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
+    from lossmith.formulas import derivative, evaluate, parse, substitute
+
+    negative = substitute(parse(expression), y=0.0, n=float(num_classes))
+    slope = derivative(negative, "p")
+    polynomial = _fitted(slope, derivative(slope, "p"), 1 / factor)
+    if polynomial is None:
+        return None
+    at_zero = float(evaluate(negative, p=torch.zeros((), dtype=torch.float64))) / factor
+    return NegativePart(polynomial, at_zero)
+
+
+def _fitted(slope: Expression, curvature: Expression, scale: float) -> Polynomial | None:
+    try:
+        from lossmith.formulas import bounds
+        from lossmith.kernels.fitting import fit
+    except ImportError:
+        return None
+    fitted = fit(lambda p: bounds(slope, p=(p, p)), lambda low, high: bounds(curvature, p=(low, high)))
+    if fitted is None:
+        return None
+    value, of_slope = (tuple(scale * coefficient for coefficient in of) for of in (fitted.value, fitted.slope))
+    return Polynomial(value, of_slope, scale * fitted.error)

@@ -1,0 +1,128 @@
+"""The linear head and loss in one against the whole logits in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import lossmith
+from lossmith.kernels import linear
+from lossmith.losses import linear_loss
+
+N, D, C = 37, 6, 23
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_FEWEST_ROWS", 8)
+    monkeypatch.setattr(linear, "_ELEMENTS", 1)
+
+
+def problem(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, C, (N,), generator=generator)
+    target[4] = -100
+    return {
+        "hidden": torch.randn(N, D, generator=generator).to(dtype),
+        "weight": torch.randn(C, D, generator=generator).to(dtype),
+        "bias": torch.randn(C, generator=generator).to(dtype),
+        "target": target,
+    }
+
+
+def evaluated(of: dict[str, Tensor], loss: Any, fused: bool, **call: Any) -> list[Tensor]:
+    leaves = [of[name].detach().clone().requires_grad_() for name in ("hidden", "weight", "bias")]
+    hidden, weight, bias = leaves
+    if fused:
+        value = linear_loss(hidden, weight, of["target"], loss, bias=bias, **call)
+    else:
+        value = loss(hidden @ weight.T + bias, of["target"], **call)
+    (3 * value).backward()
+    return [value.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+@pytest.mark.parametrize("text", ["cross_entropy", "rooted", "m", "focal", "gce", "symmetric"])
+@pytest.mark.parametrize("common", [{}, {"reduction": "sum"}, {"weight": [0.5 + i / C for i in range(C)]}])
+def test_value_and_gradients(text: str, common: dict[str, Any]) -> None:
+    of = problem()
+    ours = evaluated(of, lossmith.create(text, **common), fused=True)
+    whole = {name: value.double() if value.is_floating_point() else value for name, value in of.items()}
+    true = evaluated(whole, lossmith.create(text, **common), fused=False)
+    for mine, right in zip(ours, true, strict=True):
+        torch.testing.assert_close(mine.double(), right, rtol=1e-5, atol=1e-6 * max(1.0, float(right.abs().max())))
+
+
+def test_sample_weights_normalizer_and_leading_dimensions() -> None:
+    of = problem(torch.float64)
+    sample_weight = torch.rand(N, dtype=torch.float64)
+    for call in ({"sample_weight": sample_weight}, {"sample_weight": sample_weight, "normalizer": 7.0}):
+        loss = lossmith.create("rooted")
+        ours, true = (evaluated(of, loss, fused=fused, **call) for fused in (True, False))
+        torch.testing.assert_close(ours, true)
+    flat = linear_loss(of["hidden"][:36], of["weight"], of["target"][:36], lossmith.create("m"))
+    deep = linear_loss(
+        of["hidden"][:36].view(4, 9, D), of["weight"], of["target"][:36].view(4, 9), lossmith.create("m")
+    )
+    assert torch.equal(flat, deep)
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    of = problem(torch.bfloat16)
+    value = linear_loss(of["hidden"], of["weight"], of["target"], lossmith.create("rooted"))
+    assert value.dtype == torch.float32
+    plain = lossmith.create("rooted")(of["hidden"] @ of["weight"].T, of["target"])
+    torch.testing.assert_close(value, plain, rtol=1e-5, atol=0)
+
+
+def test_only_what_needs_a_gradient_gets_one() -> None:
+    of = problem()
+    weight = of["weight"].requires_grad_()
+    linear_loss(of["hidden"], weight, of["target"], lossmith.create("m")).backward()
+    assert weight.grad is not None
+    with torch.no_grad():
+        assert not linear_loss(of["hidden"], weight, of["target"], lossmith.create("m")).requires_grad
+
+
+def test_nothing_to_learn_from_is_zero() -> None:
+    of = problem()
+    nothing = torch.full((N,), -100)
+    assert linear_loss(of["hidden"], of["weight"], nothing, lossmith.create("m")) == 0
+    empty = linear_loss(of["hidden"][:0], of["weight"], nothing[:0], lossmith.create("m"))
+    assert empty == 0
+
+
+def test_second_derivatives_and_second_backward_passes_are_refused() -> None:
+    of = problem()
+    weight = of["weight"].requires_grad_()
+    value = linear_loss(of["hidden"], weight, of["target"], lossmith.create("m"))
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        torch.autograd.grad(value, weight, create_graph=True)
+    value = linear_loss(of["hidden"], weight, of["target"], lossmith.create("m"))
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once"):
+        value.backward()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": lossmith.create("ngl")}, "cross-entropy alone"),
+        ({"loss": lossmith.create("m", reduction="none")}, "reduction"),
+        ({"loss": lossmith.create("m", label_smoothing=0.1)}, "label_smoothing"),
+        ({"loss": lossmith.create("logit_adjusted", class_counts=[1.0] * C)}, "whole logits"),
+        ({"loss": lossmith.create("m", weight=[1.0, 2.0])}, "2 values"),
+        ({"hidden": torch.randn(N, D + 1)}, "shapes"),
+        ({"target": torch.zeros(N)}, "class indices"),
+        ({"bias": torch.zeros(C - 1)}, "bias"),
+        ({"sample_weight": torch.zeros(N - 1)}, "sample_weight"),
+        ({"loss": lossmith.create("m", reduction="sum"), "normalizer": 2.0}, "normalizer"),
+    ],
+)
+def test_what_it_cannot_honour_is_refused(change: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {**problem(), "loss": lossmith.create("m")} | change
+    hidden, weight, target, loss = (given.pop(name) for name in ("hidden", "weight", "target", "loss"))
+    with pytest.raises(ValueError, match=message):
+        linear_loss(hidden, weight, target, loss, **given)
