@@ -144,6 +144,10 @@ def _proof(variable: Literal["p", "c"], nonnegative: list[Expression]) -> Convex
     """A proof by interval arithmetic that expressions are nowhere negative: up to the ends of p or nearly."""
     import numpy as np
 
+    from lossmith.formulas import substitute
+
+    nonnegative = [substitute(expression) for expression in nonnegative]  # folds constants
+    nonnegative = [expression for expression in nonnegative if not (expression.is_constant and expression.value >= 0)]
     ends = math.log((1 - _LOWEST) / _LOWEST)
     p = 1 / (1 + np.exp(-np.linspace(-ends, ends, _CELLS + 1)))
     inner = p if variable == "p" else -np.log(p[::-1])

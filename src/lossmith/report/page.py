@@ -6,11 +6,9 @@ import base64
 import hashlib
 import itertools
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import tomli_w
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lossmith.compare.arms import AGAIN
@@ -20,19 +18,11 @@ from lossmith.compare.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_CON
 from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures
-from lossmith.report.highlights import INK, Look, tone
+from lossmith.report.highlights import tone
+from lossmith.report.html import asset, environment
 from lossmith.report.method import OPTIMIZERS, how_it_was_done, times_scored
 from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
-
-_MARKERS = {
-    "o": "M13 5a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
-    "s": "M13.4 2.4h5.2v5.2h-5.2z",
-    "^": "M16 1.6l3.4 6h-6.8z",
-    "v": "M16 8.4l3.4-6h-6.8z",
-    "D": "M16 1.4l3.6 3.6l-3.6 3.6l-3.6-3.6z",
-    "P": "M15 1.6h2v2.4h2.4v2h-2.4v2.4h-2v-2.4h-2.4v-2h2.4z",
-}
 
 
 def write_report(run: Run) -> Path:
@@ -57,38 +47,32 @@ def render(run: Run) -> str:
     Returns:
         HTML without any address to load from; everything that comes from the run is escaped.
     """
-    environment = Environment(
-        loader=PackageLoader("lossmith.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["typeset"] = numbers.typeset
-    script = (files("lossmith.report") / "templates" / "sort.js").read_text(encoding="utf-8")
-    style = (files("lossmith.report") / "templates" / "report.css").read_text(encoding="utf-8")
+    script = asset("sort.js")
     columns = page_columns(run.results)
-    return environment.get_template("report.html.j2").render(
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        design=run.design,
-        results=run.results,
-        facts=_facts(run.design, run.results),
-        columns=columns,
-        groups=[(name, len(list(of))) for name, of in itertools.groupby(column.group for column in columns)],
-        pictures=[(picture, [Markup(panel) for panel in picture.panels]) for picture in pictures(run)],
-        swatch=_swatch,
-        tone=tone,
-        breakable=_breakable,
-        noise_measured=any(row.name == AGAIN and row.against_ce is not None for row in run.results.rows),
-        scored=times_scored(run),
-        method=how_it_was_done(run.design, run.results),
-        rules=RULES,
-        headlines=(*HEADLINES, STRONGER_CONTROL),
-        fewer_steps=FEWER_STEPS,
-        notes=_notes(run.results),
-        plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            style=Markup(asset("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            design=run.design,
+            results=run.results,
+            facts=_facts(run.design, run.results),
+            columns=columns,
+            groups=[(name, len(list(of))) for name, of in itertools.groupby(column.group for column in columns)],
+            pictures=[(picture, [Markup(panel) for panel in picture.panels]) for picture in pictures(run)],
+            tone=tone,
+            breakable=_breakable,
+            noise_measured=any(row.name == AGAIN and row.against_ce is not None for row in run.results.rows),
+            scored=times_scored(run),
+            method=how_it_was_done(run.design, run.results),
+            rules=RULES,
+            headlines=(*HEADLINES, STRONGER_CONTROL),
+            fewer_steps=FEWER_STEPS,
+            notes=_notes(run.results),
+            plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),
+        )
     )
 
 
@@ -125,13 +109,3 @@ def _notes_on(row: Row) -> list[str]:
 def _breakable(name: str) -> Markup:
     """A name that may be broken after its colons, commas and underscores."""
     return Markup("<wbr>").join(re.split(r"(?<=[:,_])", name))
-
-
-def _swatch(look: Look) -> Markup:
-    """A short sample of a line."""
-    colour = "currentColor" if look.colour == INK else look.colour
-    dashes = " ".join(f"{1.3 * length:g}" for length in look.dashes) or "none"
-    return Markup(
-        '<svg class="swatch" viewBox="0 0 32 10" aria-hidden="true"><path d="M1 5H31" stroke="{0}" stroke-width="2" '
-        'stroke-dasharray="{1}"/><path d="{2}" fill="{0}"/></svg>'
-    ).format(colour, dashes, _MARKERS[look.marker])

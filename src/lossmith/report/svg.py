@@ -140,7 +140,7 @@ def _adapt(element: ElementTree.Element, key: str) -> None:
         if name in attributes:
             attributes[name] = re.sub(r"^(url\(#|#|)", rf"\g<1>{key}-", attributes[name])
     for name in ("d", "x", "y", "transform", "points"):
-        if name in attributes:
+        if name in attributes and "scale(" not in attributes[name]:  # a scale of glyphs may be as small as 0.01
             shortened = re.sub(r"-?\d+\.\d+(e-?\d+)?", _two_decimals, attributes[name])
             attributes[name] = re.sub(r"\s+", " ", shortened).strip()
     if attributes.get("transform", "").startswith("rotate(-0 "):

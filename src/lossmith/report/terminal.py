@@ -64,19 +64,19 @@ class Leaderboard:
         rows = [row for row in results.rows if row.rank is not None]
         columns = _columns(results, "->" if options.ascii_only else "→")
         names, name_width = _fit(columns, rows, options.max_width)
-        yield _text(f"{design.model} on {design.name}", options, "dim")
-        yield _text(results.headline, options, "bold")
+        yield plain_text(f"{design.model} on {design.name}", options, "dim")
+        yield plain_text(results.headline, options, "bold")
         yield ""
-        yield _text(results.noise, options)
-        yield _text(results.recommendation, options)
+        yield plain_text(results.noise, options)
+        yield plain_text(results.recommendation, options)
         yield ""
         yield _table({name: columns[name] for name in names}, name_width, results, options)
         yield ""
         for line in (*_legend(results, names), *_beside(results)):
-            yield _text(line, options)
+            yield plain_text(line, options)
         yield ""
-        yield _text(times_scored(self.run), options)
-        yield _text(_where(self.run), options)
+        yield plain_text(times_scored(self.run), options)
+        yield plain_text(_where(self.run), options)
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def _table(columns: dict[str, _Column], name_width: int, results: Summary, optio
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for name, column in columns.items():
         width = name_width if name == "loss" else column.width(rows)
-        table.add_column(_text(column.head, options), justify=column.justify, width=width, overflow="fold")
+        table.add_column(plain_text(column.head, options), justify=column.justify, width=width, overflow="fold")
     for row in rows:
         cells = []
         for name, column in columns.items():
             said = _broken(column.cell(row), name_width) if name == "loss" else column.cell(row)
-            cells.append(_text(said, options, _STYLES.get(tone(row), "") if column.coloured else ""))
+            cells.append(plain_text(said, options, _STYLES.get(tone(row), "") if column.coloured else ""))
         table.add_row(*cells, style="bold" if row.name == results.recommended else "")
     return table
 
@@ -194,7 +194,7 @@ def _where(run: Run) -> str:
     return f"No report.html lies in {clean(str(run.folder))} yet."
 
 
-def _text(text: str, options: ConsoleOptions, style: str = "") -> Text:
+def plain_text(text: str, options: ConsoleOptions, style: str = "") -> Text:
     """Text as it is, never read as markup; without characters that the terminal lacks."""
     if options.ascii_only:
         text = text.replace(numbers.MISSING, "-").encode("ascii", "replace").decode()

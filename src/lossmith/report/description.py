@@ -1,0 +1,242 @@
+"""What a certificate says, in words and tables: the same for the terminal and for the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lossmith.properties.certificate import Certificate
+from lossmith.properties.convexity import Convexity
+from lossmith.properties.known import Equal
+from lossmith.properties.optimum import Optimum, Start
+from lossmith.properties.regression import RegressionCertificate
+from lossmith.properties.strictness import End, Strictness
+from lossmith.report.numbers import MISSING, significant
+
+_KINDS: Final = {
+    "cross-entropy": "Cross-entropy's own: s(p) = 1 everywhere.",
+    "strict": "Strict: nowhere does it insist less than cross-entropy.",
+    "liberal": "Liberal: nowhere does it insist more than cross-entropy.",
+    "mixed": "Strict here, liberal there.",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a description.
+
+    Attributes:
+        key: a word, for links.
+        title: its heading.
+        rows: what is said, each with a label.
+        head: the headings of its table; empty if it has none.
+        cells: the rows of the table.
+    """
+
+    key: str
+    title: str
+    rows: tuple[tuple[str, str], ...] = ()
+    head: tuple[str, ...] = ()
+    cells: tuple[tuple[str, ...], ...] = ()
+
+
+def sections(certificate: Certificate | RegressionCertificate) -> tuple[Section, ...]:
+    """All that a certificate says, in the order of reading.
+
+    Args:
+        certificate: of either kind.
+
+    Returns:
+        The sections.
+    """
+    if isinstance(certificate, RegressionCertificate):
+        return (_regression(certificate),)
+    parts = [
+        _start(certificate.starts),
+        _strictness(certificate.strictness),
+        None if certificate.optimum is None else _optimum(certificate.optimum),
+        _shape(certificate),
+        _ends(certificate),
+        _numbers(certificate),
+        _equal(certificate.equals),
+    ]
+    return tuple(part for part in parts if part is not None)
+
+
+def _start(starts: Sequence[Start]) -> Section:
+    cells = tuple(
+        (
+            f"{start.num_classes:,}",
+            _number(start.gradient),
+            MISSING if start.match is None else _number(start.match),
+            MISSING if start.cap is None else f"{start.cap:.3f}",
+            _smoothing(start),
+        )
+        for start in starts
+    )
+    head = (
+        "classes",
+        "first gradient, CE = 1",
+        "factor to match CE",
+        "best p for a sure label",
+        "same as smoothing by",
+    )
+    return Section("start", "Where training starts and ends", (), head, cells)
+
+
+def _smoothing(start: Start) -> str:
+    if start.smoothing is None:
+        return MISSING
+    return "none" if start.smoothing < 1e-6 else f"{start.smoothing:.2f}"
+
+
+def _strictness(strictness: Strictness) -> Section:
+    rows = [("Kind", _kind(strictness))]
+    if len(strictness.crossings) > 1:
+        rows.append(("s(p) = 1 at", f"p = {_listed(strictness.crossings)}"))
+    if strictness.turns:
+        rows.append(("s(p) = 0 at", f"p = {_listed(strictness.turns)}: there the push on the target changes sign."))
+    if strictness.value_crossings:
+        rows.append((
+            "Same value as CE",
+            f"at p = {_listed(strictness.value_crossings)}, both less their value at p = 1",
+        ))
+    rows.append(("Tilt", f"s(.1)/s(.9) = {_number(strictness.tilt)}, whatever the scale; 1 for cross-entropy."))
+    head = ("p", *(f"{p:g}" for p, _ in strictness.at))
+    cells = (("s(p)", *(_number(s) for _, s in strictness.at)),)
+    return Section(
+        "strictness", "Strictness: the pull on the target's logit, cross-entropy's = 1", tuple(rows), head, cells
+    )
+
+
+def _kind(strictness: Strictness) -> str:
+    if strictness.kind != "mixed" or len(strictness.crossings) != 1:
+        return _KINDS[strictness.kind]
+    (crossing,) = strictness.crossings
+    strict_below = [(s > 1) == (p < crossing) for p, s in strictness.at]
+    where = ("Strict", "liberal") if sum(strict_below) > 2 else ("Liberal", "strict")
+    return f"{where[0]} for p < {crossing:.4f}, {where[1]} above."
+
+
+def _optimum(optimum: Optimum) -> Section:
+    tried = f"in all {optimum.tried} cases tried"
+    proper = f"Yes, {tried}." if optimum.proper else "No: its best prediction is not the truth."
+    order = "Not even of the most probable class."
+    if optimum.top_kept:
+        order = (
+            f"Of all classes, {tried}." if optimum.order_kept else f"Of the most probable class, {tried}; not of all."
+        )
+    rows = [("Proper", proper), ("Order kept", order)]
+    if optimum.power is not None and not optimum.proper:
+        bold = "under" if optimum.power < 1 else "over"
+        rows.append((
+            "Best prediction",
+            f"goes like the truth to the power {_number(optimum.power)}: {bold}-confident.",
+        ))
+    names = ("sure label", "likely class", "graded")
+    cells = tuple(
+        (name, _probabilities(each.truth), _probabilities(each.best))
+        for name, each in zip(names, optimum.examples, strict=True)
+    )
+    return Section("optimum", "What it takes for the best prediction", tuple(rows), ("", "truth", "best"), cells)
+
+
+def _shape(certificate: Certificate) -> Section:
+    bounds, noise = certificate.bounds, certificate.noise
+    C = certificate.num_classes
+    rows = [
+        ("Convex in p", _convex(certificate.convex_in_probabilities)),
+        ("Convex in logits", _convex(certificate.convex_in_logits)),
+        ("Value bounded", f"Yes, by {_number(bounds.value)}." if math.isfinite(bounds.value) else "No."),
+        ("Gradient bounded", f"Yes, norm {_number(bounds.gradient)}." if math.isfinite(bounds.gradient) else "No."),
+        (
+            "Label noise",
+            f"Robust: the sum over all targets is constant, so that symmetric noise below {1 - 1 / C:.0%} moves no "
+            "optimum."
+            if noise.symmetric
+            else f"No guarantee: the sum over all targets is not constant (relative spread {_number(noise.spread)}).",
+        ),
+    ]
+    return Section("shape", "Shape", tuple(rows))
+
+
+def _ends(certificate: Certificate) -> Section:
+    head = ("", "value", "strictness s", "slope in the target's logit")
+    cells = (("p to 0", *_end(certificate.at_zero, "p")), ("p to 1", *_end(certificate.at_one, "(1 - p)")))
+    return Section("ends", "At the ends", (), head, cells)
+
+
+def _end(end: End, of: str) -> tuple[str, str, str]:
+    strictness = _number(end.strictness)
+    if end.power:
+        strictness += f", like {of}^{_number(end.power)}"
+    return MISSING if end.value is None else _number(end.value), strictness, _number(end.gradient)
+
+
+def _numbers(certificate: Certificate) -> Section:
+    cells = tuple(
+        (
+            each.dtype,
+            "every gap" if each.whole else f"gaps up to {each.largest_gap:.2g}",
+            "never" if each.tangent is None else f"beyond cross-entropy {each.tangent:.3g}",
+        )
+        for each in certificate.ranges
+    )
+    return Section("numbers", "Numbers", (), ("logits", "value and gradient finite", "continued by tangent"), cells)
+
+
+def _equal(equals: Sequence[Equal]) -> Section:
+    if not equals:
+        return Section("equal", "Equal to", (("Known losses", "None of them, but for itself."),))
+    cells = []
+    for equal in equals:
+        factor = "the same" if equal.factor == 1 else f"{_number(equal.factor)} times"
+        constant = "" if not equal.constant else f" {'+-'[equal.constant < 0]} {_number(abs(equal.constant))}"
+        classes = "any" if equal.always and len(equal.num_classes) > 1 else ", ".join(map(str, equal.num_classes))
+        cells.append((equal.known, factor + constant, classes))
+    return Section("equal", "Equal to", (), ("loss", "this one is", "classes"), tuple(cells))
+
+
+def _regression(certificate: RegressionCertificate) -> Section:
+    steepest, up_to = certificate.steepest_at, certificate.convex_up_to
+    rows = (
+        ("Largest slope", f"{certificate.steepest:.4f}" + ("" if steepest is None else f" at |e| = {steepest:.4f}")),
+        ("Convex", "Yes, by test." if up_to is None else f"Only for |e| < {up_to:.4f}, by test."),
+        ("Near 0", f"like {certificate.curvature_at_0 / 2:.3g} e^2"),
+        (
+            "Below |e|",
+            f"by at most {certificate.largest_gap:.3f}, at |e| = {certificate.largest_gap_at:.2f}; "
+            f"by {certificate.far_gap:.3g} at |e| = 40",
+        ),
+    )
+    return Section("error", "As a function of the error e = prediction - target", rows)
+
+
+def _convex(found: Convexity | None) -> str:
+    if found is None:
+        return "Not examined."
+    if found.how == "counterexample":
+        return f"No: {found.detail}."
+    return f"Yes, {found.how} {found.detail}." if found.how == "proved" else f"Perhaps: {found.detail}."
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "-infinite" if value < 0 else "infinite"
+    if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        return f"{value:.2e}" if abs(value) >= 1e-12 else "0"
+    return f"{value:,.0f}" if abs(value) >= 1000 else significant(value + 0.0, 3)
+
+
+def _listed(values: Sequence[float]) -> str:
+    shown = [f"{value:.4f}" for value in values[:4]]
+    return ", ".join(shown) + (f" and {len(values) - 4} more" if len(values) > 4 else "")
+
+
+def _probabilities(values: Sequence[float]) -> str:
+    shown = [f"{value:.3f}" for value in values[:4]]
+    return " ".join(shown) + (" ..." if len(values) > 4 else "")
