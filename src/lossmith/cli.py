@@ -184,6 +184,42 @@ def train(
     Console().print(f"\nsaved to {folder}; to reload it:\n\n{reload}", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def describe(
+    loss: Annotated[str, typer.Argument(metavar="LOSS", help="Text form of a loss, see `lossmith list`.")],
+    classes: Annotated[int, typer.Option(help="Number of classes to describe it for.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all curves.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures to this file.")] = None,
+) -> None:
+    """Say what a loss is: strictness, convexity, best predictions, robustness, numbers, relatives."""
+    from lossmith.catalog import create
+    from lossmith.properties import certify, to_json
+    from lossmith.report.describe_page import write_description
+    from lossmith.report.describe_terminal import Description
+
+    certificate = certify(create(loss), classes)
+    if as_json:
+        typer.echo(to_json(certificate))
+    else:
+        Console().print(Description(certificate))
+    if html is not None:
+        write_description(certificate, html)
+        Console(stderr=True).print(f"\nwritten to {html}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command(name="list")
+def list_losses() -> None:
+    """List the losses with their text forms and defaults."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", overflow="fold", ratio=2)
+    table.add_column(ratio=3)
+    for kind in ("classification", "regression", "gan"):
+        table.add_row(f"[dim]{kind}[/dim]", "")
+        for info in available(kind):
+            table.add_row(info.text.replace("[", r"\["), info.summary.replace("``", ""))
+    Console().print(table)
+
+
 @app.command(name="list")
 def list_losses() -> None:
     """List the losses with their text forms and defaults."""

@@ -55,7 +55,7 @@ def formula_svg(latex: str) -> str | None:
         width, height = (72 / figure.dpi * size for size in (box.width, box.height))
         figure.set_size_inches((width + 4) / 72, (height + 6) / 72)
         drawn = to_svg(figure, "formula", "The formula")
-        return drawn.replace("<svg ", f'<svg style="width: {width / 9:.1f}rem" ', 1)
+        return drawn.replace("<svg ", f'<svg style="width: {width / 7.5:.1f}rem" ', 1)
 
 
 def _curves(certificate: Certificate) -> Picture:
@@ -72,8 +72,8 @@ def _curves(certificate: Certificate) -> Picture:
         "curves",
         "The loss beside cross-entropy",
         f"Against the probability of the target, while the other classes of {certificate.num_classes} share the rest "
-        "evenly: the loss, less its value at the right, its slope in the target's logit, and its strictness s(p), that slope relative to "
-        "cross-entropy's. Fine dots where it pushes the target down.",
+        "evenly: the loss, less its value at the right, its slope in the target's logit, and its strictness s(p), that "
+        "slope relative to cross-entropy's. Fine dots where it pushes the target down.",
         panels,
         "three",
         {"cross-entropy": REFERENCE, certificate.loss: _OWN},
