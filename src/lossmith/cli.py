@@ -220,19 +220,6 @@ def list_losses() -> None:
     Console().print(table)
 
 
-@app.command(name="list")
-def list_losses() -> None:
-    """List the losses with their text forms and defaults."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", overflow="fold", ratio=2)
-    table.add_column(ratio=3)
-    for kind in ("classification", "regression", "gan"):
-        table.add_row(f"[dim]{kind}[/dim]", "")
-        for info in available(kind):
-            table.add_row(info.text.replace("[", r"\["), info.summary.replace("``", ""))
-    Console().print(table)
-
-
 @app.command()
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the results of a finished comparison."""

@@ -101,7 +101,7 @@ def _strictness(strictness: Strictness) -> Section:
     if strictness.value_crossings:
         rows.append((
             "Same value as CE",
-            f"at p = {_listed(strictness.value_crossings)}, both less their value at p = 1",
+            f"At p = {_listed(strictness.value_crossings)}, both less their value at p = 1",
         ))
     rows.append(("Tilt", f"s(.1)/s(.9) = {_number(strictness.tilt)}, whatever the scale; 1 for cross-entropy."))
     head = ("p", *(f"{p:g}" for p, _ in strictness.at))
@@ -133,7 +133,7 @@ def _optimum(optimum: Optimum) -> Section:
         bold = "under" if optimum.power < 1 else "over"
         rows.append((
             "Best prediction",
-            f"goes like the truth to the power {_number(optimum.power)}: {bold}-confident.",
+            f"Goes like the truth to the power {_number(optimum.power)}: {bold}-confident.",
         ))
     names = ("sure label", "likely class", "graded")
     cells = tuple(
