@@ -11,24 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import random
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
+import timing
+
 SHAPES = ((32, 10), (128, 100), (256, 1000), (4096, 1000), (512, 32000))
-RETAINED_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 BASELINE = "F.cross_entropy"
 LARGE = 4_000_000  # elements from which a ratio matters; below, the microseconds above the baseline
-SECONDS_PER_ROUND = 0.002
 
-Times = dict[str, dict[str, float]]
 Evaluate = Callable[..., Any]
+Table = dict[str, dict[str, dict[str, float]]]
 
 
 def main() -> None:
@@ -40,40 +34,28 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.losses, arguments.rounds)))
         return
-    columns = {"default allocator": {}, "retained heap": RETAINED_HEAP}
-    tables = {name: _measure_in_fresh_process(environment) for name, environment in columns.items()}
-    _print_table(tables)
+    _print_table(timing.tables())
 
 
-def measure(losses: str | None, rounds: int) -> Times:
+def measure(losses: str | None, rounds: int) -> Table:
     """Median seconds by shape and loss, in this process and with its allocator."""
     import torch
     import torch.nn.functional as F
 
     torch.set_num_threads(1)
-    arms = {BASELINE: F.cross_entropy, **_our_losses(losses), **_rivals()}
-    order = random.Random(0)
-    table: Times = {}
+    evaluated = {BASELINE: F.cross_entropy, **_our_losses(losses), **_rivals()}
+    table: Table = {}
     for n, c in SHAPES:
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(n, c, generator=generator).requires_grad_()
         target = torch.randint(0, c, (n,), generator=generator)
-        samples: dict[str, list[float]] = {name: [] for name in arms}
-        repeats = dict.fromkeys(arms, 1)
-        for round_number in range(rounds + 1):
-            names = list(arms)
-            order.shuffle(names)
-            for name in names:
-                began = time.perf_counter()
-                for _ in range(repeats[name]):
-                    logits.grad = None
-                    arms[name](logits, target).backward()
-                seconds = (time.perf_counter() - began) / repeats[name]
-                if round_number:
-                    samples[name].append(seconds)
-                else:  # warm-up, which also tells how often to repeat
-                    repeats[name] = max(1, int(SECONDS_PER_ROUND / seconds))
-        table[f"{n}x{c}"] = {name: statistics.median(values) for name, values in samples.items()}
+
+        def run(evaluate: Evaluate, logits: Any = logits, target: Any = target) -> None:
+            logits.grad = None
+            evaluate(logits, target).backward()
+
+        arms = {name: (lambda evaluate=evaluate: run(evaluate)) for name, evaluate in evaluated.items()}
+        table[f"{n}x{c}"] = timing.interleaved(arms, rounds)
     return table
 
 
@@ -82,6 +64,7 @@ def _our_losses(texts: str | None) -> dict[str, Evaluate]:
     from lossmith.losses.text import split_losses
 
     names = split_losses(texts) if texts else [info.name for info in lossmith.available("classification")]
+    names = [name for name in names if name != "formula"]  # benchmarks/kernels.py has some
     losses: dict[str, Evaluate] = {name: lossmith.create(name) for name in names}
     if "logit_adjusted" in losses:
         losses["logit_adjusted"] = _counts_by_shape()
@@ -103,14 +86,7 @@ def _rivals() -> dict[str, Evaluate]:
     return {"kornia focal": lambda logits, target: focal_loss(logits, target, alpha=None, gamma=2.0, reduction="mean")}
 
 
-def _measure_in_fresh_process(environment: dict[str, str]) -> Times:
-    command = [sys.executable, *sys.argv, "--measure"]
-    finished = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
-    times: Times = json.loads(finished.stdout.splitlines()[-1])
-    return times
-
-
-def _print_table(tables: dict[str, Times]) -> None:
+def _print_table(tables: dict[str, Table]) -> None:
     import torch
 
     print(f"forward + backward, hard targets, float32, one thread; torch {torch.__version__}, {platform.machine()}")
@@ -126,7 +102,8 @@ def _print_table(tables: dict[str, Times]) -> None:
         print()
 
 
-def _cell(times: dict[str, float], name: str, shape: str) -> str:
+def _cell(of_shape: dict[str, dict[str, float]], name: str, shape: str) -> str:
+    times = {arm: figures["seconds"] for arm, figures in of_shape.items()}
     base = times[BASELINE]
     if name == BASELINE:
         return f"{base * 1e6:.0f} us"

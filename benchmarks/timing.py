@@ -1,0 +1,66 @@
+"""Fair timings: every arm once a round, in shuffled order, one thread, medians, two allocators in fresh processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+RETAINED_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+COLUMNS: Mapping[str, Mapping[str, str]] = {"default allocator": {}, "retained heap": RETAINED_HEAP}
+SECONDS_PER_ROUND = 0.002
+
+Arm = Callable[[], object]
+
+
+def interleaved(arms: Mapping[str, Arm], rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds and page faults of a call of each arm; the first round warms up and is not counted."""
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    faults: dict[str, list[float]] = {name: [] for name in arms}
+    repeats = dict.fromkeys(arms, 1)
+    for round_number in range(rounds + 1):
+        names = list(arms)
+        order.shuffle(names)
+        for name in names:
+            faults_before, began = _page_faults(), time.perf_counter()
+            for _ in range(repeats[name]):
+                arms[name]()
+            taken = (time.perf_counter() - began) / repeats[name]
+            if round_number:
+                seconds[name].append(taken)
+                faults[name].append((_page_faults() - faults_before) / repeats[name])
+            else:  # which also tells how often to repeat
+                repeats[name] = max(1, int(SECONDS_PER_ROUND / taken))
+    return {
+        name: {"seconds": statistics.median(seconds[name]), "faults": statistics.median(faults[name])} for name in arms
+    }
+
+
+def in_fresh_process(environment: Mapping[str, str], *arguments: str) -> str:
+    """Run this script again with further arguments; the last line it prints."""
+    command = [sys.executable, *sys.argv, *arguments]
+    finished = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
+    return finished.stdout.splitlines()[-1]
+
+
+def peak_mebibytes(run: Arm) -> float:
+    """How much the process's peak memory grows by a call."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def tables(*arguments: str) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """By allocator, what ``--measure`` prints: shape, arm, figures."""
+    return {name: json.loads(in_fresh_process(column, "--measure", *arguments)) for name, column in COLUMNS.items()}
+
+
+def _page_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
