@@ -9,6 +9,7 @@ from typing import Final
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import Expression, apply, constant, fold
 from lossmith.formulas.normal import Normaliser, Polynomial, Product
+from lossmith.formulas.printer import to_text
 
 _DIGITS: Final = 12
 _PASSES: Final = 4
@@ -54,7 +55,8 @@ def digest(expression: Expression) -> str:
 
 
 def _once(expression: Expression) -> Expression:
-    normaliser = Normaliser(_Writer())
+    writer = _Writer()
+    normaliser = Normaliser(writer, writer.text)
     polynomial = fold(expression, normaliser.node)
     moving = {product: factor for product, factor in polynomial.items() if _moves(product)}
     return normaliser.write(moving)
@@ -85,9 +87,7 @@ class _Writer:
 
     def text(self, expression: Expression) -> str:
         """`str`, remembered."""
-        if expression not in self.texts:
-            self.texts[expression] = str(expression)
-        return self.texts[expression]
+        return to_text(expression, self.texts)
 
     def _factors(self, product: Product) -> list[Expression]:
         """Factors in the order of their texts, all exponentials in one."""

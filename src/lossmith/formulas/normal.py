@@ -28,10 +28,11 @@ class Normaliser:
 
     Args:
         write: turns a polynomial into an expression, equal ones into equal ones.
+        text: the text of an expression, by which factors and terms are put in order.
     """
 
-    def __init__(self, write: Callable[[Polynomial], Expression]) -> None:
-        self.write = write
+    def __init__(self, write: Callable[[Polynomial], Expression], text: Callable[[Expression], str]) -> None:
+        self.write, self.text = write, text
         self.sums: dict[Expression, Polynomial] = {}
 
     def node(self, node: Expression, operands: list[Polynomial]) -> Polynomial:
@@ -61,8 +62,16 @@ class Normaliser:
         result: Polynomial = {}
         for product_a, factor_a in a.items():
             for product_b, factor_b in b.items():
-                result = self._add(result, self._term(_merged(product_a, product_b), factor_a * factor_b))
+                result = self._add(result, self._term(self._merged(product_a, product_b), factor_a * factor_b))
         return result
+
+    def _merged(self, a: Product, b: Product) -> Product:
+        """The product of two products: exponents of one base added, powers of y dropped, in a fixed order."""
+        powers: dict[Expression, Fraction] = {}
+        for base, power in (*a, *b):
+            powers[base] = powers.get(base, Fraction(0)) + power
+        kept = [(base, _ONE if base.name == "y" and power > 0 else power) for base, power in powers.items() if power]
+        return tuple(sorted(kept, key=lambda pair: self.text(pair[0])))
 
     def _term(self, product: Product, factor: Fraction) -> Polynomial:
         """One product as a polynomial; a sum that stands alone in it is a sum again."""
@@ -101,7 +110,7 @@ class Normaliser:
             positive = factor > 0 and all(_not_negative(base) for base, _ in product)
             if whole or positive:
                 powers = tuple((base, power * exponent) for base, power in product)
-                return self._mul({_merged(powers, ()): _ONE}, self._power(_number(factor), exponent))
+                return self._mul({self._merged(powers, ()): _ONE}, self._power(_number(factor), exponent))
         elif whole and 2 <= exponent <= _HIGHEST and len(a) ** int(exponent) <= _LARGEST:
             result = a
             for _ in range(int(exponent) - 1):
@@ -128,7 +137,7 @@ class Normaliser:
     def _leading(self, a: Polynomial) -> Fraction:
         """The number before the term that is written first, constants aside."""
         moving = {product: factor for product, factor in a.items() if product} or a
-        first = min(moving, key=lambda product: str(self.write({product: _ONE})))
+        first = min(moving, key=lambda product: self.text(self.write({product: _ONE})))
         return a[first]
 
     def _exp(self, a: Polynomial) -> Polynomial:
@@ -142,7 +151,7 @@ class Normaliser:
                 factors.append((_P, -factor))
             else:
                 factors.append((apply("exp", self._expression({product: _ONE})), factor))
-        return self._mul(result, {_merged(tuple(factors), ()): _ONE})
+        return self._mul(result, {self._merged(tuple(factors), ()): _ONE})
 
     def _log(self, a: Polynomial) -> Polynomial:
         if len(a) != 1:
@@ -222,7 +231,7 @@ class Normaliser:
     def _commutative(self, op: str, a: Polynomial, b: Polynomial) -> Polynomial:
         if a == b:
             return a
-        if str(self._expression(b)) < str(self._expression(a)):
+        if self.text(self._expression(b)) < self.text(self._expression(a)):
             a, b = b, a
         return self._function(op, a, b)
 
@@ -265,15 +274,6 @@ def _float(value: Fraction) -> float:
 
 def _scaled(a: Polynomial, factor: Fraction) -> Polynomial:
     return {product: value * factor for product, value in a.items()} if factor else {}
-
-
-def _merged(a: Product, b: Product) -> Product:
-    """The product of two products: exponents of one base added, powers of y dropped, in a fixed order."""
-    powers: dict[Expression, Fraction] = {}
-    for base, power in (*a, *b):
-        powers[base] = powers.get(base, Fraction(0)) + power
-    kept = [(base, _ONE if base.name == "y" and power > 0 else power) for base, power in powers.items() if power]
-    return tuple(sorted(kept, key=lambda pair: str(pair[0])))
 
 
 def _not_negative(base: Expression) -> bool:

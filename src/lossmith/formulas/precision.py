@@ -77,13 +77,13 @@ class _Rewriter:
             return _Known(_C, multiple=ONE)
         if not node.args:
             return _Known(node, power=ZERO if node.is_number(1) else None)
-        return getattr(self, f"_{node.op}", self._plain)(node.op, *operands)  # type: ignore[no-any-return]
+        return getattr(self, f"_{node.op}", self._plain)(node.op, *operands)
 
     def _plain(self, op: str, *operands: _Known) -> _Known:
         return _Known(folded(op, *(operand.expression for operand in operands)))
 
     def _power(self, power: Expression) -> _Known:
-        """p**k."""
+        """The part ``p**k``."""
         if power.is_number(0):
             return _Known(ONE, power=ZERO)
         if self.with_p and power.is_number(1):
@@ -95,11 +95,11 @@ class _Rewriter:
         return _Known(folded("exp", self._multiple(folded("neg", power)).expression), power=power)
 
     def _multiple(self, multiple: Expression) -> _Known:
-        """k c."""
+        """The part ``k c``."""
         return _Known(folded("mul", multiple, _C), multiple=multiple)
 
     def _complement(self, power: Expression) -> _Known:
-        """(1 - p)**k."""
+        """The part ``(1 - p)**k``."""
         if self.with_p:
             return _Known(folded("exp", folded("neg", folded("mul", power, _D))), complement=power)
         base = folded("neg", folded("expm1", folded("neg", _C)))
@@ -115,7 +115,7 @@ class _Rewriter:
         return self._plain(op, a, b)
 
     def _one_minus(self, power: Expression) -> _Known:
-        """``1 - p**k``."""
+        """The part ``1 - p**k``."""
         if power.is_number(1):
             return self._complement(ONE)
         if self.with_p and power.is_number(2):

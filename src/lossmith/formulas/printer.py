@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lossmith.formulas.expression import Expression, fold
+from lossmith.formulas.expression import Expression
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(1, 6)
 """How tightly a text binds: a sum least, what stands alone or in brackets most."""
@@ -19,16 +19,28 @@ _INFIX: Final = {
 }
 
 
-def to_text(expression: Expression) -> str:
+def to_text(expression: Expression, known: dict[Expression, str] | None = None) -> str:
     """Print an expression in the grammar of `lossmith.formulas.parse`.
 
     Args:
         expression: the tree.
+        known: texts of parts printed before, to which those of this one are added.
 
     Returns:
         The text with no more brackets than needed; `parse` makes the same tree of it.
     """
-    return fold(expression, _print)[0]
+    texts: dict[Expression, str] = {} if known is None else known
+    stack = [expression]
+    while stack:
+        node = stack[-1]
+        waiting = [arg for arg in node.args if arg not in texts]
+        if waiting and node not in texts:
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        if node not in texts:
+            texts[node] = _print(node, [(texts[arg], _binds(arg)) for arg in node.args])
+    return texts[expression]
 
 
 def number_text(value: float) -> str:
@@ -36,19 +48,26 @@ def number_text(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
-def _print(node: Expression, operands: list[tuple[str, int]]) -> tuple[str, int]:
+def _binds(node: Expression) -> int:
+    """How tightly the text of a node binds."""
+    if node.op == "neg" or node.value < 0:
+        return SIGN
+    return _INFIX[node.op][1] if node.op in _INFIX else ATOM
+
+
+def _print(node: Expression, operands: list[tuple[str, int]]) -> str:
     if node.is_constant:
-        return number_text(node.value), ATOM if node.value >= 0 else SIGN
+        return number_text(node.value)
     if node.name:
-        return node.name, ATOM
+        return node.name
     if node.op in _INFIX:
-        sign, binds, least_left, least_right = _INFIX[node.op]
-        return _bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right), binds
+        sign, _, least_left, least_right = _INFIX[node.op]
+        return _bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right)
     if node.op == "neg":
         # "-2" is a number, so that the negative of the number 2 needs brackets.
         least = ATOM + 1 if node.args[0].is_constant and node.args[0].value >= 0 else SIGN
-        return "-" + _bracketed(operands[0], least), SIGN
-    return f"{node.op}({', '.join(text for text, _ in operands)})", ATOM
+        return "-" + _bracketed(operands[0], least)
+    return f"{node.op}({', '.join(text for text, _ in operands)})"
 
 
 def _bracketed(operand: tuple[str, int], least: int) -> str:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from lossmith.formulas.arithmetic import folded
+from lossmith.formulas.calculus import substitute
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import PROTECTION, Expression, constant, fold, terminal
 
@@ -25,7 +26,7 @@ def to_sympy(expression: Expression) -> Any:
         with few digits become exact fractions.
 
     Raises:
-        FormulaError: if sympy is not installed.
+        FormulaError: if sympy is not installed, or a part without terminals has no finite value.
     """
     sympy = import_sympy()
     functions = _to_sympy_functions(sympy)
@@ -36,12 +37,12 @@ def to_sympy(expression: Expression) -> Any:
             return _number(sympy, node.value)
         if node.name:
             return symbols[node.name]
-        if node.op == "pow" and not any(operand.free_symbols for operand in operands):
-            # As floating-point numbers: exact, 9**9**9 would be computed to its last digit.
-            operands = [sympy.Float(operand) if operand.is_number else operand for operand in operands]
+        if not node.terminals:
+            # Numbers are folded by now; sympy would compute 9**9**9 to its last digit.
+            raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value")
         return functions[node.op](*operands)
 
-    return fold(expression, convert)
+    return fold(substitute(expression), convert)
 
 
 def from_sympy(value: Any) -> Expression:
@@ -77,7 +78,7 @@ def import_sympy() -> Any:
         FormulaError: if it is not installed.
     """
     try:
-        import sympy
+        import sympy  # type: ignore[import-untyped]
     except ImportError:
         raise FormulaError("this needs sympy: pip install sympy") from None
     return sympy

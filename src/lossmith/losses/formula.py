@@ -67,7 +67,9 @@ class FormulaLoss(ClassificationLoss):
     ) -> None:
         tree = _tree(formula)
         if not tree.depends_on("p", "c"):
-            raise ValueError(f"the formula {str(tree)[:60]!r} depends on neither p nor c, so that nothing can be learned")
+            raise ValueError(
+                f"the formula {str(tree)[:60]!r} depends on neither p nor c, so that nothing can be learned"
+            )
         if steps is not None and not tree.depends_on("t"):
             raise ValueError("steps is how long t takes from 0 to 1, and the formula has no t")
         super().__init__(**common)
@@ -142,7 +144,7 @@ class TargetFormulaLoss(FormulaLoss, TargetLoss):
         super().__init__(formula, steps=steps, **common)
         positive, negative = (substitute(self.tree, y=y) for y in (1.0, 0.0))
         others = folded("mul", folded("sub", terminal("n"), constant(1.0)), negative)
-        phi = in_c(folded("add", positive, others))
+        self.phi_tree = phi = in_c(folded("add", positive, others))
         self.steps_of_phi = steps_of(phi)
         value, slope = _at(phi, c=0.0)
         self.is_kinked_at_one = math.isfinite(value) and not math.isfinite(slope)

@@ -1,0 +1,297 @@
+"""Losses as files of their own: plain torch, no import of Lossmith."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossmith.catalog import create
+from lossmith.formulas import Expression, latex, parse, substitute
+from lossmith.formulas.precision import in_three_forms
+from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
+from lossmith.losses.base import ClassificationLoss, Loss
+from lossmith.losses.entries import Entries
+from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, TargetFormulaLoss
+
+
+def export(name: str, output: Path) -> str:
+    """Write a loss to a file that needs torch alone.
+
+    Args:
+        name: the text form of a loss, or a run folder, which stands for the loss it recommends.
+        output: the file.
+
+    Returns:
+        The loss's canonical text.
+
+    Raises:
+        ValueError: if there is no such loss or it has no formula.
+        OSError: if the file cannot be written.
+    """
+    loss = create(_text(name))
+    source = loss_source(loss)
+    output.write_text(source, encoding="utf-8")
+    return loss.text
+
+
+def loss_source(loss: Loss) -> str:
+    """The source of a Python file that defines a loss as class ``Loss``.
+
+    The class takes ``weight``, ``ignore_index`` and ``reduction``, logits (N, C) or (N, C, ...) and class indices, and
+    is as precise as `FormulaLoss`; a loss that Lossmith continues by its tangent is not continued.
+
+    Args:
+        loss: a loss that has a formula.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: if the loss has no formula, or label smoothing and a class-wise formula.
+    """
+    if not isinstance(loss, ClassificationLoss) or loss.task == "binary":
+        raise ValueError(f"{loss.text} cannot be exported: only losses for class indices that have a formula can")
+    if loss.weight is not None or loss.ignore_index != -100 or loss.reduction != "mean":
+        raise ValueError(
+            f"{loss.text} cannot be exported: weight, ignore_index and reduction are arguments of the exported class, "
+            "leave them out of the text"
+        )
+    smoothing = loss.label_smoothing
+    # Smoothing meets class weights outside the formula.
+    written = loss.written if isinstance(loss, FormulaLoss) else loss.expression("y")
+    if written is None:
+        raise ValueError(f"{loss.text} cannot be exported: it has no formula")
+    formula = FormulaLoss(written, steps=loss.steps) if isinstance(loss, FormulaLoss) else FormulaLoss(written)
+    body = _target_body(formula, smoothing) if isinstance(formula, TargetFormulaLoss) else None
+    if body is None:
+        if smoothing:
+            raise ValueError(
+                f"{loss.text} cannot be exported: label_smoothing of a sum over all classes is not written"
+            )
+        assert isinstance(formula, ClasswiseFormulaLoss)
+        body = _classwise_body(formula)
+    return _file(loss, formula, body)
+
+
+def _text(name: str) -> str:
+    """A loss's text; of a run folder, that of the loss it recommends."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    from lossmith.report.run import load_run
+
+    results = load_run(folder).results
+    return next(row.shape_of for row in results.rows if row.name == results.recommended)
+
+
+def _file(loss: ClassificationLoss, formula: FormulaLoss, body: str) -> str:
+    tree, has_t = parse(loss.formula or formula.written), formula.tree.depends_on("t")
+    first_line = loss.text if len(loss.text) <= 60 else loss.name
+    head = [
+        f"{first_line}: a loss for classification in PyTorch, written by Lossmith.",
+        "The loss of a sample is the sum over its classes of",
+        f"    {tree}",
+        f"in LaTeX {latex(tree)}",
+        textwrap.fill(_terminals(tree), 110),
+    ]
+    if isinstance(formula, TargetFormulaLoss) and not loss.label_smoothing:
+        head.append(
+            "Classes other than the target add nothing that depends on p, so that only the target's is computed."
+        )
+    above = loss.linear_above(Entries(2, None, loss.ignore_index, 1, 20.0))
+    if isinstance(above, float):
+        head.append(f"Lossmith continues it by its tangent beyond c = {above:.6g}; this file does not.")
+    docstring = "\n\n".join(head).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    schedule = _SCHEDULE if has_t else ""
+    arguments = ("steps: int, " if formula.steps is None else f"steps: int = {formula.steps}, ") if has_t else ""
+    helpers = (ANALYTIC_QUOTIENT if "analytic_quotient(" in body else "") + (
+        _COMPLEMENT if "complement(logits)" in body else ""
+    )
+    source = _FILE.format(
+        docstring=docstring,
+        math="import math\n\n" if "math." in body + helpers else "",
+        functional="import torch.nn.functional as F\n" if "F." in body else "",
+        arguments=arguments,
+        steps_doc=_STEPS_DOC if has_t else "",
+        steps=_STEPS_INIT if has_t else "",
+        schedule=schedule,
+        n="        n = logits.new_tensor(logits.shape[1])\n" if formula.tree.depends_on("n") else "",
+        t=_T if has_t else "",
+        body=body,
+        helpers=helpers,
+    )
+    return source.replace("\n\n\n\n", "\n\n\n")
+
+
+def _terminals(tree: Expression) -> str:
+    said = {
+        "p": "p is the softmax probability of the class",
+        "y": "y is 1 for the target class and 0 for the others",
+        "c": "c = -log(p)",
+        "n": "n is the number of classes",
+        "t": "t is the progress of training from 0 to 1",
+    }
+    return "where " + ", ".join(text for name, text in said.items() if tree.depends_on(name)) + "."
+
+
+def _target_body(loss: TargetFormulaLoss, smoothing: float) -> str:
+    """The lines of ``forward`` from ``logits``, ``index`` and ``valid`` to ``losses``, and the function of c."""
+    names = _scalars(loss.phi_tree)
+    lines = [
+        "log_p = logits.log_softmax(1)",
+        "c = -log_p.gather(1, index.unsqueeze(1)).squeeze(1)",
+        f"losses = phi({', '.join(['c.where(valid, 1.0)', *names])})",
+    ]
+    if smoothing:
+        lines += [
+            "losses = losses if weight is None else losses * weight[index]",
+            "present = logits != -math.inf  # smoothing spreads over the classes that are not masked out",
+            f"spread = phi({', '.join(['(-log_p).where(present, 1.0)', *names])}).where(present, 0.0)",
+            "if weight is not None:",
+            "    spread = spread * weight.view(-1, *[1] * (logits.dim() - 2))",
+            f"losses = {1 - smoothing!r} * losses + {smoothing!r} * spread.sum(1) / present.sum(1)",
+        ]
+    else:
+        lines.append("losses = losses if weight is None else losses * weight[index]")
+    return _indented(lines) + _RETURN + _function("phi", ["c", *names], loss.phi_tree, *_care(loss))
+
+
+def _care(loss: TargetFormulaLoss) -> tuple[list[str], list[str]]:
+    """What is done to c before and to the value after, at the ends where the formula needs it."""
+    before: list[str] = []
+    after: list[str] = []
+    if loss.limit_at_zero is not None:
+        before += [
+            "at_zero = c == math.inf  # p = 0, where the formula would be 0 times infinity",
+            "c = c.masked_fill(at_zero, 750.0)",
+        ]
+        if math.isinf(loss.limit_at_zero):
+            limit = "math.inf" if loss.limit_at_zero > 0 else "-math.inf"
+            after.append(f"value = value.masked_fill(at_zero, {limit})")
+    if loss.is_kinked_at_one:
+        value = torch_source(substitute(loss.phi_tree, c=0.0))
+        before += [
+            "at_one = c == 0  # p = 1, where the slope is infinite; it counts as 0",
+            "c = c.masked_fill(at_one, 1.0)",
+        ]
+        after.append(f"value = torch.where(at_one, {value}, value)")
+    return before, after
+
+
+def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
+    parts = [in_three_forms(substitute(loss.tree, y=y)) for y in (0.0, 1.0)]
+    forms = [name for name in ("p", "c", "d") if any(part.depends_on(name) for part in parts)]
+    makers = {"p": "logits.softmax(1)", "c": "-logits.log_softmax(1)", "d": "complement(logits)"}
+    lines = [f"{name} = {makers[name]}" for name in forms]
+    lines.append("at = index.unsqueeze(1)")
+    calls = []
+    for part, pattern in zip(parts, ("{}.scatter(1, at, 0.5)", "{}.gather(1, at).squeeze(1)"), strict=True):
+        given = [pattern.format(name) for name in forms if part.depends_on(name)]
+        calls.append(", ".join([*given, *_scalars(part)]))
+    lines += [
+        "# The target is taken out of the sum before the formula sees it: there p = 1 may be a pole.",
+        f"others = negative({calls[0]}).scatter(1, at, 0.0)",
+        f"losses = others.sum(1) + positive({calls[1]})",
+        "losses = losses if weight is None else losses * weight[index]",
+    ]
+    text = _indented(lines) + _RETURN
+    for name, part, care in zip(("negative", "positive"), parts, loss.parts, strict=True):
+        used = [form for form in forms if part.depends_on(form)] + _scalars(part)
+        before = ["c = c.masked_fill(c == math.inf, 750.0)  # there p = 0"] if care.limit is not None else []
+        text += _function(name, used, part, before)
+    return text
+
+
+def _scalars(expression: Expression) -> list[str]:
+    return [name for name in ("n", "t") if expression.depends_on(name)]
+
+
+def _function(
+    name: str, arguments: list[str], expression: Expression, before: Sequence[str] = (), after: Sequence[str] = ()
+) -> str:
+    says = {
+        "phi": "The loss as a function of the target's cross-entropy.",
+        "positive": "What the target class adds.",
+        "negative": "What a class adds that is not the target.",
+    }[name]
+    value = torch_source(expression)
+    result = [f"value = {value}", *after, "return value"] if after else [f"return {value}"]
+    signature = ", ".join(f"{argument}: Tensor" for argument in arguments)
+    lines = "\n".join(f"    {line}" for line in [f'"""{says}"""', *before, *result])
+    return f"\n\ndef {name}({signature}) -> Tensor:\n{lines}\n"
+
+
+def _indented(lines: list[str]) -> str:
+    return "".join(f"        {line}\n" for line in lines)
+
+
+_RETURN = """        losses = losses.where(valid, 0.0)
+        if self.reduction == "none":
+            return losses
+        if self.reduction == "sum":
+            return losses.sum()
+        mass = (valid if weight is None else valid * weight[index]).sum().to(losses.dtype)
+        return losses.sum() / mass.masked_fill(mass == 0, 1.0)
+"""
+_STEPS_DOC = """        steps: how many calls of ``step`` t takes from 0 to 1; in ``eval()`` t is 1.
+"""
+_STEPS_INIT = """        self.steps = steps
+        self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
+"""
+_SCHEDULE = '''
+    def step(self) -> None:
+        """Count one optimiser step; call it after ``optimizer.step()``."""
+        self.steps_taken += 1
+'''
+_T = """        progress = (self.steps_taken.double() / self.steps).clamp(max=1.0)
+        t = progress.to(logits.dtype) if self.training else logits.new_ones(())
+"""
+_COMPLEMENT = '''
+
+def complement(logits: Tensor) -> Tensor:
+    """-log(1 - p), where p holds more than half from the sum of the other classes, without cancellation."""
+    log_p = logits.log_softmax(1)
+    log_p_top, top = log_p.max(1, keepdim=True)
+    lowest = torch.finfo(log_p.dtype).min
+    others = log_p.scatter(1, top, lowest).logsumexp(1, keepdim=True)
+    holds_half = log_p_top > -math.log(2)
+    d_top = torch.where(holds_half, -others, -torch.log1p(-log_p_top.exp().masked_fill(holds_half, 0.0)))
+    d_top = d_top.masked_fill(others == lowest, math.inf)
+    return torch.log1p(-log_p.exp().scatter(1, top, 0.0)).neg().scatter(1, top, d_top)
+'''
+_FILE = '''"""{docstring}
+"""
+
+{math}import torch
+{functional}from torch import Tensor, nn
+
+
+class Loss(nn.Module):
+    """A drop-in for `torch.nn.CrossEntropyLoss` with class indices as target.
+
+    Args:
+{steps_doc}        weight: one weight per class, length C, or None.
+        ignore_index: label whose samples count for nothing.
+        reduction: "mean" (over the weights of the targets), "sum" or "none".
+    """
+
+    def __init__(
+        self, {arguments}weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
+        super().__init__()
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be mean, sum or none, not {{reduction!r}}")
+{steps}        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+{schedule}
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Evaluate the loss for logits (N, C) or (N, C, ...) and class indices (N) or (N, ...)."""
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        valid = target != self.ignore_index
+        index = target.where(valid, 0)
+        weight = None if self.weight is None else self.weight.to(logits.dtype)
+{n}{t}{body}{helpers}'''

@@ -1,0 +1,83 @@
+"""Formulas as Python source on torch tensors, for people to read."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from lossmith.formulas.errors import FormulaError
+from lossmith.formulas.expression import PROTECTION, Expression, fold
+from lossmith.formulas.printer import ATOM, POWER, PRODUCT, SIGN, SUM
+
+_INFIX: Final = {
+    "add": (" + ", SUM, SUM, PRODUCT),
+    "sub": (" - ", SUM, SUM, PRODUCT),
+    "mul": (" * ", PRODUCT, PRODUCT, SIGN),
+    "div": (" / ", PRODUCT, PRODUCT, SIGN),
+    "pow": (" ** ", POWER, ATOM, SIGN),
+}
+_CALLS: Final = {
+    "abs": "torch.abs({})",
+    "plog": f"torch.log(torch.abs({{}}) + {PROTECTION!r})",
+    "psqrt": f"torch.sqrt(torch.abs({{}}) + {PROTECTION!r})",
+    "aq": "analytic_quotient({}, {})",
+    "softplus": "-F.logsigmoid(-({}))",
+}
+ANALYTIC_QUOTIENT: Final = '''
+
+def analytic_quotient(a: Tensor, b: Tensor) -> Tensor:
+    """A quotient without a pole."""
+    return a * torch.rsqrt(1 + b * b)
+'''
+
+
+class _Written(NamedTuple):
+    text: str
+    binds: int
+    is_number: bool = False
+
+
+def torch_source(expression: Expression) -> str:
+    """Write a formula as a Python expression.
+
+    Args:
+        expression: the formula; its terminals are tensors of these names.
+
+    Returns:
+        Python source that uses ``torch``, ``F`` (torch.nn.functional) and, for aq, `ANALYTIC_QUOTIENT`.
+
+    Raises:
+        FormulaError: if a part without terminals has no finite value.
+    """
+    return fold(expression, _write).text
+
+
+def _write(node: Expression, operands: list[_Written]) -> _Written:
+    if node.is_constant:
+        return _Written(repr(node.value), ATOM if node.value >= 0 else SIGN, True)
+    if node.name:
+        return _Written(node.name, ATOM)
+    if not node.terminals:
+        raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value and cannot be exported")
+    if node.op in _INFIX:
+        sign, binds, least_left, least_right = _INFIX[node.op]
+        return _Written(_bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right), binds)
+    if node.op == "neg":
+        return _Written("-" + _bracketed(operands[0], SIGN), SIGN)
+    if node.op in {"min", "max"}:
+        return _Written(f"torch.{node.op}imum({', '.join(_as_tensors(operands))})", ATOM)
+    call = _CALLS.get(node.op, f"torch.{node.op}({{}})")
+    texts = _as_tensors(operands) if node.op == "aq" else [operand.text for operand in operands]
+    return _Written(call.format(*texts), SIGN if call.startswith("-") else ATOM)
+
+
+def _as_tensors(operands: list[_Written]) -> list[str]:
+    """The two operands of a function that takes tensors only."""
+    a, b = operands
+    return [
+        f"torch.full_like({b.text}, {a.text})" if a.is_number else a.text,
+        f"torch.full_like({a.text}, {b.text})" if b.is_number else b.text,
+    ]
+
+
+def _bracketed(operand: _Written, least: int) -> str:
+    return operand.text if operand.binds >= least else f"({operand.text})"
