@@ -13,15 +13,18 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import timing
 
 SHAPES = ((256, 1000), (4096, 1000), (512, 32000))
 BASELINE = "F.cross_entropy"
+NO_COMPILER = "ngl, no compiler"
 SINE = "formula(1.5*y*c + sin(3*p) - tanh(2*p*p))"
 ARMS = (
-    *("cross_entropy", "rooted", "focal", "ngl", "ngl, reference path", "ngl, no compiler", "brier", SINE),
+    *("cross_entropy", "rooted", "focal", "ngl", "ngl, reference path", NO_COMPILER, "brier", SINE),
     *("m_full", "l_full"),
 )
 HEAD = (2048, 512, 64000)  # tokens, width, classes
@@ -68,40 +71,23 @@ def _arms(n: int, c: int) -> dict[str, timing.Arm]:
         evaluate(logits, target).backward()
 
     evaluated = {BASELINE: F.cross_entropy} | {name: _loss(name) for name in ARMS}
-    return {name: (lambda evaluate=evaluate: run(evaluate)) for name, evaluate in evaluated.items()}
+    arms: dict[str, timing.Arm] = {name: partial(run, evaluate) for name, evaluate in evaluated.items()}
+    arms[NO_COMPILER] = partial(_without_library, arms[NO_COMPILER])
+    return arms
 
 
 def _loss(arm: str) -> Callable[..., Any]:
     import lossmith
-    from lossmith.kernels import rows
 
+    if arm == SINE:
+        return lossmith.create(arm)
     name, _, how = arm.partition(", ")
-    if how == "reference path":
-        return lossmith.create(name, implementation="reference")
-    loss = lossmith.create(arm if arm == SINE else name)
-    if how != "no compiler":
-        return loss
-    library = rows.library
-
-    def without_library(*inputs: Any) -> Any:
-        rows.library = lambda: None
-        value = loss(*inputs)
-        # The backward pass runs after this returns: put the library back only then.
-        value.register_hook(lambda of: of)
-        return _Then(value, lambda: setattr(rows, "library", library))
-
-    return without_library
+    return lossmith.create(name, implementation="reference" if how == "reference path" else "auto")
 
 
-class _Then:
-    """A value whose backward pass is followed by something."""
-
-    def __init__(self, value: Any, then: Callable[[], None]) -> None:
-        self._value, self._then = value, then
-
-    def backward(self) -> None:
-        self._value.backward()
-        self._then()
+def _without_library(run: timing.Arm) -> None:
+    with mock.patch("lossmith.kernels.rows.library", return_value=None):
+        run()
 
 
 def _peak(arm: str) -> float:
@@ -118,7 +104,7 @@ def _heads() -> dict[str, timing.Arm]:
     import torch
     import torch.nn.functional as F
 
-    import lossmith
+    from lossmith import losses
     from lossmith.losses import linear_loss
 
     torch.set_num_threads(1)
@@ -127,7 +113,7 @@ def _heads() -> dict[str, timing.Arm]:
     weight = torch.randn(classes, width).div_(width**0.5).requires_grad_()
     target = torch.randint(0, classes, (tokens,))
     options = torch.nn.LinearCrossEntropyOptions()
-    cross_entropy, rooted = lossmith.create("cross_entropy"), lossmith.create("rooted")
+    cross_entropy, rooted = losses.CrossEntropyLoss(), losses.RootedLogisticLoss()
     values = {
         "plain": lambda: F.cross_entropy(hidden @ weight.T, target),
         "F.linear_cross_entropy, chunked": lambda: F.linear_cross_entropy(hidden, weight, target, options=options),
@@ -139,7 +125,7 @@ def _heads() -> dict[str, timing.Arm]:
         hidden.grad = weight.grad = None
         value().backward()
 
-    return {name: (lambda value=value: run(value)) for name, value in values.items()}
+    return {name: partial(run, value) for name, value in values.items()}
 
 
 def _print_costs() -> None:
@@ -168,6 +154,7 @@ def _print_costs() -> None:
         began = time.perf_counter()
         part = negative_part(loss.expression("y"), 1000, 1.0)
         seconds = time.perf_counter() - began
+        assert part is not None
         polynomial = part.polynomial
         print(f"{name:<46}{len(polynomial.slope) - 1:>8}{polynomial.error:>17.1e}{seconds:>9.2f} s")
     print()
@@ -190,7 +177,7 @@ def _print_times(tables: dict[str, Any]) -> None:
 def _print_memory() -> None:
     n, c = SHAPES[-1]
     print(f"\npeak memory of a call at {n}x{c}, gradient of the logits included ({4 * n * c / 2**20:.0f} MiB)")
-    for arm in (BASELINE, "rooted", "ngl", "ngl, reference path", "ngl, no compiler", "m_full"):
+    for arm in (BASELINE, "rooted", "ngl", "ngl, reference path", NO_COMPILER, "m_full"):
         print(f"{arm:<24}{float(timing.in_fresh_process({}, '--peak', arm)):>8.0f} MiB")
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import timing
@@ -54,7 +55,7 @@ def measure(losses: str | None, rounds: int) -> Table:
             logits.grad = None
             evaluate(logits, target).backward()
 
-        arms = {name: (lambda evaluate=evaluate: run(evaluate)) for name, evaluate in evaluated.items()}
+        arms = {name: partial(run, evaluate) for name, evaluate in evaluated.items()}
         table[f"{n}x{c}"] = timing.interleaved(arms, rounds)
     return table
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lossmith.kernels.chunks import backward_in_chunks, forward_in_chunks
 from lossmith.kernels.compiler import library
+from lossmith.kernels.compiling import constant_when_compiled
 
 SMALLEST: Final = 1 << 17
 """Logits with fewer elements are left to plain torch: there, what a call costs is counted in operations."""
@@ -101,7 +102,7 @@ def _for_library(logits: Tensor) -> bool:
     return logits.device.type == "cpu" and logits.dtype == torch.float32 and logits.stride(1) == 1
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_when_compiled
 def _has_library() -> bool:
     return library() is not None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from lossmith.kernels import Polynomial
+from lossmith.kernels.compiling import constant_when_compiled
 
 if TYPE_CHECKING:
     from lossmith.formulas import Expression
@@ -25,7 +26,7 @@ class NegativePart(NamedTuple):
     at_zero: float
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_when_compiled
 def negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
     """Fit the negative part of a class-wise loss, once for each expression and number of classes.
 
