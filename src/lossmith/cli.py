@@ -221,6 +221,18 @@ def list_losses() -> None:
 
 
 @app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("my_loss.py"),
+) -> None:
+    """Write a loss as one readable torch file that does not import Lossmith."""
+    from lossmith.export import export as write
+
+    text = write(name, output)
+    Console().print(f"{text} is class Loss in {output}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the results of a finished comparison."""
     from lossmith.report.run import load_run
