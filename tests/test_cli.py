@@ -39,6 +39,8 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("train", "--loss", "rooted:k=banana"), ("k", "banana")),
         (("train", "--loss", "focal:gamma=?"), ("gamma", "lossmith compare")),
         (("train", "--epochs", "3", "--steps", "9"), ("--epochs", "--steps")),
+        (("describe", "ngll"), ("ngll", "ngl")),
+        (("describe", "ngl", "--classes", "1"), ("classes", "1")),
         (("show", "."), ("plan.toml",)),
         (("show", "nowhere"), ("nowhere",)),
     ],

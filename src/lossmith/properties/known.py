@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,17 +12,19 @@ from torch import Tensor
 
 from lossmith import losses
 from lossmith.losses import ClassificationLoss
+from lossmith.properties.shape import along_line
 from lossmith.properties.subject import Subject, subject_of
 
 _COUNTS: Final = (2, 3, 10)
 _ROUNDING: Final = 1e-8
 _POINTS: Final = 40
 _LARGEST: Final = 1e100
+_LEAST_KAPPA, _MOST_KAPPA = 1e-5, 50.0
 
 
 @dataclass(frozen=True)
 class Equal:
-    """``loss = factor * known + constant``, to rounding, for logits up to about 6.
+    """``loss = factor * known + constant``, to rounding, where neither is continued by its tangent.
 
     Attributes:
         known: text form of the known loss.
@@ -46,15 +49,23 @@ def equals_of(subject: Subject) -> tuple[Equal, ...]:
         logits = 2 * torch.randn(_POINTS, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
         with torch.no_grad():
             table = subject.table(logits)
-            if not bool((table.abs() < _LARGEST).all()):
-                return ()
-            for known in _candidates(logits, table):
-                if known.text == subject.text or (type(known) is type(subject.loss) and known.text != known.name):
-                    continue  # itself, or itself with its parameters turned round
-                fitted = _fit(table, subject_of(known, C).table(logits))
-                if fitted is not None:
-                    found.setdefault(known.text, []).append((C, *fitted))
+        if not bool((table.abs() < _LARGEST).all()):
+            return ()
+        for known in _candidates(subject, logits, table):
+            if known.text == subject.text or (type(known) is type(subject.loss) and known.text != known.name):
+                continue  # itself, or itself with its parameters turned round
+            other = subject_of(known, C)
+            inside = -logits.log_softmax(1) < min(_uncontinued(subject), _uncontinued(other))
+            fitted = _fit(table[inside], other.table(logits)[inside])
+            if fitted is not None:
+                found.setdefault(known.text, []).append((C, *fitted))
     return tuple(equal for text, fits in found.items() for equal in _grouped(text, fits, counts))
+
+
+def _uncontinued(subject: Subject) -> float:
+    """The cross-entropy up to which a loss is not continued by its tangent."""
+    above = subject.linear_above(torch.float64)
+    return math.inf if above is None else above
 
 
 def _grouped(text: str, fits: list[tuple[int, float, float]], counts: tuple[int, ...]) -> Iterator[Equal]:
@@ -67,7 +78,7 @@ def _grouped(text: str, fits: list[tuple[int, float, float]], counts: tuple[int,
         yield Equal(text, factor, alike[0][2], classes, classes == counts)
 
 
-def _candidates(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
+def _candidates(subject: Subject, logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
     """Known losses: those without parameters or at their defaults, then those whose parameters the loss suggests."""
     yield from (
         losses.CrossEntropyLoss(),
@@ -85,41 +96,31 @@ def _candidates(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
         losses.FocalLoss(),
         losses.BiTemperedLoss(t1=0.0),
     )
-    for family in (_powers, _line_of_poly, _line_of_smoothing):
+    yield from _powers(subject, logits.shape[1])
+    for family in (_line_of_poly, _line_of_smoothing, _taylor):
         yield from family(logits, table)
-    yield from _taylor(logits, table)
 
 
-def _powers(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
-    """Losses with strictness p^-kappa, where the loss's own is one."""
-    c = -logits.log_softmax(1)
-    kappa = _exponent(c, table)
-    if kappa is None or kappa == 0 or not 1e-6 <= abs(kappa) <= 50:
+def _powers(subject: Subject, num_classes: int) -> Iterator[ClassificationLoss]:
+    """Losses with strictness p^-kappa, with the kappa that the loss's own strictness has between two points."""
+    p = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    low, high = along_line(subject, p, num_classes)[1].tolist()
+    if low <= 0 or high <= 0:
         return
+    kappa = math.log(low / high) / math.log(2)
+    if not _LEAST_KAPPA <= abs(kappa) <= _MOST_KAPPA:
+        return
+    short = _plain(kappa, 1e-9)
+    kappa = short if short != kappa else math.copysign(1 / _plain(1 / abs(kappa), 1e-9), kappa)
+    k = _plain(1 / abs(kappa), 1e-12)
     yield losses.TemperedCrossEntropyLoss(kappa)
     if kappa > 0:
-        yield losses.RootedLogisticLoss(_plain(1 / kappa))
+        yield losses.RootedLogisticLoss(k)
         yield losses.ParamMLoss(kappa)
     else:
-        yield losses.RootedLogisticLoss(_plain(-1 / kappa), form="released")
+        yield losses.RootedLogisticLoss(k, form="released")
         if kappa >= -1:
             yield losses.GeneralizedCrossEntropyLoss(-kappa)
-
-
-def _exponent(c: Tensor, table: Tensor) -> float | None:
-    """The kappa for which the loss is a multiple of expm1(kappa c) plus a constant, None if there is none."""
-    from scipy.optimize import minimize_scalar
-
-    def misfit(kappa: float) -> float:
-        return _misfit(table, _tempered(c, kappa))
-
-    starts = [-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0]
-    best = min(starts, key=misfit)
-    found = minimize_scalar(misfit, bounds=(best - 1, best + 1), method="bounded", options={"xatol": 1e-9})
-    if abs(found.x) < 1e-6:
-        return 0.0
-    simple = (_plain(float(found.x)), 1 / _plain(1 / float(found.x)))
-    return next((kappa for kappa in simple if misfit(kappa) < _ROUNDING), None)
 
 
 def _line_of_poly(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
@@ -149,10 +150,6 @@ def _taylor(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
             yield losses.TaylorCrossEntropyLoss(order)
 
 
-def _tempered(c: Tensor, kappa: float) -> Tensor:
-    return c if kappa == 0 else torch.expm1(kappa * c) / kappa
-
-
 def _combination(table: Tensor, *parts: Tensor) -> tuple[float, ...] | None:
     """The factors with which parts and a constant add up to the table, None if they do not."""
     columns = torch.stack([part.flatten() for part in (*parts, torch.ones_like(table))], 1)
@@ -179,10 +176,10 @@ def _misfit(table: Tensor, known: Tensor) -> float:
     return float((centred - factor * known_centred).norm() / centred.norm().clamp(min=1e-300))
 
 
-def _plain(value: float) -> float:
-    """A number as the simplest one that is so near: rounding errors are no digits."""
+def _plain(value: float, tolerance: float = 1e-6) -> float:
+    """A number as the one of fewest digits that is so near, relatively: rounding errors are no digits."""
     for digits in range(1, 8):
         short = float(f"{value:.{digits}g}")
-        if abs(short - value) <= 1e-6 * abs(value):
+        if abs(short - value) <= tolerance * abs(value):
             return short
     return value

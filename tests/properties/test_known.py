@@ -1,0 +1,71 @@
+"""Identities between losses, as the certificate states them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import lossmith
+from lossmith.properties.known import Equal, equals_of
+from lossmith.properties.subject import subject_of
+
+# loss, known loss, factor, numbers of classes. Seed 2, section 5: M = phi_1, Param-M(a) = a phi_a, GCE(q) = phi_-q,
+# MAE = phi_-1, parabolic = 2 phi_-2; section 2: Full = twice plain for two classes. Seed 0, 1c: (B) is GCE, q = 1/k.
+# Brier is sum_j p_j^2 - 2 p_t + 1, twice the Bregman divergence of bi-tempered with t1 = 0.
+EVERY = (2, 3, 10)
+IDENTITIES = [
+    ("tempered:kappa=1", "m", 1, EVERY),
+    ("rooted:k=1", "m", 1, EVERY),
+    ("rooted:k=3", "tempered:kappa=0.3333333333333333", 1, EVERY),
+    ("param_m:alpha=2", "tempered:kappa=2", 2, EVERY),
+    ("gce:q=1", "mae", 1, EVERY),
+    ("gce:q=0.25", "rooted:form=released,k=4", 1, EVERY),
+    ("mae", "tempered:kappa=-1", 1, EVERY),
+    ("parabolic", "tempered:kappa=-2", 2, EVERY),
+    ("poly1:epsilon=0", "cross_entropy", 1, EVERY),
+    ("symmetric:alpha=0.5,beta=1,A=-1", "poly1:epsilon=2", 0.5, EVERY),
+    ("rooted:k=inf", "cross_entropy", 1, EVERY),
+    ("bi_tempered:t1=1", "cross_entropy", 1, EVERY),
+    ("focal:gamma=0", "cross_entropy", 1, EVERY),
+    ("taylor:order=1", "mae", 1, EVERY),
+    ("brier", "bi_tempered:t1=0", 2, EVERY),
+    ("cross_entropy:label_smoothing=0.3", "label_smoothing:epsilon=0.3", 1, EVERY),
+    ("scaled(ngl):factor=12.5", "ngl", 12.5, EVERY),
+    ("m_full", "m", 2, (2,)),
+    ("l_full", "l", 2, (2,)),
+    ("sparse_label_smoothing", "label_smoothing", 1, (2,)),
+    ("formula(y/p)", "m", 1, EVERY),
+    ("formula(1 - y*square(p))", "parabolic", 1, EVERY),
+]
+
+
+@pytest.mark.parametrize(
+    "text, known, factor, num_classes", IDENTITIES, ids=[f"{a} = {b}" for a, b, _, _ in IDENTITIES]
+)
+def test_identities(text: str, known: str, factor: float, num_classes: tuple[int, ...]) -> None:
+    found = {each.known: each for each in equals_of(subject_of(lossmith.create(text), 10))}
+    assert found[known].factor == pytest.approx(factor)
+    assert found[known].num_classes == num_classes
+    assert found[known].always == (num_classes == EVERY)
+    for C in num_classes:
+        logits = torch.randn(7, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
+        target = torch.arange(7) % C
+        ours = lossmith.create(text, reduction="none")(logits, target)
+        theirs = factor * lossmith.create(known, reduction="none")(logits, target)
+        torch.testing.assert_close(ours - ours[0], theirs - theirs[0])
+
+
+def test_the_factor_may_go_with_the_number_of_classes() -> None:
+    """The published mean over classes against a sum over them."""
+    found = equals_of(subject_of(lossmith.create("ngl:class_reduction=sum"), 10))
+    assert found == tuple(Equal("ngl", float(C), 0.0, (C,), False) for C in EVERY)
+
+
+def test_a_constant_is_told() -> None:
+    (found, *_) = equals_of(subject_of(lossmith.create("formula(2*y*c + y*3)"), 10))
+    assert (found.known, found.factor, found.constant) == ("cross_entropy", 2, 3)
+
+
+@pytest.mark.parametrize("text", ["cross_entropy", "circle", "cos", "ngl", "ngl:alpha=1", "focal:gamma=1"])
+def test_nothing_else_is_equal(text: str) -> None:
+    assert equals_of(subject_of(lossmith.create(text), 10)) == ()
