@@ -117,7 +117,7 @@ def _file(loss: ClassificationLoss, formula: FormulaLoss, body: str) -> str:
         steps_doc=_STEPS_DOC if has_t else "",
         steps=_STEPS_INIT if has_t else "",
         schedule=schedule,
-        n="        n = logits.new_tensor(logits.shape[1])\n" if formula.tree.depends_on("n") else "",
+        n="        n = logits.new_tensor(logits.shape[1])\n" if "n: Tensor" in body else "",
         t=_T if has_t else "",
         body=body,
         helpers=helpers,

@@ -13,6 +13,7 @@ from lossmith.formulas.printer import to_text
 
 _DIGITS: Final = 12
 _PASSES: Final = 4
+_MAX_NODES: Final = 20_000
 
 
 def canonical(expression: Expression) -> Expression:
@@ -30,7 +31,7 @@ def canonical(expression: Expression) -> Expression:
         The canonical form, fit for comparing and hashing; for computing the formula as written is more precise.
 
     Raises:
-        FormulaError: if a constant overflows.
+        FormulaError: if a constant overflows, or the form would have more than 20,000 nodes.
     """
     for _ in range(_PASSES):
         previous, expression = expression, _once(expression)
@@ -73,9 +74,11 @@ class _Writer:
         self.texts: dict[Expression, str] = {}
 
     def __call__(self, polynomial: Polynomial) -> Expression:
-        terms = [
-            (self._factors(product), value) for product, factor in polynomial.items() if (value := rounded(factor))
-        ]
+        return self._sum([(self._factors(product), rounded(factor)) for product, factor in polynomial.items()])
+
+    def _sum(self, terms: list[tuple[list[Expression], float]]) -> Expression:
+        """The sum of numbers times factors; of nothing, 0."""
+        terms = [term for term in terms if term[1]]
         terms.sort(key=lambda term: [self.text(factor) for factor in term[0]])
         total: Expression | None = None
         for factors, value in terms:
@@ -83,6 +86,8 @@ class _Writer:
                 total = _joined(factors, value)
             else:
                 total = apply("sub" if value < 0 else "add", total, _joined(factors, abs(value)))
+        if total is not None and total.size > _MAX_NODES:
+            raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
         return total or constant(0.0)
 
     def text(self, expression: Expression) -> str:
@@ -91,17 +96,26 @@ class _Writer:
 
     def _factors(self, product: Product) -> list[Expression]:
         """Factors in the order of their texts, all exponentials in one."""
-        exponent: Polynomial = {}
+        exponent: list[tuple[list[Expression], float]] = []
         factors: list[Expression] = []
         for base, power in product:
             value = rounded(power)
             if base.op == "exp":
-                exponent[(base.args[0], Fraction(1)),] = power
+                exponent.append((_unwrapped(base.args[0]), value))
             elif value:
                 factors.append(base if value == 1 else apply("pow", base, constant(value)))
         if exponent:
-            factors.append(apply("exp", self(exponent)))
+            factors.append(apply("exp", self._sum(exponent)))
         return sorted(factors, key=self.text)
+
+
+def _unwrapped(product: Expression) -> list[Expression]:
+    """The factors that `_joined` made a product of."""
+    factors: list[Expression] = []
+    while product.op == "mul":
+        product, factor = product.args
+        factors.append(factor)
+    return [product, *reversed(factors)]
 
 
 def _joined(factors: list[Expression], value: float) -> Expression:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Final, TypeAlias
 
 from lossmith.formulas.arithmetic import scalar
-from lossmith.formulas.expression import PROTECTION, Expression, apply, fold, terminal
+from lossmith.formulas.expression import PROTECTION, Expression, apply, terminal
 
 Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
 """Bases with their exponents; empty for 1."""
@@ -34,6 +34,7 @@ class Normaliser:
     def __init__(self, write: Callable[[Polynomial], Expression], text: Callable[[Expression], str]) -> None:
         self.write, self.text = write, text
         self.sums: dict[Expression, Polynomial] = {}
+        self.exponents: dict[Expression, Product] = {}
 
     def node(self, node: Expression, operands: list[Polynomial]) -> Polynomial:
         """The polynomial of a node, given those of its operands."""
@@ -150,7 +151,9 @@ class Normaliser:
             elif product == ((_C, _ONE),):
                 factors.append((_P, -factor))
             else:
-                factors.append((apply("exp", self._expression({product: _ONE})), factor))
+                base = apply("exp", self._expression({product: _ONE}))
+                self.exponents[base] = product
+                factors.append((base, factor))
         return self._mul(result, {self._merged(tuple(factors), ()): _ONE})
 
     def _log(self, a: Polynomial) -> Polynomial:
@@ -164,13 +167,10 @@ class Normaliser:
             if base == _P:
                 result = self._add(result, {((_C, _ONE),): -power})
             elif base.op == "exp":
-                result = self._add(result, _scaled(self._inner(base.args[0]), power))
+                result = self._add(result, {self.exponents[base]: power})
             else:
                 result = self._add(result, {((apply("log", base), _ONE),): power})
         return result
-
-    def _inner(self, exponent: Expression) -> Polynomial:
-        return fold(exponent, self.node)
 
     def _expm1(self, a: Polynomial) -> Polynomial:
         return self._sub(self._exp(a), _number(_ONE))
@@ -218,8 +218,6 @@ class Normaliser:
         return self._function("sigmoid", a)
 
     def _softplus(self, a: Polynomial) -> Polynomial:
-        if self._is_negative(a):
-            return self._add(a, self._function("softplus", self._neg(a)))
         return self._function("softplus", a)
 
     def _min(self, a: Polynomial, b: Polynomial) -> Polynomial:
