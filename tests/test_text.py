@@ -205,7 +205,7 @@ def test_any_damaged_text_is_read_or_refused(text: str, cut: tuple[int, int], to
 
 COMMON = lossmith.losses.CrossEntropyLoss.defaults()
 ARGUMENTS = [("cross_entropy", argument) for argument in COMMON] + [
-    (info.name, argument)
+    ("formula(y*c*t)" if info.name == "formula" else info.name, argument)
     for info in lossmith.available()
     for argument in info.loss_class.defaults()
     if argument not in {"base", *COMMON}

@@ -31,7 +31,7 @@ _CONSTANTS: Final[dict[str, float | bool | None]] = {
     "none": None,
 }
 MAX_LENGTH: Final = 10_000
-MAX_DEPTH: Final = 64
+MAX_DEPTH: Final = 40
 
 
 class LossTextError(ValueError):
