@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -47,12 +48,14 @@ FORMULAS: dict[str, Callable[[float], float]] = {
 }
 
 
+@functools.cache
 def subject(text: str, num_classes: int = 10) -> Subject:
     return subject_of(lossmith.create(text), num_classes)
 
 
-def strictness(text: str, num_classes: int = 10) -> Strictness:
-    return strictness_of(subject(text, num_classes))
+@functools.cache
+def strictness(text: str) -> Strictness:
+    return strictness_of(subject(text))
 
 
 @pytest.mark.parametrize("text", SEED_TABLE)

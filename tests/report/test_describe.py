@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -15,16 +16,21 @@ from typer.testing import CliRunner
 
 import lossmith
 from lossmith.cli import app
-from lossmith.properties import certify
+from lossmith.properties import Certificate, RegressionCertificate, certify
 from lossmith.report.describe_page import render_description
 from lossmith.report.describe_terminal import Description
 
 SOME = ["ngl", "l", "smae", "m_full", "formula(y*exp(1/p))", "scaled(ngl):factor=12.269208", "rooted_gan"]
 
 
-def printed(text: str, width: int = 80, num_classes: int = 10) -> str:
+@functools.cache
+def certified(text: str) -> Certificate | RegressionCertificate:
+    return certify(lossmith.create(text))
+
+
+def printed(text: str, width: int = 80) -> str:
     out = StringIO()
-    Console(file=out, width=width).print(Description(certify(lossmith.create(text), num_classes)))
+    Console(file=out, width=width).print(Description(certified(text)))
     return out.getvalue()
 
 
@@ -51,7 +57,7 @@ def test_the_terminal_says_the_crossings_of_l_and_the_slope_of_smae() -> None:
 
 @pytest.mark.parametrize("text", ["ngl", "smae", "formula(y*exp(1/p))", "logit_adjusted"])
 def test_the_page_is_whole_loads_nothing_and_is_the_same_again(text: str) -> None:
-    certificate = certify(lossmith.create(text))
+    certificate = certified(text)
     page = render_description(certificate)
     assert page == render_description(certificate)
     assert not re.search(r"(?:src|href)=[\"'](?!#)|url\((?!#)|@import", page)
@@ -62,7 +68,7 @@ def test_the_page_is_whole_loads_nothing_and_is_the_same_again(text: str) -> Non
 
 
 def test_the_page_escapes_what_comes_from_the_loss() -> None:
-    hostile = replace(certify(lossmith.create("m")), loss="<b>", formula="<i>", remarks=("<u>",))
+    hostile = replace(certified("l"), loss="<b>", formula="<i>", remarks=("<u>",))
     page = render_description(hostile)
     assert not re.search("<[biu]>", page)
     assert "&lt;b&gt;" in page

@@ -17,6 +17,7 @@ CLASSES: Final = (2, 10, 100, 1000)
 _STEPS: Final = 150
 _SHARP: Final = 1e-5  # beyond it two probabilities differ
 _ZERO: Final = 1e-7
+_FLAT, _ROUNDING, _STUCK = 1e-13, 4e-16, 1e5
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,19 @@ def minimise(subject: Subject, truth: Tensor) -> Tensor:
     z = torch.cat([truth.clamp(min=1e-4).log()[:, None], starts.expand(K, -1, -1)], 1).flatten(0, 1)
     target = truth.repeat_interleave(len(starts) + 1, 0)
     damping = torch.full((len(z), 1), 1e-3, dtype=torch.float64)
+    steepest = torch.zeros((), dtype=torch.float64)
+    settled = torch.zeros(len(z), dtype=torch.bool)
     for _ in range(_STEPS):
         value, gradient, hessian = _derivatives(subject, z, target)
         size = gradient.abs().amax(1, keepdim=True)
-        if bool((size < 1e-13).all()):
+        steepest = torch.maximum(steepest, size.nan_to_num(0.0, 0.0).max())
+        if bool(((size < _FLAT * steepest) | settled[:, None] | (damping > _STUCK)).all()):
             break
         longest = 2 + z.abs().amax(1, keepdim=True)  # so that minima at infinity are near
         step = _newton(gradient, hessian, damping).clamp(-longest, longest)
         with torch.no_grad():
-            better = (_expected(subject, z + step, target) <= value)[:, None]
+            gain = value - _expected(subject, z + step, target)
+        better, settled = gain[:, None] >= 0, (gain >= 0) & (gain <= _ROUNDING * value.abs())
         z = torch.where(better, z + step, z)
         damping = torch.where(better, damping / 4, damping * 8).clamp(1e-14, 1e8)
     with torch.no_grad():
