@@ -32,8 +32,8 @@ COMMON = {
 
 def test_the_losses_of_the_issue_are_there() -> None:
     expected = """cross_entropy rooted tempered m param_m l parabolic circle cos m_full l_full ngl focal poly1 gce mae
-        taylor symmetric bi_tempered brier label_smoothing sparse_label_smoothing logit_adjusted dynamical scaled formula
-        """
+        taylor symmetric bi_tempered brier label_smoothing sparse_label_smoothing logit_adjusted dynamical scaled
+        formula"""
     assert set(CLASSIFICATION) == set(expected.split())
     assert {info.name for info in lossmith.available("regression")} == {"smae"}
     assert {info.name for info in lossmith.available("gan")} == {"rooted_gan"}
