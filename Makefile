@@ -31,6 +31,7 @@ test-slow: $(READY)                 ## the tests that take minutes each
 benchmark: $(READY)                 ## cost of every loss against cross-entropy
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/kernels.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
