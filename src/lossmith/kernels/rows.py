@@ -1,28 +1,26 @@
 """Statistics of every row of logits in one fused pass, and their gradient in a second.
 
 Nothing of the size of the logits is kept for the backward pass but the logits themselves: the softmax is computed
-again. On the CPU two compiled kernels do it (`rows.cpp`, which has the formulas); without a compiler, chunks of rows in
-plain torch.
+again. On the CPU two compiled kernels do it (`rows.cpp`, which has the formulas), on CUDA two Triton kernels
+(`triton_rows`); where neither runs, chunks of rows in plain torch.
 """
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lossmith.kernels.cards import has_kernels, kernels_for
 from lossmith.kernels.chunks import backward_in_chunks, forward_in_chunks
 from lossmith.kernels.compiler import library
 from lossmith.kernels.compiling import constant_when_compiled
+from lossmith.kernels.threads import in_parallel
 
 SMALLEST: Final = 1 << 17
 """Logits with fewer elements are left to plain torch: there, what a call costs is counted in operations."""
-_ROWS_PER_THREAD: Final = 16
 STATE: Final = 5  # floats a row that the backward pass needs; see `Row` in rows.cpp
 
 
@@ -62,26 +60,28 @@ class RowTerms(NamedTuple):
 def fuses(logits: Tensor, *, with_others: bool) -> bool:
     """Whether `row_terms` serves these logits and is worth it.
 
-    It serves float32 on the CPU, shape (N, C) with the classes side by side in memory, 131,072 elements or more,
-    outside of `torch.func` transformations, which need derivatives of every kind.
+    It serves float32 on the CPU and, where Triton runs, on CUDA, shape (N, C) with the classes side by side in memory,
+    131,072 elements or more, outside of `torch.func` transformations, which need derivatives of every kind.
 
     Args:
         logits: the logits.
         with_others: whether a polynomial would be summed over the classes; without one, and without a compiler,
             `torch.nn.functional.cross_entropy` is as good.
     """
-    if logits.dim() != 2 or not _for_library(logits):
+    if logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
         return False
-    if logits.shape[1] < 2 or logits.numel() < SMALLEST:
+    if logits.shape[1] < 2 or logits.numel() < SMALLEST or not _outside_of_transformations():
         return False
-    return _outside_of_transformations() and (with_others or _has_library())
+    if logits.device.type == "cuda":
+        return has_kernels(logits.device.index)
+    return logits.device.type == "cpu" and (with_others or _has_library())
 
 
 def row_terms(logits: Tensor, target: Tensor, ignore_index: int, polynomial: Polynomial | None = None) -> RowTerms:
     """The fused passes, as one differentiable operation.
 
     Args:
-        logits: shape (N, C), float32, C >= 2, classes side by side in memory; on the CPU.
+        logits: shape (N, C), float32, C >= 2, classes side by side in memory.
         target: class indices, shape (N,), int64.
         ignore_index: the label of rows without target.
         polynomial: of the function to sum over the classes that are neither target nor top; None: no sum.
@@ -90,7 +90,7 @@ def row_terms(logits: Tensor, target: Tensor, ignore_index: int, polynomial: Pol
         The terms; nothing but them and the logits is kept for the backward pass.
 
     Raises:
-        IndexError: if a target is out of range, as in `torch.nn.functional.cross_entropy`.
+        IndexError: if a target is out of range; on CUDA, as in torch, a device-side assertion.
         RuntimeError: if a second derivative is asked for.
     """
     value, slope = ((), ()) if polynomial is None else (polynomial.value, polynomial.slope)
@@ -128,6 +128,9 @@ def forward(
     Raises:
         IndexError: if a target is out of range.
     """
+    kernels = kernels_for(logits)
+    if kernels is not None:
+        return kernels.forward(logits, target, ignore_index, value, slope, _empty(logits))  # type: ignore[no-any-return]
     compiled = library() if _for_library(logits) else None
     polynomials = [torch.tensor(of, dtype=logits.dtype, device=logits.device) for of in (value, slope)]
     if compiled is None:
@@ -149,7 +152,7 @@ def forward(
         )
         return -1 if found < 0 else first + found
 
-    bad = max(_in_parallel(run, rows))
+    bad = max(in_parallel(run, rows))
     if bad >= 0:
         raise IndexError(f"Target {int(target[bad])} is out of bounds.")
     return made
@@ -212,6 +215,10 @@ def backward(
         gradients: the gradients with respect to c, c_top, d_top and others, each of shape (N,).
         made: where it is written, contiguous; may be the logits themselves.
     """
+    kernels = kernels_for(logits)
+    if kernels is not None:
+        kernels.backward(logits, target, ignore_index, slope, top, state, gradients, made)
+        return
     compiled = library() if _for_library(logits) else None
     polynomial = torch.tensor(slope, dtype=logits.dtype, device=logits.device)
     if compiled is None:
@@ -232,7 +239,7 @@ def backward(
         )
         return -1
 
-    _in_parallel(run, rows)
+    in_parallel(run, rows)
 
 
 @_row_terms_backward.register_fake
@@ -275,21 +282,6 @@ class _RowTerms(torch.autograd.Function):
     forward = staticmethod(lambda *inputs: forward(*inputs))
     setup_context = staticmethod(_keep)
     backward = staticmethod(lambda ctx, *gradients: _backward(ctx, gradients, _gradient))
-
-
-def _in_parallel(run: Callable[[int, int], int], rows: int) -> list[int]:
-    """Split the rows evenly over torch's number of threads; the kernels release the interpreter."""
-    threads = max(1, min(torch.get_num_threads(), rows // _ROWS_PER_THREAD))
-    ends = [rows * i // threads for i in range(threads + 1)]
-    if threads == 1:
-        return [run(0, rows)]
-    return list(_pool(threads, os.getpid()).map(run, ends[:-1], ends[1:]))
-
-
-@functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    del process  # a forked child has none of its parent's threads, and needs a pool of its own
-    return ThreadPoolExecutor(threads, thread_name_prefix="lossmith")
 
 
 def _empty(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -1,0 +1,259 @@
+"""The two passes of `rows.cpp` for graphics cards, in Triton; one program a row. Importing this module imports Triton.
+
+The formulas are those of `rows.cpp`. What differs is how the sums come about: in one sweep, every lane keeps the two
+largest logits it has seen and the sum of the exponentials of all but the largest, relative to the second; at the end
+the lanes are put together in the same way. So the sum never holds the top class, and nothing is subtracted from it.
+All is in float32: the odds of the other classes against the top class, ``w = s exp(z_2 - z_m)``, give
+``p_m = 1 / (1 + w)`` and ``1 - p_m = w / (1 + w)`` without cancellation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+WIDEST: Final = 2048
+"""Classes a program looks at at a time; a power of two."""
+_PER_WARP: Final = 256
+_MOST_WARPS: Final = 8
+
+
+def forward(
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int,
+    value: Sequence[float],
+    slope: Sequence[float],
+    made: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """The first pass, written to ``made``: c, c_top, d_top, others, top and the state of every row.
+
+    A target out of range trips a device-side assertion, as in torch, and its row is NaN.
+    """
+    rows, classes = logits.shape
+    if rows:
+        with torch.cuda.device_of(logits):
+            _forward[rows,](
+                *(logits, target.contiguous(), *made, ignore_index, classes, logits.stride(0)),
+                *(_coefficients(value), _coefficients(slope)),
+                DEGREE=len(slope) - 1,
+                **_layout(classes),
+            )
+    return made
+
+
+def backward(
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int,
+    slope: Sequence[float],
+    top: Tensor,
+    state: Tensor,
+    gradients: Sequence[Tensor],
+    made: Tensor,
+) -> None:
+    """The second pass: the logits' gradient, written to ``made``, which may be the logits themselves."""
+    rows, classes = logits.shape
+    if rows:
+        with torch.cuda.device_of(logits):
+            _backward[rows,](
+                *(logits, target.contiguous(), top, state, *(of.contiguous() for of in gradients), made),
+                *(ignore_index, classes, logits.stride(0), _coefficients(slope)),
+                DEGREE=len(slope) - 1,
+                **_layout(classes),
+            )
+
+
+def try_on(device: torch.device) -> None:
+    """Run the first pass over a row of two classes; whatever keeps Triton from running is raised."""
+    per_row = [torch.empty(1, device=device) for _ in range(4)]
+    made = (*per_row, torch.empty(1, dtype=torch.int64, device=device), torch.empty(1, 5, device=device))
+    forward(torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device), -1, (), (), made)
+
+
+def _coefficients(polynomial: Sequence[float]) -> tuple[float, ...]:
+    """As arguments of the kernel: a tensor would have to be copied to the card at every call, which waits for it."""
+    return tuple(polynomial) or (0.0,)
+
+
+def _layout(classes: int) -> dict[str, Any]:
+    block = min(WIDEST, triton.next_power_of_2(classes))
+    return {
+        "BLOCK": block,
+        "num_warps": max(1, min(_MOST_WARPS, block // _PER_WARP)),
+        "debug": torch.version.hip is None,  # this compiles the assertion, which ROCm does not know
+        "sanitize_overflow": False,
+    }
+
+
+@triton.jit
+def _forward(
+    logits: tl.tensor,
+    target: tl.tensor,
+    c: tl.tensor,
+    c_top: tl.tensor,
+    d_top: tl.tensor,
+    others: tl.tensor,
+    top: tl.tensor,
+    state: tl.tensor,
+    ignored: tl.tensor,
+    classes: tl.tensor,
+    stride: tl.tensor,
+    value: tl.tuple,
+    slope: tl.tuple,
+    DEGREE: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
+    z = logits + row * stride
+    t = tl.load(target + row)
+    has_target = t != ignored
+    in_range = (t >= 0) & (t < classes)
+    tl.device_assert(in_range | (t == ignored), "Target is out of bounds.")
+
+    lanes = tl.arange(0, BLOCK)
+    first = tl.full((BLOCK,), float("-inf"), tl.float32)
+    second = tl.full((BLOCK,), float("-inf"), tl.float32)
+    sums = tl.zeros((BLOCK,), tl.float32)
+    where = lanes
+    for start in range(0, classes, BLOCK):
+        j = start + lanes
+        x = tl.load(z + j, mask=j < classes, other=float("-inf"))
+        larger = x > first
+        loser = tl.where(larger, first, x)  # NaN, where x is NaN
+        runner_up = tl.where(loser > second, loser, second)
+        shift = tl.where(runner_up == float("-inf"), 0.0, runner_up)
+        sums = sums * tl.exp(second - shift) + tl.exp(loser - shift)
+        first, second = tl.where(larger, x, first), runner_up
+        where = tl.where(larger, j, where)
+
+    z_top = tl.max(first, 0)
+    m = tl.min(tl.where(first == z_top, where, classes), 0)
+    won = where == m
+    z_second = tl.max(tl.where(won, second, first), 0)
+    alone = z_second == float("-inf")  # no other class is left
+    shift = tl.where(alone, 0.0, z_second)
+    total = tl.sum(sums * tl.exp(second - shift) + tl.where(won, 0.0, tl.exp(first - shift)), 0)
+
+    gap = z_top - shift
+    back = gap - z_top
+    lost = (z_top - (gap - back)) - (shift + back)  # what rounding took from the gap
+    odds = tl.where((gap < 110.0) & (total > 0.0), total * _exp(-gap) * (1.0 - lost), 0.0)
+    bad = (total != total) | (z_top == float("inf")) | (z_top == float("-inf"))
+    odds = tl.where(bad, float("nan"), odds)
+    of_top = _log1p(odds)
+    # -log(1 - p) = log(1 + 1 / odds); small odds may have vanished, but their logarithm is known.
+    against_top = tl.where(odds < 1.0, of_top + (gap - tl.log(total)), _log1p(1.0 / odds))
+    against_top = tl.where(alone, float("inf"), against_top)
+    against_top = tl.where(bad, float("nan"), against_top)
+    inverse = tl.where(alone, 0.0, 1.0 / total)
+    complement = odds / (1.0 + odds)
+
+    z_target = tl.load(z + t, mask=has_target & in_range, other=float("nan"))
+    of_target = tl.where(t == m, of_top, z_top - z_target + of_top)
+    tl.store(c + row, tl.where(has_target, of_target, 0.0))
+    tl.store(c_top + row, of_top)
+    tl.store(d_top + row, against_top)
+    tl.store(top + row, m.to(tl.int64))
+    of_row = state + row * 5
+    tl.store(of_row, shift)
+    tl.store(of_row + 1, inverse)
+    tl.store(of_row + 2, 1.0 / (1.0 + odds))
+    tl.store(of_row + 3, complement)
+
+    of_others = tl.zeros((BLOCK,), tl.float32)
+    of_slopes = tl.zeros((BLOCK,), tl.float32)
+    if DEGREE >= 0:
+        for start in range(0, classes, BLOCK):
+            j = start + lanes
+            summed = (j < classes) & (j != m) & ((j != t) | (t == ignored))
+            x = tl.load(z + j, mask=summed, other=float("-inf"))
+            p = tl.exp(x - shift) * (inverse * complement)
+            u = 4.0 * p - 1.0
+            of_others += p * _polynomial(value, u, DEGREE)
+            of_slopes += p * _polynomial(slope, u, DEGREE)
+    tl.store(others + row, tl.sum(of_others, 0))
+    tl.store(of_row + 4, tl.sum(of_slopes, 0))
+
+
+@triton.jit
+def _backward(
+    logits: tl.tensor,
+    target: tl.tensor,
+    top: tl.tensor,
+    state: tl.tensor,
+    g_c: tl.tensor,
+    g_c_top: tl.tensor,
+    g_d_top: tl.tensor,
+    g_others: tl.tensor,
+    gradient: tl.tensor,
+    ignored: tl.tensor,
+    classes: tl.tensor,
+    stride: tl.tensor,
+    slope: tl.tuple,
+    DEGREE: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
+    z = logits + row * stride
+    g = gradient + row * classes
+    t, m = tl.load(target + row), tl.load(top + row)
+    has_target = t != ignored
+    of_row = state + row * 5
+    shift, inverse, p_top = tl.load(of_row), tl.load(of_row + 1), tl.load(of_row + 2)
+    complement, slope_sum = tl.load(of_row + 3), tl.load(of_row + 4)
+    of_c = tl.where(has_target, tl.load(g_c + row), 0.0)
+    of_c_top, of_d_top = tl.load(g_c_top + row), tl.load(g_d_top + row)
+    of_others = tl.load(g_others + row) if DEGREE >= 0 else 0.0
+
+    of_sum = of_others * slope_sum
+    constant = complement * (of_c + of_c_top - of_sum) - of_d_top * p_top
+    at_top = p_top * (of_d_top - of_sum) - complement * of_c_top
+    at_top += tl.where(has_target & (t == m), -complement * of_c, p_top * of_c)
+    nothing = (constant == 0.0) & (of_c == 0.0) & (of_c_top == 0.0) & (of_d_top == 0.0) & (of_others == 0.0)
+
+    lanes = tl.arange(0, BLOCK)
+    if nothing:
+        for start in range(0, classes, BLOCK):
+            j = start + lanes
+            tl.store(g + j, tl.zeros((BLOCK,), tl.float32), mask=j < classes)
+    else:
+        for start in range(0, classes, BLOCK):
+            j = start + lanes
+            # Every value is made from the one logit that it may overwrite.
+            r = tl.exp(tl.load(z + j, mask=j < classes, other=0.0) - shift) * inverse
+            made = r * constant
+            at_target = made - of_c
+            if DEGREE >= 0:
+                u = r * (4.0 * complement) - 1.0
+                made = r * (_polynomial(slope, u, DEGREE) * (complement * of_others) + constant)
+            made = tl.where((j == t) & has_target, at_target, made)
+            tl.store(g + j, tl.where(j == m, at_top, made), mask=j < classes)
+
+
+@triton.jit
+def _polynomial(coefficients: tl.tuple, u: tl.tensor, DEGREE: tl.constexpr) -> tl.tensor:
+    value = tl.zeros_like(u) + coefficients[DEGREE]
+    for k in tl.static_range(DEGREE):
+        value = value * u + coefficients[DEGREE - 1 - k]
+    return value
+
+
+@triton.jit
+def _exp(x: tl.tensor) -> tl.tensor:
+    """e^x with the rounding of x log2(e) put back, which `tl.exp` leaves out: 4e-6 at x = -69."""
+    power = x * 1.44269504
+    rounding = tl.fma(x, 1.44269504, -power) + x * 1.92596299e-8
+    return tl.exp2(power) * (1.0 + rounding * 0.693147181)
+
+
+@triton.jit
+def _log1p(x: tl.tensor) -> tl.tensor:
+    """log(1 + x) for x >= 0, with what 1 + x leaves out of x put back."""
+    one_more = 1.0 + x
+    return tl.where(one_more == float("inf"), one_more, tl.log(one_more) + (x - (one_more - 1.0)) / one_more)
