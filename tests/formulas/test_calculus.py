@@ -153,6 +153,7 @@ def test_substitute_refuses_what_is_no_terminal() -> None:
         ("1/(2*p + 2*c)", "0.5/(c + p)"),
         ("p + y*n - t", "p"),
         ("sigmoid(-p) + 1", "-sigmoid(p)"),
+        ("square(1e300)**(1e-3*p)", "exp(0.6*log(10)*p)"),
     ],
 )
 def test_one_meaning_one_form(a: str, b: str) -> None:

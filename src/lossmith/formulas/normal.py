@@ -91,7 +91,7 @@ class Normaliser:
             return self._power(a, exponent)
         base = _value(a)
         if base is not None and base > 0:
-            return self._exp(_scaled(b, Fraction(math.log(base))))
+            return self._exp(_scaled(b, _log_of(base)))
         if a == {((_P, _ONE),): _ONE}:
             return self._exp(self._neg(self._mul(b, {((_C, _ONE),): _ONE})))
         return self._opaque("pow", a, b)
@@ -162,7 +162,7 @@ class Normaliser:
         ((product, factor),) = a.items()
         if factor <= 0 or not product or not all(_not_negative(base) for base, _ in product):
             return self._function("log", a)
-        result = self._function("log", _number(factor))
+        result = _number(_log_of(factor))
         for base, power in product:
             if base == _P:
                 result = self._add(result, {((_C, _ONE),): -power})
@@ -261,6 +261,11 @@ def _value(a: Polynomial) -> Fraction | None:
     if not a:
         return Fraction(0)
     return a.get(()) if len(a) == 1 else None
+
+
+def _log_of(value: Fraction) -> Fraction:
+    """The logarithm of a positive number, also of one that no float holds."""
+    return Fraction(math.log(value.numerator) - math.log(value.denominator))
 
 
 def _float(value: Fraction) -> float:
