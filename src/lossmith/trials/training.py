@@ -348,6 +348,8 @@ def training_loss(text: str, task: Task, steps: int) -> ClassificationLoss | Dyn
     base = loss.base if isinstance(loss, DynamicalLoss) else loss
     if base.reduction != "mean" or base.task != "multiclass":
         raise ValueError(f"{text}: trials train with task=multiclass and reduction=mean; leave both out")
-    base.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
+    for part in loss.modules():
+        if isinstance(part, ClassificationLoss):
+            part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
     loss.bind(total_steps=steps, class_counts=task.class_counts.tolist())
     return loss
