@@ -29,25 +29,22 @@ static inline float total(vec x) {
   return (float)sum;
 }
 
-// e^x for x <= 88, relative error below 2 ulp; 0 below -87.3, NaN for NaN.
+// e^x for x <= 88, relative error below 2e-8 |x| + 2 ulp; 0 below -87.3, NaN for NaN. 2^n 2^f, n + f = x / log 2.
 static inline vec exponential(vec x) {
+  const float log2_e = 1.44269504f, magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
   const vec lowest = spread(-87.33654f);
   ints kept = !(x < lowest);
   vec clamped = kept ? x : lowest;
-  vec magic = spread(12582912.0f);
-  vec shifted = clamped * 1.44269504f + magic;
-  vec n = shifted - magic;
-  vec r = clamped - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  vec e = spread(1.9875691500e-4f);
-  e = e * r + 1.3981999507e-3f;
-  e = e * r + 8.3334519073e-3f;
-  e = e * r + 4.1665795894e-2f;
-  e = e * r + 1.6666665459e-1f;
-  e = e * r + 5.0000001201e-1f;
-  e = e * (r * r) + r + 1.0f;
-  ints bits = (ints)shifted << 23;
-  e = (vec)((ints)e + bits);
+  vec shifted = clamped * log2_e + magic;
+  vec f = clamped * log2_e - (shifted - magic);
+  vec e = spread(1.545316294e-4f);  // (2^f - 1) / f on [-1/2, 1/2], interpolated at Chebyshev points
+  e = e * f + 1.339086336e-3f;
+  e = e * f + 9.618082557e-3f;
+  e = e * f + 5.550357114e-2f;
+  e = e * f + 2.402265076e-1f;
+  e = e * f + 6.931471880e-1f;
+  e = e * f + 1.0f;
+  e = (vec)((ints)e + ((ints)shifted << 23));
   return kept ? e : spread(0.0f);
 }
 
@@ -62,17 +59,20 @@ static inline vec polynomial(const float* coefficients, vec u) {
 }
 
 static void largest_two(const float* z, int64_t n, float* first, float* second, int64_t* where) {
-  vec a = spread(-INFINITY), b = spread(-INFINITY);
+  const int UNROLLED = 4;
+  vec a[UNROLLED], b[UNROLLED];
+  for (int i = 0; i < UNROLLED; i++) a[i] = b[i] = spread(-INFINITY);
   int64_t j = 0;
-  for (; j + LANES <= n; j += LANES) {
-    vec x = *(const vec*)(z + j);
-    vec smaller = a < x ? a : x;
-    b = b < smaller ? smaller : b;
-    a = a < x ? x : a;
-  }
+  for (; j + UNROLLED * LANES <= n; j += UNROLLED * LANES)
+    for (int i = 0; i < UNROLLED; i++) {
+      vec x = *(const vec*)(z + j + i * LANES);
+      vec smaller = a[i] < x ? a[i] : x;
+      b[i] = b[i] < smaller ? smaller : b[i];
+      a[i] = a[i] < x ? x : a[i];
+    }
   float top = -INFINITY, next = -INFINITY;
-  for (int i = 0; i < 2 * LANES; i++) {
-    float x = i < LANES ? a[i] : b[i - LANES];
+  for (int i = 0; i < 2 * UNROLLED * LANES; i++) {
+    float x = i < UNROLLED * LANES ? a[i / LANES][i % LANES] : b[i / LANES - UNROLLED][i % LANES];
     if (x > top) next = top, top = x;
     else if (x > next) next = x;
   }
@@ -81,12 +81,11 @@ static void largest_two(const float* z, int64_t n, float* first, float* second, 
     else if (z[j] > next) next = z[j];
   }
   int64_t at = 0;
-  for (; at + LANES <= n; at += LANES) {  // eight at a time until the top comes into sight
-    vec x = *(const vec*)(z + at);
-    ints hit = x == top;
-    int any = 0;
-    for (int i = 0; i < LANES; i++) any |= hit[i];
-    if (any) break;
+  for (; at + UNROLLED * LANES <= n; at += UNROLLED * LANES) {  // many at a time until the top comes into sight
+    ints hit = *(const vec*)(z + at) == top;
+    for (int i = 1; i < UNROLLED; i++) hit |= *(const vec*)(z + at + i * LANES) == top;
+    long long any __attribute__((vector_size(32))) = (decltype(any))hit;
+    if (any[0] | any[1] | any[2] | any[3]) break;
   }
   while (at < n - 1 && z[at] != top) at++;
   *first = top, *second = next, *where = at;
@@ -137,24 +136,20 @@ static void sum_of_terms(const float* e, int64_t n, float scale, const float* va
 }
 
 template <int DEGREE>
+static inline vec gradient_of(vec z, Row row, float factor, float constant, const float* slope) {
+  vec r = exponential(z - row.second) * row.inverse_sum;
+  if (DEGREE < 0) return r * constant;
+  vec u = r * (4.0f * row.complement) - 1.0f;
+  return r * (polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, u) * factor + constant);
+}
+
+template <int DEGREE>
 static void write_gradient(const float* z, int64_t n, Row row, float factor, float constant, const float* slope,
                            float* gradient) {
   int64_t j = 0;
-  for (; j + LANES <= n; j += LANES) {
-    vec r = exponential(*(const vec*)(z + j) - row.second) * row.inverse_sum;
-    if (DEGREE >= 0) {
-      vec u = r * (4.0f * row.complement) - 1.0f;
-      *(vec*)(gradient + j) = r * (polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, u) * factor + constant);
-    } else {
-      *(vec*)(gradient + j) = r * constant;
-    }
-  }
-  for (; j < n; j++) {
-    vec r = spread(exponential(z[j] - row.second) * row.inverse_sum);
-    vec u = r * (4.0f * row.complement) - 1.0f;
-    vec slope_here = DEGREE >= 0 ? polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, u) * factor : spread(0.0f);
-    gradient[j] = (r * (slope_here + constant))[0];
-  }
+  for (; j + LANES <= n; j += LANES)
+    *(vec*)(gradient + j) = gradient_of<DEGREE>(*(const vec*)(z + j), row, factor, constant, slope);
+  for (; j < n; j++) gradient[j] = gradient_of<DEGREE>(spread(z[j]), row, factor, constant, slope)[0];
 }
 
 template <int DEGREE>
