@@ -126,3 +126,39 @@ def test_what_it_cannot_honour_is_refused(change: dict[str, Any], message: str) 
     hidden, weight, target, loss = (given.pop(name) for name in ("hidden", "weight", "target", "loss"))
     with pytest.raises(ValueError, match=message):
         linear_loss(hidden, weight, target, loss, **given)
+
+
+def test_compiles_whole() -> None:
+    of, loss = problem(), lossmith.create("rooted", weight=[1.0 + i for i in range(C)])
+    sample_weight = torch.rand(N)
+
+    def value(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return linear_loss(hidden, weight, of["target"], loss, bias=bias, sample_weight=sample_weight)
+
+    results = []
+    for function in (value, torch.compile(value, fullgraph=True, backend="aot_eager")):
+        leaves = [of[name].clone().requires_grad_() for name in ("hidden", "weight", "bias")]
+        made = function(*leaves)
+        made.backward()
+        results.append([made.detach(), *(leaf.grad for leaf in leaves)])
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_torch_library_checks() -> None:
+    of = problem()
+    leaves = [of[name].requires_grad_() for name in ("hidden", "weight", "bias")]
+    torch.library.opcheck(torch.ops.lossmith.linear_cross_entropy.default, (*leaves, of["target"], -100))
+
+
+def test_autocast_takes_its_dtype_and_mixed_dtypes_are_refused_without() -> None:
+    of, loss = problem(), lossmith.create("rooted")
+    weight = of["weight"].requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = linear_loss(of["hidden"].bfloat16(), weight, of["target"], loss)
+        plain = loss(torch.nn.functional.linear(of["hidden"], weight), of["target"])
+    torch.testing.assert_close(value, plain, rtol=1e-5, atol=0)
+    value.backward()
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float32
+    with pytest.raises(ValueError, match="one dtype"):
+        linear_loss(of["hidden"].bfloat16(), weight, of["target"], loss)

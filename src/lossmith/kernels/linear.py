@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
@@ -41,6 +41,9 @@ def linear_sum(
         IndexError: if a target is out of range.
         RuntimeError: if a second derivative is asked for.
     """
+    if torch.compiler.is_compiling():  # which can trace registered operations only; one matrix product more
+        c = _linear_cross_entropy(hidden, weight, bias, target, ignore_index)
+        return per_row(c, slice(0, len(hidden))).sum()
     total: Tensor = _LinearSum.apply(hidden, weight, bias, target, ignore_index, per_row)  # type: ignore[no-untyped-call]
     return total
 
@@ -61,15 +64,8 @@ class _LinearSum(torch.autograd.Function):
             torch.zeros_like(of) if needed and of is not None else None
             for needed, of in zip(wanted, (hidden, weight, bias), strict=True)
         ]
-        size = max(_FEWEST_ROWS, _ELEMENTS // weight.shape[0])
-        buffer = hidden.new_empty(min(size, len(hidden)), weight.shape[0])
         totals = []
-        for first in range(0, len(hidden), size):
-            part = slice(first, first + size)
-            logits = torch.mm(hidden[part], weight.t(), out=buffer[: len(hidden[part])])
-            if bias is not None:
-                logits += bias
-            logits = logits.float() if logits.dtype in {torch.float16, torch.bfloat16} else logits
+        for part, logits in _chunks(hidden, weight, bias):
             labels = target[part]
             c, _, _, _, top, state = rows.forward(logits, labels, ignore_index)
             with torch.enable_grad():
@@ -78,8 +74,7 @@ class _LinearSum(torch.autograd.Function):
                 if any(wanted):
                     (slope,) = torch.autograd.grad(terms.sum(), c)
             if any(wanted):
-                none = torch.zeros_like(slope)
-                rows.backward(logits, labels, ignore_index, (), top, state, (slope, none, none, none), logits)
+                _to_gradient(logits, labels, ignore_index, top, state, slope)
                 _accumulate(gradients, logits.to(hidden.dtype), hidden, weight, part)
         ctx.save_for_backward(*gradients)
         ctx.used = False
@@ -94,6 +89,78 @@ class _LinearSum(torch.autograd.Function):
         ctx.used = True  # they are handed over, not copied: weight's is as large as weight
         scaled = (None if made is None else made.mul_(upstream.to(made.dtype)) for made in ctx.saved_tensors)
         return (*scaled, None, None, None)
+
+
+@torch.library.custom_op("lossmith::linear_cross_entropy", mutates_args=())
+def _linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int
+) -> Tensor:
+    parts = [rows.forward(logits, target[part], ignore_index)[0] for part, logits in _chunks(hidden, weight, bias)]
+    return torch.cat(parts) if parts else hidden.new_zeros(0)
+
+
+@_linear_cross_entropy.register_fake
+def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int) -> Tensor:
+    del weight, bias, target, ignore_index
+    return hidden.new_empty(hidden.shape[0], dtype=torch.promote_types(hidden.dtype, torch.float32))
+
+
+@torch.library.custom_op("lossmith::linear_cross_entropy_backward", mutates_args=())
+def _linear_cross_entropy_backward(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int, slope: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    of_hidden, of_weight, of_bias = (torch.zeros_like(of) for of in (hidden, weight, weight[:, 0].contiguous()))
+    for part, logits in _chunks(hidden, weight, bias):
+        labels = target[part]
+        *_, top, state = rows.forward(logits, labels, ignore_index)
+        _to_gradient(logits, labels, ignore_index, top, state, slope[part].contiguous())
+        _accumulate([of_hidden, of_weight, of_bias], logits.to(hidden.dtype), hidden, weight, part)
+    return of_hidden, of_weight, of_bias
+
+
+@_linear_cross_entropy_backward.register_fake
+def _(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int, slope: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    del bias, target, ignore_index, slope
+    return torch.empty_like(hidden), torch.empty_like(weight), weight.new_empty(weight.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    del output
+    *tensors, ctx.ignore_index = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError("linear_loss has first derivatives only: apply the loss to the whole logits for more")
+    hidden, weight, bias, target = ctx.saved_tensors
+    of_hidden, of_weight, of_bias = _linear_cross_entropy_backward(
+        hidden, weight, bias, target, ctx.ignore_index, slope
+    )
+    return of_hidden, of_weight, None if bias is None else of_bias, None, None
+
+
+_linear_cross_entropy.register_autograd(_backward, setup_context=_keep)
+
+
+def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """The logits of some rows at a time, at least float32, in memory that the next ones reuse."""
+    size = max(_FEWEST_ROWS, _ELEMENTS // weight.shape[0])
+    buffer = hidden.new_empty(min(size, len(hidden)), weight.shape[0])
+    for first in range(0, len(hidden), size):
+        part = slice(first, first + size)
+        logits = torch.mm(hidden[part], weight.t(), out=buffer[: len(hidden[part])])
+        if bias is not None:
+            logits += bias
+        yield part, logits.float() if logits.dtype in {torch.float16, torch.bfloat16} else logits
+
+
+def _to_gradient(logits: Tensor, labels: Tensor, ignore_index: int, top: Tensor, state: Tensor, slope: Tensor) -> None:
+    """Overwrite logits by the gradient of ``sum_i slope_i c_i``."""
+    none = torch.zeros_like(slope)
+    rows.backward(logits, labels, ignore_index, (), top, state, (slope, none, none, none), logits)
 
 
 def _accumulate(gradients: list[Tensor | None], of_logits: Tensor, hidden: Tensor, weight: Tensor, part: slice) -> None:

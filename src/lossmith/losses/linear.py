@@ -24,7 +24,8 @@ def linear_loss(
     """``loss(hidden @ weight.T + bias, target)`` for a target loss, without ever holding all logits.
 
     A chunk of rows at a time, the logits are turned into their own gradient and multiplied into the gradients of
-    hidden, weight and bias within the forward pass. First derivatives only.
+    hidden, weight and bias within the forward pass. First derivatives only, once a call. Under `torch.compile` the
+    logits are made a second time in the backward pass. Under autocast the matrix products are of its dtype.
 
     Args:
         hidden: the last layer's input, shape (..., D).
@@ -44,6 +45,9 @@ def linear_loss(
     """
     _check_loss(loss, len(weight), normalizer)
     _check_shapes(hidden, weight, target, bias, sample_weight)
+    if torch.is_autocast_enabled(hidden.device.type):
+        narrow = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight, bias = hidden.to(narrow), weight.to(narrow), None if bias is None else bias.to(narrow)
     samples, labels = hidden.flatten(0, -2), target.flatten().long()
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     entries = Entries(len(weight), labels, loss.ignore_index, 1, log_slope_limit(hidden.dtype))
@@ -86,6 +90,8 @@ def _check_shapes(
             f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must have shapes (..., D) and (C, D)"
         )
     samples = hidden.shape[:-1]
+    if hidden.dtype != weight.dtype and not torch.is_autocast_enabled(hidden.device.type):
+        raise ValueError(f"hidden and weight must have one dtype, not {hidden.dtype} and {weight.dtype}")
     if target.shape != samples or target.is_floating_point():
         raise ValueError(
             f"target must hold class indices of shape {tuple(samples)}, not {target.dtype} of {tuple(target.shape)}"
