@@ -42,7 +42,12 @@ def test_a_single_trial_is_the_plain_training_loop() -> None:
 def test_every_slice_of_a_stack_is_bitwise_what_it_is_alone() -> None:
     stacked = replace(IRIS, engine="stacked", final=True)
     trials = [
-        replace(stacked, loss="formula(square(y - p)*t)" if info.name == "formula" else info.name, seed=seed, optimizer=replace(stacked.optimizer, lr=lr))
+        replace(
+            stacked,
+            loss="formula(square(y - p)*t)" if info.name == "formula" else info.name,
+            seed=seed,
+            optimizer=replace(stacked.optimizer, lr=lr),
+        )
         for info in available("classification")
         for seed, lr in ((3, 0.01), (4, 0.3))
     ]
