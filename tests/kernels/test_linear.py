@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 import lossmith
-from lossmith.kernels import linear
+from lossmith.kernels import head_chunks
 from lossmith.losses import linear_loss
 
 N, D, C = 37, 6, 23
 
 
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "_FEWEST_ROWS", 8)
-    monkeypatch.setattr(linear, "_ELEMENTS", 1)
+@pytest.fixture(params=["rows", "rows and classes"], autouse=True)
+def _small_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_chunks, "_FEWEST_ROWS", 8)
+    monkeypatch.setattr(head_chunks, "_ELEMENTS", 8 * C if request.param == "rows" else 8 * 5)
 
 
 def problem(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -162,3 +162,22 @@ def test_autocast_takes_its_dtype_and_mixed_dtypes_are_refused_without() -> None
     assert weight.grad.dtype == torch.float32
     with pytest.raises(ValueError, match="one dtype"):
         linear_loss(of["hidden"].bfloat16(), weight, of["target"], loss)
+
+
+def test_a_class_that_is_almost_certain_and_masked_classes() -> None:
+    hidden = torch.eye(2, D).mul_(20).requires_grad_()  # 1 - p is e^-20, which float64 can tell from 0
+    weight = torch.zeros(C, D)
+    weight[3, 0] = 1.0
+    weight[20, 1] = 1.0
+    bias = torch.zeros(C)
+    bias[5:12] = -torch.inf
+    for label in (3, 4):
+        target = torch.tensor([label, 20])
+        leaves = [hidden.detach().clone().requires_grad_(), weight.clone().requires_grad_()]
+        linear_loss(*leaves, target, lossmith.create("rooted"), bias=bias).backward()
+        whole = [leaf.detach().double().requires_grad_() for leaf in leaves]
+        lossmith.create("rooted")(whole[0] @ whole[1].T + bias, target).backward()
+        for ours, true in zip(leaves, whole, strict=True):
+            assert ours.grad is not None
+            assert true.grad is not None
+            torch.testing.assert_close(ours.grad.double(), true.grad, rtol=1e-5, atol=0)

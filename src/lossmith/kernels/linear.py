@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossmith.kernels import rows
+from lossmith.kernels.head_chunks import chunks
 
 PerRow = Callable[[Tensor, slice], Tensor]
 """Maps the cross-entropies c of some rows, and which rows these are, to their terms of the sum."""
-
-_ELEMENTS: Final = 1 << 24  # logits that are in memory at a time: 64 MiB in float32
-_FEWEST_ROWS: Final = 64  # matrix products of fewer rows are slow
 
 
 def linear_sum(
@@ -65,17 +62,15 @@ class _LinearSum(torch.autograd.Function):
             for needed, of in zip(wanted, (hidden, weight, bias), strict=True)
         ]
         totals = []
-        for part, logits in _chunks(hidden, weight, bias):
-            labels = target[part]
-            c, _, _, _, top, state = rows.forward(logits, labels, ignore_index)
+        for part, chunk in chunks(hidden, weight, bias, target, ignore_index):
             with torch.enable_grad():
-                terms = per_row(c.requires_grad_(), part)
+                c = chunk.c.requires_grad_()
+                terms = per_row(c, part)
                 totals.append(terms.detach().sum())
                 if any(wanted):
                     (slope,) = torch.autograd.grad(terms.sum(), c)
             if any(wanted):
-                _to_gradient(logits, labels, ignore_index, top, state, slope)
-                _accumulate(gradients, logits.to(hidden.dtype), hidden, weight, part)
+                chunk.accumulate(slope, *_rows_of(gradients, part))
         ctx.save_for_backward(*gradients)
         ctx.used = False
         return torch.stack(totals).sum() if totals else hidden.new_zeros(())
@@ -95,7 +90,7 @@ class _LinearSum(torch.autograd.Function):
 def _linear_cross_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int
 ) -> Tensor:
-    parts = [rows.forward(logits, target[part], ignore_index)[0] for part, logits in _chunks(hidden, weight, bias)]
+    parts = [chunk.c for _, chunk in chunks(hidden, weight, bias, target, ignore_index)]
     return torch.cat(parts) if parts else hidden.new_zeros(0)
 
 
@@ -109,12 +104,10 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignor
 def _linear_cross_entropy_backward(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    of_hidden, of_weight, of_bias = (torch.zeros_like(of) for of in (hidden, weight, weight[:, 0].contiguous()))
-    for part, logits in _chunks(hidden, weight, bias):
-        labels = target[part]
-        *_, top, state = rows.forward(logits, labels, ignore_index)
-        _to_gradient(logits, labels, ignore_index, top, state, slope[part].contiguous())
-        _accumulate([of_hidden, of_weight, of_bias], logits.to(hidden.dtype), hidden, weight, part)
+    gradients = [torch.zeros_like(of) for of in (hidden, weight, weight[:, 0].contiguous())]
+    for part, chunk in chunks(hidden, weight, bias, target, ignore_index):
+        chunk.accumulate(slope[part].contiguous(), *_rows_of(gradients, part))
+    of_hidden, of_weight, of_bias = gradients
     return of_hidden, of_weight, of_bias
 
 
@@ -145,29 +138,6 @@ def _backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
 _linear_cross_entropy.register_autograd(_backward, setup_context=_keep)
 
 
-def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """The logits of some rows at a time, at least float32, in memory that the next ones reuse."""
-    size = max(_FEWEST_ROWS, _ELEMENTS // weight.shape[0])
-    buffer = hidden.new_empty(min(size, len(hidden)), weight.shape[0])
-    for first in range(0, len(hidden), size):
-        part = slice(first, first + size)
-        logits = torch.mm(hidden[part], weight.t(), out=buffer[: len(hidden[part])])
-        if bias is not None:
-            logits += bias
-        yield part, logits.float() if logits.dtype in {torch.float16, torch.bfloat16} else logits
-
-
-def _to_gradient(logits: Tensor, labels: Tensor, ignore_index: int, top: Tensor, state: Tensor, slope: Tensor) -> None:
-    """Overwrite logits by the gradient of ``sum_i slope_i c_i``."""
-    none = torch.zeros_like(slope)
-    rows.backward(logits, labels, ignore_index, (), top, state, (slope, none, none, none), logits)
-
-
-def _accumulate(gradients: list[Tensor | None], of_logits: Tensor, hidden: Tensor, weight: Tensor, part: slice) -> None:
+def _rows_of(gradients: Sequence[Tensor | None], part: slice) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     of_hidden, of_weight, of_bias = gradients
-    if of_hidden is not None:
-        torch.mm(of_logits, weight, out=of_hidden[part])
-    if of_weight is not None:
-        of_weight.addmm_(of_logits.t(), hidden[part])
-    if of_bias is not None:
-        of_bias += of_logits.sum(0)
+    return None if of_hidden is None else of_hidden[part], of_weight, of_bias
