@@ -134,7 +134,13 @@ def test_workers_do_not_outlive_their_parent_and_finished_trials_are_kept(tmp_pa
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, str(script), str(tmp_path / "ledger.sqlite")]
-    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    parent = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
     assert parent.stdout is not None
     assert [parent.stdout.readline() for _ in range(4)] == ["done\n"] * 4
     children = descendants(parent.pid)
