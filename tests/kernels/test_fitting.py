@@ -8,9 +8,10 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import torch
 
 from lossmith.formulas import bounds, derivative, parse
-from lossmith.kernels import Polynomial
+from lossmith.kernels import Polynomial, row_terms
 from lossmith.kernels.fitting import ROUNDING, TOLERANCE, fit
 
 SMOOTH: dict[str, Callable[[Any], Any]] = {
@@ -54,3 +55,40 @@ def horner(coefficients: tuple[float, ...], u: np.ndarray) -> np.ndarray:
     for coefficient in reversed(coefficients):
         value = value * u + np.float32(coefficient)
     return value.astype(np.float64)
+
+
+def test_a_frozen_network_takes_the_same_route() -> None:
+    """f(p) = v tanh(W tanh(u p + a) + b), 40 and 40 wide; its third derivative is bounded by norms."""
+    generator = np.random.default_rng(0)
+    u, a, b = (generator.normal(size=40) for _ in range(3))
+    w, v = generator.normal(size=(40, 40)) / 20, generator.normal(size=40) / 6
+
+    def network(p: torch.Tensor) -> torch.Tensor:
+        inner = torch.tanh(p[..., None] * torch.from_numpy(u) + torch.from_numpy(a))
+        return torch.tanh(inner @ torch.from_numpy(w).T + torch.from_numpy(b)) @ torch.from_numpy(v)
+
+    def derivative_at(p: np.ndarray, order: int) -> np.ndarray:
+        at = torch.from_numpy(p.copy()).requires_grad_()
+        value = network(at)
+        for _ in range(order):
+            (value,) = torch.autograd.grad(value.sum(), at, create_graph=True)
+        return value.detach().numpy()
+
+    # |tanh'| <= 1, |tanh''| <= .77, |tanh'''| <= 2; with g = W tanh(u p + a) + b,
+    # f''' = v (tanh''' g'^3 + 3 tanh'' g' g'' + tanh' g''').
+    g1, g2, g3 = (np.abs(w) @ (factor * np.abs(u) ** k) for factor, k in ((1, 1), (0.77, 2), (2, 3)))
+    third = float(np.abs(v) @ (2 * g1**3 + 3 * 0.77 * g1 * g2 + g3))
+
+    def curvature(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        middle, reach = derivative_at((low + high) / 2, 2), third * (high - low) / 2
+        return middle - reach, middle + reach
+
+    made = fit(lambda p: (derivative_at(p, 1), derivative_at(p, 1)), curvature)
+    assert made is not None
+    logits = torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(20, dtype=torch.int64)
+    others = row_terms(logits, target, -100, made).others
+    p = logits.double().softmax(1)
+    inside = torch.ones_like(p).scatter(1, target[:, None], 0).scatter(1, p.argmax(1, keepdim=True), 0)
+    right = ((network(p) - network(torch.zeros(()).double())) * inside).sum(1)
+    assert float((others - right).abs().max()) <= made.error + 1e-6
