@@ -146,7 +146,10 @@ def test_workers_do_not_outlive_their_parent_and_finished_trials_are_kept(tmp_pa
     children = descendants(parent.pid)
     assert len(children) >= 2
     parent.send_signal(kill)
-    parent.wait(timeout=20)
+    try:
+        parent.wait(timeout=20)
+    finally:
+        parent.kill()
     parent.stdout.close()
     deadline = time.monotonic() + 20
     while any(alive(child) for child in children) and time.monotonic() < deadline:
