@@ -19,7 +19,8 @@ from test_rows import CUBIC, IGNORED, gradients
 from torch import Tensor
 
 import lossmith
-from lossmith.kernels import cards, row_terms, rows
+from lossmith.kernels import Polynomial, cards, row_terms, rows
+from lossmith.kernels.batch import NOTHING, Batch
 from lossmith.losses import linear_loss
 
 INSTALLED = importlib.util.find_spec("triton") is not None
@@ -71,24 +72,24 @@ def test_values_and_gradients_against_float64(kernels: ModuleType, classes: int,
 
 
 @runs_kernels
-@pytest.mark.parametrize("polynomial", [None, CUBIC])
+@pytest.mark.parametrize("polynomial", [NOTHING, CUBIC])
 def test_both_passes_and_what_they_hand_over_against_plain_torch(
-    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, polynomial: rows.Polynomial | None
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, polynomial: Polynomial
 ) -> None:
     logits, target, weights = some_rows(40, 3.0)
-    value, slope = (polynomial.value, polynomial.slope) if polynomial else ((), ())
-    ours = rows.forward(logits, target, IGNORED, value, slope)
+    batch = Batch(logits, target, IGNORED, polynomial)
+    ours = rows.forward(batch)
     gradient, in_place = torch.empty_like(logits), logits.clone()
     for z, made in ((logits, gradient), (in_place, in_place)):
-        rows.backward(z, target, IGNORED, slope, ours[4], ours[5], list(weights), made)
+        rows.backward(batch._replace(logits=z), ours[4], ours[5], list(weights), made)
     assert torch.equal(in_place, gradient)
     monkeypatch.setattr(rows, "kernels_for", lambda _: None)
     monkeypatch.setattr(rows, "library", lambda: None)
-    plain = rows.forward(logits, target, IGNORED, value, slope)
+    plain = rows.forward(batch)
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=2e-6, atol=1e-6)
     expected = torch.empty_like(logits)
-    rows.backward(logits, target, IGNORED, slope, plain[4], plain[5], list(weights), expected)
+    rows.backward(batch, plain[4], plain[5], list(weights), expected)
     torch.testing.assert_close(gradient, expected, rtol=5e-6, atol=1e-6)
 
 
@@ -226,9 +227,9 @@ def test_compiles_to_machine_code_that_refuses_bad_labels(name: str, capability:
     kinds: dict[str, str | tuple[str, ...]] = dict.fromkeys(kernel.arg_names, "*fp32")
     kinds |= dict.fromkeys(("target", "top"), "*i64") | dict.fromkeys(("ignored", "classes", "stride"), "i32")
     kinds |= dict.fromkeys(("value", "slope"), ("fp32",) * max(degree + 1, 1))
-    kinds |= dict.fromkeys(("DEGREE", "BLOCK"), "constexpr")
+    kinds |= dict.fromkeys(("DEGREE", "LOGS", "POWER", "BLOCK"), "constexpr")
     layout = triton_rows._layout(32000)
-    constants = {"DEGREE": degree, "BLOCK": layout.pop("BLOCK")}
+    constants = {"DEGREE": degree, "LOGS": 0, "POWER": 1.0, "BLOCK": layout.pop("BLOCK")}
     source = ASTSource(kernel, {name: kinds[name] for name in kernel.arg_names}, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=layout)
     assert compiled.asm["cubin"]

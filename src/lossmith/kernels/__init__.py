@@ -4,6 +4,7 @@ They promise ``.backward()`` and ``torch.compile(fullgraph=True)`` only; a secon
 `lossmith.kernels.fitting`, which needs NumPy, makes the polynomials they sum over the classes.
 """
 
-from lossmith.kernels.rows import Polynomial, RowTerms, fuses, row_terms
+from lossmith.kernels.batch import Polynomial
+from lossmith.kernels.rows import RowTerms, fuses, row_terms
 
 __all__ = ["Polynomial", "RowTerms", "fuses", "row_terms"]

@@ -9,45 +9,35 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lossmith.kernels.batch import NOWHERE, Batch, Polynomial
+
 _ELEMENTS: Final = 1 << 17
 
 
-def forward_in_chunks(
-    logits: Tensor, target: Tensor, ignore_index: int, value: Tensor, slope: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def forward_in_chunks(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What `lossmith_forward` computes; see `rows.cpp` for the formulas and `RowTerms` for the results."""
-    parts = [
-        _forward(logits[part], target[part], target[part] == ignore_index, value, slope) for part in _chunks(logits)
-    ]
+    parts = [_forward(part) for _, part in _chunks(batch)]
     c, c_top, d_top, others, top, state = (torch.cat(of) for of in zip(*parts, strict=True))
     return c, c_top, d_top, others, top, state
 
 
-def backward_in_chunks(
-    logits: Tensor,
-    target: Tensor,
-    ignore_index: int,
-    slope: Tensor,
-    top: Tensor,
-    state: Tensor,
-    gradients: Sequence[Tensor],
-    made: Tensor,
-) -> None:
+def backward_in_chunks(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tensor], made: Tensor) -> None:
     """What `lossmith_backward` computes, written to `made`, which may be the logits themselves."""
-    for part in _chunks(logits):
-        ignored = target[part] == ignore_index
-        of_part = [gradient[part] for gradient in gradients]
-        _backward(logits[part], target[part], ignored, slope, top[part], state[part], of_part, made[part])
+    for rows, part in _chunks(batch):
+        _backward(part, top[rows], state[rows], [gradient[rows] for gradient in gradients], made[rows])
 
 
-def _chunks(logits: Tensor) -> Iterator[slice]:
-    rows = max(1, _ELEMENTS // logits.shape[1])
-    for first in range(0, logits.shape[0], rows):
-        yield slice(first, first + rows)
+def _chunks(batch: Batch) -> Iterator[tuple[slice, Batch]]:
+    size = max(1, _ELEMENTS // batch.logits.shape[1])
+    for first in range(0, batch.logits.shape[0], size):
+        rows = slice(first, first + size)
+        yield rows, batch._replace(logits=batch.logits[rows], target=batch.target[rows])
 
 
-def _forward(z: Tensor, target: Tensor, ignored: Tensor, value: Tensor, slope: Tensor) -> tuple[Tensor, ...]:
-    index = target.masked_fill(ignored, 0).unsqueeze(1)
+def _forward(batch: Batch) -> tuple[Tensor, ...]:
+    z, polynomial = batch.logits, batch.polynomial
+    ignored = (batch.target == batch.ignore_index).unsqueeze(1)
+    index = batch.target.unsqueeze(1).masked_fill(ignored, 0)
     first, top = z.max(1, keepdim=True)
     e = z.scatter(1, top, -math.inf)
     second = e.amax(1, keepdim=True)
@@ -58,56 +48,75 @@ def _forward(z: Tensor, target: Tensor, ignored: Tensor, value: Tensor, slope: T
     c_top = torch.log1p(total * torch.exp(-gap)) + 0 * first  # nan where the largest logit is infinite
     d_top = c_top + gap - total.log()
     c_target = torch.where(index == top, c_top, first.double() - z.gather(1, index) + c_top)
-    c = c_target.masked_fill(ignored.unsqueeze(1), 0.0)
+    c = c_target.masked_fill(ignored, 0.0)
+    c_second = c_top + gap
     inverse = total.reciprocal().masked_fill(total == 0, 0.0)
     complement = torch.exp(-d_top)
     others, slope_sum = torch.zeros_like(c_top), torch.zeros_like(c_top)
-    if value.numel():
-        # An ignored row has no target, and its first class stays in the sum.
-        e.scatter_(1, index, e.gather(1, index).where(ignored.unsqueeze(1), 0.0))
+    if polynomial.slope:
         p = e.mul_((inverse * complement).to(z.dtype))
-        u = 4 * p - 1
-        others = (_horner(value, u).mul_(p)).sum(1, keepdim=True)
-        slope_sum = (_horner(slope, u).mul_(p)).sum(1, keepdim=True)
-    state = torch.cat([second, inverse, torch.exp(-c_top), complement, slope_sum], 1).to(z.dtype)
+        c_each = second - z + c_second.to(z.dtype) if polynomial.is_singular else None
+        terms = _weight(polynomial, p, c_each)
+        for coefficients, sums in ((polynomial.value, others), (polynomial.slope, slope_sum)):
+            finite = coefficients is polynomial.slope or polynomial.power > 0
+            made = _series(polynomial, coefficients, p, c_each, finite=finite).mul_(terms).scatter_(1, top, 0.0)
+            # An ignored row has no target, and its first class stays in the sum.
+            made.scatter_(1, index, made.gather(1, index).where(ignored, 0.0))
+            sums.copy_(made.sum(1, keepdim=True))
+    state = torch.cat([second, inverse, torch.exp(-c_top), complement, slope_sum, c_second], 1).to(z.dtype)
     per_row = (of.squeeze(1).to(z.dtype) for of in (c, c_top, d_top, others))
     return (*per_row, top.squeeze(1), state)
 
 
-def _backward(
-    z: Tensor,
-    target: Tensor,
-    ignored: Tensor,
-    slope: Tensor,
-    top: Tensor,
-    state: Tensor,
-    gradients: list[Tensor],
-    out: Tensor,
-) -> None:
-    second, inverse, p_top, q, slope_sum = state.unsqueeze(2).unbind(1)
+def _backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tensor], out: Tensor) -> None:
+    z, polynomial = batch.logits, batch.polynomial
+    second, inverse, p_top, q, slope_sum, c_second = state.unsqueeze(2).unbind(1)
+    ignored, top = (batch.target == batch.ignore_index).unsqueeze(1), top.unsqueeze(1)
+    index = batch.target.unsqueeze(1).masked_fill(ignored, 0)
     g_c, g_c_top, g_d_top, g_others = (of.unsqueeze(1) for of in gradients)
-    ignored, index, top = ignored.unsqueeze(1), target.masked_fill(ignored, 0).unsqueeze(1), top.unsqueeze(1)
     g_c = g_c.masked_fill(ignored, 0.0)
     g_b = g_others * slope_sum
     constant = q * (g_c + g_c_top - g_b) - g_d_top * p_top
-    r = torch.sub(z, second, out=out).scatter_(1, top, -math.inf).exp_().mul_(inverse)
+    r = torch.sub(z, second, out=out)
+    c_each = c_second - r if polynomial.is_singular else None
+    r.scatter_(1, top, -math.inf).exp_().mul_(inverse)
     at_target = r.gather(1, index) * constant - g_c
-    kept = r.gather(1, index)  # of an ignored row, whose first class is one like any other
-    if slope.numel():
-        factor = _horner(slope, 4 * q * r - 1).mul_(q * g_others).add_(constant)
-        kept = kept * factor.gather(1, index)
-        r.mul_(factor)
-    else:
-        kept = kept * constant
+    if not polynomial.slope:
         r.mul_(constant)
-    r.scatter_(1, index, torch.where(ignored, kept, at_target))
+    elif c_each is None:
+        r.mul_(_series(polynomial, polynomial.slope, q * r, None).mul_(q * g_others).add_(constant))
+    else:
+        slopes = _series(polynomial, polynomial.slope, q * r, c_each)
+        r.mul_(constant).add_(slopes.mul_(_weight(polynomial, q * r, c_each)).mul_(g_others))
+    # An ignored row has no target, and its first class is one like any other.
+    r.scatter_(1, index, torch.where(ignored, r.gather(1, index), at_target))
     at_top = p_top * (g_d_top - g_b) - q * g_c_top
     is_target = (index == top) & ~ignored
     r.scatter_(1, top, at_top + torch.where(is_target, -q * g_c, p_top * g_c))
 
 
-def _horner(coefficients: Tensor, u: Tensor) -> Tensor:
-    value = torch.full_like(u, float(coefficients[-1]))
-    for coefficient in coefficients[:-1].flip(0):
+def _weight(polynomial: Polynomial, p: Tensor, c: Tensor | None) -> Tensor:
+    """``p**power``."""
+    if c is None or polynomial.power == 1:
+        return p
+    return torch.exp(-polynomial.power * c) if polynomial.power else torch.ones_like(p)
+
+
+def _series(
+    polynomial: Polynomial, coefficients: Sequence[float], p: Tensor, c: Tensor | None, *, finite: bool = True
+) -> Tensor:
+    """``sum_m c**m P_m``, with ``finite`` c no larger than where float32 has p = 0: 0 times infinity would be NaN."""
+    if c is None:
+        return _horner(coefficients, 4 * p - 1)
+    size, c = polynomial.degree + 1, c.clamp(max=NOWHERE) if finite else c
+    total = _horner(coefficients[-size:], p)
+    for first in range(len(coefficients) - 2 * size, -1, -size):
+        total.mul_(c).add_(_horner(coefficients[first : first + size], p))
+    return total
+
+
+def _horner(coefficients: Sequence[float], u: Tensor) -> Tensor:
+    value = torch.full_like(u, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
         value.mul_(u).add_(coefficient)
     return value

@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
+
+from lossmith.kernels.batch import Polynomial
 
 _SOURCE: Final = Path(__file__).with_name("rows.cpp")
 # No flag that reorders sums or forgets NaN: results do not depend on the compiler's mood.
@@ -24,6 +26,21 @@ _FLAGS: Final = (
 )
 _SECONDS: Final = 120.0
 _log = logging.getLogger("lossmith")
+
+
+class Polynomials(ctypes.Structure):
+    """`Polynomials` of rows.cpp."""
+
+    _fields_: ClassVar = [
+        *(("degree", ctypes.c_int32), ("logs", ctypes.c_int32), ("power", ctypes.c_float)),
+        *(("value", ctypes.POINTER(ctypes.c_float)), ("slope", ctypes.POINTER(ctypes.c_float))),
+    ]
+
+    @classmethod
+    def of(cls, polynomial: Polynomial) -> Polynomials:
+        """In the form that the compiled kernels read."""
+        value, slope = ((ctypes.c_float * len(of))(*of) for of in (polynomial.value, polynomial.slope))
+        return cls(polynomial.degree, polynomial.logs, polynomial.power, value, slope)
 
 
 @functools.cache
@@ -101,8 +118,8 @@ def _load(path: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
     sizes = [whole] * 4  # ignored label, rows, classes, stride
-    loaded.lossmith_forward.argtypes = [pointer, pointer, *sizes, ctypes.c_int, *[pointer] * 9]
+    loaded.lossmith_forward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 7]
     loaded.lossmith_forward.restype = whole
-    loaded.lossmith_backward.argtypes = [pointer, pointer, *sizes, ctypes.c_int, *[pointer] * 8]
+    loaded.lossmith_backward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 7]
     loaded.lossmith_backward.restype = None
     return loaded

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.polynomial import chebyshev, polynomial
 from numpy.typing import NDArray
 
-from lossmith.kernels.rows import Polynomial
+from lossmith.kernels.batch import Polynomial
 
 Array = NDArray[np.float64]
 Bounds = tuple[Array, Array]
@@ -20,7 +20,7 @@ TOLERANCE: Final = 1e-6
 ROUNDING: Final = 3e-5
 """Likewise, what evaluating it in float32 may add; more where f oscillates."""
 _BOXES: Final = 1 << 14
-_FLOAT32_UNIT: Final = 2.0**-24
+FLOAT32_UNIT: Final = 2.0**-24
 
 
 def fit(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds]) -> Polynomial | None:
@@ -53,7 +53,7 @@ def fit(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bo
     error = _enclosed(series, middle, at_middle, curved)
     coefficients: Array = np.asarray(chebyshev.cheb2poly(series), dtype=np.float64)
     operations = 2 * np.arange(len(coefficients)) + 2  # that a coefficient goes through in Horner's scheme
-    rounding = _FLOAT32_UNIT * float((operations * np.abs(coefficients)).sum())
+    rounding = FLOAT32_UNIT * float((operations * np.abs(coefficients)).sum())
     if error > TOLERANCE * scale or rounding > ROUNDING * scale:
         return None
     integral = polynomial.polyint(coefficients, lbnd=-1) / 4

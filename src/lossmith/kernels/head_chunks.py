@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lossmith.kernels import rows
+from lossmith.kernels.batch import Batch
 
 _ELEMENTS: Final = 1 << 24  # logits that are in memory at a time: 64 MiB in float32
 _FEWEST_ROWS: Final = 64  # matrix products of fewer are slow; where their logits do not fit, classes come in chunks too
@@ -63,7 +64,7 @@ class _AllClasses:
     ) -> None:
         self._inputs = hidden, weight, target, ignore_index
         self._logits = _product(hidden, weight, bias, buffer)
-        self.c, _, _, _, self._top, self._state = rows.forward(self._logits, target, ignore_index)
+        self.c, _, _, _, self._top, self._state = rows.forward(Batch(self._logits, target, ignore_index))
 
     def accumulate(
         self, slope: Tensor, of_hidden: Tensor | None, of_weight: Tensor | None, of_bias: Tensor | None
@@ -71,7 +72,8 @@ class _AllClasses:
         hidden, weight, target, ignore_index = self._inputs
         none = torch.zeros_like(slope)
         gradients = (slope, none, none, none)
-        rows.backward(self._logits, target, ignore_index, (), self._top, self._state, gradients, self._logits)
+        batch = Batch(self._logits, target, ignore_index)
+        rows.backward(batch, self._top, self._state, gradients, self._logits)
         _accumulate(self._logits.to(hidden.dtype), hidden, weight, of_hidden, of_weight, of_bias)
 
 
@@ -101,7 +103,7 @@ class _SomeClasses:
         self._top = torch.zeros_like(target)
         for first, logits in self._parts():
             nothing = torch.full_like(target, -1)
-            _, c, d, _, index, _ = rows.forward(logits, nothing, -1)
+            _, c, d, _, index, _ = rows.forward(Batch(logits, nothing, -1))
             highest = logits.gather(1, index.unsqueeze(1)).squeeze(1).double()
             rest = (highest + c.double() - d.double()).masked_fill(highest == -math.inf, -math.inf)
             is_new = highest > top

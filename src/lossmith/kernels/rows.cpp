@@ -10,6 +10,10 @@
 // so that neither cancels. The gradient of g_c c_t + g_ct c_top + g_dt d_top + g_o others in class j is, with
 // r_j = exp(z_j - z_2) / s, q = 1 - p_m and B = sum_{j not in {t, m}} p_j f'(p_j):
 //   r_j (q (g_c + g_ct + g_o (f'(p_j) - B)) - g_dt p_m)                j not in {t, m}
+//
+// Where f is singular at p = 0, as p log p and sqrt(p) are, the polynomials are in p and in c = -log p:
+//   f(p) = p^power sum_m c^m value_m(p),  p f'(p) = p^power sum_m c^m slope_m(p)
+// and c_j = c_2 + (z_2 - z_j) is a sum of two numbers that are not negative, so that it keeps its digits.
 #include <cmath>
 #include <cstdint>
 
@@ -18,8 +22,18 @@ typedef int32_t ints __attribute__((vector_size(32)));
 static const int LANES = 8;
 
 struct Row {  // what the backward pass needs to know of a row
-  float second, inverse_sum, top, complement, slope_sum;  // z_2, 1 / s, p_m, 1 - p_m, B
+  float second, inverse_sum, top, complement, slope_sum, c_second;  // z_2, 1 / s, p_m, 1 - p_m, B, c_2
 };
+
+struct Polynomials {  // coefficients from the constant up, those of c^0 first
+  int32_t degree, logs;  // degree -1: no sum over the other classes; logs: the highest m
+  float power;
+  const float *value, *slope;
+};
+static const int SINGULAR = -2;  // in place of a degree
+static const int UNROLLED = 4, STEP = UNROLLED * LANES;
+
+static int kind(const Polynomials* of) { return of->logs > 0 || of->power != 1.0f ? SINGULAR : of->degree; }
 
 static inline vec spread(float x) { return (vec){x, x, x, x, x, x, x, x}; }
 
@@ -59,7 +73,6 @@ static inline vec polynomial(const float* coefficients, vec u) {
 }
 
 static void largest_two(const float* z, int64_t n, float* first, float* second, int64_t* where) {
-  const int UNROLLED = 4;
   vec a[UNROLLED], b[UNROLLED];
   for (int i = 0; i < UNROLLED; i++) a[i] = b[i] = spread(-INFINITY);
   int64_t j = 0;
@@ -135,6 +148,88 @@ static void sum_of_terms(const float* e, int64_t n, float scale, const float* va
   sums[0] = (float)first, sums[1] = (float)second;
 }
 
+// p^power for p = e^-c
+static inline vec weight(vec p, vec c, float power) {
+  if (power == 1.0f) return p;
+  if (power == 0.0f) return spread(1.0f);
+  return exponential(c * -power);
+}
+
+// sum_m c^m P_m(p)
+static inline void series(const float* coefficients, const Polynomials* of, const vec* p, const vec* c, vec* made) {
+  const int degree = of->degree;
+  for (int m = of->logs; m >= 0; m--) {
+    const float* row = coefficients + m * (degree + 1);
+    vec value[UNROLLED];
+    for (int i = 0; i < UNROLLED; i++) value[i] = spread(row[degree]);
+    for (int k = degree - 1; k >= 0; k--)
+      for (int i = 0; i < UNROLLED; i++) value[i] = value[i] * p[i] + row[k];
+    for (int i = 0; i < UNROLLED; i++) made[i] = m == of->logs ? value[i] : made[i] * c[i] + value[i];
+  }
+}
+
+static const float NOWHERE = 88.0f;  // the c from which on float32 has p = 0, but 0 times infinity would be NaN
+
+// Some classes at a time; the last ones of a row are copied to where there is room behind them.
+struct Step {
+  vec z[UNROLLED], p[UNROLLED], c[UNROLLED], near[UNROLLED];  // z - z_2, p (left to the caller), c, finite c
+
+  Step(const float* of, Row row) {
+    for (int i = 0; i < UNROLLED; i++) {
+      z[i] = *(const vec*)(of + i * LANES) - row.second;
+      c[i] = row.c_second - z[i];
+      near[i] = c[i] < NOWHERE ? c[i] : spread(NOWHERE);
+    }
+  }
+};
+
+// `sum_of_terms` of a singular f; a class with e_j < 0 is left out.
+static void sum_of_singular_terms(const float* z, const float* e, int64_t n, Row row, const Polynomials* of, float* sums) {
+  float last_z[STEP], last_e[STEP];
+  vec a = spread(0), b = spread(0);
+  for (int64_t j = 0; j < n; j += STEP) {
+    bool whole = j + STEP <= n;
+    for (int i = 0; !whole && i < STEP; i++) {
+      last_z[i] = j + i < n ? z[j + i] : 0.0f;
+      last_e[i] = j + i < n ? e[j + i] : -1.0f;
+    }
+    const float* kept = whole ? e + j : last_e;
+    Step at(whole ? z + j : last_z, row);
+    for (int i = 0; i < UNROLLED; i++) at.p[i] = *(const vec*)(kept + i * LANES) * (row.inverse_sum * row.complement);
+    vec value[UNROLLED], slope[UNROLLED];
+    series(of->value, of, at.p, of->power > 0 ? at.near : at.c, value);
+    series(of->slope, of, at.p, at.near, slope);
+    for (int i = 0; i < UNROLLED; i++) {
+      vec w = weight(at.p[i], at.c[i], of->power);
+      ints out = *(const vec*)(kept + i * LANES) < 0.0f;
+      a += out ? spread(0) : w * value[i];
+      b += out ? spread(0) : w * slope[i];
+    }
+  }
+  sums[0] = total(a), sums[1] = total(b);
+}
+
+// `write_gradient` of a singular f
+static void write_singular_gradient(const float* z, int64_t n, Row row, float factor, float constant,
+                                    const Polynomials* of, float* gradient) {
+  float last_z[STEP], last_gradient[STEP];
+  for (int64_t j = 0; j < n; j += STEP) {
+    bool whole = j + STEP <= n;
+    for (int i = 0; !whole && i < STEP; i++) last_z[i] = j + i < n ? z[j + i] : 0.0f;
+    Step at(whole ? z + j : last_z, row);
+    vec r[UNROLLED], slope[UNROLLED];
+    for (int i = 0; i < UNROLLED; i++) {
+      r[i] = exponential(at.z[i]) * row.inverse_sum;
+      at.p[i] = r[i] * row.complement;
+    }
+    series(of->slope, of, at.p, at.near, slope);
+    float* made = whole ? gradient + j : last_gradient;
+    for (int i = 0; i < UNROLLED; i++)
+      *(vec*)(made + i * LANES) = r[i] * constant + weight(at.p[i], at.c[i], of->power) * slope[i] * factor;
+    for (int i = 0; !whole && j + i < n; i++) gradient[j + i] = last_gradient[i];
+  }
+}
+
 template <int DEGREE>
 static inline vec gradient_of(vec z, Row row, float factor, float constant, const float* slope) {
   vec r = exponential(z - row.second) * row.inverse_sum;
@@ -154,8 +249,8 @@ static void write_gradient(const float* z, int64_t n, Row row, float factor, flo
 
 template <int DEGREE>
 static int64_t forward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
-                       int64_t stride, const float* value, const float* slope, float* c, float* c_top, float* d_top, float* others,
-                    int64_t* top, Row* state, float* scratch) {
+                       int64_t stride, const Polynomials* of, float* c, float* c_top, float* d_top, float* others,
+                       int64_t* top, Row* state, float* scratch) {
   for (int64_t i = 0; i < rows; i++) {
     const float* z = logits + i * stride;
     float first, second;
@@ -164,7 +259,7 @@ static int64_t forward(const float* logits, const int64_t* target, int64_t ignor
     largest_two(z, classes, &first, &second, &m);
     bool alone = second == -INFINITY;  // no other class is left
     float shift = alone ? 0.0f : second;
-    float* kept = DEGREE >= 0 ? scratch : nullptr;
+    float* kept = DEGREE != -1 ? scratch : nullptr;
     double sum = sum_of_exponentials(z, m, shift, kept) +
                  sum_of_exponentials(z + m + 1, classes - m - 1, shift, kept ? kept + m + 1 : nullptr);
     double gap = (double)first - second;
@@ -173,14 +268,18 @@ static int64_t forward(const float* logits, const int64_t* target, int64_t ignor
     if (sum != sum || std::isinf(first) || z[m] != z[m]) c_m = d_m = NAN;
     top[i] = m, c_top[i] = (float)c_m, d_top[i] = (float)d_m;
     c[i] = t == m ? c_top[i] : t < 0 ? 0.0f : (float)((double)first - z[t] + c_m);
-    state[i] = (Row){shift, alone ? 0.0f : (float)(1 / sum), (float)std::exp(-c_m), (float)std::exp(-d_m), 0.0f};
+    state[i] = (Row){shift, alone ? 0.0f : (float)(1 / sum), (float)std::exp(-c_m), (float)std::exp(-d_m), 0.0f,
+                     (float)(c_m + gap)};
     others[i] = 0.0f;
-    if (DEGREE >= 0) {
+    if (DEGREE != -1) {
+      const float nothing = DEGREE == SINGULAR ? -1.0f : 0.0f;
       float sums[2];
-      kept[m] = 0.0f;
-      if (t >= 0) kept[t] = 0.0f;
-      sum_of_terms<(DEGREE < 0 ? 0 : DEGREE)>(kept, classes, state[i].inverse_sum * state[i].complement, value, slope,
-                                              sums);
+      kept[m] = nothing;
+      if (t >= 0) kept[t] = nothing;
+      if (DEGREE == SINGULAR) sum_of_singular_terms(z, kept, classes, state[i], of, sums);
+      else
+        sum_of_terms<(DEGREE < 0 ? 0 : DEGREE)>(kept, classes, state[i].inverse_sum * state[i].complement, of->value,
+                                                of->slope, sums);
       others[i] = sums[0];
       state[i].slope_sum = sums[1];
     }
@@ -189,15 +288,15 @@ static int64_t forward(const float* logits, const int64_t* target, int64_t ignor
 }
 
 template <int DEGREE>
-static void backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes, int64_t stride,
-                     const float* slope, const int64_t* top, const Row* state, const float* g_c, const float* g_c_top,
+static void backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
+                     int64_t stride, const Polynomials* of, const int64_t* top, const Row* state, const float* g_c, const float* g_c_top,
                      const float* g_d_top, const float* g_others, float* gradient) {
   for (int64_t i = 0; i < rows; i++) {
     const float* z = logits + i * stride;
     float* g = gradient + i * classes;
     Row row = state[i];
     int64_t m = top[i], t = target[i] == ignored ? -1 : target[i];
-    float q = row.complement, p_top = row.top, g_o = DEGREE >= 0 ? g_others[i] : 0.0f;
+    float q = row.complement, p_top = row.top, g_o = DEGREE != -1 ? g_others[i] : 0.0f;
     float g_b = g_o * row.slope_sum, g_target = t >= 0 ? g_c[i] : 0.0f;
     float constant = q * (g_target + g_c_top[i] - g_b) - g_d_top[i] * p_top;
     if (constant == 0.0f && g_o == 0.0f && g_target == 0.0f && g_c_top[i] == 0.0f && g_d_top[i] == 0.0f) {
@@ -205,7 +304,9 @@ static void backward(const float* logits, const int64_t* target, int64_t ignored
       continue;
     }
     float r_target = t >= 0 ? exponential(z[t] - row.second) * row.inverse_sum : 0.0f;
-    write_gradient<DEGREE>(z, classes, row, q * g_o, constant, slope, g);  // which may be z itself
+    // which may be z itself
+    if (DEGREE == SINGULAR) write_singular_gradient(z, classes, row, g_o, constant, of, g);
+    else write_gradient<(DEGREE < 0 ? -1 : DEGREE)>(z, classes, row, q * g_o, constant, of->slope, g);
     float at_top = p_top * (g_d_top[i] - g_b) - q * g_c_top[i];
     if (t == m) {
       g[m] = at_top - q * g_target;
@@ -216,34 +317,33 @@ static void backward(const float* logits, const int64_t* target, int64_t ignored
   }
 }
 
-#define EACH_DEGREE(f) f(-1) f(0) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15) f(16) \
+#define EACH_KIND(f) f(SINGULAR) f(-1) f(0) f(1) f(2) f(3) f(4) f(5) f(6) f(7) f(8) f(9) f(10) f(11) f(12) f(13) f(14) f(15) f(16) \
   f(17) f(18) f(19) f(20) f(21) f(22) f(23) f(24)
 
 extern "C" {
 
-// Returns the first row whose target is out of range, or -1. degree -1: no sum over the other classes; `value`,
-// `slope` and `scratch` (one row of floats) are then not read. `state` holds five floats a row.
+// Returns the first row whose target is out of range, or -1. `scratch`, one row of floats, is not used where there is
+// no sum over the other classes. `state` holds six floats a row.
 int64_t lossmith_forward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
-                         int64_t stride, int degree, const float* value, const float* slope, float* c, float* c_top,
-                         float* d_top, float* others, int64_t* top, float* state, float* scratch) {
-#define CASE(k)                                                                                                     \
-  case k:                                                                                                           \
-    return forward<k>(logits, target, ignored, rows, classes, stride, value, slope, c, c_top, d_top, others, top,   \
+                         int64_t stride, const Polynomials* of, float* c, float* c_top, float* d_top, float* others,
+                         int64_t* top, float* state, float* scratch) {
+#define CASE(k)                                                                                                 \
+  case k:                                                                                                       \
+    return forward<k>(logits, target, ignored, rows, classes, stride, of, c, c_top, d_top, others, top,         \
                       (Row*)state, scratch);
-  switch (degree) { EACH_DEGREE(CASE) }
+  switch (kind(of)) { EACH_KIND(CASE) }
 #undef CASE
   return rows;
 }
 
 void lossmith_backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
-                       int64_t stride, int degree, const float* slope, const int64_t* top, const float* state,
-                       const float* g_c, const float* g_c_top, const float* g_d_top, const float* g_others,
-                       float* gradient) {
-#define CASE(k)                                                                                                      \
-  case k:                                                                                                            \
-    return backward<k>(logits, target, ignored, rows, classes, stride, slope, top, (const Row*)state, g_c, g_c_top,  \
+                       int64_t stride, const Polynomials* of, const int64_t* top, const float* state, const float* g_c,
+                       const float* g_c_top, const float* g_d_top, const float* g_others, float* gradient) {
+#define CASE(k)                                                                                                   \
+  case k:                                                                                                         \
+    return backward<k>(logits, target, ignored, rows, classes, stride, of, top, (const Row*)state, g_c, g_c_top,  \
                        g_d_top, g_others, gradient);
-  switch (degree) { EACH_DEGREE(CASE) }
+  switch (kind(of)) { EACH_KIND(CASE) }
 #undef CASE
 }
 }

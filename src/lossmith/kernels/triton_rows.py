@@ -17,54 +17,44 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lossmith.kernels.batch import NOWHERE, STATE, Batch, Polynomial
+
 WIDEST: Final = 2048
 """Classes a program looks at at a time; a power of two."""
+_STATE: Final = tl.constexpr(STATE)
+_NOWHERE: Final = tl.constexpr(NOWHERE)
 _PER_WARP: Final = 256
 _MOST_WARPS: Final = 8
 
 
-def forward(
-    logits: Tensor,
-    target: Tensor,
-    ignore_index: int,
-    value: Sequence[float],
-    slope: Sequence[float],
-    made: tuple[Tensor, ...],
-) -> tuple[Tensor, ...]:
+def forward(batch: Batch, made: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The first pass, written to ``made``: c, c_top, d_top, others, top and the state of every row.
 
     A target out of range trips a device-side assertion, as in torch, and its row is NaN.
     """
+    logits, target, ignore_index, polynomial = batch
     rows, classes = logits.shape
     if rows:
         with torch.cuda.device_of(logits):
             _forward[rows,](
                 *(logits, target.contiguous(), *made, ignore_index, classes, logits.stride(0)),
-                *(_coefficients(value), _coefficients(slope)),
-                DEGREE=len(slope) - 1,
+                *(_coefficients(polynomial.value), _coefficients(polynomial.slope)),
+                **_kind(polynomial),
                 **_layout(classes),
             )
     return made
 
 
-def backward(
-    logits: Tensor,
-    target: Tensor,
-    ignore_index: int,
-    slope: Sequence[float],
-    top: Tensor,
-    state: Tensor,
-    gradients: Sequence[Tensor],
-    made: Tensor,
-) -> None:
+def backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tensor], made: Tensor) -> None:
     """The second pass: the logits' gradient, written to ``made``, which may be the logits themselves."""
+    logits, target, ignore_index, polynomial = batch
     rows, classes = logits.shape
     if rows:
         with torch.cuda.device_of(logits):
             _backward[rows,](
                 *(logits, target.contiguous(), top, state, *(of.contiguous() for of in gradients), made),
-                *(ignore_index, classes, logits.stride(0), _coefficients(slope)),
-                DEGREE=len(slope) - 1,
+                *(ignore_index, classes, logits.stride(0), _coefficients(polynomial.slope)),
+                **_kind(polynomial),
                 **_layout(classes),
             )
 
@@ -72,13 +62,18 @@ def backward(
 def try_on(device: torch.device) -> None:
     """Run the first pass over a row of two classes; whatever keeps Triton from running is raised."""
     per_row = [torch.empty(1, device=device) for _ in range(4)]
-    made = (*per_row, torch.empty(1, dtype=torch.int64, device=device), torch.empty(1, 5, device=device))
-    forward(torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device), -1, (), (), made)
+    made = (*per_row, torch.empty(1, dtype=torch.int64, device=device), torch.empty(1, STATE, device=device))
+    forward(Batch(torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device), -1), made)
 
 
 def _coefficients(polynomial: Sequence[float]) -> tuple[float, ...]:
     """As arguments of the kernel: a tensor would have to be copied to the card at every call, which waits for it."""
     return tuple(polynomial) or (0.0,)
+
+
+def _kind(polynomial: Polynomial) -> dict[str, Any]:
+    """What the kernels are compiled for."""
+    return {"DEGREE": polynomial.degree, "LOGS": polynomial.logs, "POWER": polynomial.power}
 
 
 def _layout(classes: int) -> dict[str, Any]:
@@ -107,6 +102,8 @@ def _forward(
     value: tl.tuple,
     slope: tl.tuple,
     DEGREE: tl.constexpr,
+    LOGS: tl.constexpr,
+    POWER: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
@@ -160,11 +157,13 @@ def _forward(
     tl.store(c_top + row, of_top)
     tl.store(d_top + row, against_top)
     tl.store(top + row, m.to(tl.int64))
-    of_row = state + row * 5
+    of_row = state + row * _STATE
     tl.store(of_row, shift)
     tl.store(of_row + 1, inverse)
     tl.store(of_row + 2, 1.0 / (1.0 + odds))
     tl.store(of_row + 3, complement)
+    c_second = of_top + gap
+    tl.store(of_row + 5, c_second)
 
     of_others = tl.zeros((BLOCK,), tl.float32)
     of_slopes = tl.zeros((BLOCK,), tl.float32)
@@ -174,9 +173,13 @@ def _forward(
             summed = (j < classes) & (j != m) & ((j != t) | (t == ignored))
             x = tl.load(z + j, mask=summed, other=float("-inf"))
             p = tl.exp(x - shift) * (inverse * complement)
-            u = 4.0 * p - 1.0
-            of_others += p * _polynomial(value, u, DEGREE)
-            of_slopes += p * _polynomial(slope, u, DEGREE)
+            c = c_second - (x - shift)
+            near = tl.minimum(c, _NOWHERE)  # 0 times infinity would be NaN
+            weight = _power(p, c, POWER)
+            of_value = weight * _series(value, p, (c if POWER == 0.0 else near), DEGREE, LOGS, POWER)
+            of_slope = weight * _series(slope, p, near, DEGREE, LOGS, POWER)
+            of_others += tl.where(summed, of_value, 0.0)
+            of_slopes += tl.where(summed, of_slope, 0.0)
     tl.store(others + row, tl.sum(of_others, 0))
     tl.store(of_row + 4, tl.sum(of_slopes, 0))
 
@@ -197,6 +200,8 @@ def _backward(
     stride: tl.tensor,
     slope: tl.tuple,
     DEGREE: tl.constexpr,
+    LOGS: tl.constexpr,
+    POWER: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
@@ -204,9 +209,9 @@ def _backward(
     g = gradient + row * classes
     t, m = tl.load(target + row), tl.load(top + row)
     has_target = t != ignored
-    of_row = state + row * 5
+    of_row = state + row * _STATE
     shift, inverse, p_top = tl.load(of_row), tl.load(of_row + 1), tl.load(of_row + 2)
-    complement, slope_sum = tl.load(of_row + 3), tl.load(of_row + 4)
+    complement, slope_sum, c_second = tl.load(of_row + 3), tl.load(of_row + 4), tl.load(of_row + 5)
     of_c = tl.where(has_target, tl.load(g_c + row), 0.0)
     of_c_top, of_d_top = tl.load(g_c_top + row), tl.load(g_d_top + row)
     of_others = tl.load(g_others + row) if DEGREE >= 0 else 0.0
@@ -226,22 +231,43 @@ def _backward(
         for start in range(0, classes, BLOCK):
             j = start + lanes
             # Every value is made from the one logit that it may overwrite.
-            r = tl.exp(tl.load(z + j, mask=j < classes, other=0.0) - shift) * inverse
+            x = tl.load(z + j, mask=j < classes, other=0.0) - shift
+            r = tl.exp(x) * inverse
             made = r * constant
             at_target = made - of_c
             if DEGREE >= 0:
-                u = r * (4.0 * complement) - 1.0
-                made = r * (_polynomial(slope, u, DEGREE) * (complement * of_others) + constant)
+                p, c = r * complement, c_second - x
+                of_slope = _series(slope, p, tl.minimum(c, _NOWHERE), DEGREE, LOGS, POWER)
+                if (LOGS == 0) & (POWER == 1.0):
+                    made = r * (of_slope * (complement * of_others) + constant)
+                else:
+                    made += _power(p, c, POWER) * of_slope * of_others
             made = tl.where((j == t) & has_target, at_target, made)
             tl.store(g + j, tl.where(j == m, at_top, made), mask=j < classes)
 
 
 @triton.jit
-def _polynomial(coefficients: tl.tuple, u: tl.tensor, DEGREE: tl.constexpr) -> tl.tensor:
-    value = tl.zeros_like(u) + coefficients[DEGREE]
-    for k in tl.static_range(DEGREE):
-        value = value * u + coefficients[DEGREE - 1 - k]
-    return value
+def _series(
+    coefficients: tl.tuple, p: tl.tensor, c: tl.tensor, DEGREE: tl.constexpr, LOGS: tl.constexpr, POWER: tl.constexpr
+) -> tl.tensor:
+    x = 4.0 * p - 1.0 if (LOGS == 0) & (POWER == 1.0) else p
+    total = tl.zeros_like(p)
+    for m in tl.static_range(LOGS, -1, -1):
+        value = tl.zeros_like(p) + coefficients[m * (DEGREE + 1) + DEGREE]
+        for k in tl.static_range(DEGREE):
+            value = value * x + coefficients[m * (DEGREE + 1) + DEGREE - 1 - k]
+        total = value if m == LOGS else total * c + value
+    return total
+
+
+@triton.jit
+def _power(p: tl.tensor, c: tl.tensor, POWER: tl.constexpr) -> tl.tensor:
+    """p^power for p = e^-c."""
+    if POWER == 1.0:
+        return p
+    if POWER == 0.0:
+        return tl.zeros_like(p) + 1.0
+    return tl.exp(-POWER * c)
 
 
 @triton.jit

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from lossmith.formulas import Expression
 
 
+_SMALL: Final = math.exp(-40)  # a probability at which a singular f, less its polynomial, is what it has at p = 0
+
+
 class NegativePart(NamedTuple):
     """The part of a class-wise loss that classes other than the target add, as the kernels take it.
 
     Attributes:
         polynomial: of its difference from `at_zero`, on probabilities up to 1/2.
-        at_zero: its value at p = 0.
+        at_zero: its value at p = 0; where that is infinite, without the polynomial's multiple of -log p.
     """
 
     polynomial: Polynomial
@@ -36,7 +40,7 @@ def negative_part(expression: str, num_classes: int, factor: float) -> NegativeP
         factor: what the loss puts in front of its sum over the classes; the result is free of it.
 
     Returns:
-        The part, or None where it is not smooth on [0, 1/2] or NumPy is not installed.
+        The part, or None where no polynomial is certified on [0, 1/2] or NumPy is not installed.
     """
     return _negative_part(expression, num_classes, factor)
 
@@ -47,21 +51,22 @@ def _negative_part(expression: str, num_classes: int, factor: float) -> Negative
 
     negative = substitute(parse(expression), y=0.0, n=float(num_classes))
     slope = derivative(negative, "p")
-    polynomial = _fitted(slope, derivative(slope, "p"), 1 / factor)
+    polynomial = _fitted(slope, derivative(slope, "p"))
     if polynomial is None:
         return None
-    at_zero = float(evaluate(negative, p=torch.zeros((), dtype=torch.float64))) / factor
-    return NegativePart(polynomial, at_zero)
+    p = _SMALL if polynomial.is_singular else 0.0
+    at_zero = float(evaluate(negative, p=torch.tensor(p, dtype=torch.float64)))
+    if polynomial.is_singular:
+        at_zero -= polynomial.at(p)
+    return NegativePart(polynomial.scaled(1 / factor), at_zero / factor)
 
 
-def _fitted(slope: Expression, curvature: Expression, scale: float) -> Polynomial | None:
+def _fitted(slope: Expression, curvature: Expression) -> Polynomial | None:
     try:
         from lossmith.formulas import bounds
         from lossmith.kernels.fitting import fit
+        from lossmith.kernels.singular import fit_singular
     except ImportError:
         return None
-    fitted = fit(lambda p: bounds(slope, p=(p, p)), lambda low, high: bounds(curvature, p=(low, high)))
-    if fitted is None:
-        return None
-    value, of_slope = (tuple(scale * coefficient for coefficient in of) for of in (fitted.value, fitted.slope))
-    return Polynomial(value, of_slope, scale * fitted.error)
+    at, on = (lambda p: bounds(slope, p=(p, p))), (lambda low, high: bounds(curvature, p=(low, high)))
+    return fit(at, on) or fit_singular(at, on)
