@@ -37,6 +37,7 @@ def test_the_losses_of_the_issue_are_there() -> None:
     assert set(CLASSIFICATION) == set(expected.split())
     assert {info.name for info in lossmith.available("regression")} == {"smae"}
     assert {info.name for info in lossmith.available("gan")} == {"rooted_gan"}
+    assert {info.name for info in lossmith.available("learned")} == {"adaptive", "ml3"}
     assert len(ALL) == len(set(ALL))
 
 
@@ -313,7 +314,8 @@ def test_the_text_is_shown_when_the_loss_is_printed() -> None:
 
 def test_every_loss_is_exported_and_documented() -> None:
     for info in lossmith.available():
-        assert getattr(lossmith.losses, info.loss_class.__name__) is info.loss_class
+        home = lossmith.learned if info.kind == "learned" else lossmith.losses
+        assert getattr(home, info.loss_class.__name__) is info.loss_class
         assert issubclass(info.loss_class, Loss)
         assert "Source:" in (info.loss_class.__doc__ or "") or info.name == "cross_entropy"
     assert issubclass(lossmith.losses.CrossEntropyLoss, ClassificationLoss)
@@ -337,5 +339,5 @@ print(*(name for name in sys.modules if name.startswith("lossmith.")))
     new, own = done.stdout.splitlines()
     assert new.split() == ["lossmith"]
     assert not {"scipy", "sklearn", "matplotlib", "pandas", "jinja2", "rich", "typer"} & set(new.split())
-    parts = {"losses", "catalog", "formulas", "kernels", "properties"}
+    parts = {"losses", "catalog", "formulas", "kernels", "learned", "properties"}
     assert {name.split(".")[1] for name in own.split()} <= parts

@@ -4,8 +4,8 @@
 >>> loss = lossmith.create("rooted:k=3")  # a drop-in for torch.nn.CrossEntropyLoss
 """
 
-from lossmith import losses
+from lossmith import learned, losses
 from lossmith.catalog import available, create
 from lossmith.properties.scale import match_scale
 
-__all__ = ["available", "create", "losses", "match_scale"]
+__all__ = ["available", "create", "learned", "losses", "match_scale"]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
+from lossmith.learned import AdaptiveLoss, ML3Loss
 from lossmith.losses.base import ClassificationLoss, Kind, Loss
 from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
 from lossmith.losses.wrapper import Wrapper
@@ -41,6 +42,8 @@ _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.ScaledLoss,
     losses.SmoothMeanAbsoluteErrorLoss,
     losses.RootedGANLoss,
+    AdaptiveLoss,
+    ML3Loss,
 )
 _BY_NAME: Final = {cls.name: cls for cls in _CLASSES}
 
@@ -50,7 +53,8 @@ class LossInfo(NamedTuple):
 
     Attributes:
         name: the name for `create`.
-        kind: ``"classification"``, ``"regression"`` or ``"gan"``.
+        kind: ``"classification"``, ``"regression"``, ``"gan"``, or ``"learned"``: a classification loss with
+            parameters of its own, which has to be taught.
         text: the text form with the loss's own arguments at their defaults; wrappers show where a loss goes.
         summary: the first sentence of its documentation.
         loss_class: the class behind it.
@@ -91,6 +95,8 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
             out of range.
     """
     text = _parse(spec)
+    if text.name.startswith("@"):
+        return _saved(text, arguments)
     cls = _lookup(text.name)
     given: dict[str, Any] = dict(text.arguments) | arguments
     if issubclass(cls, Wrapper):
@@ -146,11 +152,30 @@ def _parse(spec: object) -> LossText:
 
 
 def _lookup(name: str) -> type[Loss]:
-    if name.startswith("@"):
-        raise LossTextError(f"{name!r} names a saved loss, and this version of Lossmith saves none")
     if name not in _BY_NAME:
         raise LossTextError(f"unknown loss {name!r}: {nearest(name, _BY_NAME)}")
     return _BY_NAME[name]
+
+
+def _saved(text: LossText, arguments: dict[str, Any]) -> Loss:
+    """A learned loss from the file that `AdaptiveLoss.save` wrote; nothing is unpickled."""
+    if arguments:
+        raise LossTextError(f"{text} is a saved loss, which takes no arguments: leave out {', '.join(arguments)}")
+    path = text.name[1:]
+    try:
+        from safetensors import SafetensorError, safe_open
+
+        with safe_open(path, framework="pt") as file:
+            name = (file.metadata() or {}).get("loss", "")
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+        loss = create(name)
+        if not isinstance(loss, AdaptiveLoss):
+            raise ValueError("its text form names another kind of loss")
+        loss.load_state_dict(weights)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise LossTextError(f"{text.name!r} holds no saved loss ({reason}): give a file that save() wrote") from None
+    return loss.freeze()
 
 
 def _check_argument(cls: type[Loss], name: str) -> None:

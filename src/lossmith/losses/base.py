@@ -17,7 +17,7 @@ from lossmith.losses.targets import broadcast_sample_weight, smooth, smooth_bina
 from lossmith.losses.text import LossText, Value
 from lossmith.losses.written import number
 
-Kind = Literal["classification", "regression", "gan"]
+Kind = Literal["classification", "regression", "gan", "learned"]
 Reduction = Literal["mean", "sum", "none"]
 ClassificationTask = Literal["multiclass", "binary"]
 Implementation = Literal["auto", "reference"]

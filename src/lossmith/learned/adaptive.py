@@ -1,0 +1,206 @@
+"""Losses with parameters of their own, to be learned while the model trains."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.learned.network import Activation, LossNetwork, Output
+from lossmith.learned.recipe import MetaData, Recipe
+from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
+from lossmith.losses.arguments import check_choice, whole_number
+from lossmith.losses.base import CommonArguments
+from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.wrapper import checked_base
+
+Start = Literal["base", "random"]
+Control = Literal["none", "scale"]
+ClassReduction = Literal["mean", "sum"]
+
+
+class AdaptiveLoss(Wrapper):
+    """A loss that learns: a base loss plus a sum over the classes of a small network ``l_phi(y_j, p_j)``.
+
+    ``M_phi = base + (1/C) sum_j l_phi(y_j, p_j)`` with ``start="base"``: the network's last layer begins at 0, so that
+    training begins exactly as the base would have it; without ``base`` in ``start="random"``, as published. Adding
+    ``a(y) + lambda p`` to ``l_phi`` changes no gradient, since probabilities sum to 1.
+
+    The parameters are learned by an `OnlineLossLearner`, offline by `learn_offline`, or both; a trial does what the
+    second half of the arguments says. Any optimiser of the model must not hold them.
+
+    Args:
+        base: the loss it begins as; ``None`` is cross-entropy.
+        start: ``"base"`` or ``"random"`` (Kaiming normal; the base is then not used).
+        control: ``"scale"``: no network, only one learned factor, ``e^s base``: what of the gain is a learning rate?
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        activation: ``"smooth_leaky_relu"`` or ``"relu"``.
+        output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
+        beta: smoothness of the smooth leaky ReLU.
+        gamma: its leak.
+        bias: whether layers have biases.
+        class_reduction: ``"mean"`` over the classes, as in the paper, or ``"sum"``, as in the authors' other code.
+        init_seed: of the network's initial weights.
+        online: see `Recipe`, as all that follows.
+        meta_lr: Adam's learning rate for the loss's parameters.
+        meta_data: ``"held_out"``, ``"fresh"``, ``"same"`` or ``"next"``.
+        meta_part: share of the training examples held out.
+        every: steps from one update of the loss to the next.
+        meta_share: share of each batch that an update is computed from.
+        max_scale: largest effective scale.
+        offline: steps of offline initialisation.
+        offline_lr: learning rate of the model's steps there.
+
+    Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. Network and activation
+    from its method section; beta and gamma from code of others built on it; output activation and biases are settled
+    by no source; beginning as another loss is ours.
+    """
+
+    name = "adaptive"
+    kind = "learned"
+
+    def __init__(
+        self,
+        base: ClassificationLoss | None = None,
+        *,
+        start: Start = "base",
+        control: Control = "none",
+        hidden: int = 40,
+        layers: int = 2,
+        activation: Activation = "smooth_leaky_relu",
+        output: Output = "smooth_leaky_relu",
+        beta: float = 10.0,
+        gamma: float = 0.01,
+        bias: bool = False,
+        class_reduction: ClassReduction = "mean",
+        init_seed: int = 0,
+        online: bool = True,
+        meta_lr: float = 1e-3,
+        meta_data: MetaData = "held_out",
+        meta_part: float = 0.1,
+        every: int = 1,
+        meta_share: float = 1.0,
+        max_scale: float = 10.0,
+        offline: int = 0,
+        offline_lr: float = 0.1,
+    ) -> None:
+        super().__init__()
+        base = checked_base(base)
+        check_choice("start", start, get_args(Start))
+        check_choice("control", control, get_args(Control))
+        check_choice("class_reduction", class_reduction, get_args(ClassReduction))
+        if start == "random" and (control == "scale" or type(base) is not CrossEntropyLoss):
+            raise ValueError("start='random' uses no base loss: leave out the loss in brackets, and control='scale'")
+        self.base, self.start, self.control, self.class_reduction = base, start, control, class_reduction
+        self.init_seed = whole_number("init_seed", init_seed, low=0)
+        self.recipe = Recipe(online, meta_lr, meta_data, meta_part, every, meta_share, max_scale, offline, offline_lr)
+        vars(self).update(asdict(self.recipe))  # the text form looks arguments up by name
+        network = LossNetwork(
+            hidden,
+            layers,
+            activation=activation,
+            output=output,
+            beta=beta,
+            gamma=gamma,
+            bias=bias,
+            silent=start == "base",
+            seed=self.init_seed,
+        )
+        vars(self).update(network.settings)
+        self.residual: _NetworkLoss | None = None
+        if control == "scale":
+            self.log_scale = nn.Parameter(torch.zeros(()))
+        else:
+            self.residual = _NetworkLoss(network, class_reduction, **_common(base))
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+    ) -> Tensor:
+        """Evaluate the loss as it is now; see `ClassificationLoss.forward`."""
+        given: dict[str, Any] = {"sample_weight": sample_weight, "normalizer": normalizer}
+        if self.residual is None:
+            scaled: Tensor = self.log_scale.exp() * self.base(logits, target, **given)
+            return scaled
+        residual: Tensor = self.residual(logits, target, **given)
+        return residual if self.start == "random" else residual + self.base(logits, target, **given)
+
+    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
+        """See `Loss.bind`."""
+        self.base.bind(total_steps=total_steps, class_counts=class_counts)
+
+    def extended(self, logits: Tensor, target: Tensor) -> Tensor:
+        """See `ClassificationLoss.extended`."""
+        if self.start == "random":
+            return torch.zeros_like(target, dtype=torch.bool)
+        return self.base.extended(logits, target)
+
+    def freeze(self) -> Self:
+        """The loss as it is now, as a module of its own that learns no more.
+
+        Returns:
+            A copy without trainable parameters; changes of this loss do not reach it.
+        """
+        return copy.deepcopy(self).requires_grad_(requires_grad=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the loss to a ``.safetensors`` file, which `load_learned` and ``create("@path")`` read.
+
+        Args:
+            path: of the file.
+        """
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        partial = path.with_name(path.name + ".part")
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": self.text})
+        partial.replace(path)
+
+
+class _NetworkLoss(ClasswiseLoss):
+    """``sum_j l_phi(y_j, p_j)``, or its mean over the classes."""
+
+    name = "network"
+
+    def __init__(self, network: LossNetwork, class_reduction: ClassReduction, **common: Any) -> None:
+        super().__init__(**common)
+        self.network, self.class_reduction = network, class_reduction
+
+    def positive(self, p: Probability, entries: Entries) -> Tensor:
+        """``l_phi(1, p)``."""
+        del entries
+        value: Tensor = self.network(1.0, p.value)
+        return value
+
+    def negative(self, p: Probability, entries: Entries) -> Tensor:
+        """``l_phi(0, p)``."""
+        del entries
+        value: Tensor = self.network(0.0, p.value)
+        return value
+
+    def class_factor(self, entries: Entries) -> float:
+        """1/C for the mean over classes."""
+        return 1.0 if self.class_reduction == "sum" else 1 / entries.num_classes
+
+
+def _common(base: ClassificationLoss) -> CommonArguments:
+    """The common arguments of a loss, for another one beside it."""
+    return {
+        "weight": base.weight,
+        "ignore_index": base.ignore_index,
+        "reduction": base.reduction,
+        "label_smoothing": base.label_smoothing,
+        "task": base.task,
+        "validate": base.validate,
+        "implementation": "reference",
+    }

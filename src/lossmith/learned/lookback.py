@@ -1,0 +1,119 @@
+"""The gradient of a loss's parameters: what the task loss after a training step says of the loss that made the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.learned.passes import Draws, Model, State
+from lossmith.learned.response import Clipped
+
+STEP_SIZE: Final = 1e-3
+"""Of the one-sided difference: the step's length relative to the weights'."""
+
+
+@dataclass
+class LookBack:
+    """What an update of the loss has to know of the training step it looks back on.
+
+    Attributes:
+        inputs: the batch, or its first rows.
+        target: likewise.
+        weights: the parameters before the step, by name.
+        buffers: likewise.
+        draws: the random number generators before the step.
+        response: ``dU/dg``, by name; see `lossmith.learned.response`.
+        clipped: what clipping the gradient did.
+        capped: what the loss was multiplied by.
+        gradients: of the loss, with their graph, by name; for the unroll alone.
+        logits: of the whole batch before the step; for the difference alone.
+    """
+
+    inputs: Any
+    target: Tensor
+    weights: State
+    buffers: State
+    draws: Draws
+    response: State = field(default_factory=dict)
+    clipped: Clipped | None = None
+    capped: Tensor | None = None
+    gradients: State | None = None
+    logits: Tensor | None = None
+
+    def exact(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
+        """``-d/dphi <dM/dz, J w>``: by reverse mode through the gradients where they are at hand, else by forward mode.
+
+        Args:
+            model: the model.
+            loss: M.
+            phi: its parameters.
+            w: ``(dU/dg)^T v``, by name.
+
+        Returns:
+            One gradient per parameter.
+        """
+        if self.gradients is not None:
+            return _negative(torch.stack([(self.gradients[name] * of).sum() for name, of in w.items()]).sum(), phi)
+        with self.draws.again():
+            logits, slope = model.slope_at(self.weights, self.buffers, w, self.inputs)
+        return self._along(loss, phi, logits, slope)
+
+    def by_difference(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
+        """As `exact`, with ``J w`` by a one-sided difference: one forward pass more, nothing recorded."""
+        h = STEP_SIZE * norm(self.weights[name] for name in w) / norm(w.values()).clamp(min=1e-30)
+        moved = {name: self.weights[name] - h * tangent for name, tangent in w.items()}
+        here = self.logits
+        if here is None:
+            with self.draws.again():
+                here = model.at(self.weights, self.buffers, self.inputs)
+        with self.draws.again():
+            there = model.at(self.weights | moved, self.buffers, self.inputs)
+        return self._along(loss, phi, here, (here - there) / h)
+
+    def to_state(self) -> dict[str, Any]:
+        """Copies of everything, as tensors in plain containers."""
+        clipped = self.clipped
+        return {
+            "inputs": self.inputs,
+            "target": self.target,
+            "weights": _copies(self.weights),
+            "buffers": _copies(self.buffers),
+            "draws": self.draws.states,
+            "response": _copies(self.response),
+            "clipped": None if clipped is None else (clipped.ratio, clipped.norm, _copies(clipped.direction)),
+            "capped": self.capped,
+            "logits": self.logits,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """The inverse of `to_state`."""
+        draws = Draws(state["target"].device, state["draws"])
+        clipped = None if state["clipped"] is None else Clipped(*state["clipped"])
+        return cls(**state | {"draws": draws, "clipped": clipped})
+
+    def _along(self, loss: nn.Module, phi: Sequence[Tensor], logits: Tensor, slope: Tensor) -> list[Tensor]:
+        """``-d/dphi <dM/dz, slope>`` at the logits."""
+        z = logits.detach().requires_grad_()
+        (of_z,) = torch.autograd.grad(loss(z, self.target), z, create_graph=True)
+        inner = (of_z * slope).sum()
+        return _negative(inner if self.capped is None else inner * self.capped, phi)
+
+
+def norm(tensors: Iterable[Tensor]) -> Tensor:
+    """The norm of several tensors as one vector."""
+    whole: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
+    return whole
+
+
+def _negative(inner: Tensor, phi: Sequence[Tensor]) -> list[Tensor]:
+    gradients = torch.autograd.grad(inner, phi, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g.neg_() for p, g in zip(phi, gradients, strict=True)]
+
+
+def _copies(tensors: State) -> State:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

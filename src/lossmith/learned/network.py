@@ -1,0 +1,128 @@
+"""The small network that is a loss: of what a class should be and what it is, to a number."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossmith.losses.arguments import check_choice, check_number, whole_number
+
+Activation = Literal["smooth_leaky_relu", "relu"]
+Output = Literal["smooth_leaky_relu", "identity", "softplus"]
+
+_EXACT = 60.0  # softplus(x) is x to rounding, in float64 too, long before
+
+
+def smooth_leaky_relu(x: Tensor, beta: float = 10.0, gamma: float = 0.01) -> Tensor:
+    """``(1 - gamma) log(1 + e^(beta x)) / beta + gamma x``: a leaky ReLU made smooth, linear at both ends.
+
+    Its slope is ``gamma + (1 - gamma) sigmoid(beta x)``, and it lies at most ``(1 - gamma) log(2) / beta`` above the
+    leaky ReLU.
+
+    Args:
+        x: of any shape.
+        beta: smoothness, > 0.
+        gamma: leak, the slope far on the left.
+
+    Returns:
+        A tensor of the shape of ``x``.
+
+    Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, from its method section.
+    """
+    return (1 - gamma) * F.softplus(x, beta, _EXACT) + gamma * x
+
+
+class LossNetwork(nn.Module):
+    """``l_phi(y, p)``, elementwise: 2 inputs, ``layers`` hidden layers of ``hidden`` units, 1 output.
+
+    Args:
+        hidden: units of each hidden layer.
+        layers: number of hidden layers.
+        activation: of the hidden layers: ``"smooth_leaky_relu"`` or ``"relu"``.
+        output: of the output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
+        beta: smoothness of the smooth leaky ReLU, > 0.
+        gamma: its leak, in [0, 1].
+        bias: whether layers have biases; they begin at 0.
+        silent: begin with the last layer at 0 and shift the output by a constant so that the network is 0 everywhere.
+        seed: of the initial weights, drawn as Kaiming normal.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        hidden: int = 40,
+        layers: int = 2,
+        *,
+        activation: Activation = "smooth_leaky_relu",
+        output: Output = "smooth_leaky_relu",
+        beta: float = 10.0,
+        gamma: float = 0.01,
+        bias: bool = False,
+        silent: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_choice("activation", activation, get_args(Activation))
+        check_choice("output", output, get_args(Output))
+        check_number("beta", beta, low=1e-3, high=1e3)
+        check_number("gamma", gamma, low=0.0, high=1.0)
+        hidden, layers = whole_number("hidden", hidden, low=1), whole_number("layers", layers, low=1)
+        if not isinstance(bias, bool):
+            raise ValueError(f"bias must be true or false, not {bias!r}")
+        self.activation, self.output, self.beta, self.gamma = activation, output, float(beta), float(gamma)
+        self.settings = {
+            "hidden": hidden,
+            "layers": layers,
+            "activation": activation,
+            "output": output,
+            "beta": self.beta,
+            "gamma": self.gamma,
+            "bias": bias,
+        }
+        widths = [2, *[hidden] * layers, 1]
+        self.layers = nn.ModuleList(nn.Linear(before, after, bias=bias) for before, after in itertools.pairwise(widths))
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            if bias:
+                nn.init.zeros_(layer.bias)
+        self.silent = silent
+        if silent:
+            nn.init.zeros_(self.layers[-1].get_parameter("weight"))
+
+    def forward(self, y: float | Tensor, p: Tensor) -> Tensor:
+        """Evaluate ``l_phi(y, p)``.
+
+        Args:
+            y: what should be: a number for all entries, or a tensor that broadcasts to the shape of ``p``.
+            p: what is, of any shape.
+
+        Returns:
+            A tensor of the shape of ``p``.
+        """
+        first, *rest = self.layers
+        assert isinstance(first, nn.Linear)
+        of_y, of_p = first.weight.unbind(1)
+        shift = y.unsqueeze(-1) * of_y if isinstance(y, Tensor) else y * of_y
+        if first.bias is not None:
+            shift = shift + first.bias
+        x = p.unsqueeze(-1) * of_p + shift
+        for layer in rest:
+            x = layer(self._hidden(x))
+        value = self._output(x.squeeze(-1))
+        return value - self._output(torch.zeros_like(p[..., :1])) if self.silent else value
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        return x.relu() if self.activation == "relu" else smooth_leaky_relu(x, self.beta, self.gamma)
+
+    def _output(self, x: Tensor) -> Tensor:
+        if self.output == "identity":
+            return x
+        return F.softplus(x) if self.output == "softplus" else smooth_leaky_relu(x, self.beta, self.gamma)

@@ -1,0 +1,50 @@
+"""How a trial teaches a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lossmith.losses.arguments import check_choice, check_number, whole_number
+
+MetaData = Literal["held_out", "fresh", "same", "next"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a trial teaches an adaptive loss; a training loop of one's own says this to the learner itself.
+
+    Args:
+        online: whether it learns while the model trains.
+        meta_lr: Adam's learning rate for the loss's parameters.
+        meta_data: what its gradient is taken on: a part of the training examples held out from the model, a fresh
+            training batch, the same one, or the next.
+        meta_part: with held-out data, the share of the training examples.
+        every: steps from one update of the loss to the next.
+        meta_share: share of each batch that an update of the loss is computed from.
+        max_scale: largest effective scale; see `OnlineLossLearner`.
+        offline: steps of offline initialisation before.
+        offline_lr: learning rate of the model's plain SGD step there.
+    """
+
+    online: bool = True
+    meta_lr: float = 1e-3
+    meta_data: MetaData = "held_out"
+    meta_part: float = 0.1
+    every: int = 1
+    meta_share: float = 1.0
+    max_scale: float = 10.0
+    offline: int = 0
+    offline_lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.online, bool):
+            raise ValueError(f"online must be true or false, not {self.online!r}")
+        check_choice("meta_data", self.meta_data, get_args(MetaData))
+        check_number("meta_lr", self.meta_lr, low=0.0, high=10.0)
+        check_number("meta_part", self.meta_part, low=0.01, high=0.9)
+        check_number("meta_share", self.meta_share, low=0.01, high=1.0)
+        check_number("max_scale", self.max_scale, low=1.0, high=1e9)
+        check_number("offline_lr", self.offline_lr, low=1e-6, high=1e3)
+        whole_number("every", self.every, low=1)
+        whole_number("offline", self.offline, low=0)

@@ -1,0 +1,96 @@
+"""A regression loss with parameters of its own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Self, get_args
+
+from torch import Tensor
+
+from lossmith.learned.adaptive import Start
+from lossmith.learned.network import Activation, LossNetwork, Output
+from lossmith.losses import Loss
+from lossmith.losses.arguments import check_choice, whole_number
+from lossmith.losses.base import Reduction
+
+
+class AdaptiveRegressionLoss(Loss):
+    """A regression loss that learns: half the squared error plus the mean of a small network ``l_phi(y, f)``.
+
+    Args:
+        start: ``"base"``: begin as half the squared error; ``"random"``: the network alone, as published.
+        hidden: units of each hidden layer.
+        layers: hidden layers.
+        activation: ``"smooth_leaky_relu"`` or ``"relu"``.
+        output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
+        beta: smoothness of the smooth leaky ReLU.
+        gamma: its leak.
+        bias: whether layers have biases.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        init_seed: of the network's initial weights.
+
+    Source: as `AdaptiveLoss`; for regression the network takes target and prediction as they are.
+    """
+
+    name = "adaptive_regression"
+    kind = "regression"
+
+    def __init__(
+        self,
+        *,
+        start: Start = "base",
+        hidden: int = 40,
+        layers: int = 2,
+        activation: Activation = "smooth_leaky_relu",
+        output: Output = "smooth_leaky_relu",
+        beta: float = 10.0,
+        gamma: float = 0.01,
+        bias: bool = False,
+        reduction: Reduction = "mean",
+        init_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_choice("start", start, get_args(Start))
+        check_choice("reduction", reduction, get_args(Reduction))
+        self.start, self.reduction = start, reduction
+        self.init_seed = whole_number("init_seed", init_seed, low=0)
+        self.network = LossNetwork(
+            hidden,
+            layers,
+            activation=activation,
+            output=output,
+            beta=beta,
+            gamma=gamma,
+            bias=bias,
+            silent=start == "base",
+            seed=self.init_seed,
+        )
+        vars(self).update(self.network.settings)  # the text form looks arguments up by name
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Evaluate the loss as it is now.
+
+        Args:
+            prediction: of any shape.
+            target: of the same shape.
+
+        Returns:
+            A scalar, or for ``reduction="none"`` a tensor of that shape.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        if prediction.shape != target.shape:
+            raise ValueError(
+                f"prediction and target must have one shape, not {tuple(prediction.shape)} and {tuple(target.shape)}"
+            )
+        terms: Tensor = self.network(target, prediction)
+        if self.start == "base":
+            terms = terms + 0.5 * (prediction - target).square()
+        if self.reduction == "none":
+            return terms
+        return terms.mean() if self.reduction == "mean" else terms.sum()
+
+    def freeze(self) -> Self:
+        """The loss as it is now, as a module of its own that learns no more."""
+        return copy.deepcopy(self).requires_grad_(requires_grad=False)

@@ -1,0 +1,115 @@
+"""How an optimiser's step answers to its gradient: the derivative of the new weights, as a linear map.
+
+An optimiser of `torch.optim` turns the gradient g into new weights ``theta' = theta - U(g)``. What a later gradient v
+with respect to the new weights says of g is ``w = (dU/dg)^T v``: elementwise for SGD, Adam and AdamW. Clipping the
+norm stands before. Read off the live optimiser right after its step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+SUPPORTED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """What clipping the norm of the whole gradient did: ``g' = r g`` with ``r = limit / (|g| + 1e-6) < 1``.
+
+    Attributes:
+        ratio: r.
+        norm: |g| before.
+        direction: g / |g|, by parameter name.
+    """
+
+    ratio: Tensor
+    norm: Tensor
+    direction: State
+
+    def transposed(self, v: State) -> State:
+        """``(dg'/dg)^T v``; the map is symmetric."""
+        along = torch.stack([(self.direction[name] * of).sum() for name, of in v.items()]).sum()
+        lost = along * self.ratio * self.norm / (self.norm + 1e-6)
+        return {name: self.ratio * of - lost * self.direction[name] for name, of in v.items()}
+
+
+def clip(parameters: State, limit: float) -> Clipped | None:
+    """Clip the gradients in place as `torch.nn.utils.clip_grad_norm_` does.
+
+    Args:
+        parameters: by name; those with gradients count.
+        limit: largest norm.
+
+    Returns:
+        What it did; ``None`` if the norm was below the limit.
+    """
+    norm = torch.nn.utils.clip_grad_norm_(parameters.values(), limit)
+    ratio = limit / (norm + 1e-6)
+    if not bool(ratio < 1):
+        return None
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    return Clipped(ratio, norm, {name: g / (ratio * norm) for name, g in gradients.items()})
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser whose step we cannot differentiate.
+
+    Raises:
+        ValueError: if it is none of `SUPPORTED` or has an option that is not supported.
+    """
+    if type(optimizer) not in SUPPORTED:
+        known = ", ".join(cls.__name__ for cls in SUPPORTED)
+        raise ValueError(f"the optimizer must be one of torch.optim's {known}, not {type(optimizer).__name__}")
+    for group in optimizer.param_groups:
+        for option in ("maximize", "amsgrad", "dampening"):
+            if group.get(option):
+                raise ValueError(f"the optimizer's {option}={group[option]} is not supported here: leave it out")
+
+
+def response(optimizer: torch.optim.Optimizer, names: dict[int, str], before: State) -> State:
+    """``dU/dg`` of the step just taken, elementwise.
+
+    Args:
+        optimizer: as `check_optimizer` allows; its parameters still hold the gradients of the step.
+        names: of the parameters, by `id`.
+        before: the parameters before the step, by name.
+
+    Returns:
+        For each parameter with a gradient a scalar, or a tensor of its shape. Where Adam has never seen a gradient,
+        its step is not differentiable, and 0 is returned.
+    """
+    answers = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            name = names[id(parameter)]
+            if isinstance(optimizer, torch.optim.SGD):
+                rate = float(group["lr"]) * (1 + group["momentum"] * group["nesterov"])
+                answers[name] = torch.full((), rate, dtype=parameter.dtype, device=parameter.device)
+            else:
+                answers[name] = _of_adam(group, optimizer.state[parameter], parameter.grad, before[name])
+    return answers
+
+
+@torch.no_grad()
+def _of_adam(group: dict[str, Any], state: dict[str, Any], gradient: Tensor, before: Tensor) -> Tensor:
+    """``lr ((1 - b1) / (c1 D) - m (1 - b2) g / (c1 c2 sqrt(v / c2) D^2))`` with ``D = sqrt(v / c2) + eps``."""
+    beta1, beta2 = (float(beta) for beta in group["betas"])
+    step = float(state["step"])
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    if group["weight_decay"] and not group.get("decoupled_weight_decay", False):
+        gradient = gradient.add(before, alpha=group["weight_decay"])
+    root = state["exp_avg_sq"].sqrt().div_(math.sqrt(correction2))
+    inverse = root.add(group["eps"]).reciprocal_()
+    answer = (state["exp_avg"] * gradient).mul_(inverse).mul_(-(1 - beta2) / correction2)
+    answer.div_(root).add_(1 - beta1).mul_(inverse).mul_(float(group["lr"]) / correction1)
+    known: Tensor = answer.masked_fill_(root == 0, 0.0)
+    return known
