@@ -33,6 +33,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide b
 needs_triton = pytest.mark.skipif(not INSTALLED, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not ON_GPU, reason="no GPU")
 runs_kernels = pytest.mark.skipif(not (INSTALLED and (ON_GPU or INTERPRETED)), reason="neither GPU nor interpreter")
+# p log(p), p log(p)^2, sqrt(p) (1 + p) and -(1 - p) log(p), from the definitions at `Polynomial`
+SINGULAR = (
+    Polynomial((0.0, -1.0), (1.0, -1.0), 0.0, power=1.0, logs=1),
+    Polynomial((0.0, 0.0, 1.0), (0.0, -2.0, 1.0), 0.0, power=1.0, logs=2),
+    Polynomial((1.0, 1.0), (0.5, 1.5), 0.0, power=0.5, logs=0),
+    Polynomial((0.0, 0.0, 1.0, -1.0), (-1.0, 1.0, 0.0, -1.0), 0.0, power=0.0, logs=1),
+)
+FORMULAS = (
+    "formula((1-y)*p*log(p) - y*log(p))",
+    "formula((1-y)*sqrt(p)*log(p) + y*c)",
+    "formula(-(0.9*y + 0.01)*log(p))",
+)
 
 
 @needs_triton
@@ -72,11 +84,12 @@ def test_values_and_gradients_against_float64(kernels: ModuleType, classes: int,
 
 
 @runs_kernels
-@pytest.mark.parametrize("polynomial", [NOTHING, CUBIC])
+@pytest.mark.parametrize("polynomial", [NOTHING, CUBIC, *SINGULAR])
 def test_both_passes_and_what_they_hand_over_against_plain_torch(
     kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, polynomial: Polynomial
 ) -> None:
     logits, target, weights = some_rows(40, 3.0)
+    logits[2, 3] = logits[4, 1:] = -math.inf
     batch = Batch(logits, target, IGNORED, polynomial)
     ours = rows.forward(batch)
     gradient, in_place = torch.empty_like(logits), logits.clone()
@@ -183,7 +196,7 @@ def test_rows_that_do_not_lie_side_by_side_and_none_at_all(kernels: ModuleType) 
 
 
 @runs_kernels
-@pytest.mark.parametrize("name", ["cross_entropy", "rooted", "focal", "ngl", "brier", "m_full"])
+@pytest.mark.parametrize("name", ["cross_entropy", "rooted", "focal", "ngl", "brier", "m_full", *FORMULAS])
 def test_fused_losses_equal_those_on_the_cpu(kernels: ModuleType, name: str) -> None:
     logits, target, _ = some_rows(40, 3.0)
     loss, reference = (lossmith.create(name, implementation=how) for how in ("auto", "reference"))
@@ -212,10 +225,12 @@ def test_labels_out_of_range_are_nan_where_the_assertion_is_not_compiled(kernels
 
 @needs_triton
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
-@pytest.mark.parametrize("degree", [-1, 9])
+@pytest.mark.parametrize("degree, logs, power", [(-1, 0, 1.0), (9, 0, 1.0), (4, 2, 1.0), (4, 0, 0.5), (4, 1, 0.0)])
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("name", ["_forward", "_backward"])
-def test_compiles_to_machine_code_that_refuses_bad_labels(name: str, capability: int, degree: int) -> None:
+def test_compiles_to_machine_code_that_refuses_bad_labels(
+    name: str, capability: int, degree: int, logs: int, power: float
+) -> None:
     """Triton needs no GPU to compile for one."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -226,10 +241,10 @@ def test_compiles_to_machine_code_that_refuses_bad_labels(name: str, capability:
     kernel = getattr(triton_rows, name)
     kinds: dict[str, str | tuple[str, ...]] = dict.fromkeys(kernel.arg_names, "*fp32")
     kinds |= dict.fromkeys(("target", "top"), "*i64") | dict.fromkeys(("ignored", "classes", "stride"), "i32")
-    kinds |= dict.fromkeys(("value", "slope"), ("fp32",) * max(degree + 1, 1))
+    kinds |= dict.fromkeys(("value", "slope"), ("fp32",) * max((degree + 1) * (logs + 1), 1))
     kinds |= dict.fromkeys(("DEGREE", "LOGS", "POWER", "BLOCK"), "constexpr")
     layout = triton_rows._layout(32000)
-    constants = {"DEGREE": degree, "LOGS": 0, "POWER": 1.0, "BLOCK": layout.pop("BLOCK")}
+    constants = {"DEGREE": degree, "LOGS": logs, "POWER": power, "BLOCK": layout.pop("BLOCK")}
     source = ASTSource(kernel, {name: kinds[name] for name in kernel.arg_names}, constexprs=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=layout)
     assert compiled.asm["cubin"]

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-
 STATE: Final = 6  # floats a row that the backward pass needs; see `Row` in rows.cpp
 NOWHERE: Final = 88.0
 """The c = -log p from which on float32 has p = 0."""
@@ -71,7 +70,7 @@ class Polynomial(NamedTuple):
         for m in range(self.logs + 1):
             own = self.value[m * (self.degree + 1) :][: self.degree + 1]
             total += c**m * sum(coefficient * x**k for k, coefficient in enumerate(own))
-        return p**self.power * total
+        return math.exp(-self.power * c) * total
 
 
 NOTHING: Final = Polynomial((), (), 0.0)

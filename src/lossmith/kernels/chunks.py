@@ -86,8 +86,9 @@ def _backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tens
     elif c_each is None:
         r.mul_(_series(polynomial, polynomial.slope, q * r, None).mul_(q * g_others).add_(constant))
     else:
-        slopes = _series(polynomial, polynomial.slope, q * r, c_each)
-        r.mul_(constant).add_(slopes.mul_(_weight(polynomial, q * r, c_each)).mul_(g_others))
+        p = q * r
+        slopes = _series(polynomial, polynomial.slope, p, c_each).mul_(_weight(polynomial, p, c_each))
+        r.mul_(constant).add_(slopes.mul_(g_others))
     # An ignored row has no target, and its first class is one like any other.
     r.scatter_(1, index, torch.where(ignored, r.gather(1, index), at_target))
     at_top = p_top * (g_d_top - g_b) - q * g_c_top

@@ -24,6 +24,7 @@ _BOXES: Final = 1 << 15, 1 << 17  # up to it, and beyond
 _POINTS: Final = 1500
 _LEAST_SINGULAR_VALUE: Final = 1e-9
 """Relative, of the fit: p and c p are so much alike that below it coefficients are large and cancel."""
+_NOISE: Final = 1e-12  # relative: coefficients that are rounding
 
 
 def fit_singular(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds]) -> Polynomial | None:
@@ -64,7 +65,8 @@ class _Boxes(NamedTuple):
 def _boxes(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds]) -> _Boxes | None:
     near, far = _BOXES
     edges = np.concatenate([
-        np.linspace(math.log(2), _NEAR, near, endpoint=False), np.linspace(_NEAR, NOWHERE, far + 1)
+        np.linspace(math.log(2), _NEAR, near, endpoint=False),
+        np.linspace(_NEAR, NOWHERE, far + 1),
     ])
     ends, c = np.exp(-edges), (edges[:-1] + edges[1:]) / 2
     ends[0] = 0.5
@@ -79,7 +81,7 @@ def _boxes(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array],
 
 def _fit(boxes: _Boxes, power: float, logs: int) -> Polynomial | None:
     middle = (boxes.slope[0] + boxes.slope[1]) / 2 * np.exp((power - 1) * boxes.c)
-    size = (1 + boxes.c) ** (logs if power else logs - 1)
+    size = (1 + boxes.c - boxes.half) ** (logs if power else logs - 1)
     scale = float((np.abs(middle) / size).max())
     if power == 0 and abs(middle[-1]) < 1e-3 * scale:
         return None  # f does not grow like c: what is fitted at p = 1/2 would say nothing of a small p
@@ -93,16 +95,16 @@ def _fit(boxes: _Boxes, power: float, logs: int) -> Polynomial | None:
         error = float((_enclosed(boxes, coefficients, power) / size).max())
         if error > TOLERANCE * scale:
             return None
-        flat = (tuple(of.ravel().tolist()) for of in (value, coefficients))
-        return Polynomial(*flat, error + rounding, power, logs)
+        flat, flat_slope = (tuple(of.ravel().tolist()) for of in (value, coefficients))
+        return Polynomial(flat, flat_slope, error + rounding, power, logs)
     return None
 
 
-def _candidates(
-    c: Array, wanted: Array, size: Array, tolerance: float, power: float, logs: int
-) -> Iterator[Array]:
-    """Coefficients of the V, shape (logs + 1, degree + 1), by degree, where they meet the tolerance at every box."""
-    # Few of the boxes are enough for the fit: some in equal steps of c, some in equal steps of p.
+def _candidates(c: Array, wanted: Array, size: Array, tolerance: float, power: float, logs: int) -> Iterator[Array]:
+    """Coefficients of the V, shape (logs + 1, degree + 1), by degree, where they meet the tolerance.
+
+    Few of the boxes are enough for the fit: some in equal steps of c, some in equal steps of p.
+    """
     p = np.linspace(0.5, 1 / 64, _POINTS)
     near = np.searchsorted(c, -np.log(p))
     chosen = np.unique([*np.linspace(0, len(c) - 1, _POINTS).astype(int), *near])
@@ -117,6 +119,8 @@ def _candidates(
     def solve(degree: int) -> tuple[Array, float]:
         used = columns[: (degree + 1) * (logs + 1)]
         solution = np.linalg.lstsq(used.T, target, rcond=_LEAST_SINGULAR_VALUE)[0]
+        noise = np.abs(solution) < _NOISE * np.abs(solution).max()
+        solution[noise] = 0  # times p**power it would be large against p
         value: Array = (solution / norms[: len(solution), 0]).reshape(degree + 1, logs + 1).T
         return value, float(np.abs(solution @ used - target).max())
 
@@ -160,9 +164,9 @@ def _enclosed(boxes: _Boxes, coefficients: Array, power: float) -> Array:
     low, high = _times(np.exp((power - 1) * c), np.exp((power - 1) * c), slope)
     at = np.maximum(np.abs(low - here), np.abs(high - here))
     # dT/dc = -(1 - power) p**(1 - power) f' - p**(2 - power) f''
-    ends = np.exp(-c - half), np.exp(-c + half)
-    of_slope = _times(*(of ** (1 - power) for of in ends), slopes)
-    of_curvature = _times(*(of ** (2 - power) for of in ends), curvatures)
+    p_low = np.exp(-last)
+    of_slope = _times(p_low ** (1 - power), p ** (1 - power), slopes)
+    of_curvature = _times(p_low ** (2 - power), p ** (2 - power), curvatures)
     lowest, highest = ((1 - power) * a + b for a, b in zip(of_slope, of_curvature, strict=True))
     steepest = np.maximum(np.abs(-highest - first), np.abs(-lowest - first)) + half * second
     bound: Array = at + half * steepest

@@ -173,10 +173,10 @@ def _forward(
             summed = (j < classes) & (j != m) & ((j != t) | (t == ignored))
             x = tl.load(z + j, mask=summed, other=float("-inf"))
             p = tl.exp(x - shift) * (inverse * complement)
-            c = c_second - (x - shift)
-            near = tl.minimum(c, _NOWHERE)  # 0 times infinity would be NaN
-            weight = _power(p, c, POWER)
-            of_value = weight * _series(value, p, (c if POWER == 0.0 else near), DEGREE, LOGS, POWER)
+            c_each = c_second - (x - shift)
+            near = tl.minimum(c_each, _NOWHERE)  # 0 times infinity would be NaN
+            weight = _power(p, c_each, POWER)
+            of_value = weight * _series(value, p, (c_each if POWER == 0.0 else near), DEGREE, LOGS, POWER)
             of_slope = weight * _series(slope, p, near, DEGREE, LOGS, POWER)
             of_others += tl.where(summed, of_value, 0.0)
             of_slopes += tl.where(summed, of_slope, 0.0)
@@ -236,12 +236,12 @@ def _backward(
             made = r * constant
             at_target = made - of_c
             if DEGREE >= 0:
-                p, c = r * complement, c_second - x
-                of_slope = _series(slope, p, tl.minimum(c, _NOWHERE), DEGREE, LOGS, POWER)
+                p, c_each = r * complement, c_second - x
+                of_slope = _series(slope, p, tl.minimum(c_each, _NOWHERE), DEGREE, LOGS, POWER)
                 if (LOGS == 0) & (POWER == 1.0):
                     made = r * (of_slope * (complement * of_others) + constant)
                 else:
-                    made += _power(p, c, POWER) * of_slope * of_others
+                    made += _power(p, c_each, POWER) * of_slope * of_others
             made = tl.where((j == t) & has_target, at_target, made)
             tl.store(g + j, tl.where(j == m, at_top, made), mask=j < classes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -13,9 +13,6 @@ from lossmith.kernels.compiling import constant_when_compiled
 
 if TYPE_CHECKING:
     from lossmith.formulas import Expression
-
-
-_SMALL: Final = math.exp(-40)  # a probability at which a singular f, less its polynomial, is what it has at p = 0
 
 
 class NegativePart(NamedTuple):
@@ -47,18 +44,25 @@ def negative_part(expression: str, num_classes: int, factor: float) -> NegativeP
 
 @functools.lru_cache(maxsize=256)
 def _negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
-    from lossmith.formulas import derivative, evaluate, parse, substitute
+    from lossmith.formulas import derivative, parse, substitute
 
     negative = substitute(parse(expression), y=0.0, n=float(num_classes))
     slope = derivative(negative, "p")
     polynomial = _fitted(slope, derivative(slope, "p"))
     if polynomial is None:
         return None
-    p = _SMALL if polynomial.is_singular else 0.0
-    at_zero = float(evaluate(negative, p=torch.tensor(p, dtype=torch.float64)))
-    if polynomial.is_singular:
-        at_zero -= polynomial.at(p)
+    if polynomial.is_singular:  # then it often has no value at p = 0 itself; at p = e**-20 few multiples of c are lost
+        small = 1e-100 if polynomial.power else math.exp(-20)
+        at_zero = _value(negative, small) - polynomial.at(small)
+    else:
+        at_zero = _value(negative, 0.0)
     return NegativePart(polynomial.scaled(1 / factor), at_zero / factor)
+
+
+def _value(negative: Expression, p: float) -> float:
+    from lossmith.formulas import evaluate
+
+    return float(evaluate(negative, p=torch.tensor(p, dtype=torch.float64)))
 
 
 def _fitted(slope: Expression, curvature: Expression) -> Polynomial | None:

@@ -1,0 +1,247 @@
+"""Formulas that are singular at p = 0 through the kernels, against the same sums written out in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import lossmith
+from lossmith.formulas import bounds, derivative, parse
+from lossmith.kernels import Polynomial, rows
+from lossmith.kernels.compiler import library
+from lossmith.kernels.fitting import ROUNDING
+from lossmith.kernels.singular import TOLERANCE, fit_singular
+
+IGNORED = -100
+# For a class that is not the target, from p and log p; to each, the target adds -log p.
+NEGATIVE: dict[str, Callable[[Any, Any], Any]] = {
+    "p*log(p)": lambda p, log_p: p * log_p,
+    "p*(1 - p)*log(p)": lambda p, log_p: p * (1 - p) * log_p,
+    "p*square(log(p))": lambda p, log_p: p * log_p**2,
+    "p*log(p) + sin(p)": lambda p, log_p: p * log_p + (mpmath if isinstance(p, mpmath.mpf) else torch).sin(p),
+    "sqrt(p)": lambda p, log_p: p**0.5,
+    "sqrt(p)*log(p)": lambda p, log_p: p**0.5 * log_p,
+    "p**1.5": lambda p, log_p: p**1.5,
+    "0.2 - 0.01*log(p)": lambda p, log_p: 0.2 - 0.01 * log_p,
+    "-square(1 - p)*log(p)": lambda p, log_p: -((1 - p) ** 2) * log_p,
+}
+INFINITE = {"0.2 - 0.01*log(p)", "-square(1 - p)*log(p)"}
+
+
+@pytest.fixture(params=["compiled", "chunks"])
+def ran(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Both ways to compute the passes, at any size; filled when they run."""
+    if request.param == "compiled" and library() is None:
+        pytest.skip("no C++ compiler")
+    if request.param == "chunks":
+        monkeypatch.setattr(rows, "library", lambda: None)
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    used: list[bool] = []
+    fused = rows.forward
+    monkeypatch.setattr(rows, "forward", lambda batch: used.append(batch.polynomial.is_singular) or fused(batch))
+    return used
+
+
+def fused(text: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses and gradient of ``-y log(p) + (1-y) l_0(p)``."""
+    made = logits.clone().requires_grad_()
+    value = lossmith.create(f"formula((1-y)*({text}) - y*log(p))", reduction="none")(made, target)
+    value.sum().backward()
+    assert made.grad is not None
+    return value.detach().double(), made.grad.double()
+
+
+def written_out(text: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in float64; a class whose logit is -inf adds what l_0 tends to, 0."""
+    made = logits.double().requires_grad_()
+    log_p = made.log_softmax(1)
+    absent = logits == -math.inf
+    negative = NEGATIVE[text](log_p.masked_fill(absent, -1.0).exp(), log_p.masked_fill(absent, -1.0))
+    index = target.clamp(min=0).unsqueeze(1)
+    others = negative.masked_fill(absent, 0.0).scatter(1, index, 0.0).sum(1)
+    value = (others - log_p.gather(1, index).squeeze(1)).masked_fill(target == IGNORED, 0.0)
+    value.sum().backward()
+    assert made.grad is not None
+    return value.detach(), made.grad
+
+
+def assert_equal(ours: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> None:
+    torch.testing.assert_close(ours[0], right[0], rtol=5e-6, atol=2e-6)
+    largest = float(right[1].abs().max())
+    torch.testing.assert_close(ours[1], right[1], rtol=1e-5, atol=2e-6 * largest)
+
+
+@pytest.mark.parametrize("text", NEGATIVE)
+@pytest.mark.parametrize("classes", [2, 3, 31, 32, 33, 100])
+@pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
+def test_values_and_gradients(text: str, classes: int, spread: float, ran: list[bool]) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = spread * torch.randn(23, classes, generator=generator)
+    target = torch.randint(0, classes, (23,), generator=generator)
+    target[3] = IGNORED
+    target[5] = logits[5].argmax()
+    assert_equal(fused(text, logits, target), written_out(text, logits, target))
+    assert ran == [True]
+
+
+@pytest.mark.parametrize("text", NEGATIVE)
+@pytest.mark.parametrize("rest", [1e-7, 1e-30])
+@pytest.mark.parametrize("target", [0, 1])
+def test_one_class_almost_certain(text: str, rest: float, target: int, ran: list[bool]) -> None:
+    """float64 has p = 1 where the others together have 1e-30."""
+    logits = torch.tensor([[0.0, math.log(rest) - 1.0, math.log(rest) + math.log(1 - math.exp(-1.0))]])
+
+    def loss(*z: Any) -> Any:
+        total = mpmath.fsum(map(mpmath.exp, z))
+        others = [NEGATIVE[text](mpmath.exp(x) / total, x - mpmath.log(total)) for k, x in enumerate(z) if k != target]
+        return mpmath.fsum(others) + mpmath.log(total) - z[target]
+
+    value, gradient = fused(text, logits, torch.tensor([target]))
+    with mpmath.workdps(100):
+        z = tuple(map(mpmath.mpf, logits[0].tolist()))
+        right = [
+            float(loss(*z)),
+            *(float(mpmath.diff(loss, z, tuple(int(k == j) for k in range(3)))) for j in range(3)),
+        ]
+    np.testing.assert_allclose([*value.tolist(), *gradient[0].tolist()], right, rtol=2e-5, atol=1e-35)
+    assert ran == [True]
+
+
+@pytest.mark.parametrize("text", sorted(NEGATIVE.keys() - INFINITE))
+def test_masked_classes_add_nothing(text: str, ran: list[bool]) -> None:
+    logits = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+    logits[:, 7] = -math.inf
+    logits[1, 1:] = -math.inf
+    logits[2, :40] = -math.inf
+    target = torch.arange(40) % 7
+    target[1], target[2] = 0, 45
+    ours = fused(text, logits, target)
+    assert_equal(ours, written_out(text, logits, target))
+    assert not ours[1][logits == -math.inf].any()
+    assert ran == [True]
+
+
+@pytest.mark.parametrize("text", sorted(INFINITE))
+def test_a_masked_class_whose_loss_is_infinite(text: str, ran: list[bool]) -> None:
+    logits = torch.randn(40, 50, generator=torch.Generator().manual_seed(0))
+    logits[3, 7] = -math.inf
+    target = torch.zeros(40, dtype=torch.int64)
+    values, _ = fused(text, logits, target)
+    assert ran == [True]
+    reference = lossmith.create(f"formula((1-y)*({text}) - y*log(p))", reduction="none", implementation="reference")
+    assert values.isinf().nonzero().tolist() == [[3]]
+    torch.testing.assert_close(values, reference(logits.double(), target), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_label_smoothing_written_class_by_class_is_that_of_torch(classes: int, ran: list[bool]) -> None:
+    logits = 3 * torch.randn(64, classes, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, classes, (64,), generator=torch.Generator().manual_seed(1))
+    target[4], logits[5, 2] = IGNORED, 100.0
+    results = []
+    for loss, dtype in (
+        (lossmith.create("formula(-(0.9*y + 0.1/n)*log(p))"), torch.float32),
+        (lambda z, t: F.cross_entropy(z, t, label_smoothing=0.1), torch.float64),
+    ):
+        made = logits.to(dtype).requires_grad_()
+        value = loss(made, target)
+        (gradient,) = torch.autograd.grad(value, made)
+        results.append((value.detach().double(), gradient.double()))
+    assert_equal(*results)
+    assert ran == [True]
+
+
+@pytest.mark.parametrize("text", NEGATIVE)
+def test_every_gradient_entry_of_many_classes_keeps_its_digits(text: str, ran: list[bool]) -> None:
+    """An entry is p_j f'(p_j) - p_j B + p_j: it is held to 1e-5 of the largest of the three."""
+    logits = torch.randn(6, 32000, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(6)
+    (_, ours), (_, right) = fused(text, logits, target), written_out(text, logits, target)
+    p = logits.double().softmax(1).requires_grad_()
+    NEGATIVE[text](p, p.log()).sum().backward()
+    assert p.grad is not None
+    p, own = p.detach(), p.detach() * p.grad
+    size = torch.maximum(own.abs(), p * (1 + own.sum(1, keepdim=True).abs()))
+    off = ((ours - right).abs() / size).scatter(1, target.unsqueeze(1), 0.0)
+    assert float(off.max()) < 1e-5
+    assert ran == [True]
+
+
+def test_a_hessian_vector_product_is_refused_and_the_reference_gives_it(ran: list[bool]) -> None:
+    model, formula = nn.Linear(4, 5), "formula((1-y)*p*log(p) - y*log(p))"
+    x, target = torch.randn(6, 4), torch.randint(0, 5, (6,))
+    parameters = list(model.parameters())
+    with pytest.raises(RuntimeError, match="implementation='reference'"):
+        torch.autograd.grad(lossmith.create(formula)(model(x), target), parameters, create_graph=True)
+    loss = lossmith.create(formula, implementation="reference")
+    first = torch.autograd.grad(loss(model(x), target), parameters, create_graph=True)
+    assert all(of.isfinite().all() for of in torch.autograd.grad(first[0].sum(), parameters))
+    assert ran == [True]
+
+
+def test_what_has_no_polynomials_takes_the_reference_path(ran: list[bool]) -> None:
+    text = "sqrt(p) + p*log(p)"
+    assert fitted(text) is None
+    logits, target = torch.randn(9, 20), torch.arange(9)
+    value = lossmith.create(f"formula((1-y)*({text}) - y*log(p))")(logits, target)
+    p = logits.double().softmax(1)
+    others = (p.sqrt() + p * p.log()).scatter(1, target.unsqueeze(1), 0.0).sum(1)
+    assert float(value) == pytest.approx(float((others - p[range(9), target].log()).mean()), rel=1e-6)
+    assert not ran
+
+
+def test_compiles_whole(ran: list[bool]) -> None:
+    loss = lossmith.create("formula((1-y)*sqrt(p)*log(p) - y*log(p))")
+    logits, target = torch.randn(30, 40), torch.randint(0, 40, (30,))
+    results = []
+    for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+        made = logits.clone().requires_grad_()
+        value = function(made, target)
+        value.backward()
+        results.append((value.detach(), made.grad))
+    torch.testing.assert_close(*results)
+    assert ran == [True, True]
+
+
+def fitted(text: str) -> Polynomial | None:
+    slope = derivative(parse(text), "p")
+    curvature = derivative(slope, "p")
+    return fit_singular(lambda p: bounds(slope, p=(p, p)), lambda low, high: bounds(curvature, p=(low, high)))
+
+
+@pytest.mark.parametrize("text", NEGATIVE)
+def test_the_slope_stays_within_the_bound_in_float32(text: str) -> None:
+    made = fitted(text)
+    assert made is not None
+    p = np.concatenate([np.linspace(1e-3, 0.5, 301), np.exp(-np.linspace(7, 88, 101))]).astype(np.float32)
+    with mpmath.workdps(40):
+        right = np.array([
+            float(mpmath.mpf(float(x)) ** -made.power * mpmath.diff(of_log_p(text), mpmath.log(float(x)))) for x in p
+        ])
+    c = -np.log(p)
+    ours = np.zeros_like(p)
+    for m in range(made.logs, -1, -1):
+        value = np.zeros_like(p)
+        for a in reversed(made.slope[m * (made.degree + 1) : (m + 1) * (made.degree + 1)]):
+            value = value * p + np.float32(a)
+        ours = ours * c + value
+    size = (1 + c.astype(np.float64)) ** (made.logs if made.power else made.logs - 1)
+    assert (np.abs(ours - right) / size).max() <= made.error
+    assert made.error <= (TOLERANCE + ROUNDING) * (np.abs(right) / size).max() * 1.01  # the largest on a grid
+
+
+def of_log_p(text: str) -> Callable[[Any], Any]:
+    return lambda log_p: NEGATIVE[text](mpmath.exp(log_p), log_p)
+
+
+@pytest.mark.parametrize("text", ["abs(p - 0.2)", "sin(1000*p)", "1/p", "log(0.5 - p)", "p**0.7", "square(log(p))"])
+def test_what_is_of_another_kind_is_refused(text: str) -> None:
+    assert fitted(text) is None
