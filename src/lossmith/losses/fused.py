@@ -51,7 +51,7 @@ def _negative_part(expression: str, num_classes: int, factor: float) -> Negative
     polynomial = _fitted(slope, derivative(slope, "p"))
     if polynomial is None:
         return None
-    if polynomial.is_singular:  # then it often has no value at p = 0 itself; at p = e**-20 few multiples of c are lost
+    if polynomial.is_singular:  # at p = 0 itself p*log(p) is no number; e**-20 lies amid the p that occur
         small = 1e-100 if polynomial.power else math.exp(-20)
         at_zero = _value(negative, small) - polynomial.at(small)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import ClassVar
 
 import torch
@@ -175,7 +176,8 @@ class ClasswiseLoss(ClassificationLoss):
         if expression is None or type(self).probability is not ClasswiseLoss.probability:
             return None
         entries = prepared.entries
-        part: NegativePart | None = negative_part(expression, entries.num_classes, self.class_factor(entries))
+        num_classes = operator.index(entries.num_classes)  # torch.compile may have a symbol for it
+        part: NegativePart | None = negative_part(expression, num_classes, self.class_factor(entries))
         return part
 
     def _fused_terms(self, prepared: Prepared, target: Tensor, negative: NegativePart) -> Tensor:
