@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ _ELEMENTS: Final = 1 << 24  # logits that are in memory at a time: 64 MiB in flo
 _FEWEST_ROWS: Final = 64  # matrix products of fewer are slow; where their logits do not fit, classes come in chunks too
 
 
+class Gradients(NamedTuple):
+    """Where gradients are added; None where one is not wanted."""
+
+    hidden: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+
 class Chunk(Protocol):
     """Some rows.
 
@@ -26,10 +34,8 @@ class Chunk(Protocol):
 
     c: Tensor
 
-    def accumulate(
-        self, slope: Tensor, of_hidden: Tensor | None, of_weight: Tensor | None, of_bias: Tensor | None
-    ) -> None:
-        """Add the gradients of ``sum_i slope_i c_i``; ``of_hidden`` has these rows alone, and is overwritten."""
+    def accumulate(self, slope: Tensor, into: Gradients) -> None:
+        """Add the gradients of ``sum_i slope_i c_i``; that of hidden has these rows alone, and is overwritten."""
 
 
 def chunks(
@@ -43,38 +49,37 @@ def chunks(
     kind = _AllClasses if width == classes else _SomeClasses
     for first in range(0, len(hidden), size):
         part = slice(first, first + size)
-        yield part, kind(hidden[part], weight, bias, target[part], ignore_index, buffer)
+        yield part, kind(_Part(hidden[part], weight, bias, target[part], ignore_index, buffer))
 
 
 def _classes_at_a_time() -> int:
     return max(2, _ELEMENTS // _FEWEST_ROWS)
 
 
+class _Part(NamedTuple):
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    target: Tensor
+    ignore_index: int
+    buffer: Tensor
+
+
 class _AllClasses:
     """Rows whose logits are in memory until they are overwritten by their gradient."""
 
-    def __init__(
-        self,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        ignore_index: int,
-        buffer: Tensor,
-    ) -> None:
-        self._inputs = hidden, weight, target, ignore_index
-        self._logits = _product(hidden, weight, bias, buffer)
-        self.c, _, _, _, self._top, self._state = rows.forward(Batch(self._logits, target, ignore_index))
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        logits = _product(part.hidden, part.weight, part.bias, part.buffer)
+        self._batch = Batch(logits, part.target, part.ignore_index)
+        self.c, _, _, _, self._top, self._state = rows.forward(self._batch)
 
-    def accumulate(
-        self, slope: Tensor, of_hidden: Tensor | None, of_weight: Tensor | None, of_bias: Tensor | None
-    ) -> None:
-        hidden, weight, target, ignore_index = self._inputs
+    def accumulate(self, slope: Tensor, into: Gradients) -> None:
+        hidden, weight, *_ = self._part
         none = torch.zeros_like(slope)
-        gradients = (slope, none, none, none)
-        batch = Batch(self._logits, target, ignore_index)
-        rows.backward(batch, self._top, self._state, gradients, self._logits)
-        _accumulate(self._logits.to(hidden.dtype), hidden, weight, of_hidden, of_weight, of_bias)
+        made = self._batch.logits
+        rows.backward(self._batch, self._top, self._state, (slope, none, none, none), made)
+        _accumulate(made.to(hidden.dtype), hidden, weight, into)
 
 
 class _SomeClasses:
@@ -84,16 +89,9 @@ class _SomeClasses:
     exponentials of all others. With these, as in `rows.cpp`, nothing cancels where one class is almost certain.
     """
 
-    def __init__(
-        self,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        ignore_index: int,
-        buffer: Tensor,
-    ) -> None:
-        self._inputs = hidden, weight, bias, buffer
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        hidden, weight, _, target, ignore_index, _ = part
         self._ignored = target == ignore_index
         self._target = target.masked_fill(self._ignored, 0)
         if bool(((self._target < 0) | (self._target >= weight.shape[0])).any()):
@@ -117,10 +115,8 @@ class _SomeClasses:
         c = torch.where(self._target == self._top, c_top, top - at_target + c_top)
         self.c = c.masked_fill(self._ignored, 0.0).to(torch.promote_types(hidden.dtype, torch.float32))
 
-    def accumulate(
-        self, slope: Tensor, of_hidden: Tensor | None, of_weight: Tensor | None, of_bias: Tensor | None
-    ) -> None:
-        hidden, weight, _, _ = self._inputs
+    def accumulate(self, slope: Tensor, into: Gradients) -> None:
+        hidden, weight, *_ = self._part
         slope = slope.double().masked_fill(self._ignored, 0.0).unsqueeze(1)
         p_top, rest = torch.exp(-self._c_top).unsqueeze(1), -torch.expm1(-self._c_top).unsqueeze(1)
         at_top = torch.where((self._target == self._top).unsqueeze(1), -rest * slope, p_top * slope)
@@ -132,15 +128,16 @@ class _SomeClasses:
                 here = made.gather(1, at)
                 wanted = here - slope.to(dtype) if value is None else value.to(dtype)
                 made.scatter_(1, at, torch.where(inside.unsqueeze(1), wanted, here))
-            part = torch.zeros_like(of_hidden) if of_hidden is not None else None
-            bias_part = None if of_bias is None else of_bias[first:last]
-            weight_part = None if of_weight is None else of_weight[first:last]
-            _accumulate(made.to(hidden.dtype), hidden, weight[first:last], part, weight_part, bias_part)
-            if of_hidden is not None and part is not None:
-                of_hidden += part
+            part = Gradients(
+                None if into.hidden is None else torch.zeros_like(into.hidden),
+                *(None if of is None else of[first:last] for of in into[1:]),
+            )
+            _accumulate(made.to(hidden.dtype), hidden, weight[first:last], part)
+            if into.hidden is not None and part.hidden is not None:
+                into.hidden.add_(part.hidden)
 
     def _parts(self) -> Iterator[tuple[int, Tensor]]:
-        hidden, weight, bias, buffer = self._inputs
+        hidden, weight, bias, _, _, buffer = self._part
         ends = [*range(0, weight.shape[0] - 1, _classes_at_a_time()), weight.shape[0]]  # none of a single class
         for first, last in itertools.pairwise(ends):
             of_bias = None if bias is None else bias[first:last]
@@ -162,17 +159,10 @@ def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None, buffer: Tensor
     return logits.float() if logits.dtype in {torch.float16, torch.bfloat16} else logits
 
 
-def _accumulate(
-    of_logits: Tensor,
-    hidden: Tensor,
-    weight: Tensor,
-    of_hidden: Tensor | None,
-    of_weight: Tensor | None,
-    of_bias: Tensor | None,
-) -> None:
-    if of_hidden is not None:
-        torch.mm(of_logits, weight, out=of_hidden)
-    if of_weight is not None:
-        of_weight.addmm_(of_logits.t(), hidden)
-    if of_bias is not None:
-        of_bias += of_logits.sum(0)
+def _accumulate(of_logits: Tensor, hidden: Tensor, weight: Tensor, into: Gradients) -> None:
+    if into.hidden is not None:
+        torch.mm(of_logits, weight, out=into.hidden)
+    if into.weight is not None:
+        into.weight.addmm_(of_logits.t(), hidden)
+    if into.bias is not None:
+        into.bias.add_(of_logits.sum(0))

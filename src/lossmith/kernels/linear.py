@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossmith.kernels.head_chunks import chunks
+from lossmith.kernels.head_chunks import Gradients, chunks
 
 PerRow = Callable[[Tensor, slice], Tensor]
 """Maps the cross-entropies c of some rows, and which rows these are, to their terms of the sum."""
@@ -70,7 +70,7 @@ class _LinearSum(torch.autograd.Function):
                 if any(wanted):
                     (slope,) = torch.autograd.grad(terms.sum(), c)
             if any(wanted):
-                chunk.accumulate(slope, *_rows_of(gradients, part))
+                chunk.accumulate(slope, _rows_of(gradients, part))
         ctx.save_for_backward(*gradients)
         ctx.used = False
         return torch.stack(totals).sum() if totals else hidden.new_zeros(())
@@ -106,7 +106,7 @@ def _linear_cross_entropy_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradients = [torch.zeros_like(of) for of in (hidden, weight, weight[:, 0].contiguous())]
     for part, chunk in chunks(hidden, weight, bias, target, ignore_index):
-        chunk.accumulate(slope[part].contiguous(), *_rows_of(gradients, part))
+        chunk.accumulate(slope[part].contiguous(), _rows_of(gradients, part))
     of_hidden, of_weight, of_bias = gradients
     return of_hidden, of_weight, of_bias
 
@@ -138,6 +138,6 @@ def _backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
 _linear_cross_entropy.register_autograd(_backward, setup_context=_keep)
 
 
-def _rows_of(gradients: Sequence[Tensor | None], part: slice) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+def _rows_of(gradients: Sequence[Tensor | None], part: slice) -> Gradients:
     of_hidden, of_weight, of_bias = gradients
-    return None if of_hidden is None else of_hidden[part], of_weight, of_bias
+    return Gradients(None if of_hidden is None else of_hidden[part], of_weight, of_bias)
