@@ -23,9 +23,14 @@ SHAPES = ((256, 1000), (4096, 1000), (512, 32000))
 BASELINE = "F.cross_entropy"
 NO_COMPILER = "ngl, no compiler"
 SINE = "formula(1.5*y*c + sin(3*p) - tanh(2*p*p))"
+SINGULAR = (
+    *("formula((1-y)*p*log(p) - y*log(p))", "formula(-(0.9*y + 0.1/n)*log(p))"),
+    *("formula((1-y)*sqrt(p) - y*log(p))", "formula((1-y)*p*log(p) + sin(p) - y*log(p))"),
+)
+REFERENCE = f"{SINGULAR[0]}, reference path"
 ARMS = (
     *("cross_entropy", "rooted", "focal", "ngl", "ngl, reference path", NO_COMPILER, "brier", SINE),
-    *("m_full", "l_full"),
+    *("m_full", "l_full", *SINGULAR, REFERENCE),
 )
 HEAD = (2048, 512, 64000)  # tokens, width, classes
 HEADS = ("plain", "F.linear_cross_entropy, chunked", "linear_loss", "linear_loss, rooted")
@@ -79,8 +84,6 @@ def _arms(n: int, c: int) -> dict[str, timing.Arm]:
 def _loss(arm: str) -> Callable[..., Any]:
     import lossmith
 
-    if arm == SINE:
-        return lossmith.create(arm)
     name, _, how = arm.partition(", ")
     return lossmith.create(name, implementation="reference" if how == "reference path" else "auto")
 
@@ -147,16 +150,17 @@ def _print_costs() -> None:
     print(f"torch {torch.__version__}, {platform.machine()}, one thread")
     print(f"kernels compiled, once, in {seconds:.1f} s" if compiled else "no compiler: everything runs in plain torch")
     print("a target loss: reads the logits twice, writes the gradient once, 2 exponentials a class")
-    print("a class-wise loss: the same, and polynomials of the degree below, twice forward and once backward\n")
+    print("a class-wise loss: the same, and polynomials of the degree below, twice forward and once backward;")
+    print("singular at p = 0, with -log p: one polynomial more, and the logits are read once more\n")
     print(f"{'negative part at 1,000 classes':<46}{'degree':>8}{'certified error':>17}{'fitted in':>11}")
-    for name in ("ngl", "brier", SINE, "m_full", "l_full"):
+    for name in ("ngl", "brier", SINE, "m_full", "l_full", *SINGULAR):
         loss: Any = lossmith.create(name)
         began = time.perf_counter()
         part = negative_part(loss.expression("y"), 1000, 1.0)
         seconds = time.perf_counter() - began
         assert part is not None
         polynomial = part.polynomial
-        print(f"{name:<46}{len(polynomial.slope) - 1:>8}{polynomial.error:>17.1e}{seconds:>9.2f} s")
+        print(f"{name:<46}{polynomial.degree:>8}{polynomial.error:>17.1e}{seconds:>9.2f} s")
     print()
 
 
