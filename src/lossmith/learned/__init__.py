@@ -1,17 +1,24 @@
 """Losses learned by gradient: AdaLFL online, its offline start, ML3."""
 
 from lossmith.learned.adaptive import AdaptiveLoss
+from lossmith.learned.distil import Distilled, distil, strictness_curve
 from lossmith.learned.ml3 import ML3Loss
 from lossmith.learned.network import LossNetwork, smooth_leaky_relu
+from lossmith.learned.offline import OfflineLog, learn_offline
 from lossmith.learned.online import OnlineLossLearner, StepRecord
 from lossmith.learned.regression import AdaptiveRegressionLoss
 
 __all__ = [
     "AdaptiveLoss",
     "AdaptiveRegressionLoss",
+    "Distilled",
     "LossNetwork",
     "ML3Loss",
+    "OfflineLog",
     "OnlineLossLearner",
     "StepRecord",
+    "distil",
+    "learn_offline",
     "smooth_leaky_relu",
+    "strictness_curve",
 ]
