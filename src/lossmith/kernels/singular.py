@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from lossmith.kernels.batch import NOWHERE, Polynomial
 from lossmith.kernels.fitting import FLOAT32_UNIT, ROUNDING, Array, Bounds
 
 HIGHEST_DEGREE: Final = 16
-KINDS: Final = ((1.0, 1), (0.5, 0), (0.5, 1), (0.0, 1), (1.0, 2), (0.5, 2))
-"""The powers of p, with the highest power of c = -log p, that are tried; the cheap ones first."""
+KINDS: Final = ((1.0, 1), (0.5, 0), (0.5, 1), (0.0, 1), (1.5, 0), (1.5, 1), (1.0, 2), (0.5, 2))
+"""The powers of p, with the highest power of c = -log p, that are always tried; the cheap ones first."""
 TOLERANCE: Final = 4e-6
 """Of the largest slope: what a certified polynomial may be off at most; it is mostly what the enclosures leave open."""
 _FITTED: Final = 5e-8
@@ -24,10 +24,14 @@ _BOXES: Final = 1 << 15, 1 << 17  # up to it, and beyond
 _POINTS: Final = 1500
 _LEAST_SINGULAR_VALUE: Final = 1e-9
 """Relative, of the fit: p and c p are so much alike that below it coefficients are large and cancel."""
+_SLIGHT: Final = 1e-3
+"""Relative: what T must be at the end at the least, for a power below 1."""
 _NOISE: Final = 1e-12  # relative: coefficients that are rounding
 
 
-def fit_singular(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds]) -> Polynomial | None:
+def fit_singular(
+    slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds], powers: Iterable[float] = ()
+) -> Polynomial | None:
     """Approximate a function on [e**-88, 1/2] by ``f(0) + p**power sum_m c**m V_m(p)``, and certify it.
 
     With c = -log p, ``T(c) = p**(1 - power) f'(p)`` is ``sum_m c**m S_m(p)``, ``S_m = power V_m + p V_m' - (m + 1)
@@ -37,6 +41,7 @@ def fit_singular(slope: Callable[[Array], Bounds], curvature: Callable[[Array, A
     Args:
         slope: enclosures of f' at points.
         curvature: enclosures of f'' on boxes, given by their lower and upper ends.
+        powers: those of p to try beside 0, 1/2, 1 and 3/2.
 
     Returns:
         The polynomial, or None if none of degree 16 or less is certified to 4e-6 of the largest
@@ -45,7 +50,7 @@ def fit_singular(slope: Callable[[Array], Bounds], curvature: Callable[[Array, A
     boxes = _boxes(slope, curvature)
     if boxes is None:
         return None
-    for power, logs in KINDS:
+    for power, logs in (*KINDS, *((power, logs) for power in powers for logs in (0, 1))):
         found = _fit(boxes, power, logs)
         if found is not None:
             return found
@@ -83,8 +88,8 @@ def _fit(boxes: _Boxes, power: float, logs: int) -> Polynomial | None:
     middle = (boxes.slope[0] + boxes.slope[1]) / 2 * np.exp((power - 1) * boxes.c)
     size = (1 + boxes.c - boxes.half) ** (logs if power else logs - 1)
     scale = float((np.abs(middle) / size).max())
-    if power == 0 and abs(middle[-1]) < 1e-3 * scale:
-        return None  # f does not grow like c: what is fitted at p = 1/2 would say nothing of a small p
+    if power < 1 and abs(middle[-1]) / size[-1] < _SLIGHT * scale:
+        return None  # f is of a higher power of p, and what is off at a small p would be large against it
     for value in _candidates(boxes.c, middle, size, _FITTED * scale, power, logs):
         coefficients = _slope_of(value, power)
         operations = 2 * np.arange(value.shape[1]) + 2 + 3 * np.arange(logs + 1)[:, None]

@@ -44,11 +44,10 @@ def negative_part(expression: str, num_classes: int, factor: float) -> NegativeP
 
 @functools.lru_cache(maxsize=256)
 def _negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
-    from lossmith.formulas import derivative, parse, substitute
+    from lossmith.formulas import parse, substitute
 
     negative = substitute(parse(expression), y=0.0, n=float(num_classes))
-    slope = derivative(negative, "p")
-    polynomial = _fitted(slope, derivative(slope, "p"))
+    polynomial = _fitted(negative)
     if polynomial is None:
         return None
     if polynomial.is_singular:  # at p = 0 itself p*log(p) is no number; e**-20 lies amid the p that occur
@@ -65,12 +64,28 @@ def _value(negative: Expression, p: float) -> float:
     return float(evaluate(negative, p=torch.tensor(p, dtype=torch.float64)))
 
 
-def _fitted(slope: Expression, curvature: Expression) -> Polynomial | None:
+def _fitted(negative: Expression) -> Polynomial | None:
     try:
-        from lossmith.formulas import bounds
+        from lossmith.formulas import bounds, derivative
         from lossmith.kernels.fitting import fit
         from lossmith.kernels.singular import fit_singular
     except ImportError:
         return None
+    slope = derivative(negative, "p")
+    curvature = derivative(slope, "p")
     at, on = (lambda p: bounds(slope, p=(p, p))), (lambda low, high: bounds(curvature, p=(low, high)))
-    return fit(at, on) or fit_singular(at, on)
+    return fit(at, on) or fit_singular(at, on, [power for low in _fractions(negative) for power in (low, low + 1)])
+
+
+def _fractions(negative: Expression) -> list[float]:
+    """What is left of the exponents of a formula without their whole part, beside 0 and 1/2."""
+    from lossmith.formulas.expression import fold
+
+    found: set[float] = set()
+
+    def note(node: Expression, _: list[None]) -> None:
+        if node.op == "pow" and node.args[1].is_constant:
+            found.add(node.args[1].value % 1)
+
+    fold(negative, note)
+    return sorted(found - {0.0, 0.5})
