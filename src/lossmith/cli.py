@@ -16,7 +16,7 @@ from lossmith.catalog import available, canonical
 from lossmith.losses.text import split_losses
 
 if TYPE_CHECKING:
-    from lossmith.trials.result import TrialResult
+    from lossmith.trials.result import LearnedPath, TrialResult
     from lossmith.trials.trial import Trial
 
 app = typer.Typer(
@@ -49,7 +49,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 def compare(
     data: DataArgument = "digits",
     model: ModelOption = "mlp",
-    losses: Annotated[str | None, typer.Option(help="Comma-separated; default: the whole catalog.")] = None,
+    losses: Annotated[
+        str | None, typer.Option("--losses", "--loss", help="Comma-separated; default: the whole catalog.")
+    ] = None,
     budget: Annotated[int | None, typer.Option(min=1, help="Tuning trainings per loss and fold.")] = None,
     lrs: Annotated[str | None, typer.Option(help="Learning rates, comma-separated, or how many.")] = None,
     folds: Annotated[int | None, typer.Option(min=0, help="Outer folds; 0 is a hold-out.")] = None,
@@ -175,13 +177,18 @@ def train(
     console = Console(stderr=True)
     try:
         with training_progress(console, trial.steps) as report:
-            result, trained = train_model(trial, sources, drafted.device, report)
+            result, trained, learned = train_model(trial, sources, drafted.device, report)
     except KeyboardInterrupt:
         console.print("\nStopped; nothing was saved.")
         raise typer.Exit(130) from None
     reload = save_model(trained, trial, drafted.task, sources, folder)
+    if learned is not None:
+        learned.save(folder / "loss.safetensors")
     Console().print("\n".join(_training_lines(trial, result)), highlight=False, soft_wrap=True)
     Console().print(f"\nsaved to {folder}; to reload it:\n\n{reload}", markup=False, highlight=False, soft_wrap=True)
+    if learned is not None:
+        said = f"\nthe learned loss, as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"
+        Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -291,8 +298,22 @@ def _training_lines(trial: Trial, result: TrialResult) -> list[str]:
         f"first gradient   {result.gradient_ratio:.3g} times that of cross-entropy",
         f"steps, seconds   {trial.steps}, {result.seconds:.1f}",
     ]
+    if result.learned is not None:
+        lines += _learned_lines(result.learned)
     if result.extended_share:
         lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
     if result.diverged:
         lines.append("it diverged: lower the learning rate (--lr)")
     return lines + [f"note             {note}" for note in result.notes]
+
+
+def _learned_lines(path: LearnedPath) -> list[str]:
+    """What became of a loss that learned."""
+    offline = f" after {path.offline_steps} offline steps" if path.offline_steps else ""
+    lines = [f"effective scale  {path.scale[0]:.3g} at first{offline}, {path.scale[-1]:.3g} at last"]
+    if path.formula is not None and path.formula_error is not None:
+        lines += [
+            f"learned          {path.formula}",
+            f"                 (its gradient to {100 * path.formula_error:.2g} %)",
+        ]
+    return lines

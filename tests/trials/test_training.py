@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from lossmith.catalog import available
+from lossmith.trials.batches import batches
 from lossmith.trials.data import DataSpec
 from lossmith.trials.models import build_model
 from lossmith.trials.optimizers import StackedOptimizer, torch_optimizer
-from lossmith.trials.training import banks, batches, task_of, train, train_many, train_model
+from lossmith.trials.training import banks, task_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 SOURCES = Sources({"iris": "iris", "digits": "digits"})
@@ -32,7 +33,7 @@ def test_a_single_trial_is_the_plain_training_loop() -> None:
         F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
         optimizer.step()
     logits = model(task.valid.inputs)
-    result, trained = train_model(trial, SOURCES)
+    result, trained, _ = train_model(trial, SOURCES)
     for ours, plain in zip(trained.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, plain)
     assert result.valid_nll == pytest.approx(F.cross_entropy(logits, task.valid.labels).item(), rel=1e-5)

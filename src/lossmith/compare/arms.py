@@ -119,6 +119,8 @@ SEARCH: Final[dict[tuple[str, str], Dimension]] = {
         ("sparse_label_smoothing", Dimension("epsilon", (0.05, 0.1, 0.2, 0.4, 0.65))),
         ("logit_adjusted", Dimension("tau", (0.25, 2.0), "log")),
         ("dynamical", Dimension("amplitude", (2.0, 70.0), "log")),
+        ("adaptive", Dimension("meta_lr", (1e-5, 1e-2), "log")),
+        ("ml3", Dimension("meta_lr", (1e-4, 1e-2), "log")),
     )
 }
 _WEIGHT_DECAY: Final = {

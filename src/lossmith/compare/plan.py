@@ -18,7 +18,8 @@ from lossmith.compare.files import write_file
 from lossmith.compare.tuning import Setting
 from lossmith.trials.data import DataSpec
 from lossmith.trials.request import Draft, Request, RequestError, draft
-from lossmith.trials.training import gradient_ratio, training_loss
+from lossmith.trials.steppers import learns, training_loss
+from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
 
 DELTA: Final = 0.005
@@ -166,7 +167,7 @@ class Plan:
             evaluations=self.evaluations,
             select=self.select,
             final=use == "final",
-            engine=self.engine,
+            engine="single" if learns(arm.loss_with()) else self.engine,
         )
 
 

@@ -20,7 +20,7 @@ from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.wrapper import checked_base
 
 Start = Literal["base", "random"]
-Control = Literal["none", "scale"]
+Control = Literal["none", "scale", "rate_replay", "loss_replay"]
 ClassReduction = Literal["mean", "sum"]
 
 
@@ -37,7 +37,10 @@ class AdaptiveLoss(Wrapper):
     Args:
         base: the loss it begins as; ``None`` is cross-entropy.
         start: ``"base"`` or ``"random"`` (Kaiming normal; the base is then not used).
-        control: ``"scale"``: no network, only one learned factor, ``e^s base``: what of the gain is a learning rate?
+        control: what of the gain is adaptation? ``"scale"``: no network, only one learned factor, ``e^s base``. In
+            trials ``"rate_replay"``: the base with each step's gradient multiplied by the effective scale that the
+            adaptive loss had at that step; ``"loss_replay"``: the course of the adaptive loss under another seed,
+            played back.
         hidden: units of each hidden layer.
         layers: hidden layers.
         activation: ``"smooth_leaky_relu"`` or ``"relu"``.
@@ -56,6 +59,7 @@ class AdaptiveLoss(Wrapper):
         max_scale: largest effective scale.
         offline: steps of offline initialisation.
         offline_lr: learning rate of the model's steps there.
+        offline_meta_lr: Adam's learning rate there.
 
     Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. Network and activation
     from its method section; beta and gamma from code of others built on it; output activation and biases are settled
@@ -89,6 +93,7 @@ class AdaptiveLoss(Wrapper):
         max_scale: float = 10.0,
         offline: int = 0,
         offline_lr: float = 0.1,
+        offline_meta_lr: float = 1e-3,
     ) -> None:
         super().__init__()
         base = checked_base(base)
@@ -99,7 +104,9 @@ class AdaptiveLoss(Wrapper):
             raise ValueError("start='random' uses no base loss: leave out the loss in brackets, and control='scale'")
         self.base, self.start, self.control, self.class_reduction = base, start, control, class_reduction
         self.init_seed = whole_number("init_seed", init_seed, low=0)
-        self.recipe = Recipe(online, meta_lr, meta_data, meta_part, every, meta_share, max_scale, offline, offline_lr)
+        self.recipe = Recipe(
+            online, meta_lr, meta_data, meta_part, every, meta_share, max_scale, offline, offline_lr, offline_meta_lr
+        )
         vars(self).update(asdict(self.recipe))  # the text form looks arguments up by name
         network = LossNetwork(
             hidden,
@@ -114,7 +121,7 @@ class AdaptiveLoss(Wrapper):
         )
         vars(self).update(network.settings)
         self.residual: _NetworkLoss | None = None
-        if control == "scale":
+        if control in {"scale", "rate_replay"}:
             self.log_scale = nn.Parameter(torch.zeros(()))
         else:
             self.residual = _NetworkLoss(network, class_reduction, **_common(base))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.learned.passes import Draws, Model, State
-from lossmith.learned.response import Clipped
+from lossmith.learned.response import Clipped, Response
 
 STEP_SIZE: Final = 1e-3
 """Of the one-sided difference: the step's length relative to the weights'."""
@@ -26,7 +26,7 @@ class LookBack:
         weights: the parameters before the step, by name.
         buffers: likewise.
         draws: the random number generators before the step.
-        response: ``dU/dg``, by name; see `lossmith.learned.response`.
+        response: ``dU/dg``, by name or one number for all; see `lossmith.learned.response`.
         clipped: what clipping the gradient did.
         capped: what the loss was multiplied by.
         gradients: of the loss, with their graph, by name; for the unroll alone.
@@ -38,7 +38,7 @@ class LookBack:
     weights: State
     buffers: State
     draws: Draws
-    response: State = field(default_factory=dict)
+    response: Response = field(default_factory=dict)
     clipped: Clipped | None = None
     capped: Tensor | None = None
     gradients: State | None = None

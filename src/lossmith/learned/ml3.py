@@ -49,10 +49,11 @@ class ML3Loss(AdaptiveLoss):
             class_reduction="sum",
             init_seed=init_seed,
             online=False,
-            meta_lr=meta_lr,
             meta_data=meta_data,
             meta_part=meta_part,
             max_scale=max_scale,
             offline=offline,
             offline_lr=offline_lr,
+            offline_meta_lr=meta_lr,
         )
+        self.meta_lr = float(meta_lr)

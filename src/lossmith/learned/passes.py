@@ -11,6 +11,8 @@ import torch.autograd.forward_ad as fwd
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lossmith.learned.tangents import Tangents
+
 State = dict[str, Tensor]
 
 
@@ -69,7 +71,7 @@ class Model:
         Raises:
             ValueError: if an operation of the model has no forward mode.
         """
-        with torch.no_grad(), fwd.dual_level(), self._casting(inputs):
+        with torch.no_grad(), fwd.dual_level(), Tangents(), self._casting(inputs):
             dual = {name: fwd.make_dual(weights[name], tangent) for name, tangent in direction.items()}
             try:
                 logits = _call(self._with(weights | _copies(buffers) | dual), inputs)

@@ -25,6 +25,7 @@ class Recipe:
         max_scale: largest effective scale; see `OnlineLossLearner`.
         offline: steps of offline initialisation before.
         offline_lr: learning rate of the model's plain SGD step there.
+        offline_meta_lr: Adam's learning rate for the loss's parameters there.
     """
 
     online: bool = True
@@ -36,6 +37,7 @@ class Recipe:
     max_scale: float = 10.0
     offline: int = 0
     offline_lr: float = 0.1
+    offline_meta_lr: float = 1e-3
 
     def __post_init__(self) -> None:
         if not isinstance(self.online, bool):
@@ -46,5 +48,6 @@ class Recipe:
         check_number("meta_share", self.meta_share, low=0.01, high=1.0)
         check_number("max_scale", self.max_scale, low=1.0, high=1e9)
         check_number("offline_lr", self.offline_lr, low=1e-6, high=1e3)
-        whole_number("every", self.every, low=1)
-        whole_number("offline", self.offline, low=0)
+        check_number("offline_meta_lr", self.offline_meta_lr, low=0.0, high=10.0)
+        for name, low in (("every", 1), ("offline", 0)):  # numbers of a text form are floats
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low=low))

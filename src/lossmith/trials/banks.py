@@ -80,9 +80,13 @@ class SingleBank:
         """See `Bank`."""
         if self.spec.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip)
+        self.set_rate(step, steps)
+        self.optimizer.step()
+
+    def set_rate(self, step: int, steps: int) -> None:
+        """Set the learning rate of step number ``step`` of ``steps``."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.lr * schedule_factor(self.spec, step, steps)
-        self.optimizer.step()
 
     def keep(self, better: Tensor) -> None:
         """See `Bank`."""

@@ -33,6 +33,33 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class LearnedPath:
+    """What became of a loss that learned in a training.
+
+    Args:
+        steps: the points of the learning curve.
+        scale: effective scale, the norm of the loss's gradient in the logits over that of cross-entropy: its mean since
+            the point before.
+        moments: the steps after which the loss was kept, 0 the first.
+        p: probabilities of the target.
+        strictness: at each moment, the slope in the target's logit relative to cross-entropy's at each ``p``, other
+            classes sharing evenly.
+        offline_steps: of offline learning before.
+        formula: what the loss was distilled to at the end; ``None`` where it was not.
+        formula_error: relative error of the formula's gradient.
+    """
+
+    steps: tuple[int, ...]
+    scale: tuple[float, ...]
+    moments: tuple[int, ...]
+    p: tuple[float, ...]
+    strictness: tuple[tuple[float, ...], ...]
+    offline_steps: int
+    formula: str | None
+    formula_error: float | None
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The result of a trial.
 
@@ -43,13 +70,15 @@ class TrialResult:
         valid_nll: mean cross-entropy there, nats.
         valid_nll_scaled: likewise after temperature scaling.
         temperature: fitted on the validation part.
-        gradient_ratio: norm of the loss's gradient over that of cross-entropy, on the first batch.
+        gradient_ratio: norm of the loss's gradient over that of cross-entropy, on the first batch; in the logits for a
+            loss that learns.
         extended_share: share of the training examples seen for which the loss was continued by its tangent.
         diverged: whether a logit was not finite at some point of the curve.
         notes: warnings the loss gave.
         seconds: wall time; for a slice of a stack its share of the stack's.
         valid: outcomes per validation example, for final trials.
         test: outcomes per test example, for final trials.
+        learned: what became of the loss, if it is one that learns.
     """
 
     curve: Curve
@@ -65,6 +94,7 @@ class TrialResult:
     seconds: float
     valid: Outcomes | None = None
     test: Outcomes | None = None
+    learned: LearnedPath | None = None
 
 
 def summary_to_json(result: TrialResult) -> str:
@@ -78,12 +108,14 @@ def result_from_json(text: str, valid: bytes | None, test: bytes | None) -> Tria
     """Put a result together again from its parts; `test` may be left sealed (``None``)."""
     summary = json.loads(text)
     curve: Any = {name: tuple(map(_finite_or_nan, values)) for name, values in summary.pop("curve").items()}
+    learned = summary.pop("learned", None)
     plain: Any = {name: _finite_or_nan(value) for name, value in summary.items()}
     plain["notes"] = tuple(plain["notes"])
     return TrialResult(
         curve=Curve(**curve),
         valid=None if valid is None else outcomes_from_bytes(valid),
         test=None if test is None else outcomes_from_bytes(test),
+        learned=None if learned is None else LearnedPath(**{name: _tuples(value) for name, value in learned.items()}),
         **plain,
     )
 
@@ -103,6 +135,11 @@ def outcomes_from_bytes(data: bytes) -> Outcomes:
 
 def _shallow(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, its nulls inside them as NaN."""
+    return tuple(_finite_or_nan(_tuples(item)) for item in value) if isinstance(value, list) else value
 
 
 def _finite_or_nan(value: Any) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,14 +15,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lossmith.catalog import create
-from lossmith.losses import ClassificationLoss, DynamicalLoss
+from lossmith.learned import AdaptiveLoss
 from lossmith.trials.banks import Bank, SingleBank, StackedBank
+from lossmith.trials.batches import batches
 from lossmith.trials.data import Dataset, Examples, Task, build_task, load_dataset
 from lossmith.trials.data.spec import DataSpec
+from lossmith.trials.learning import LearningStepper
 from lossmith.trials.metrics import Outcomes, fit_temperature, outcomes
 from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
+from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, cross_entropy, noted_loss
 from lossmith.trials.trial import Sources, Trial
 
 _CURVE_ROWS = 1024
@@ -31,6 +32,20 @@ _OBSERVED_BATCHES = 3
 
 Progress = Callable[[int, Curve], None]
 """Called at each point of the curve with the steps taken and the curve of the first trial so far."""
+
+
+class Trained(NamedTuple):
+    """A training whose model is kept.
+
+    Attributes:
+        result: its result.
+        model: with its trained weights, on the CPU.
+        loss: what the loss has become, if it is one that learns, on the CPU.
+    """
+
+    result: TrialResult
+    model: nn.Module
+    loss: AdaptiveLoss | None
 
 
 def train(trial: Trial, sources: Sources, device: str = "cpu") -> TrialResult:
@@ -60,9 +75,7 @@ def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -
     return [results[trial] for trial in trials]
 
 
-def train_model(
-    trial: Trial, sources: Sources, device: str = "cpu", progress: Progress | None = None
-) -> tuple[TrialResult, nn.Module]:
+def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: Progress | None = None) -> Trained:
     """Train one trial and keep the model.
 
     Args:
@@ -72,10 +85,12 @@ def train_model(
         progress: called at each point of the learning curve.
 
     Returns:
-        The result, and the model with its trained weights on the CPU.
+        The result, and what was trained.
     """
-    results, bank = _train_bank([trial], sources, device, progress)
-    return results[0], bank.module(0).cpu()
+    results, bank, stepper = _train_bank([trial], sources, device, progress)
+    return Trained(
+        results[0], bank.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
+    )
 
 
 def banks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]]:
@@ -122,9 +137,7 @@ def task_of(trial: Trial, sources: Sources, device: str = "cpu") -> Task:
     return load_task(trial.data, sources.data.get(trial.data.source, trial.data.source), device)
 
 
-def gradient_ratio(
-    trial: Trial, loss: ClassificationLoss | DynamicalLoss, sources: Sources, device: str = "cpu"
-) -> float:
+def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: str = "cpu") -> float:
     """The norm of a loss's gradient over that of cross-entropy, at a trial's initial weights on its first batch."""
     task = task_of(trial, sources, device)
     rows = next(batches(len(task.train), trial.batch_size, trial.seed)).to(device)
@@ -137,102 +150,45 @@ def gradient_ratio(
     return float(norms[1] / norms[0])
 
 
-def batches(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of row numbers: a fresh permutation per epoch, what is left over at its end dropped.
-
-    Args:
-        size: number of training examples n.
-        batch_size: examples per batch; n if that is less.
-        seed: of the permutations.
-
-    Yields:
-        Row numbers, int64 (B,).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    batch_size = min(batch_size, size)
-    while True:
-        order = torch.randperm(size, generator=generator)
-        yield from order[: size - size % batch_size].split(batch_size)
-
-
-class _Group(NamedTuple):
-    """Neighbouring slices that share a loss."""
-
-    slices: slice
-    loss: ClassificationLoss | DynamicalLoss
-    notes: tuple[str, ...]
-
-    @property
-    def base(self) -> ClassificationLoss:
-        return self.loss.base if isinstance(self.loss, DynamicalLoss) else self.loss
-
-    def sum_of_means(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The sum over slices of each slice's mean loss, for logits (G, B, C) and labels (G, B)."""
-        terms = self.loss(logits.flatten(0, 1), labels.flatten()).view(labels.shape)
-        weight = self.base.weight
-        mass = labels.shape[1] if weight is None else weight[labels].sum(1, keepdim=True)
-        total: Tensor = (terms / mass).sum()
-        return total
-
-
 def _train_bank(
     trials: Sequence[Trial], sources: Sources, device: str, progress: Progress | None = None
-) -> tuple[list[TrialResult], Bank]:
+) -> tuple[list[TrialResult], Bank, Stepper]:
     began = time.perf_counter()
     if device == "cpu":
         torch.set_num_threads(1)
     first = trials[0]
     task = task_of(first, sources, device)
-    bank = _make_bank(trials, task, sources, device)
-    groups = _loss_groups(trials, task, device)
-    run = _Run(bank, groups, task, first, len(trials))
-    orders = {seed: batches(len(task.train), first.batch_size, seed) for seed in {t.seed for t in trials}}
+    stepper, bank = _make_stepper(trials, task, sources, device)
+    run = _Run(bank, stepper, task, first, len(trials))
     points = set(first.evaluation_steps())
     observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
     for step in range(first.steps):
-        rows = {seed: next(order) for seed, order in orders.items()}
-        run.step(step, torch.stack([rows[trial.seed] for trial in trials]).to(device), observe=step in observed)
+        run.step(step, observe=step in observed)
         if step + 1 in points:
             run.evaluate(step + 1)
             if progress is not None:
                 progress(step + 1, run.curve(0))
     if first.select == "best-val":
         bank.restore()
-    return run.results((time.perf_counter() - began) / len(trials)), bank
+    return run.results((time.perf_counter() - began) / len(trials)), bank, stepper
 
 
 class _Run:
     """The state of one bank's training besides its weights."""
 
-    def __init__(self, bank: Bank, groups: list[_Group], task: Task, trial: Trial, size: int) -> None:
-        self.bank, self.groups, self.task, self.trial, self.size = bank, groups, task, trial, size
+    def __init__(self, bank: Bank, stepper: Stepper, task: Task, trial: Trial, size: int) -> None:
+        self.bank, self.stepper, self.task, self.trial, self.size = bank, stepper, task, trial, size
         device = task.train.labels.device
-        self.extended = torch.zeros(size, device=device)
-        self.gradient_ratio = torch.full((size,), torch.nan, device=device)
         self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []
 
-    def step(self, step: int, rows: Tensor, *, observe: bool) -> None:
-        """One optimiser step of every model on its own batch, given as row numbers (M, B)."""
-        labels = self.task.train.labels[rows]
-        logits = self.bank.logits(self.task.train.inputs[rows])
-        self.bank.zero_gradients()
-        if step == 0:
-            _cross_entropy(logits, labels).sum().backward(retain_graph=True)
-            reference = self.bank.gradient_norms()
-            self.bank.zero_gradients()
-        total = torch.stack([g.sum_of_means(logits[g.slices], labels[g.slices]) for g in self.groups]).sum()
-        total.backward()
-        if step == 0:
-            self.gradient_ratio = self.bank.gradient_norms() / reference
+    def step(self, step: int, *, observe: bool) -> None:
+        """One optimiser step of every model on its own batch."""
+        logits, labels = self.stepper.step(step)
         if observe:
-            self.observed.append(_curve_point(logits.detach(), labels))
-        self._count_extensions(logits.detach(), labels)
-        self.bank.update(step, self.trial.steps)
-        for group in self.groups:
-            group.loss.step()
+            self.observed.append(_curve_point(logits, labels))
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
@@ -247,6 +203,7 @@ class _Run:
             better = valid[1] > self.best
             self.best = torch.where(better, valid[1], self.best)
             self.bank.keep(better)
+        self.stepper.mark(step)
 
     def curve(self, i: int) -> Curve:
         """The learning curve of model i so far."""
@@ -258,7 +215,6 @@ class _Run:
         """The results, from the weights as they are now."""
         valid = self.bank.predict(self.task.valid.inputs).float().cpu().numpy()
         test = self.bank.predict(self.task.test.inputs).float().cpu().numpy() if self.trial.final else None
-        notes = {i: group.notes for group in self.groups for i in range(*group.slices.indices(self.size))}
         seen = self.trial.steps * min(self.trial.batch_size, len(self.task.train))
         results = []
         for i in range(self.size):
@@ -272,84 +228,42 @@ class _Run:
                     valid_nll=float(judged.nll.mean(dtype=float)),
                     valid_nll_scaled=float(judged.nll_scaled.mean(dtype=float)),
                     temperature=temperature,
-                    gradient_ratio=float(self.gradient_ratio[i]),
-                    extended_share=float(self.extended[i]) / seen,
+                    gradient_ratio=float(self.stepper.gradient_ratio[i]),
+                    extended_share=float(self.stepper.extended[i]) / seen,
                     diverged=bool(self.diverged[i]),
-                    notes=notes[i],
+                    notes=self.stepper.notes(i),
                     seconds=seconds,
                     valid=judged if self.trial.final else None,
                     test=None if test is None else _judge(test[i], self.task.test, temperature),
+                    learned=self.stepper.learned(i),
                 )
             )
         return results
-
-    def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
-        for group in self.groups:
-            if group.base.can_extend:
-                part, of = logits[group.slices], labels[group.slices]
-                extended = group.loss.extended(part.flatten(0, 1), of.flatten()).view(of.shape)
-                self.extended[group.slices] += extended.sum(1)
 
 
 def _judge(logits: NDArray[np.float32], part: Examples, temperature: float) -> Outcomes:
     return outcomes(logits, part.labels.cpu().numpy(), part.index.numpy(), temperature)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each slice, (M,), for logits (M, B, C)."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
-
-
 def _curve_point(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy and accuracy of each slice, (2, M)."""
     accuracy = (logits.argmax(-1) == labels).double().mean(1)
-    return torch.stack([_cross_entropy(logits, labels).double(), accuracy])
+    return torch.stack([cross_entropy(logits, labels).double(), accuracy])
 
 
-def _make_bank(trials: Sequence[Trial], task: Task, sources: Sources, device: str) -> Bank:
-    models = {seed: build_model(trials[0].model, task, sources, seed).to(device) for seed in {t.seed for t in trials}}
-    if trials[0].engine == "single":
-        return SingleBank(models[trials[0].seed], trials[0].optimizer)
-    return StackedBank([models[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
+def _make_stepper(trials: Sequence[Trial], task: Task, sources: Sources, device: str) -> tuple[Stepper, Bank]:
+    first = trials[0]
 
+    def single(seed: int) -> SingleBank:
+        return SingleBank(build_model(first.model, task, sources, seed).to(device), first.optimizer)
 
-def _loss_groups(trials: Sequence[Trial], task: Task, device: str) -> list[_Group]:
-    groups, start = [], 0
-    for text, members in itertools.groupby(trial.loss for trial in trials):
-        size = len(list(members))
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            loss = training_loss(text, task, trials[0].steps).to(device)
-        notes = tuple(str(warning.message) for warning in caught)
-        group = _Group(slice(start, start + size), loss, notes)
-        group.base.reduction = "none"
-        groups.append(group)
-        start += size
-    return groups
-
-
-def training_loss(text: str, task: Task, steps: int) -> ClassificationLoss | DynamicalLoss:
-    """The loss of a trial, told the class counts of its training labels and the length of its run.
-
-    Args:
-        text: the loss's text form.
-        task: what it will be trained on.
-        steps: number of optimiser steps.
-
-    Returns:
-        The loss.
-
-    Raises:
-        ValueError: if the text names no classification loss that a trial can train.
-    """
-    loss = create(text)
-    if not isinstance(loss, (ClassificationLoss, DynamicalLoss)):
-        raise ValueError(f"{text} is a loss for {loss.kind}, not for classification: see `lossmith list`")
-    base = loss.base if isinstance(loss, DynamicalLoss) else loss
-    if base.reduction != "mean" or base.task != "multiclass":
-        raise ValueError(f"{text}: trials train with task=multiclass and reduction=mean; leave both out")
-    for part in loss.modules():
-        if isinstance(part, ClassificationLoss):
-            part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
-    loss.bind(total_steps=steps, class_counts=task.class_counts.tolist())
-    return loss
+    if first.engine == "single":
+        loss, notes = noted_loss(first.loss, task, first.steps)
+        if isinstance(loss, AdaptiveLoss):
+            learning = LearningStepper(first, loss, notes, single, task, device)
+            return learning, learning.bank
+        bank: Bank = single(first.seed)
+    else:
+        models = {seed: build_model(first.model, task, sources, seed).to(device) for seed in {t.seed for t in trials}}
+        bank = StackedBank([models[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
+    return PlainStepper(trials, bank, task, device), bank

@@ -1,0 +1,201 @@
+"""The steps of a trial whose loss learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.catalog import create
+from lossmith.learned import AdaptiveLoss, OnlineLossLearner, distil, learn_offline, strictness_curve
+from lossmith.losses.text import parse_loss
+from lossmith.trials.banks import SingleBank
+from lossmith.trials.batches import batches
+from lossmith.trials.data import Task
+from lossmith.trials.result import LearnedPath
+from lossmith.trials.trial import Trial
+
+MOMENTS: Final = 5
+"""Points of the training, from its beginning to its end, at which the loss is kept."""
+_P: Final = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid()
+_NEVER: Final = 1 << 50
+REPLAYS: Final = ("rate_replay", "loss_replay")
+# What is added to the trial's seed to draw other things than the model's weights and batches.
+_META_STREAM: Final = 1_000_003
+REPLAY_STREAM: Final = 2_000_003
+_OFFLINE_STREAM: Final = 3_000_017
+
+Batch = tuple[Tensor, Tensor]
+MakeBank = Callable[[int], SingleBank]
+
+
+class LearningStepper:
+    """Steps of one model with an `AdaptiveLoss`, as its recipe says.
+
+    With ``control="rate_replay"`` or ``"loss_replay"`` the trial is first trained as it would be without that control;
+    the course of the effective scale, or that of the loss's parameters under another seed, is then replayed on a fresh
+    model, which trains on all training examples.
+
+    Args:
+        trial: what is trained.
+        loss: told of class counts and length of the run.
+        notes: what it warned of.
+        make_bank: a bank with the model of a seed, fresh.
+        task: what it is trained on.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        loss: AdaptiveLoss,
+        notes: tuple[str, ...],
+        make_bank: MakeBank,
+        task: Task,
+        device: str,
+    ) -> None:
+        self.trial, self.loss, self.task, self.device = trial, loss.to(device), task, device
+        self.make_bank, self._notes = make_bank, notes
+        self.replayed = self._course() if loss.control in REPLAYS else None
+        still = self.replayed is not None
+        self.examples = _Examples(trial, loss, task, device, hold_out=not still and loss.recipe.meta_data == "held_out")
+        self.gradient_ratio = torch.full((1,), torch.nan, device=device)
+        self.extended = torch.zeros(1, device=device)
+        self.offline_steps = 0 if still else self._learn_offline()
+        self.bank = make_bank(trial.seed)
+        self.learner = self._learner(self.bank, still=still or not loss.recipe.online)
+        self.steps: list[int] = []
+        self.scales: list[float] = []
+        self.recent: list[Tensor] = []
+        self.moments: list[tuple[int, Tensor]] = []
+        if not still:
+            self._keep(0)
+
+    def step(self, step: int) -> tuple[Tensor, Tensor]:
+        """See `Stepper`."""
+        self.bank.set_rate(step, self.trial.steps)
+        self.bank.model.train()
+        if self.replayed is not None:
+            nn.utils.vector_to_parameters(self.replayed[step], self.loss.parameters())
+        batch = next(self.examples.batches)
+        record = self.learner.step(batch, next(self.examples.meta) if self.learner.wants_meta_batch else None)
+        if step == 0:
+            self.gradient_ratio = record.scale.detach().reshape(1)
+        self.recent.append(record.scale * record.capped)
+        self.extended += self.loss.extended(record.logits, batch[1]).sum()
+        return record.logits.unsqueeze(0), batch[1].unsqueeze(0)
+
+    def mark(self, step: int) -> None:
+        """See `Stepper`."""
+        self.steps.append(step)
+        self.scales.append(float(torch.stack(self.recent).mean()))
+        self.recent.clear()
+        due = self.trial.steps * max(1, len(self.moments)) / (MOMENTS - 1)
+        if step >= due:
+            self._keep(step)
+
+    def notes(self, i: int) -> tuple[str, ...]:
+        """See `Stepper`."""
+        del i
+        return self._notes
+
+    def learned(self, i: int) -> LearnedPath | None:
+        """See `Stepper`; the formula is looked for in final trials alone."""
+        del i
+        found = distil(self.loss.freeze().cpu().double(), self.task.num_classes) if self.trial.final else None
+        return LearnedPath(
+            steps=tuple(self.steps),
+            scale=tuple(self.scales),
+            moments=tuple(step for step, _ in self.moments),
+            p=tuple(_P.tolist()),
+            strictness=tuple(tuple(curve.tolist()) for _, curve in self.moments),
+            offline_steps=self.offline_steps,
+            formula=None if found is None else found.formula,
+            formula_error=None if found is None else found.error,
+        )
+
+    def _keep(self, step: int) -> None:
+        self.moments.append((step, strictness_curve(self.loss.freeze().cpu().double(), self.task.num_classes, _P)))
+
+    def _learner(self, bank: SingleBank, *, still: bool) -> OnlineLossLearner:
+        recipe = self.loss.recipe
+        data = recipe.meta_data
+        return OnlineLossLearner(
+            bank.model,
+            self.loss,
+            bank.optimizer,
+            torch.optim.Adam(self.loss.parameters(), recipe.meta_lr),
+            meta_data=data if data == "same" or data == "next" else "given",
+            every=_NEVER if still else recipe.every,
+            meta_share=recipe.meta_share,
+            clip_grad_norm=self.trial.optimizer.clip,
+            max_scale=recipe.max_scale,
+        )
+
+    def _learn_offline(self) -> int:
+        recipe = self.loss.recipe
+        if not recipe.offline:
+            return 0
+        examples = _Examples(
+            replace(self.trial, seed=self.trial.seed + _OFFLINE_STREAM),
+            self.loss,
+            self.task,
+            self.device,
+            hold_out=recipe.meta_data == "held_out",
+        )
+        log = learn_offline(
+            self.loss,
+            lambda i: self.make_bank(self.trial.seed + _OFFLINE_STREAM + i).model.train(),
+            examples.pairs(),
+            steps=recipe.offline,
+            lr=recipe.offline_lr,
+            meta_lr=recipe.offline_meta_lr,
+            max_scale=recipe.max_scale,
+        )
+        return log.kept
+
+    def _course(self) -> list[Tensor]:
+        """The loss's parameters at each step, as the trial without the replay has them."""
+        text = parse_loss(self.trial.loss)
+        plain = replace(text, arguments=tuple((n, value) for n, value in text.arguments if n != "control"))
+        seed = self.trial.seed + (REPLAY_STREAM if self.loss.control == "loss_replay" else 0)
+        trial = replace(self.trial, loss=str(plain), seed=seed, final=False)
+        loss = create(trial.loss)
+        assert isinstance(loss, AdaptiveLoss)
+        loss.bind(total_steps=trial.steps, class_counts=self.task.class_counts.tolist())
+        run = LearningStepper(trial, loss, (), self.make_bank, self.task, self.device)
+        course = []
+        for step in range(trial.steps):
+            phi = nn.utils.parameters_to_vector(loss.parameters()).detach()
+            run.step(step)
+            course.append(run.recent.pop().log().reshape(1) if self.loss.control == "rate_replay" else phi)
+        return course
+
+
+class _Examples:
+    """The batches of a trial whose loss learns.
+
+    Attributes:
+        batches: endless, for the model.
+        meta: endless, for the loss.
+    """
+
+    def __init__(self, trial: Trial, loss: AdaptiveLoss, task: Task, device: str, *, hold_out: bool) -> None:
+        recipe, size, batch_size = loss.recipe, len(task.train), trial.batch_size
+        held_out = max(1, round(recipe.meta_part * size)) if hold_out else 0
+        meta_size = max(1, round(recipe.meta_share * batch_size))
+        self.task, self.device = task, device
+        self.batches = self._draw(held_out, size - held_out, batch_size, trial.seed)
+        self.meta = self._draw(0, held_out or size, meta_size, trial.seed + _META_STREAM)
+
+    def pairs(self) -> Iterator[tuple[Batch, Batch]]:
+        """Batches with their meta batches."""
+        return zip(self.batches, self.meta, strict=False)
+
+    def _draw(self, start: int, size: int, batch_size: int, seed: int) -> Iterator[Batch]:
+        for rows in batches(size, batch_size, seed):
+            chosen = (start + rows).to(self.device)
+            yield self.task.train.inputs[chosen], self.task.train.labels[chosen]

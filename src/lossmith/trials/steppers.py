@@ -1,0 +1,183 @@
+"""What one training step does: the plain one, for a model alone or for a stack of them."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lossmith.catalog import create
+from lossmith.learned import AdaptiveLoss
+from lossmith.losses import ClassificationLoss, DynamicalLoss
+from lossmith.trials.banks import Bank
+from lossmith.trials.batches import batches
+from lossmith.trials.data import Task
+from lossmith.trials.result import LearnedPath
+from lossmith.trials.trial import Trial
+
+TrainingLoss = ClassificationLoss | DynamicalLoss | AdaptiveLoss
+
+
+class Stepper(Protocol):
+    """Takes the training steps of the M models of a bank, and knows what became of the losses.
+
+    Attributes:
+        gradient_ratio: norm of each loss's gradient over that of cross-entropy on the first batch, (M,).
+        extended: for how many examples so far each loss was continued by its tangent, (M,).
+    """
+
+    gradient_ratio: Tensor
+    extended: Tensor
+
+    def step(self, step: int) -> tuple[Tensor, Tensor]:
+        """Take step number ``step``; returns logits (M, B, C), detached, and labels (M, B)."""
+
+    def mark(self, step: int) -> None:
+        """A point of the learning curve, after so many steps."""
+
+    def notes(self, i: int) -> tuple[str, ...]:
+        """What the loss of model i warned of."""
+
+    def learned(self, i: int) -> LearnedPath | None:
+        """What became of the loss of model i if it is one that learns."""
+
+
+class PlainStepper:
+    """Steps of models with losses that do not learn.
+
+    Args:
+        trials: one per model; those of one loss are neighbours.
+        bank: the models.
+        task: what they are trained on.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(self, trials: Sequence[Trial], bank: Bank, task: Task, device: str) -> None:
+        self.trials, self.bank, self.task, self.device = trials, bank, task, device
+        self.groups = _loss_groups(trials, task, device)
+        self.orders = {t.seed: batches(len(task.train), trials[0].batch_size, t.seed) for t in trials}
+        self.gradient_ratio = torch.full((len(trials),), torch.nan, device=device)
+        self.extended = torch.zeros(len(trials), device=device)
+
+    def step(self, step: int) -> tuple[Tensor, Tensor]:
+        """See `Stepper`."""
+        drawn = {seed: next(order) for seed, order in self.orders.items()}
+        rows = torch.stack([drawn[trial.seed] for trial in self.trials]).to(self.device)
+        labels = self.task.train.labels[rows]
+        logits = self.bank.logits(self.task.train.inputs[rows])
+        self.bank.zero_gradients()
+        if step == 0:
+            cross_entropy(logits, labels).sum().backward(retain_graph=True)
+            reference = self.bank.gradient_norms()
+            self.bank.zero_gradients()
+        total = torch.stack([g.sum_of_means(logits[g.slices], labels[g.slices]) for g in self.groups]).sum()
+        total.backward()
+        if step == 0:
+            self.gradient_ratio = self.bank.gradient_norms() / reference
+        self._count_extensions(logits.detach(), labels)
+        self.bank.update(step, self.trials[0].steps)
+        for group in self.groups:
+            group.loss.step()
+        return logits.detach(), labels
+
+    def mark(self, step: int) -> None:
+        """See `Stepper`."""
+
+    def notes(self, i: int) -> tuple[str, ...]:
+        """See `Stepper`."""
+        return next(group.notes for group in self.groups if i < group.slices.stop)
+
+    def learned(self, i: int) -> LearnedPath | None:
+        """See `Stepper`."""
+        del i
+        return None
+
+    def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
+        for group in self.groups:
+            if group.base.can_extend:
+                part, of = logits[group.slices], labels[group.slices]
+                extended = group.loss.extended(part.flatten(0, 1), of.flatten()).view(of.shape)
+                self.extended[group.slices] += extended.sum(1)
+
+
+class _Group(NamedTuple):
+    """Neighbouring slices that share a loss."""
+
+    slices: slice
+    loss: ClassificationLoss | DynamicalLoss
+    notes: tuple[str, ...]
+
+    @property
+    def base(self) -> ClassificationLoss:
+        return self.loss.base if isinstance(self.loss, DynamicalLoss) else self.loss
+
+    def sum_of_means(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The sum over slices of each slice's mean loss, for logits (G, B, C) and labels (G, B)."""
+        terms = self.loss(logits.flatten(0, 1), labels.flatten()).view(labels.shape)
+        weight = self.base.weight
+        mass = labels.shape[1] if weight is None else weight[labels].sum(1, keepdim=True)
+        total: Tensor = (terms / mass).sum()
+        return total
+
+
+def _loss_groups(trials: Sequence[Trial], task: Task, device: str) -> list[_Group]:
+    groups, start = [], 0
+    for text, members in itertools.groupby(trial.loss for trial in trials):
+        size = len(list(members))
+        loss, notes = noted_loss(text, task, trials[0].steps)
+        assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
+        group = _Group(slice(start, start + size), loss.to(device), notes)
+        group.base.reduction = "none"
+        groups.append(group)
+        start += size
+    return groups
+
+
+def noted_loss(text: str, task: Task, steps: int) -> tuple[TrainingLoss, tuple[str, ...]]:
+    """`training_loss`, and what it warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loss = training_loss(text, task, steps)
+    return loss, tuple(str(warning.message) for warning in caught)
+
+
+def training_loss(text: str, task: Task, steps: int) -> TrainingLoss:
+    """The loss of a trial, told the class counts of its training labels and the length of its run.
+
+    Args:
+        text: the loss's text form.
+        task: what it will be trained on.
+        steps: number of optimiser steps.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: if the text names no classification loss that a trial can train.
+    """
+    loss = create(text)
+    if not isinstance(loss, (ClassificationLoss, DynamicalLoss, AdaptiveLoss)):
+        raise ValueError(f"{text} is a loss for {loss.kind}, not for classification: see `lossmith list`")
+    base = loss if isinstance(loss, ClassificationLoss) else loss.base
+    if base.reduction != "mean" or base.task != "multiclass":
+        raise ValueError(f"{text}: trials train with task=multiclass and reduction=mean; leave both out")
+    for part in loss.modules():
+        if isinstance(part, ClassificationLoss):
+            part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
+    loss.bind(total_steps=steps, class_counts=task.class_counts.tolist())
+    return loss
+
+
+def learns(text: str) -> bool:
+    """Whether a loss learns while the model trains, so that its trainings are not stacked."""
+    return isinstance(create(text), AdaptiveLoss)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of each slice, (M,), for logits (M, B, C)."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import lossmith
+from lossmith.learned import OnlineLossLearner, strictness_curve
+from lossmith.trials.batches import batches
+from lossmith.trials.data import DataSpec
+from lossmith.trials.learning import REPLAY_STREAM
+from lossmith.trials.ledger import Ledger
+from lossmith.trials.models import build_model
+from lossmith.trials.training import task_of, train, train_model
+from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+
+SOURCES = Sources({"iris": "iris"})
+IRIS = Trial(
+    DataSpec("iris"), "mlp:width=8", "adaptive", OptimizerSpec("sgd", 0.1, 0.9, True), 24, 16, 3, 6, final=True
+)
+
+
+def test_a_trial_is_the_loop_a_user_would_write() -> None:
+    """With the next batch as meta batch."""
+    trial = replace(IRIS, loss="adaptive:meta_data=next", optimizer=OptimizerSpec("adamw", 0.01, schedule="none"))
+    task = task_of(trial, SOURCES)
+    model, loss = build_model(trial.model, task, SOURCES, trial.seed), lossmith.create("adaptive")
+    learner = OnlineLossLearner(
+        model,
+        loss,
+        torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.0),
+        torch.optim.Adam(loss.parameters(), 1e-3),
+        meta_data="next",
+        max_scale=10.0,
+    )
+    order = batches(len(task.train), 16, trial.seed)
+    for _ in range(trial.steps):
+        rows = next(order)
+        learner.step((task.train.inputs[rows], task.train.labels[rows]))
+    result, trained, learned = train_model(trial, SOURCES)
+    torch.testing.assert_close(list(trained.parameters()), list(model.parameters()))
+    torch.testing.assert_close(list(learned.parameters()), list(loss.parameters()))
+    path = result.learned
+    assert path.moments[0] == 0
+    assert path.moments[-1] == trial.steps
+    last = strictness_curve(loss.double(), 3, torch.tensor(path.p, dtype=torch.float64))
+    assert path.strictness[-1] == pytest.approx(last.tolist(), rel=1e-5)
+    assert path.strictness[0] == pytest.approx([1.0] * len(path.p), rel=1e-9)
+
+
+def test_held_out_examples_never_train_the_model() -> None:
+    """With no steps of the loss, holding out a part is training on the rest: the labels of that part change nothing."""
+    trial = replace(IRIS, loss="adaptive:meta_lr=0,meta_part=0.3")
+    task = task_of(trial, SOURCES)
+    _, model, _ = train_model(trial, SOURCES)
+    held_out = round(0.3 * len(task.train))
+    kept = task.train.labels.clone()
+    try:
+        task.train.labels[:held_out] = (kept[:held_out] + 1) % 3
+        _, other, _ = train_model(trial, SOURCES)
+    finally:
+        task.train.labels.copy_(kept)
+    assert all((a == b).all() for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("control", ["none", "scale"])
+def test_a_loss_that_stays_as_it_is_trains_like_its_base(control: str) -> None:
+    adaptive = train(replace(IRIS, loss=f"adaptive:control={control},meta_data=same,meta_lr=0"), SOURCES)
+    plain = train(replace(IRIS, loss="cross_entropy"), SOURCES)
+    assert adaptive.curve.valid_nll == pytest.approx(plain.curve.valid_nll, rel=1e-4)
+    assert adaptive.learned.scale == pytest.approx([1.0] * 6, rel=1e-4)
+
+
+def test_replaying_the_rate_of_a_scale_is_that_training_again() -> None:
+    """For M = s CE the course of the scale is all there is to replay."""
+    scale = train(replace(IRIS, loss="adaptive:control=scale,meta_data=next,meta_lr=0.05"), SOURCES)
+    network = train(replace(IRIS, loss="adaptive:meta_data=next,meta_lr=0.01"), SOURCES)
+    replay = train(replace(IRIS, loss="adaptive:control=rate_replay,meta_data=next,meta_lr=0.01"), SOURCES)
+    assert replay.learned.scale == pytest.approx(network.learned.scale, rel=1e-4)
+    assert network.learned.scale[-1] != pytest.approx(1.0, rel=1e-3)
+    assert scale.learned.scale[-1] != pytest.approx(1.0, rel=1e-2)
+
+
+def test_replaying_a_loss_is_the_course_of_another_seed() -> None:
+    """Up to the last update, which comes after the last step."""
+    own, other = (
+        train(replace(IRIS, loss="adaptive:meta_data=next,meta_lr=0.003", seed=seed), SOURCES)
+        for seed in (IRIS.seed, IRIS.seed + REPLAY_STREAM)
+    )
+    replay = train(replace(IRIS, loss="adaptive:control=loss_replay,meta_data=next,meta_lr=0.003"), SOURCES)
+    assert replay.learned.strictness[-1] == pytest.approx(other.learned.strictness[-1], rel=0.05)
+    assert replay.learned.strictness[-1] != pytest.approx(own.learned.strictness[-1], rel=0.05)
+
+
+@pytest.mark.parametrize("text", ["ml3:offline=20", "adaptive:offline=20,online=false"])
+def test_offline_losses_stand_still_in_training(text: str) -> None:
+    path = train(replace(IRIS, loss=text), SOURCES).learned
+    assert path.offline_steps == 20
+    assert path.strictness[0] == path.strictness[-1]
+    assert path.strictness[0] != pytest.approx([1.0] * len(path.p))
+
+
+def test_the_same_trial_gives_the_same_result() -> None:
+    for text in ("adaptive:offline=10", "ml3:offline=10", "adaptive:control=loss_replay"):
+        first, second = (replace(train(replace(IRIS, loss=text), SOURCES), seconds=0.0) for _ in range(2))
+        assert first.learned == second.learned
+        assert first.curve == second.curve
+
+
+def test_the_course_of_a_loss_survives_the_ledger(tmp_path: Path) -> None:
+    result = train(IRIS, SOURCES)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put([(IRIS, result)])
+        back = ledger.get(IRIS)
+    assert back is not None
+    assert back.learned == result.learned
+    assert lossmith.create(f"formula({back.learned.formula})")
