@@ -56,10 +56,10 @@ def _forward(batch: Batch) -> tuple[Tensor, ...]:
     if polynomial.slope:
         p = e.mul_((inverse * complement).to(z.dtype))
         c_each = second - z + c_second.to(z.dtype) if polynomial.is_singular else None
-        terms = _weight(polynomial, p, c_each)
+        x, weight = _variable(polynomial, p), _weight(polynomial, p, c_each)
         for coefficients, sums in ((polynomial.value, others), (polynomial.slope, slope_sum)):
             finite = coefficients is polynomial.slope or polynomial.power > 0
-            made = _series(polynomial, coefficients, p, c_each, finite=finite).mul_(terms).scatter_(1, top, 0.0)
+            made = _series(polynomial, coefficients, x, c_each, finite=finite).mul_(weight).scatter_(1, top, 0.0)
             # An ignored row has no target, and its first class stays in the sum.
             made.scatter_(1, index, made.gather(1, index).where(ignored, 0.0))
             sums.copy_(made.sum(1, keepdim=True))
@@ -83,17 +83,22 @@ def _backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tens
     at_target = r.gather(1, index) * constant - g_c
     if not polynomial.slope:
         r.mul_(constant)
-    elif c_each is None:
-        r.mul_(_series(polynomial, polynomial.slope, q * r, None).mul_(q * g_others).add_(constant))
     else:
         p = q * r
-        slopes = _series(polynomial, polynomial.slope, p, c_each).mul_(_weight(polynomial, p, c_each))
-        r.mul_(constant).add_(slopes.mul_(g_others))
+        slopes = _series(polynomial, polynomial.slope, _variable(polynomial, p), c_each)
+        if c_each is None:
+            r.mul_(slopes.mul_(q * g_others).add_(constant))
+        else:
+            r.mul_(constant).add_(slopes.mul_(_weight(polynomial, p, c_each)).mul_(g_others))
     # An ignored row has no target, and its first class is one like any other.
     r.scatter_(1, index, torch.where(ignored, r.gather(1, index), at_target))
     at_top = p_top * (g_d_top - g_b) - q * g_c_top
     is_target = (index == top) & ~ignored
     r.scatter_(1, top, at_top + torch.where(is_target, -q * g_c, p_top * g_c))
+
+
+def _variable(polynomial: Polynomial, p: Tensor) -> Tensor:
+    return p if polynomial.is_singular else 4 * p - 1
 
 
 def _weight(polynomial: Polynomial, p: Tensor, c: Tensor | None) -> Tensor:
@@ -104,20 +109,20 @@ def _weight(polynomial: Polynomial, p: Tensor, c: Tensor | None) -> Tensor:
 
 
 def _series(
-    polynomial: Polynomial, coefficients: Sequence[float], p: Tensor, c: Tensor | None, *, finite: bool = True
+    polynomial: Polynomial, coefficients: Sequence[float], x: Tensor, c: Tensor | None, *, finite: bool = True
 ) -> Tensor:
     """``sum_m c**m P_m``, with ``finite`` c no larger than where float32 has p = 0: 0 times infinity would be NaN."""
     if c is None:
-        return _horner(coefficients, 4 * p - 1)
+        return _horner(coefficients, x)
     size, c = polynomial.degree + 1, c.clamp(max=NOWHERE) if finite else c
-    total = _horner(coefficients[-size:], p)
+    total = _horner(coefficients[-size:], x)
     for first in range(len(coefficients) - 2 * size, -1, -size):
-        total.mul_(c).add_(_horner(coefficients[first : first + size], p))
+        total.mul_(c).add_(_horner(coefficients[first : first + size], x))
     return total
 
 
-def _horner(coefficients: Sequence[float], u: Tensor) -> Tensor:
-    value = torch.full_like(u, coefficients[-1])
+def _horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    value = torch.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
-        value.mul_(u).add_(coefficient)
+        value.mul_(x).add_(coefficient)
     return value
