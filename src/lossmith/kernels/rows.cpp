@@ -20,6 +20,7 @@
 typedef float vec __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(32)));
 static const int LANES = 8;
+#define INLINE static inline __attribute__((always_inline))  // not where the compiler happens to find it worth it
 
 struct Row {  // what the backward pass needs to know of a row
   float second, inverse_sum, top, complement, slope_sum, c_second;  // z_2, 1 / s, p_m, 1 - p_m, B, c_2
@@ -35,16 +36,16 @@ static const int UNROLLED = 4, STEP = UNROLLED * LANES;
 
 static int kind(const Polynomials* of) { return of->logs > 0 || of->power != 1.0f ? SINGULAR : of->degree; }
 
-static inline vec spread(float x) { return (vec){x, x, x, x, x, x, x, x}; }
+INLINE vec spread(float x) { return (vec){x, x, x, x, x, x, x, x}; }
 
-static inline float total(vec x) {
+INLINE float total(vec x) {
   double sum = 0;
   for (int i = 0; i < LANES; i++) sum += x[i];
   return (float)sum;
 }
 
 // e^x for x <= 88, relative error below 2e-8 |x| + 2 ulp; 0 below -87.3, NaN for NaN. 2^n 2^f, n + f = x / log 2.
-static inline vec exponential(vec x) {
+INLINE vec exponential(vec x) {
   const float log2_e = 1.44269504f, magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
   const vec lowest = spread(-87.33654f);
   ints kept = !(x < lowest);
@@ -62,10 +63,10 @@ static inline vec exponential(vec x) {
   return kept ? e : spread(0.0f);
 }
 
-static inline float exponential(float x) { return exponential(spread(x))[0]; }
+INLINE float exponential(float x) { return exponential(spread(x))[0]; }
 
 template <int DEGREE>
-static inline vec polynomial(const float* coefficients, vec u) {
+INLINE vec polynomial(const float* coefficients, vec u) {
   vec value = spread(coefficients[DEGREE]);
 #pragma GCC unroll 32
   for (int k = DEGREE - 1; k >= 0; k--) value = value * u + coefficients[k];
@@ -149,14 +150,14 @@ static void sum_of_terms(const float* e, int64_t n, float scale, const float* va
 }
 
 // p^power for p = e^-c
-static inline vec weight(vec p, vec c, float power) {
+INLINE vec weight(vec p, vec c, float power) {
   if (power == 1.0f) return p;
   if (power == 0.0f) return spread(1.0f);
   return exponential(c * -power);
 }
 
 // sum_m c^m P_m(p)
-static inline void series(const float* coefficients, const Polynomials* of, const vec* p, const vec* c, vec* made) {
+INLINE void series(const float* coefficients, const Polynomials* of, const vec* p, const vec* c, vec* made) {
   const int degree = of->degree;
   for (int m = of->logs; m >= 0; m--) {
     const float* row = coefficients + m * (degree + 1);
@@ -238,7 +239,7 @@ static void write_singular_gradient(const float* z, int64_t n, Row row, float fa
 }
 
 template <int DEGREE>
-static inline vec gradient_of(vec z, Row row, float factor, float constant, const float* slope) {
+INLINE vec gradient_of(vec z, Row row, float factor, float constant, const float* slope) {
   vec r = exponential(z - row.second) * row.inverse_sum;
   if (DEGREE < 0) return r * constant;
   vec u = r * (4.0f * row.complement) - 1.0f;
