@@ -98,7 +98,7 @@ def _backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tens
 
 
 def _variable(polynomial: Polynomial, p: Tensor) -> Tensor:
-    return p if polynomial.is_singular else 4 * p - 1
+    return p if polynomial.is_singular else (4 * p).sub_(1)
 
 
 def _weight(polynomial: Polynomial, p: Tensor, c: Tensor | None) -> Tensor:
