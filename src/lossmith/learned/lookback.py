@@ -44,6 +44,20 @@ class LookBack:
     gradients: State | None = None
     logits: Tensor | None = None
 
+    def answer(self, v: State) -> tuple[State, Tensor | None]:
+        """``w = (dU/dg)^T v``.
+
+        Args:
+            v: the task loss's gradient at the new weights, by name.
+
+        Returns:
+            A direction in weight space, by name, and what it is still to be multiplied by.
+        """
+        factor = self.response if isinstance(self.response, Tensor) else None
+        if not isinstance(self.response, Tensor):
+            v = {name: of * v[name] for name, of in self.response.items() if name in v}
+        return v if self.clipped is None else self.clipped.transposed(v), factor
+
     def exact(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
         """``-d/dphi <dM/dz, J w>``: by reverse mode through the gradients where they are at hand, else by forward mode.
 
@@ -51,27 +65,33 @@ class LookBack:
             model: the model.
             loss: M.
             phi: its parameters.
-            w: ``(dU/dg)^T v``, by name.
+            w: a direction in weight space, by name.
 
         Returns:
             One gradient per parameter.
         """
         if self.gradients is not None:
-            return _negative(torch.stack([(self.gradients[name] * of).sum() for name, of in w.items()]).sum(), phi)
+            held = [(self.gradients[name] * of).sum() for name, of in w.items() if name in self.gradients]
+            return _negative(torch.stack(held).sum(), phi)
         with self.draws.again():
             logits, slope = model.slope_at(self.weights, self.buffers, w, self.inputs)
         return self._along(loss, phi, logits, slope)
 
     def by_difference(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
-        """As `exact`, with ``J w`` by a one-sided difference: one forward pass more, nothing recorded."""
-        h = STEP_SIZE * norm(self.weights[name] for name in w) / norm(w.values()).clamp(min=1e-30)
-        moved = {name: self.weights[name] - h * tangent for name, tangent in w.items()}
+        """As `exact`, with ``J w`` by a one-sided difference: one forward pass more, nothing recorded.
+
+        The weights held here are moved, and good for nothing afterwards.
+        """
         here = self.logits
         if here is None:
             with self.draws.again():
                 here = model.at(self.weights, self.buffers, self.inputs)
+        h = STEP_SIZE * norm(self.weights[name] for name in w) / norm(w.values()).clamp(min=1e-30)
+        with torch.no_grad():
+            for name, direction in w.items():
+                self.weights[name].addcmul_(direction, h, value=-1)
         with self.draws.again():
-            there = model.at(self.weights | moved, self.buffers, self.inputs)
+            there = model.at(self.weights, self.buffers, self.inputs)
         return self._along(loss, phi, here, (here - there) / h)
 
     def to_state(self) -> dict[str, Any]:
@@ -83,7 +103,7 @@ class LookBack:
             "weights": _copies(self.weights),
             "buffers": _copies(self.buffers),
             "draws": self.draws.states,
-            "response": _copies(self.response),
+            "response": self.response if isinstance(self.response, Tensor) else _copies(self.response),
             "clipped": None if clipped is None else (clipped.ratio, clipped.norm, _copies(clipped.direction)),
             "capped": self.capped,
             "logits": self.logits,

@@ -107,13 +107,9 @@ class LossNetwork(nn.Module):
         Returns:
             A tensor of the shape of ``p``.
         """
+        y = y.expand_as(p) if isinstance(y, Tensor) else torch.full_like(p, y)
         first, *rest = self.layers
-        assert isinstance(first, nn.Linear)
-        of_y, of_p = first.weight.unbind(1)
-        shift = y.unsqueeze(-1) * of_y if isinstance(y, Tensor) else y * of_y
-        if first.bias is not None:
-            shift = shift + first.bias
-        x = p.unsqueeze(-1) * of_p + shift
+        x = first(torch.stack((y, p), -1))
         for layer in rest:
             x = layer(self._hidden(x))
         value = self._output(x.squeeze(-1))

@@ -250,10 +250,10 @@ class OnlineLossLearner:
         v = self._pull(task, leaves, None, retain_graph=self.meta_data == "next")
         if self.model.is_parallel:
             v = dict(zip(v, average(list(v.values()), self.model.module), strict=True))
-        w = {name: answer * v.get(name, torch.zeros_like(leaves[name])) for name, answer in pending.response.items()}
-        if pending.clipped is not None:
-            w = pending.clipped.transposed(w)
+        w, factor = pending.answer(v)
         gradients, error = self._gradients(pending, w)
+        if factor is not None:
+            gradients = [gradient * factor for gradient in gradients]
         if self.model.is_parallel:
             gradients = average(gradients, self.model.module)
         for phi, gradient in zip(self.phi, gradients, strict=True):
@@ -292,10 +292,10 @@ class OnlineLossLearner:
         # batch as meta batch the step before is still looked back on.
         self._stores.reverse()
         store = self._stores[0]
-        for name, parameter in self.named.items():
-            copied = parameter.detach()
-            stored = store.get(name)
-            store[name] = copied.clone() if stored is None else stored.detach().copy_(copied)
+        if not store:
+            store.update({name: torch.empty_like(p) for name, p in self.named.items()})
+        store.update({name: stored.detach() for name, stored in store.items()})
+        torch._foreach_copy_(list(store.values()), [p.detach() for p in self.named.values()])
         weights = {name: p.detach() for name, p in self.model.inner.named_parameters()} | store
         return LookBack(inputs, target, weights, self.model.buffers(), Draws(self.parameters[0].device))
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 State = dict[str, Tensor]
+Response = State | Tensor  # one number where it is the same for all parameters
 
 SUPPORTED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
@@ -35,6 +37,7 @@ class Clipped:
 
     def transposed(self, v: State) -> State:
         """``(dg'/dg)^T v``; the map is symmetric."""
+        v = {name: of for name, of in v.items() if name in self.direction}
         along = torch.stack([(self.direction[name] * of).sum() for name, of in v.items()]).sum()
         lost = along * self.ratio * self.norm / (self.norm + 1e-6)
         return {name: self.ratio * of - lost * self.direction[name] for name, of in v.items()}
@@ -73,7 +76,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"the optimizer's {option}={group[option]} is not supported here: leave it out")
 
 
-def response(optimizer: torch.optim.Optimizer, names: dict[int, str], before: State) -> State:
+def response(optimizer: torch.optim.Optimizer, names: dict[int, str], before: State) -> Response:
     """``dU/dg`` of the step just taken, elementwise.
 
     Args:
@@ -82,34 +85,47 @@ def response(optimizer: torch.optim.Optimizer, names: dict[int, str], before: St
         before: the parameters before the step, by name.
 
     Returns:
-        For each parameter with a gradient a scalar, or a tensor of its shape. Where Adam has never seen a gradient,
-        its step is not differentiable, and 0 is returned.
+        For each parameter with a gradient a scalar, or a tensor of its shape; one scalar if it holds for all. Where
+        Adam has never seen a gradient, its step is not differentiable, and 0 is returned.
     """
+    if isinstance(optimizer, torch.optim.SGD):
+        return _of_sgd(optimizer, names)
     answers = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if parameter.grad is None:
-                continue
-            name = names[id(parameter)]
-            if isinstance(optimizer, torch.optim.SGD):
-                rate = float(group["lr"]) * (1 + group["momentum"] * group["nesterov"])
-                answers[name] = torch.full((), rate, dtype=parameter.dtype, device=parameter.device)
-            else:
+            if parameter.grad is not None:
+                name = names[id(parameter)]
                 answers[name] = _of_adam(group, optimizer.state[parameter], parameter.grad, before[name])
     return answers
+
+
+def _of_sgd(optimizer: torch.optim.SGD, names: dict[int, str]) -> Response:
+    """``lr``, or with Nesterov's momentum ``(1 + mu) lr``."""
+    rates = [float(group["lr"]) * (1 + group["momentum"] * group["nesterov"]) for group in optimizer.param_groups]
+    trained = [[p for p in group["params"] if p.requires_grad] for group in optimizer.param_groups]
+    first = next(p for group in trained for p in group)
+    if len(set(rates)) == 1:
+        return torch.full((), rates[0], dtype=first.dtype, device=first.device)
+    return {
+        names[id(p)]: torch.full((), rate, dtype=p.dtype, device=p.device)
+        for rate, group in zip(rates, trained, strict=True)
+        for p in group
+    }
 
 
 @torch.no_grad()
 def _of_adam(group: dict[str, Any], state: dict[str, Any], gradient: Tensor, before: Tensor) -> Tensor:
     """``lr ((1 - b1) / (c1 D) - m (1 - b2) g / (c1 c2 sqrt(v / c2) D^2))`` with ``D = sqrt(v / c2) + eps``."""
     beta1, beta2 = (float(beta) for beta in group["betas"])
-    step = float(state["step"])
+    step, rate = float(state["step"]), float(group["lr"])
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     if group["weight_decay"] and not group.get("decoupled_weight_decay", False):
         gradient = gradient.add(before, alpha=group["weight_decay"])
-    root = state["exp_avg_sq"].sqrt().div_(math.sqrt(correction2))
-    inverse = root.add(group["eps"]).reciprocal_()
-    answer = (state["exp_avg"] * gradient).mul_(inverse).mul_(-(1 - beta2) / correction2)
-    answer.div_(root).add_(1 - beta1).mul_(inverse).mul_(float(group["lr"]) / correction1)
-    known: Tensor = answer.masked_fill_(root == 0, 0.0)
+    # Each call is a pass over memory, which is what this costs. Where v is 0, the infinity makes the answer 0.
+    root = F.threshold(state["exp_avg_sq"], 0.0, math.inf).sqrt_()
+    answer = (state["exp_avg"] * gradient).div_(root)
+    below = root.div_(math.sqrt(correction2)).add_(group["eps"])
+    constant = answer.new_tensor(rate * (1 - beta1) / correction1)
+    factor = -rate * (1 - beta2) / (correction1 * math.sqrt(correction2))
+    known: Tensor = torch.addcdiv(constant, answer, below, value=factor, out=answer).div_(below)
     return known

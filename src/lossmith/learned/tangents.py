@@ -24,7 +24,7 @@ class Tangents(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See `torch.overrides.TorchFunctionMode`."""
         kwargs = kwargs or {}
-        rule = _RULES.get(func)
+        rule = None if "input" in kwargs else _RULES.get(func)
         found = None if rule is None else rule(func, *args, **kwargs)
         return func(*args, **kwargs) if found is None else found
 
