@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lossmith.compare.adaptation import ADAPTS, NOT_SHOWN
 from lossmith.compare.speed import SpeedRatio, paired_log_ratio
 from lossmith.compare.statistics import PairedDifference
 from lossmith.compare.verdict import (
@@ -313,7 +314,7 @@ def test_fewer_steps_by_the_sign_test() -> None:
 
 
 def test_every_sentence_that_can_be_said_names_its_scope() -> None:
-    for row in (*RULES[1:], *HEADLINES, FEWER_STEPS):
+    for row in (*RULES[1:], *HEADLINES, FEWER_STEPS, ADAPTS, NOT_SHOWN):
         assert row.sentence.endswith(SCOPE)
         assert row.condition
 
@@ -322,7 +323,8 @@ def test_the_docs_print_these_very_rules() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
     assert printed == [
-        f"| {rule.condition} | {rule.sentence} |" for rule in (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS)
+        f"| {rule.condition} | {rule.sentence} |"
+        for rule in (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
     ]
 
 

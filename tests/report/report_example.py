@@ -116,6 +116,7 @@ def summary(rows: Sequence[Row], recommended: str = "cross_entropy") -> Summary:
         best_label_smoothing=CONTROLS[3] if CONTROLS[3] in names else None,
         metric="accuracy",
         times_scored=23,
+        adaptation=(),
         speed_sentences=("ngl needs fewer steps than cross-entropy, as a test says.",),
         rows=tuple(replace(row, rank=None if row.untrained else place) for place, row in enumerate(ordered, start=1)),
     )

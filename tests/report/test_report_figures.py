@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from report_example import CANDIDATES, CONTROLS, HOSTILE, as_run, make_run, row, summary, untrained, usual
 
-from lossmith.compare.rows import Row
+from lossmith.compare.rows import LearnedRow, Row
 from lossmith.report.figures import pictures
 from lossmith.report.highlights import GROUND, INK, LOOKS, far_off, highlighted, tone
 from lossmith.report.scene import Picture, limits
@@ -46,6 +46,19 @@ def test_every_picture_is_there_with_a_sentence_on_how_to_read_it(usual_pictures
     assert [p.key for p in usual_pictures] == ["differences", "curves", "rates", "budget", "reliability", "shapes"]
     assert all(p.panels and p.reading.endswith(".") for p in usual_pictures)
     assert [len(p.panels) for p in usual_pictures] == [1, 2, len(CONTROLS) + len(CANDIDATES), 1, 2, 2]
+
+
+def test_losses_that_learned_have_a_picture_of_their_own(tmp_path: Path) -> None:
+    learned = LearnedRow(
+        (10, 20), (1.0, 1.5), (0.9, 1.2), (1.1, 2.0), (0, 20), (0.1, 0.9), ((1, 1), (2, 1)), 0, "y*c", 0.1
+    )
+    row_of_it = replace(row("adaptive", 0.981), learned=learned)
+    found = drawn(tmp_path, [row("cross_entropy", 0.98), row_of_it])
+    assert len(found["learned"].panels) == 2
+    assert found["learned"].remarks == (
+        "adaptive of the first final training, distilled: y*c, whose gradient is off by 10 %.",
+    )
+    assert max(numbers(found["learned"].panels[1])) >= 2
 
 
 def test_every_svg_is_well_formed_and_says_what_it_is(usual_pictures: tuple[Picture, ...]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from lossmith.catalog import available, canonical, create
+from lossmith.learned import AdaptiveLoss
 from lossmith.losses import static_tail
 from lossmith.losses.text import LossText, Tune, Value, parse_loss
 
@@ -16,6 +17,9 @@ AGAIN: Final = "cross_entropy (again)"
 WEIGHT_DECAY: Final = "cross_entropy + weight decay"
 LABEL_SMOOTHING: Final = "label_smoothing (tuned)"
 WEIGHTED: Final = "cross_entropy (class-weighted)"
+EQUAL_TIME: Final = "cross_entropy (3 times the steps)"
+EQUAL_TIME_LENGTH: Final = 3.0
+"""What a step with a loss that learns online costs at least, in steps of cross-entropy, if the gradient is exact."""
 
 Role = Literal["candidate", "control"]
 
@@ -65,6 +69,7 @@ class Arm:
         stream: arms of one stream share their seeds, so that their runs pair.
         lr_scale: what its grid of learning rates is multiplied by: for SGD one over its gradient's norm at step 0
             relative to cross-entropy's; else 1.
+        length: the steps of its trainings over those of the plan.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Arm:
     tuned: tuple[Dimension, ...] = ()
     stream: int = 0
     lr_scale: float = 1.0
+    length: float = 1.0
 
     @property
     def default_positions(self) -> list[float]:
@@ -161,7 +167,8 @@ def make_arms(losses: Sequence[str], optimizer: str, class_counts: Sequence[int]
         imbalanced: whether class-weighted and logit-adjusted cross-entropy are controls too.
 
     Returns:
-        Arms with distinct names, cross-entropy first.
+        Arms with distinct names, cross-entropy first. Where a loss learns online, one of the controls is cross-entropy
+        with three times the steps.
 
     Raises:
         ValueError: if a loss is unknown, or asks to tune what has no range.
@@ -180,11 +187,24 @@ def make_arms(losses: Sequence[str], optimizer: str, class_counts: Sequence[int]
             Arm(WEIGHTED, canonical(f"cross_entropy:weight=[{weight}]"), "control"),
             Arm("logit_adjusted", "logit_adjusted", "control"),
         ]
+    asked: list[Arm] = []
     for text in losses:
         loss = canonical(text)
-        if loss not in {arm.name for arm in arms} and loss != "label_smoothing:epsilon=?":
-            arms.append(Arm(loss, loss, "candidate", _dimensions(parse_loss(loss))))
-    return arms
+        if loss not in {arm.name for arm in arms + asked} and loss != "label_smoothing:epsilon=?":
+            asked.append(Arm(loss, loss, _role(loss), _dimensions(parse_loss(loss))))
+    if any(_learns_online(arm) for arm in asked):
+        arms.append(Arm(EQUAL_TIME, CROSS_ENTROPY, "control", length=EQUAL_TIME_LENGTH))
+    return arms + asked
+
+
+def _role(loss: str) -> Role:
+    """A loss that is asked for is a candidate, unless it says itself that it is a control."""
+    return "candidate" if dict(parse_loss(loss).arguments).get("control", "none") == "none" else "control"
+
+
+def _learns_online(arm: Arm) -> bool:
+    loss = create(arm.loss_with())
+    return isinstance(loss, AdaptiveLoss) and loss.recipe.online
 
 
 def _dimensions(text: LossText) -> tuple[Dimension, ...]:

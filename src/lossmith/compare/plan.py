@@ -161,7 +161,7 @@ class Plan:
             model=self.model,
             loss=arm.loss_with(setting.values),
             optimizer=optimizer,
-            steps=self.steps,
+            steps=round(arm.length * self.steps),
             batch_size=self.batch_size,
             seed=derive_seed(self.seed, arm.stream, _STREAMS[use], fold, number),
             evaluations=self.evaluations,

@@ -101,6 +101,35 @@ class RatePoint:
 
 
 @dataclass(frozen=True)
+class LearnedRow:
+    """What became of a loss that learned, over the final runs; see `trials.result.LearnedPath`.
+
+    Args:
+        steps: the points of the learning curve.
+        scale: mean effective scale at each.
+        lowest: the lowest of the runs.
+        highest: the highest.
+        moments: the steps at which the loss was kept.
+        p: probabilities of the target.
+        strictness: at each moment the mean strictness at each ``p``.
+        offline_steps: mean number of steps of offline learning.
+        formula: what the loss of the first run was distilled to.
+        formula_error: relative error of its gradient.
+    """
+
+    steps: tuple[int, ...]
+    scale: tuple[float, ...]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+    moments: tuple[int, ...]
+    p: tuple[float, ...]
+    strictness: tuple[tuple[float, ...], ...]
+    offline_steps: float
+    formula: str | None
+    formula_error: float | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One arm; `shape` is that of the loss `shape_of`, tuned values being those of the first fold."""
 
@@ -133,6 +162,7 @@ class Row:
     expected_best: tuple[float, ...]
     shape_of: str
     shape: Shape
+    learned: LearnedRow | None = None
 
 
 @dataclass(frozen=True)
@@ -147,4 +177,5 @@ class Summary:
     metric: str
     times_scored: int
     speed_sentences: tuple[str, ...]
+    adaptation: tuple[str, ...]
     rows: tuple[Row, ...]

@@ -9,16 +9,27 @@ from dataclasses import replace
 import numpy as np
 
 from lossmith.catalog import create
+from lossmith.compare.adaptation import adaptation
 from lossmith.compare.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm
 from lossmith.compare.plan import Plan
 from lossmith.compare.protocol import Chosen, Findings, Scores, Speed, difference, example_scores
-from lossmith.compare.rows import Calibration, Gap, MeanCurve, RatePoint, Reliability, Row, SpeedRow, Summary
+from lossmith.compare.rows import (
+    Calibration,
+    Gap,
+    LearnedRow,
+    MeanCurve,
+    RatePoint,
+    Reliability,
+    Row,
+    SpeedRow,
+    Summary,
+)
 from lossmith.compare.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.compare.tuning import expected_best, smoothed
 from lossmith.compare.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
 from lossmith.properties.shape import loss_shape
 from lossmith.trials.metrics import CALIBRATION_BINS, Outcomes, calibration_error
-from lossmith.trials.result import TrialResult
+from lossmith.trials.result import LearnedPath, TrialResult
 
 
 def summarise(plan: Plan, findings: Findings) -> Summary:
@@ -74,6 +85,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         metric=plan.metric,
         times_scored=findings.times_scored,
         speed_sentences=tuple(row.speed.sentence for row in ranked if row.speed and row.speed.sentence),
+        adaptation=adaptation(plan.arms, {arm.name: scores[arm.name] for arm in trained}),
         rows=tuple(ranked),
     )
 
@@ -126,6 +138,7 @@ def _row(
         expected_best=_expected_best(chosen),
         shape_of=arm.loss_with(chosen[0].setting.values),
         shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.num_classes),
+        learned=_learned([run.learned for run in runs if run.learned is not None]),
     )
 
 
@@ -244,6 +257,24 @@ def _reliability(tests: Sequence[Outcomes], *, scaled: bool) -> Reliability:
         tuple(float(confidence[of].mean(dtype=float)) for of in bins),
         tuple(float(correct[of].mean()) for of in bins),
         tuple(int(of.sum()) for of in bins),
+    )
+
+
+def _learned(paths: Sequence[LearnedPath]) -> LearnedRow | None:
+    if not paths:
+        return None
+    first, scale = paths[0], np.array([path.scale for path in paths])
+    return LearnedRow(
+        steps=first.steps,
+        scale=tuple(scale.mean(0).tolist()),
+        lowest=tuple(scale.min(0).tolist()),
+        highest=tuple(scale.max(0).tolist()),
+        moments=first.moments,
+        p=first.p,
+        strictness=tuple(_column_means(curves) for curves in zip(*(path.strictness for path in paths), strict=True)),
+        offline_steps=float(np.mean([path.offline_steps for path in paths])),
+        formula=first.formula,
+        formula_error=first.formula_error,
     )
 
 

@@ -301,7 +301,7 @@ def stronger_control(name: str, controls: Mapping[str, PairedDifference]) -> str
     if not better:
         return None
     control = max(better, key=lambda name: better[name].mean)
-    shown = _points_with_interval(better[control], 0.95)
+    shown = points_with_interval(better[control], 0.95)
     return STRONGER_CONTROL.sentence.format(control=control, name=name, difference=shown)
 
 
@@ -344,9 +344,9 @@ def _words(name: str, e: Evidence) -> dict[str, str]:
     return {
         "name": name,
         "reason": e.reason.value if e.reason else "",
-        "ce": _points_with_interval(e.against_ce, 0.95),
-        "ce90": _points_with_interval(e.against_ce, 0.90),
-        "ls": _points_with_interval(e.against_ls, 0.95),
+        "ce": points_with_interval(e.against_ce, 0.95),
+        "ce90": points_with_interval(e.against_ce, 0.90),
+        "ls": points_with_interval(e.against_ls, 0.95),
         "lower": _points(lower),
         "upper": _points(upper),
         "delta": _delta(e.delta),
@@ -358,7 +358,8 @@ def _points(fraction: float) -> str:
     return f"{round(100 * fraction, 2) + 0.0:+.2f}"  # + 0.0 turns -0.0 into 0.0
 
 
-def _points_with_interval(difference: PairedDifference | None, level: float) -> str:
+def points_with_interval(difference: PairedDifference | None, level: float) -> str:
+    """A difference as it stands in a sentence: ``+0.70 points [+0.27, +1.12]``; empty for ``None``."""
     if difference is None:
         return ""
     interval = difference.interval(level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lossmith.report.draw_differences import differences
+from lossmith.report.draw_learned import learned_losses
 from lossmith.report.draw_lines import learning_curves, reliability, shapes
 from lossmith.report.draw_rates import expected_best, learning_rates
 from lossmith.report.run import Run
@@ -20,6 +21,6 @@ def pictures(run: Run) -> tuple[Picture, ...]:
         The pictures; equal runs give equal ones, to the byte.
     """
     scene = Scene.of(run)
-    draw = (differences, learning_curves, learning_rates, expected_best, reliability, shapes)
+    draw = (differences, learning_curves, learned_losses, learning_rates, expected_best, reliability, shapes)
     with style():
-        return tuple(each(scene) for each in draw)
+        return tuple(picture for each in draw if (picture := each(scene)) is not None)

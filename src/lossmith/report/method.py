@@ -36,6 +36,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         ),
         ("Final trainings", _finals(design, results)),
         ("Controls", _controls(results)),
+        *((("Losses that learn", _learning(design)),) if any(row.learned for row in results.rows) else ()),
         (
             "Recommendation before test",
             "It was fixed from the validation outcomes of the final trainings and written to recommendation.toml "
@@ -139,11 +140,27 @@ def _finals(design: Design, results: Summary) -> str:
 
 def _controls(results: Summary) -> str:
     controls = [row.name for row in results.rows if row.role == "control"]
+    replays = (
+        " A replay multiplies each step's gradient of the base loss by the effective scale that the learned loss had "
+        "at that step, or plays back the losses of another seed: what a loss that learns has above both is adaptation."
+        if any("replay" in name for name in controls)
+        else ""
+    )
     return (
         f"{_listed(controls)}. Tuned label smoothing is among them because it alone explains many a gain over "
-        "cross-entropy; cross-entropy tuned and seeded anew shows how large a difference arises from nothing."
+        f"cross-entropy; cross-entropy tuned and seeded anew shows how large a difference arises from nothing.{replays}"
         if controls
         else "None."
+    )
+
+
+def _learning(design: Design) -> str:
+    return (
+        "Examples held out to teach a loss are part of the training part: its model trains on the rest, every other "
+        "loss on all. Validation examples are used for choices alone, for every loss. Effective scale is the norm of "
+        "the loss's gradient in the logits over that of cross-entropy; it is capped at 10. The trainings of such a "
+        f"loss are not stacked, so that its seconds compare with others' only where the engine is the same; "
+        f"{design.steps:,} steps are the same number for all but the control with three times as many."
     )
 
 

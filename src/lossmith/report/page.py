@@ -11,6 +11,7 @@ from pathlib import Path
 import tomli_w
 from markupsafe import Markup
 
+from lossmith.compare.adaptation import ADAPTS, NOT_SHOWN
 from lossmith.compare.arms import AGAIN
 from lossmith.compare.files import write_file
 from lossmith.compare.rows import Row, Summary
@@ -69,6 +70,7 @@ def render(run: Run) -> str:
             method=how_it_was_done(run.design, run.results),
             rules=RULES,
             headlines=(*HEADLINES, STRONGER_CONTROL),
+            adaptations=(ADAPTS, NOT_SHOWN),
             fewer_steps=FEWER_STEPS,
             notes=_notes(run.results),
             plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),

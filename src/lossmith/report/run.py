@@ -167,6 +167,13 @@ def _require_one_length(row: Row) -> None:
         "reliability_scaled": list(vars(row.reliability_scaled).values()),
         "shape": list(vars(row.shape).values()),
     }
+    if row.learned is not None:
+        of = row.learned
+        groups |= {
+            "learned": [of.steps, of.scale, of.lowest, of.highest],
+            "learned.strictness": [of.p, *of.strictness],
+            "learned.moments": [of.moments, tuple(float(len(curve)) for curve in of.strictness)],
+        }
     for name, columns in groups.items():
         if len({len(column) for column in columns}) > 1:
             raise ReadError(f"the columns of {name} of {row.name} differ in length")

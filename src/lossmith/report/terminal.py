@@ -182,6 +182,7 @@ def _legend(results: Summary, names: list[str]) -> list[str]:
 def _beside(results: Summary) -> list[str]:
     """What cannot stand in the table."""
     return [
+        *results.adaptation,
         *results.speed_sentences,
         *(f"No interval, as {reason}: {', '.join(names)}." for reason, names in without_interval(results).items()),
         *(f"Not ranked: {row.name}, {row.untrained}." for row in results.rows if row.untrained is not None),

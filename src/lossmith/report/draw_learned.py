@@ -1,0 +1,84 @@
+"""The picture of losses that learn: what each was at several moments, and how strongly it pulled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import matplotlib as mpl
+from matplotlib.colors import to_hex
+
+from lossmith.compare.rows import LearnedRow, Row
+from lossmith.report.highlights import INK, LOOKS
+from lossmith.report.scene import Picture, Scene, elide, limits
+from lossmith.report.svg import FONT_SIZE, drawing, to_svg
+
+_SMALL: Final = (150.0, 110.0, (28.0, 5.0, 24.0, 12.0))
+_EARLY, _LATE = 0.2, 0.68  # of the colour map: what is readable on light and dark ground
+
+
+def learned_losses(scene: Scene) -> Picture | None:
+    """Each loss that learned: its strictness at several moments, and its effective scale over the training.
+
+    Args:
+        scene: The run.
+
+    Returns:
+        The picture, None if no loss learned.
+    """
+    rows = [(row, row.learned) for row in scene.results.rows if row.learned is not None]
+    if not rows:
+        return None
+    strictness = limits(
+        value for _, of in rows for curve in of.strictness for p, value in zip(of.p, curve, strict=True) if p > 0.02
+    )
+    scale = limits([value for _, of in rows for value in (*of.lowest, *of.highest)] + [1.0])
+    panels = []
+    for place, (row, of) in enumerate(rows):
+        panels += [_strictness(place, row, of, strictness), _scale(place, row, of, scale)]
+    return Picture(
+        "learned",
+        "What the losses learned",
+        "For each loss that learned, on the left its strictness, the pull on the true class's logit relative to "
+        "cross-entropy's, against the probability given to the true class while the others share the rest evenly: "
+        "at the beginning (orange), at a quarter, half, three quarters and the end of the training (violet), "
+        "averaged over the final trainings. On the right its effective scale over the steps, the norm of its "
+        "gradient in the logits over that of cross-entropy, with the range over the trainings. A curve that only "
+        "moves up and down is a learning rate; one that changes its shape is another loss.",
+        tuple(panels),
+        "many",
+        {},
+        remarks=tuple(_formula(row, of) for row, of in rows if of.formula is not None),
+    )
+
+
+def _strictness(place: int, row: Row, of: LearnedRow, y: tuple[float, float] | None) -> str:
+    figure, ax = drawing(*_SMALL)
+    ax.axhline(1, color=INK, linewidth=0.6)
+    for i, curve in enumerate(of.strictness):
+        share = i / max(1, len(of.strictness) - 1)
+        colour = to_hex(mpl.colormaps["plasma_r"](_EARLY + share * (_LATE - _EARLY)))
+        ax.plot(of.p, curve, color=colour, linewidth=1.0 + 0.4 * share)
+    ax.set_xlim(0, 1)
+    if y is not None:
+        ax.set_ylim(*y)
+    ax.set_xlabel("probability of the true class")
+    ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
+    return to_svg(figure, f"learned{place}", f"Strictness of {row.name} at {len(of.moments)} moments of the training")
+
+
+def _scale(place: int, row: Row, of: LearnedRow, y: tuple[float, float] | None) -> str:
+    figure, ax = drawing(*_SMALL)
+    colour = LOOKS[0].colour
+    ax.axhline(1, color=INK, linewidth=0.6)
+    ax.fill_between(of.steps, of.lowest, of.highest, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(of.steps, of.scale, color=colour, linewidth=1.2)
+    if y is not None:
+        ax.set_ylim(*y)
+    ax.set_xlabel("steps")
+    ax.set_title("effective scale", loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
+    return to_svg(figure, f"scale{place}", f"Effective scale of {row.name} against training steps")
+
+
+def _formula(row: Row, of: LearnedRow) -> str:
+    error = "" if of.formula_error is None else f", whose gradient is off by {100 * of.formula_error:.2g} %"
+    return f"{row.name} of the first final training, distilled: {of.formula}{error}."
