@@ -68,7 +68,7 @@ class Arm:
         tuned: what is tuned besides the learning rate.
         stream: arms of one stream share their seeds, so that their runs pair.
         lr_scale: what its grid of learning rates is multiplied by: for SGD one over its gradient's norm at step 0
-            relative to cross-entropy's; else 1.
+            relative to cross-entropy's, unless the loss learns; else 1.
         length: the steps of its trainings over those of the plan.
     """
 

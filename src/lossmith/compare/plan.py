@@ -198,7 +198,10 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     arms = make_arms(losses, options.optimizer, task.class_counts.tolist(), imbalanced)
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
-        arms = [replace(arm, lr_scale=1 / ratio) for arm, ratio in zip(arms, ratios, strict=True)]
+        arms = [
+            arm if learns(arm.loss_with()) else replace(arm, lr_scale=1 / ratio)  # what it will learn is not known yet
+            for arm, ratio in zip(arms, ratios, strict=True)
+        ]
     return Plan(
         name=task.name,
         data=trial.data,
