@@ -1,0 +1,1 @@
+"""The papers' experiments with the controls the papers lacked."""
