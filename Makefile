@@ -32,6 +32,7 @@ benchmark: $(READY)                 ## cost of every loss against cross-entropy
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/adaptive.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis

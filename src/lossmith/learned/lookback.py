@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lossmith.learned.passes import Draws, Model, State
 from lossmith.learned.response import Clipped, Response
 
-STEP_SIZE: Final = 1e-3
+STEP_SIZE: Final = 2e-5
 """Of the one-sided difference: the step's length relative to the weights'."""
 
 

@@ -56,7 +56,7 @@ class OnlineLossLearner:
 
     * ``"jvp"``: exactly, by one forward-mode product;
     * ``"unroll"``: exactly, by reverse mode through g (faster for small networks; keeps the graph);
-    * ``"difference"``: ``(z(theta) - z(theta - h w)) / h`` with ``|h w| = 1e-3 |theta|``. Its error is measured against
+    * ``"difference"``: ``(z(theta) - z(theta - h w)) / h`` with ``|h w| = 2e-5 |theta|``. Its error is measured against
       ``"jvp"`` every ``audit`` updates; once it is above ``tolerance``, ``"jvp"`` is used from there on.
 
     Args:

@@ -124,8 +124,8 @@ def _of_adam(group: dict[str, Any], state: dict[str, Any], gradient: Tensor, bef
     # Each call is a pass over memory, which is what this costs. Where v is 0, the infinity makes the answer 0.
     root = F.threshold(state["exp_avg_sq"], 0.0, math.inf).sqrt_()
     answer = (state["exp_avg"] * gradient).div_(root)
-    below = root.div_(math.sqrt(correction2)).add_(group["eps"])
-    constant = answer.new_tensor(rate * (1 - beta1) / correction1)
-    factor = -rate * (1 - beta2) / (correction1 * math.sqrt(correction2))
+    below = root.add_(group["eps"] * math.sqrt(correction2))  # sqrt(c2) D
+    constant = answer.new_tensor(rate * (1 - beta1) * math.sqrt(correction2) / correction1)
+    factor = -rate * (1 - beta2) * math.sqrt(correction2) / correction1
     known: Tensor = torch.addcdiv(constant, answer, below, value=factor, out=answer).div_(below)
     return known
