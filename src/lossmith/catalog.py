@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
-from lossmith.learned import AdaptiveLoss, ML3Loss
+from lossmith.learned import AdaptiveLoss, FrozenLoss, ML3Loss
+from lossmith.learned.frozen import source_of
 from lossmith.losses.base import ClassificationLoss, Kind, Loss
 from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
 from lossmith.losses.wrapper import Wrapper
@@ -85,7 +86,8 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
     Args:
         spec: for example ``"rooted:k=3"`` or ``"dynamical(focal:gamma=1):amplitude=20,period=100"``.
         **arguments: further constructor arguments of the loss, which override those in the text; for a
-            classification loss also the common ones, such as ``weight`` and ``reduction``.
+            classification loss also the common ones, such as ``weight`` and ``reduction``; a saved loss,
+            ``"@path"``, takes none.
 
     Returns:
         The loss, an `torch.nn.Module`. ``create(loss.text)`` makes it again.
@@ -124,6 +126,8 @@ def canonical(spec: str) -> str:
         ValueError: as `create`.
     """
     text = _parse(spec)
+    if text.name.startswith("@"):
+        return _saved(text, {}).text
     cls = _lookup(text.name)
     tuned = tuple((name, value) for name, value in text.arguments if isinstance(value, Tune))
     for name, _ in tuned:
@@ -157,15 +161,15 @@ def _lookup(name: str) -> type[Loss]:
     return _BY_NAME[name]
 
 
-def _saved(text: LossText, arguments: dict[str, Any]) -> Loss:
+def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss:
     """A learned loss from the file that `AdaptiveLoss.save` wrote; nothing is unpickled."""
     if arguments:
         raise LossTextError(f"{text} is a saved loss, which takes no arguments: leave out {', '.join(arguments)}")
-    path = text.name[1:]
     try:
         from safetensors import SafetensorError, safe_open
 
-        with safe_open(path, framework="pt") as file:
+        source = source_of(text.name[1:])
+        with safe_open(source.partition("#")[0], framework="pt") as file:
             name = (file.metadata() or {}).get("loss", "")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
         loss = create(name)
@@ -175,7 +179,9 @@ def _saved(text: LossText, arguments: dict[str, Any]) -> Loss:
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:100]
         raise LossTextError(f"{text.name!r} holds no saved loss ({reason}): give a file that save() wrote") from None
-    return loss.freeze()
+    frozen = loss.freeze()
+    frozen.source = source
+    return frozen
 
 
 def _check_argument(cls: type[Loss], name: str) -> None:

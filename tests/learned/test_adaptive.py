@@ -159,6 +159,44 @@ def test_a_saved_loss_comes_back_by_its_path(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in back.parameters())
     z = LOGITS.float()
     torch.testing.assert_close(back(z, TARGET), loss(z, TARGET).detach(), rtol=0, atol=0)
+    assert isinstance(back, lossmith.losses.ClassificationLoss)
+    assert lossmith.create(back.text).text == back.text
+    again = lossmith.create(f"dynamical({back.text}):amplitude=1")
+    torch.testing.assert_close(again(z, TARGET), back(z, TARGET))
+    loss.save(tmp_path / "mine.safetensors")
+    assert lossmith.create(back.text).text == back.text
+    AdaptiveLoss().save(tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match="has changed since"):
+        lossmith.create(back.text)
+
+
+def test_a_learned_loss_is_described_as_it_is() -> None:
+    """A certificate of the loss itself: focal loss's strictness for a frozen loss that has learned nothing of it."""
+    from lossmith.properties import certify
+
+    of_base, of_frozen = (
+        dict(certify(loss, 4).strictness.at)
+        for loss in (lossmith.create("focal"), AdaptiveLoss(lossmith.create("focal")).freeze())
+    )
+    assert of_frozen == pytest.approx(of_base)
+    loss = AdaptiveLoss(control="scale")
+    with torch.no_grad():
+        loss.log_scale.fill_(math.log(2))
+    assert dict(certify(loss.freeze(), 4).strictness.at)[0.5] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_frozen_loss_honours_the_common_arguments(reduction: str) -> None:
+    weight = [1.0, 2.0, 0.5, 1.0, 3.0]
+    loss = lossmith.create("adaptive(logit_adjusted)", weight=weight, ignore_index=4, reduction=reduction).double()
+    loss.bind(class_counts=[5, 1, 2, 2, 9])
+    with torch.no_grad():
+        for p in loss.parameters():
+            p.normal_()
+    sample_weight = torch.rand(N, dtype=torch.float64)
+    for target in (TARGET,):
+        found, right = (f(LOGITS, target, sample_weight=sample_weight) for f in (loss.freeze(), loss))
+        torch.testing.assert_close(found, right.detach())
 
 
 def test_a_file_that_is_no_saved_loss_is_refused(tmp_path: Path) -> None:

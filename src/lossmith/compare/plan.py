@@ -18,7 +18,7 @@ from lossmith.compare.files import write_file
 from lossmith.compare.tuning import Setting
 from lossmith.trials.data import DataSpec
 from lossmith.trials.request import Draft, Request, RequestError, draft
-from lossmith.trials.steppers import learns, training_loss
+from lossmith.trials.steppers import is_stackable, learns, training_loss
 from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
 
@@ -167,7 +167,7 @@ class Plan:
             evaluations=self.evaluations,
             select=self.select,
             final=use == "final",
-            engine="single" if learns(arm.loss_with()) else self.engine,
+            engine=self.engine if is_stackable(arm.loss_with()) else "single",
         )
 
 

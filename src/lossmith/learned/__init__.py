@@ -2,6 +2,7 @@
 
 from lossmith.learned.adaptive import AdaptiveLoss
 from lossmith.learned.distil import Distilled, distil, strictness_curve
+from lossmith.learned.frozen import FrozenLoss
 from lossmith.learned.ml3 import ML3Loss
 from lossmith.learned.network import LossNetwork, smooth_leaky_relu
 from lossmith.learned.offline import OfflineLog, learn_offline
@@ -12,6 +13,7 @@ __all__ = [
     "AdaptiveLoss",
     "AdaptiveRegressionLoss",
     "Distilled",
+    "FrozenLoss",
     "LossNetwork",
     "ML3Loss",
     "OfflineLog",

@@ -6,16 +6,17 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from lossmith.learned.frozen import FrozenLoss, common_arguments
 from lossmith.learned.network import Activation, LossNetwork, Output
 from lossmith.learned.recipe import MetaData, Recipe
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
 from lossmith.losses.arguments import check_choice, whole_number
-from lossmith.losses.base import CommonArguments, Prepared
+from lossmith.losses.base import Prepared
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.wrapper import checked_base
 
@@ -124,7 +125,7 @@ class AdaptiveLoss(Wrapper):
         if control in {"scale", "rate_replay"}:
             self.log_scale = nn.Parameter(torch.zeros(()))
         else:
-            self.residual = _NetworkLoss(network, class_reduction, **_common(base))
+            self.residual = _NetworkLoss(network, class_reduction, **common_arguments(base, "reference"))
 
     def forward(
         self,
@@ -152,13 +153,16 @@ class AdaptiveLoss(Wrapper):
             return torch.zeros_like(target, dtype=torch.bool)
         return self.base.extended(logits, target)
 
-    def freeze(self) -> Self:
-        """The loss as it is now, as a module of its own that learns no more.
+    def freeze(self) -> FrozenLoss:
+        """The loss as it is now, as a loss like any other, which learns no more.
 
         Returns:
-            A copy without trainable parameters; changes of this loss do not reach it.
+            A copy; changes of this loss do not reach it.
         """
-        return copy.deepcopy(self).requires_grad_(requires_grad=False)
+        own = copy.deepcopy(self)
+        if own.residual is None:
+            return FrozenLoss([own.base], float(own.log_scale.detach().exp()))
+        return FrozenLoss([own.residual] if own.start == "random" else [own.base, own.residual])
 
     def save(self, path: str | Path) -> None:
         """Write the loss to a ``.safetensors`` file, which `load_learned` and ``create("@path")`` read.
@@ -169,8 +173,12 @@ class AdaptiveLoss(Wrapper):
         from safetensors.torch import save_file
 
         path = Path(path)
+        described = copy.deepcopy(self)
+        described.base.implementation = "auto"  # a learner or a trial may have chosen another
         partial = path.with_name(path.name + ".part")
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": self.text})
+        save_file(
+            {name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": described.text}
+        )
         partial.replace(path)
 
 
@@ -209,16 +217,3 @@ class _NetworkLoss(ClasswiseLoss):
     def class_factor(self, entries: Entries) -> float:
         """1/C for the mean over classes."""
         return 1.0 if self.class_reduction == "sum" else 1 / entries.num_classes
-
-
-def _common(base: ClassificationLoss) -> CommonArguments:
-    """The common arguments of a loss, for another one beside it."""
-    return {
-        "weight": base.weight,
-        "ignore_index": base.ignore_index,
-        "reduction": base.reduction,
-        "label_smoothing": base.label_smoothing,
-        "task": base.task,
-        "validate": base.validate,
-        "implementation": "reference",
-    }

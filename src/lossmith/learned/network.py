@@ -105,15 +105,17 @@ class LossNetwork(nn.Module):
             p: what is, of any shape.
 
         Returns:
-            A tensor of the shape of ``p``.
+            A tensor of the shape and dtype of ``p``, computed in the dtype of the weights.
         """
         y = y.expand_as(p) if isinstance(y, Tensor) else torch.full_like(p, y)
         first, *rest = self.layers
-        x = first(torch.stack((y, p), -1))
+        x = first(torch.stack((y, p), -1).to(first.get_parameter("weight").dtype))
         for layer in rest:
             x = layer(self._hidden(x))
         value = self._output(x.squeeze(-1))
-        return value - self._output(torch.zeros_like(p[..., :1])) if self.silent else value
+        if self.silent:
+            value = value - self._output(torch.zeros_like(value[..., :1]))
+        return value.to(p.dtype)
 
     def _hidden(self, x: Tensor) -> Tensor:
         return x.relu() if self.activation == "relu" else smooth_leaky_relu(x, self.beta, self.gamma)

@@ -87,7 +87,7 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
         ValueError: if the loss is no classification loss or does not work with so many classes.
     """
     remarks: list[str] = []
-    loss = copy.deepcopy(loss).cpu()
+    loss = copy.deepcopy(loss).cpu().double()  # a learned one has parameters
     if isinstance(loss, RootedGANLoss):
         remarks.append(
             "Described by its generator's part, the loss of the answer yes at one logit; the discriminator's is the "

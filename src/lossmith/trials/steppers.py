@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.catalog import create
-from lossmith.learned import AdaptiveLoss
+from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
 from lossmith.trials.banks import Bank
 from lossmith.trials.batches import batches
@@ -132,7 +132,9 @@ def _loss_groups(trials: Sequence[Trial], task: Task, device: str) -> list[_Grou
         loss, notes = noted_loss(text, task, trials[0].steps)
         assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
         group = _Group(slice(start, start + size), loss.to(device), notes)
-        group.base.reduction = "none"
+        for part in group.base.modules():
+            if isinstance(part, ClassificationLoss):
+                part.reduction = "none"
         groups.append(group)
         start += size
     return groups
@@ -174,8 +176,15 @@ def training_loss(text: str, task: Task, steps: int) -> TrainingLoss:
 
 
 def learns(text: str) -> bool:
-    """Whether a loss learns while the model trains, so that its trainings are not stacked."""
+    """Whether a loss is one that learns."""
     return isinstance(create(text), AdaptiveLoss)
+
+
+def is_stackable(text: str) -> bool:
+    """Whether trainings with a loss may be stacked: not where it is or was a network, whose rounding depends on how
+    many examples it is given.
+    """  # noqa: D205
+    return not any(isinstance(part, AdaptiveLoss | FrozenLoss) for part in create(text).modules())
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,106 @@
+"""What a learned loss is once it has been learned: a loss like any other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor, nn
+
+from lossmith.losses import ClassificationLoss
+from lossmith.losses.base import CommonArguments, Implementation
+from lossmith.losses.entries import Entries
+
+_DIGITS: Final = 16  # of a file's SHA-256 in its text form
+
+
+class FrozenLoss(ClassificationLoss):
+    """A learned loss as it was at one moment: ``factor`` times the sum of its parts. It learns no more.
+
+    Its text form is ``@path#digest`` if it was read from a file, with the beginning of the file's SHA-256, so that a
+    comparison notices if the file changes; one that was never saved has none.
+
+    Args:
+        parts: the base loss, the learned network, or both; alike in their common arguments, which are this loss's too.
+            Their parameters are frozen.
+        factor: what the sum is multiplied by.
+        source: the path and digest it was read from.
+    """
+
+    name = "learned"
+    kind = "classification"
+
+    def __init__(self, parts: Sequence[ClassificationLoss], factor: float = 1.0, source: str | None = None) -> None:
+        super().__init__(**common_arguments(parts[0], parts[0].implementation))
+        self.parts = nn.ModuleList(parts)
+        self.factor, self.source = float(factor), source
+        self.requires_grad_(requires_grad=False)
+
+    def evaluate(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+        class_scale: Tensor | None = None,
+    ) -> Tensor:
+        """See `ClassificationLoss.evaluate`."""
+        first, *rest = (
+            part.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=class_scale)
+            for part in self._parts()
+        )
+        total: Tensor = sum(rest, start=first)
+        return total if self.factor == 1 else self.factor * total
+
+    def linear_above(self, entries: Entries) -> float | Tensor | None:
+        """See `ClassificationLoss.linear_above`."""
+        return self._parts()[0].linear_above(entries)
+
+    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
+        """See `Loss.bind`."""
+        for part in self._parts():
+            part.bind(total_steps=total_steps, class_counts=class_counts)
+
+    @property
+    def text(self) -> str:
+        """``@path#digest``, or ``learned``, which `lossmith.create` does not know, for a loss that was not saved."""
+        return self.name if self.source is None else f"@{self.source}"
+
+    def _parts(self) -> list[ClassificationLoss]:
+        return [part for part in self.parts if isinstance(part, ClassificationLoss)]
+
+
+def common_arguments(loss: ClassificationLoss, implementation: Implementation) -> CommonArguments:
+    """The common arguments of a loss, for another one beside it."""
+    return {
+        "weight": loss.weight,
+        "ignore_index": loss.ignore_index,
+        "reduction": loss.reduction,
+        "label_smoothing": loss.label_smoothing,
+        "task": loss.task,
+        "validate": loss.validate,
+        "implementation": implementation,
+    }
+
+
+def source_of(path: str) -> str:
+    """The path of a file with the beginning of its SHA-256, ``path#digest``.
+
+    Args:
+        path: of the file; a digest that stands there already must be right.
+
+    Returns:
+        The text form of a loss read from it, without the ``@``.
+
+    Raises:
+        ValueError: if the file is not the one of the digest.
+        OSError: if it cannot be read.
+    """
+    plain, _, digest = path.partition("#")
+    found = hashlib.sha256(Path(plain).read_bytes()).hexdigest()[:_DIGITS]
+    if digest and digest != found:
+        raise ValueError(f"the file has changed since, its digest is {found}")
+    return f"{plain}#{found}"
