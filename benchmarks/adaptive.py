@@ -66,6 +66,7 @@ PASSES: Final = {
     "difference, next, every 4": 3.75,
     "scale only, jvp, next": 8.0,
 }
+PEAKS: Final = (PLAIN, RELEASED, "unroll", "jvp", "jvp, next", "difference, next")
 AUDITS: Final = 50  # updates from one measurement of the difference's error to the next, the default
 STEP_SIZES: Final = (1e-6, 1e-5, lookback.STEP_SIZE, 1e-4, 1e-3, 1e-2)
 ERROR_STEPS: Final = 200
@@ -105,7 +106,7 @@ def main() -> None:
         print(json.dumps({name: _measure(NETS[name], arguments.rounds) for name in names}))
     else:
         # Memory first: a child begins with the peak of its parent.
-        peaks = {name: {arm: _of_fresh_process(name, arm) for arm in PASSES} for name in names}
+        peaks = {name: {arm: _of_fresh_process(name, arm) for arm in PEAKS} for name in names}
         _print_costs(peaks, timing.tables())
         if not arguments.skip_error:
             _print_errors()
@@ -240,7 +241,8 @@ def _print_costs(peaks: dict[str, dict[str, float]], tables: dict[str, Any]) -> 
                 seconds = table[name][arm]["seconds"]
                 base = table[name][PLAIN]["seconds"]
                 cells.append(f"{1e3 * seconds:>16.1f} ms" if arm == PLAIN else f"{seconds / base:>18.2f}x")
-            memory = f"{peak:>10.0f} MiB" if arm == PLAIN else f"{of_name[arm] / peak:>13.2f}x"
+            memory = f"{of_name[arm] / peak:>13.2f}x" if arm in of_name else f"{'':>14}"
+            memory = f"{peak:>10.0f} MiB" if arm == PLAIN else memory
             print(f"{arm:<{width}}" + "".join(cells) + memory)
     print(f"\na difference is audited every {AUDITS} updates, which adds 1/{AUDITS} of what jvp adds to it")
 

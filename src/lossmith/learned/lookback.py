@@ -13,7 +13,13 @@ from lossmith.learned.passes import Draws, Model, State
 from lossmith.learned.response import Clipped, Response
 
 STEP_SIZE: Final = 2e-5
-"""Of the one-sided difference: the step's length relative to the weights'."""
+"""Of the one-sided difference: the step's length relative to the weights'.
+
+A longer one is off by the curvature, a shorter one by rounding. Relative error of the gradient of the loss's parameters
+over 200 steps on digits, median and 95 %, by ``benchmarks/adaptive.py``: at 2e-5 1.9e-3 and 2.7e-2 for a small ResNet,
+2e-4 and 1.3e-3 for an MLP with SGD, 7e-4 and 5e-3 with Adam; at 1e-3 4e-2 and 2.7e-1, 3e-3 and 2e-2, 4e-3 and 2e-2; at
+1e-6 1e-2 and 5e-2, 3e-3 and 2e-2, 1e-2 and 9e-2.
+"""
 
 
 @dataclass
