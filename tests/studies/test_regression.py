@@ -247,8 +247,13 @@ def test_adapts_is_said_only_if_both_replays_are_beaten() -> None:
 def test_what_diverged_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     findings = made_up()
     findings.outcome(ONLINE).diverged = 1
+    findings.outcome(SCALE).on_edge = 2
     print_findings(findings, Console(width=80))
-    assert "online: 1 final trainings diverged" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.endswith(
+        "Final trainings that diverged and count as the mean: online 1. "
+        "Folds of 2 in which the best learning rate lay on the edge of the extended grid: learned scale 2."
+    )
     assert json.loads(as_json(findings))["data"] == "made up"
 
 

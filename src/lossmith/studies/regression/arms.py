@@ -64,9 +64,13 @@ class RegressionArm(Arm):
         return [-1.0 if d.name not in _DEFAULTS else d.position(_DEFAULTS[d.name]) for d in self.tuned]
 
     def named(self, values: tuple[float, ...] | None) -> dict[str, float]:
-        """The tuned values by name, the defaults where there are none."""
-        given = {} if values is None else dict(zip((d.name for d in self.tuned), values, strict=True))
-        return _DEFAULTS | given
+        """All values by name: those tuned, and the defaults of what is not."""
+        return _DEFAULTS | self.tuned_values(values)
+
+    def tuned_values(self, values: tuple[float, ...] | None) -> dict[str, float]:
+        """The tuned values by name; ``None``: their defaults, which is 0 for weight decay."""
+        names = [dimension.name for dimension in self.tuned]
+        return dict(zip(names, [_DEFAULTS.get(n, 0.0) for n in names] if values is None else values, strict=True))
 
 
 class ScaledSquaredError(nn.Module):

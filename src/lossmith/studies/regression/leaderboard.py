@@ -163,7 +163,6 @@ def as_json(findings: Findings) -> str:
     arms = []
     for outcome in findings.outcomes:
         row = rows[outcome.arm.name]
-        names = [dimension.name for dimension in outcome.arm.tuned]
         arms.append({
             "name": row.name,
             "role": row.role,
@@ -171,7 +170,7 @@ def as_json(findings: Findings) -> str:
             "minus_squared_error": None if row.against is None else _plain(row.against),
             "holm_p": row.holm_p,
             "r2_by_fold_and_seed": [fold.mean(axis=1).tolist() for fold in findings.scores(outcome)],
-            "chosen": [{"lr": s.lr} | outcome.arm.named(s.values) if names else {"lr": s.lr} for s in outcome.chosen],
+            "chosen": [{"lr": setting.lr} | outcome.arm.tuned_values(setting.values) for setting in outcome.chosen],
             "folds_on_edge": outcome.on_edge,
             "tuning_trainings": outcome.trainings,
             "diverged": outcome.diverged,
@@ -192,11 +191,15 @@ def as_json(findings: Findings) -> str:
 
 
 def _warnings(findings: Findings) -> Iterator[str]:
-    for outcome in findings.outcomes:
-        if outcome.diverged:
-            yield f"{outcome.arm.name}: {outcome.diverged} final trainings diverged and count as the mean."
-        if outcome.on_edge:
-            yield f"{outcome.arm.name}: best learning rate on the edge of the grid in {outcome.on_edge} folds."
+    for words, counts in (
+        ("Final trainings that diverged and count as the mean", {o.arm.name: o.diverged for o in findings.outcomes}),
+        (
+            f"Folds of {findings.study.folds} in which the best learning rate lay on the edge of the extended grid",
+            {o.arm.name: o.on_edge for o in findings.outcomes},
+        ),
+    ):
+        if any(counts.values()):
+            yield f"{words}: {'; '.join(f'{name} {count}' for name, count in counts.items() if count)}."
 
 
 def _better(of: PairedDifference) -> bool:
