@@ -78,6 +78,22 @@ def test_train_saves_weights_and_says_how_to_reload_them(tmp_path: Path) -> None
     assert names["model"](torch.zeros(1, 4)).shape == (1, 3)
 
 
+def test_train_with_a_loss_that_learns_keeps_the_loss(tmp_path: Path) -> None:
+    """It comes back by the name that is printed, trains a model as it stands, and is described."""
+    common = ("--model", "mlp:width=8", "--lr", "0.02", "--steps", "60")
+    done = lossmith("train", "iris", *common, "--loss", "adaptive:meta_data=next", "--out", "saved", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "effective scale  1 at first" in done.stdout
+    assert "learned          " in done.stdout
+    name = done.stdout.partition("lossmith.create('")[2].partition("'")[0]
+    again = lossmith("train", "iris", *common, "--loss", name, "--out", "again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"loss             {name}#" in again.stdout
+    told = lossmith("describe", name, "--classes", "3", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "Convex in p" in told.stdout
+
+
 def test_compare_from_plan_to_report(tmp_path: Path) -> None:
     done = lossmith(*COMPARE, "--workers", "1", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
