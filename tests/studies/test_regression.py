@@ -244,6 +244,21 @@ def test_adapts_is_said_only_if_both_replays_are_beaten() -> None:
     assert says["none"][0].startswith("Online is not shown to differ")
 
 
+def test_what_the_noise_of_tuning_can_do_is_no_finding() -> None:
+    """Squared error again is off by as much, however small the p-value."""
+    noisy = made_up(online=0.2)
+    again = noisy.outcome(AGAIN)
+    again.residuals = [fold - 0.3 for fold in again.residuals]
+    assert verdict(noisy)[0].endswith("no finding.")
+
+
+def test_a_difference_without_interval_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = made_up()
+    findings.outcome(WEIGHT_DECAY).residuals = findings.outcome(SQUARED).residuals
+    print_findings(findings, Console(width=80))
+    assert "+0.0000 (no interval)" in capsys.readouterr().out
+
+
 def test_what_diverged_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     findings = made_up()
     findings.outcome(ONLINE).diverged = 1

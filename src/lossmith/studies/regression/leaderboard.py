@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lossmith.compare.statistics import PairedDifference, holm, paired_difference
 from lossmith.studies.regression.arms import (
+    AGAIN,
     LONGER,
     LOSS_REPLAY,
     ONLINE,
@@ -92,6 +93,8 @@ def difference(findings: Findings, a: str, b: str) -> PairedDifference:
 def verdict(findings: Findings) -> list[str]:
     """What the numbers carry, in plain words.
 
+    Intervals hold the chance of final seeds and test rows, not that of tuning; so a difference counts as a finding only
+    if it is larger than that of squared error tuned and trained again with other seeds.
     That a loss adapts is said only if online is better than both of its replays: one has the same course of the
     effective learning rate, the other the same course of losses from another run.
 
@@ -106,11 +109,16 @@ def verdict(findings: Findings) -> list[str]:
     assert row.holm_p is not None
     if row.against.reason is not None:
         helps = f"Online against squared error: no interval, as {row.against.reason.value}."
+    elif row.holm_p < ALPHA and abs(row.against.mean) <= abs(noise := difference(findings, AGAIN, SQUARED).mean):
+        helps = (
+            f"Online's difference from squared error ({row.against.mean:+.4f}) is no larger than that of squared error "
+            f"tuned and trained again with other seeds ({noise:+.4f}): no finding."
+        )
     elif row.holm_p < ALPHA:
         word = "better" if row.against.mean > 0 else "worse"
-        helps = f"Online is {word} than squared error (Holm p = {_p(row.holm_p)})."
+        helps = f"Online is {word} than squared error (Holm p {_p(row.holm_p, '= ')})."
     else:
-        helps = f"Online is not shown to differ from squared error (Holm p = {_p(row.holm_p)})."
+        helps = f"Online is not shown to differ from squared error (Holm p {_p(row.holm_p, '= ')})."
     unbeaten = [name for name in (RATE_REPLAY, LOSS_REPLAY) if not _better(difference(findings, ONLINE, name))]
     if unbeaten:
         adapts = f"Not shown to adapt: online is not shown to be better than {' and '.join(unbeaten)}."
@@ -209,11 +217,11 @@ def _better(of: PairedDifference) -> bool:
 
 def _gap(of: PairedDifference) -> str:
     interval = of.interval(1 - ALPHA)
-    return f"{of.mean:+.4f} " + ("[no interval]" if interval is None else f"[{interval[0]:+.4f}, {interval[1]:+.4f}]")
+    return f"{of.mean:+.4f} " + ("(no interval)" if interval is None else f"[{interval[0]:+.4f}, {interval[1]:+.4f}]")
 
 
-def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+def _p(p: float, equals: str = "") -> str:
+    return f"{equals}{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def _plain(of: PairedDifference) -> dict[str, Any]:
