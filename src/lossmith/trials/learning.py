@@ -158,7 +158,7 @@ class LearningStepper:
         return log.kept
 
     def _course(self) -> list[Tensor]:
-        """The loss's parameters at each step, as the trial without the replay has them."""
+        """The loss's parameters that each step was taken with in the trial without the replay."""
         text = parse_loss(self.trial.loss)
         plain = replace(text, arguments=tuple((n, value) for n, value in text.arguments if n != "control"))
         seed = self.trial.seed + (REPLAY_STREAM if self.loss.control == "loss_replay" else 0)
@@ -167,10 +167,12 @@ class LearningStepper:
         assert isinstance(loss, AdaptiveLoss)
         loss.bind(total_steps=trial.steps, class_counts=self.task.class_counts.tolist())
         run = LearningStepper(trial, loss, (), self.make_bank, self.task, self.device)
-        course = []
+        course, follows = [], loss.recipe.meta_data == "next"
         for step in range(trial.steps):
-            phi = nn.utils.parameters_to_vector(loss.parameters()).detach()
+            before = nn.utils.parameters_to_vector(loss.parameters()).detach()
             run.step(step)
+            # With the next batch as meta batch, the loss is updated before the model.
+            phi = nn.utils.parameters_to_vector(loss.parameters()).detach() if follows else before
             course.append(run.recent.pop().log().reshape(1) if self.loss.control == "rate_replay" else phi)
         return course
 

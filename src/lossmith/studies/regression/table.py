@@ -17,7 +17,7 @@ from lossmith.trials.data.encode import fit_table
 from lossmith.trials.data.errors import DataError, quoted
 from lossmith.trials.data.files import find_files
 from lossmith.trials.data.generators import Purpose, generator
-from lossmith.trials.data.read_csv import _label_column, _read_table
+from lossmith.trials.data.read_csv import label_column, read_table
 from lossmith.trials.data.split import HELD_OUT
 
 MIN_ROWS: Final = 100
@@ -91,8 +91,8 @@ def read_regression(path: str | Path, label: str) -> Regression:
     files = find_files(str(path))
     if files.format != "csv" or len(files.paths) > 1:
         raise DataError(f"{str(path)!r} is not one table: give a single .csv or .csv.gz file.")
-    read = _read_table(files.paths[0])
-    label = _label_column(read, label)
+    read = read_table(files.paths[0])
+    label = label_column(read, label)
     cells = dict(zip(read.header, zip(*read.rows, strict=True), strict=True))
     texts = cells.pop(label)
     if len(texts) < MIN_ROWS:

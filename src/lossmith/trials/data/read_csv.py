@@ -41,9 +41,9 @@ def read_csv(files: FileSet, label: str | None = None) -> Dataset:
     Raises:
         DataError: If a file cannot be read, or its columns do not make a classification problem.
     """
-    table = _joined([_read_table(path) for path in files.paths])
+    table = _joined([read_table(path) for path in files.paths])
     cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True))
-    label_name = _label_column(table, label)
+    label_name = label_column(table, label)
     label_cells = cells.pop(label_name)
     if label_name in label_cells and all(_is_number(name) for name in cells):
         raise _no_header(table.paths[0])
@@ -72,13 +72,23 @@ def read_csv(files: FileSet, label: str | None = None) -> Dataset:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
+    """CSV as it was read.
+
+    Args:
+        header: The columns' names.
+        rows: The cells of each row.
+        paths: The files it is from.
+        sizes: How many rows each has.
+    """
+
     header: tuple[str, ...]
     rows: list[list[str]]
     paths: tuple[Path, ...]
     sizes: tuple[int, ...]
 
     def where(self, row: int) -> str:
+        """Where a row stands, in words."""
         for path, size in zip(self.paths, self.sizes, strict=True):
             if row < size:
                 return f"data row {row + 1} of {path.name!r}"
@@ -86,7 +96,18 @@ class _Table:
         raise IndexError(row)
 
 
-def _read_table(path: Path) -> _Table:
+def read_table(path: Path) -> Table:
+    """Read one file of CSV, its delimiter found out, every cell as text.
+
+    Args:
+        path: The file, plain or gzipped.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If it is no table.
+    """
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,7 +135,7 @@ def _read_table(path: Path) -> _Table:
         raise DataError(f"the file {str(path)!r} holds no examples; it needs a header row and data rows.")
     header = tuple(name.strip() for name in rows.pop(0))
     _check_header(header, path)
-    return _Table(header, rows, (path,), (len(rows),))
+    return Table(header, rows, (path,), (len(rows),))
 
 
 def _delimiter(text: str) -> str:
@@ -156,7 +177,7 @@ def _no_header(path: Path) -> DataError:
     return DataError(f"the first row of {str(path)!r} holds data and not the columns' names; add a header row.")
 
 
-def _joined(tables: list[_Table]) -> _Table:
+def _joined(tables: list[Table]) -> Table:
     """Put the parts of a set below each other, columns in the order of the first."""
     first = tables[0]
     rows = list(first.rows)
@@ -170,10 +191,22 @@ def _joined(tables: list[_Table]) -> _Table:
         order = [table.header.index(name) for name in first.header]
         rows += table.rows if table.header == first.header else [[row[i] for i in order] for row in table.rows]
     paths = tuple(table.paths[0] for table in tables)
-    return _Table(first.header, rows, paths, tuple(table.sizes[0] for table in tables))
+    return Table(first.header, rows, paths, tuple(table.sizes[0] for table in tables))
 
 
-def _label_column(table: _Table, label: str | None) -> str:
+def label_column(table: Table, label: str | None) -> str:
+    """The name of the label column: the one asked for, else one of the usual names, else the last.
+
+    Args:
+        table: The table.
+        label: The column asked for, or None.
+
+    Returns:
+        Its name.
+
+    Raises:
+        DataError: If there is no such column.
+    """
     if label is None:
         for wanted in LABEL_NAMES:
             found = [name for name in table.header if name.lower() == wanted]
