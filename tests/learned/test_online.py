@@ -289,15 +289,22 @@ def test_the_difference_is_close_and_its_error_is_measured(meta_data: str) -> No
 
 
 def test_a_difference_that_is_too_far_off_gives_way_to_the_exact_product() -> None:
-    model, loss = network().float(), AdaptiveLoss(start="random")
-    meta = torch.optim.SGD(loss.parameters(), 1.0)
-    learner = OnlineLossLearner(
-        model, loss, torch.optim.SGD(model.parameters(), 0.05), meta, gradient="difference", tolerance=0.0
-    )
-    x, y = batch(0)
-    record = learner.step((x.float(), y), (x.float(), y))
-    assert record.error is not None
-    assert learner.gradient == "jvp"
+    """At once for the update that was measured, for good after three such measurements."""
+    updates = []
+    for gradient in ("jvp", "difference"):
+        model, loss = network().float(), AdaptiveLoss(start="random")
+        meta = torch.optim.SGD(loss.parameters(), 1.0)
+        learner = OnlineLossLearner(
+            model, loss, torch.optim.SGD(model.parameters(), 0.05), meta, gradient=gradient, tolerance=0.0, audit=2
+        )
+        x, y = batch(0)
+        torch.manual_seed(0)
+        updates.append(moved(learner, (x.float(), y), (x.float(), y)))
+        for _ in range(4):
+            assert learner.gradient == gradient
+            learner.step((x.float(), y), (x.float(), y))
+        assert learner.gradient == "jvp"
+    assert (updates[0] == updates[1]).all()
 
 
 def test_the_scale_is_capped() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from lossmith.losses.arguments import check_choice, check_number, whole_number
 Gradient = Literal["jvp", "unroll", "difference"]
 MetaSource = Literal["given", "same", "next"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
+
+_BAD_AUDITS: Final = 3  # in a row: single ones occur on 1 to 2 % of the steps of a small ResNet and an MLP with Adam
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class OnlineLossLearner:
     * ``"jvp"``: exactly, by one forward-mode product;
     * ``"unroll"``: exactly, by reverse mode through g (faster for small networks; keeps the graph);
     * ``"difference"``: ``(z(theta) - z(theta - h w)) / h`` with ``|h w| = 2e-5 |theta|``. Its error is measured against
-      ``"jvp"`` every ``audit`` updates; once it is above ``tolerance``, ``"jvp"`` is used from there on.
+      ``"jvp"`` every ``audit`` updates; where it is above ``tolerance``, that update is the exact one, and after three
+      such measurements in a row ``"jvp"`` is used from there on. Between two measurements nothing bounds it.
 
     Args:
         model: any module that maps inputs to logits (or to an object with ``.logits``); may be wrapped in
@@ -127,7 +130,7 @@ class OnlineLossLearner:
         for part in loss.modules():
             if hasattr(part, "implementation"):
                 vars(part)["implementation"] = "reference"  # the fused paths have no second derivative
-        self.steps_taken = self.updates = 0
+        self.steps_taken = self.updates = self._bad_audits = 0
         self._pending: LookBack | None = None
         self._stores: list[State] = [{}, {}]
 
@@ -187,6 +190,7 @@ class OnlineLossLearner:
             "steps_taken": self.steps_taken,
             "updates": self.updates,
             "gradient": self.gradient,
+            "bad_audits": self._bad_audits,
             "pending": None if pending is None else pending.to_state(),
         }
 
@@ -195,6 +199,7 @@ class OnlineLossLearner:
         self.loss.load_state_dict(state["loss"])
         self.meta_optimizer.load_state_dict(state["meta_optimizer"])
         self.steps_taken, self.updates, self.gradient = state["steps_taken"], state["updates"], state["gradient"]
+        self._bad_audits = state["bad_audits"]
         self._pending = None if state["pending"] is None else LookBack.from_state(state["pending"])
 
     @property
@@ -278,10 +283,10 @@ class OnlineLossLearner:
         if exact is None:
             return found, None
         error = float(norm(a - b for a, b in zip(found, exact, strict=True)) / norm(exact).clamp(min=1e-30))
-        if error > self.tolerance:
+        self._bad_audits = self._bad_audits + 1 if error > self.tolerance else 0
+        if self._bad_audits == _BAD_AUDITS:
             self.gradient = "jvp"
-            return exact, error
-        return found, error
+        return (exact if self._bad_audits else found), error
 
     def _remember(self, inputs: Any, target: Tensor) -> LookBack:
         """Copies of what the step is about to change."""
