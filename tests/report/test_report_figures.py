@@ -16,7 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from report_example import CANDIDATES, CONTROLS, HOSTILE, as_run, make_run, row, summary, untrained, usual
 
+from lossmith.catalog import create
 from lossmith.compare.rows import LearnedRow, Row
+from lossmith.report.draw_learned import write_curves
 from lossmith.report.figures import pictures
 from lossmith.report.highlights import GROUND, INK, LOOKS, far_off, highlighted, tone
 from lossmith.report.scene import Picture, limits
@@ -59,6 +61,12 @@ def test_losses_that_learned_have_a_picture_of_their_own(tmp_path: Path) -> None
         "adaptive of the first final training, distilled: y*c, whose gradient is off by 10 %.",
     )
     assert max(numbers(found["learned"].panels[1])) >= 2
+
+
+def test_the_moments_of_a_loss_in_a_loop_of_ones_own_can_be_drawn(tmp_path: Path) -> None:
+    write_curves({"first": create("cross_entropy"), "last": create("focal")}, 4, tmp_path / "curves.svg")
+    svg = (tmp_path / "curves.svg").read_text(encoding="utf-8")
+    assert {"first", "last", "strictness, cross-entropy = 1"} <= set(texts(svg))
 
 
 def test_every_svg_is_well_formed_and_says_what_it_is(usual_pictures: tuple[Picture, ...]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
+import torch
 from matplotlib.colors import to_hex
+from torch import nn
 
 from lossmith.compare.rows import LearnedRow, Row
+from lossmith.learned import strictness_curve
 from lossmith.report.highlights import INK, LOOKS
 from lossmith.report.scene import Picture, Scene, elide, limits
-from lossmith.report.svg import FONT_SIZE, drawing, to_svg
+from lossmith.report.svg import FONT_SIZE, PANEL, drawing, style, to_svg
 
 _SMALL: Final = (150.0, 110.0, (28.0, 5.0, 24.0, 12.0))
 _EARLY, _LATE = 0.2, 0.68  # of the colour map: what is readable on light and dark ground
@@ -51,13 +56,34 @@ def learned_losses(scene: Scene) -> Picture | None:
     )
 
 
+def write_curves(losses: Mapping[str, nn.Module], num_classes: int, path: str | Path) -> None:
+    """Draw the strictness of several losses, such as one that learns at several moments, as an SVG file.
+
+    Args:
+        losses: by name, in their order in time; classification losses of logits and class indices, for example
+            ``{"step 0": adaptive.freeze(), ...}``.
+        num_classes: C.
+        path: of the file.
+    """
+    p = torch.linspace(-6.0, 6.0, 97, dtype=torch.float64).sigmoid()
+    with style():
+        figure, ax = drawing(*PANEL)
+        ax.axhline(1, color=INK, linewidth=0.6)
+        for i, (name, loss) in enumerate(losses.items()):
+            curve = strictness_curve(loss, num_classes, p)
+            ax.plot(p, curve, color=_colour(i, len(losses)), linewidth=1.2, label=name)
+        ax.set_xlim(0, 1)
+        ax.set_xlabel("probability of the true class")
+        ax.set_ylabel("strictness, cross-entropy = 1")
+        ax.legend(frameon=False, fontsize=FONT_SIZE - 1)
+        Path(path).write_text(to_svg(figure, "curves", "Strictness of losses"), encoding="utf-8")
+
+
 def _strictness(place: int, row: Row, of: LearnedRow, y: tuple[float, float] | None) -> str:
     figure, ax = drawing(*_SMALL)
     ax.axhline(1, color=INK, linewidth=0.6)
     for i, curve in enumerate(of.strictness):
-        share = i / max(1, len(of.strictness) - 1)
-        colour = to_hex(mpl.colormaps["plasma_r"](_EARLY + share * (_LATE - _EARLY)))
-        ax.plot(of.p, curve, color=colour, linewidth=1.0 + 0.4 * share)
+        ax.plot(of.p, curve, color=_colour(i, len(of.strictness)), linewidth=1.2)
     ax.set_xlim(0, 1)
     if y is not None:
         ax.set_ylim(*y)
@@ -77,6 +103,12 @@ def _scale(place: int, row: Row, of: LearnedRow, y: tuple[float, float] | None) 
     ax.set_xlabel("steps")
     ax.set_title("effective scale", loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     return to_svg(figure, f"scale{place}", f"Effective scale of {row.name} against training steps")
+
+
+def _colour(place: int, count: int) -> str:
+    """From orange, the first, to violet, the last."""
+    share = place / max(1, count - 1)
+    return to_hex(mpl.colormaps["plasma_r"](_EARLY + share * (_LATE - _EARLY)))
 
 
 def _formula(row: Row, of: LearnedRow) -> str:
