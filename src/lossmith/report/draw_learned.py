@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from torch import nn
 
@@ -18,6 +19,7 @@ from lossmith.report.scene import Picture, Scene, elide, limits
 from lossmith.report.svg import FONT_SIZE, PANEL, drawing, style, to_svg
 
 _SMALL: Final = (150.0, 110.0, (28.0, 5.0, 24.0, 12.0))
+_FINEST: Final = 0.2
 _EARLY, _LATE = 0.2, 0.68  # of the colour map: what is readable on light and dark ground
 
 
@@ -33,13 +35,7 @@ def learned_losses(scene: Scene) -> Picture | None:
     rows = [(row, row.learned) for row in scene.results.rows if row.learned is not None]
     if not rows:
         return None
-    strictness = limits(
-        value for _, of in rows for curve in of.strictness for p, value in zip(of.p, curve, strict=True) if p > 0.02
-    )
-    scale = limits([value for _, of in rows for value in (*of.lowest, *of.highest)] + [1.0])
-    panels = []
-    for place, (row, of) in enumerate(rows):
-        panels += [_strictness(place, row, of, strictness), _scale(place, row, of, scale)]
+    panels = [draw(place, row, of) for place, (row, of) in enumerate(rows) for draw in (_strictness, _scale)]
     return Picture(
         "learned",
         "What the losses learned",
@@ -48,7 +44,7 @@ def learned_losses(scene: Scene) -> Picture | None:
         "at the beginning (orange), at a quarter, half, three quarters and the end of the training (violet), "
         "averaged over the final trainings. On the right its effective scale over the steps, the norm of its "
         "gradient in the logits over that of cross-entropy, with the range over the trainings. A curve that only "
-        "moves up and down is a learning rate; one that changes its shape is another loss.",
+        "moves up and down is a learning rate; one that changes its shape is another loss. Axes differ by loss.",
         tuple(panels),
         "many",
         {},
@@ -79,30 +75,35 @@ def write_curves(losses: Mapping[str, nn.Module], num_classes: int, path: str | 
         Path(path).write_text(to_svg(figure, "curves", "Strictness of losses"), encoding="utf-8")
 
 
-def _strictness(place: int, row: Row, of: LearnedRow, y: tuple[float, float] | None) -> str:
+def _strictness(place: int, row: Row, of: LearnedRow) -> str:
     figure, ax = drawing(*_SMALL)
     ax.axhline(1, color=INK, linewidth=0.6)
     for i, curve in enumerate(of.strictness):
         ax.plot(of.p, curve, color=_colour(i, len(of.strictness)), linewidth=1.2)
     ax.set_xlim(0, 1)
-    if y is not None:
-        ax.set_ylim(*y)
+    _set_limits(ax, (value for curve in of.strictness for value in curve))
     ax.set_xlabel("probability of the true class")
     ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     return to_svg(figure, f"learned{place}", f"Strictness of {row.name} at {len(of.moments)} moments of the training")
 
 
-def _scale(place: int, row: Row, of: LearnedRow, y: tuple[float, float] | None) -> str:
+def _scale(place: int, row: Row, of: LearnedRow) -> str:
     figure, ax = drawing(*_SMALL)
     colour = LOOKS[0].colour
     ax.axhline(1, color=INK, linewidth=0.6)
     ax.fill_between(of.steps, of.lowest, of.highest, color=colour, alpha=0.15, linewidth=0)
     ax.plot(of.steps, of.scale, color=colour, linewidth=1.2)
-    if y is not None:
-        ax.set_ylim(*y)
+    _set_limits(ax, (*of.lowest, *of.highest))
     ax.set_xlabel("steps")
     ax.set_title("effective scale", loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     return to_svg(figure, f"scale{place}", f"Effective scale of {row.name} against training steps")
+
+
+def _set_limits(ax: Axes, values: Iterable[float]) -> None:
+    """Each plot has an axis of its own, never so fine that what is nearly cross-entropy looks like anything else."""
+    found = limits((*values, 1 - _FINEST, 1 + _FINEST))
+    if found is not None:
+        ax.set_ylim(*found)
 
 
 def _colour(place: int, count: int) -> str:
