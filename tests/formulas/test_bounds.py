@@ -34,6 +34,12 @@ def test_bounds_contain_samples(tree: Expression, p: tuple[float, float], y: tup
     contained(tree, p, y)
 
 
+@pytest.mark.parametrize("text", ["sign(log(p/p))", "sign(exp(p/p))"])
+def test_a_sign_does_not_hide_that_there_is_no_value(text: str) -> None:
+    assert evaluate(parse(text), p=torch.zeros(1, dtype=torch.float64)).isnan().all()
+    contained(parse(text), (0.0, 0.0), (0.0, 0.0))
+
+
 @pytest.mark.parametrize("text", FORMULAS)
 @pytest.mark.parametrize("p", [(0.0, 0.5), (0.0, 1.0), (0.25, 0.25), (0.999, 1.0), (1e-9, 1e-6)])
 def test_bounds_of_known_formulas(text: str, p: tuple[float, float]) -> None:

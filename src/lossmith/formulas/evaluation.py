@@ -112,6 +112,11 @@ def _power(a: float | Tensor, b: float | Tensor) -> Tensor:
     return torch.pow(a, b)  # type: ignore[arg-type, no-any-return, unused-ignore]
 
 
+def _sign(a: Tensor) -> Tensor:
+    """NaN for NaN, for which torch has 0: that would hide that a formula has no value there."""
+    return torch.where(a.isnan(), a, torch.sign(a))
+
+
 _TORCH: Final[dict[str, Callable[..., Tensor]]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -132,7 +137,7 @@ _TORCH: Final[dict[str, Callable[..., Tensor]]] = {
     "cos": torch.cos,
     "tanh": torch.tanh,
     "abs": torch.abs,
-    "sign": torch.sign,
+    "sign": _sign,
     "sigmoid": torch.sigmoid,
     "softplus": lambda a: -F.logsigmoid(-a),
     "plog": lambda a: torch.log(a.abs() + PROTECTION),
