@@ -205,3 +205,13 @@ def test_compiles_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         value.backward()
         results.append((value.detach(), made.grad))
     torch.testing.assert_close(results[0], results[1])
+
+
+def test_a_mean_over_classes_compiles_whole_for_several_numbers_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second number on torch.compile has a symbol for it."""
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    loss = lossmith.create("ngl")
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for C in (10, 11, 13):
+        logits, target = torch.randn(30, C), torch.randint(0, C, (30,))
+        torch.testing.assert_close(compiled(logits, target), loss(logits, target))

@@ -175,9 +175,9 @@ class ClasswiseLoss(ClassificationLoss):
         expression = self.expression("y")
         if expression is None or type(self).probability is not ClasswiseLoss.probability:
             return None
-        entries = prepared.entries
-        num_classes = operator.index(entries.num_classes)  # torch.compile may have a symbol for it
-        part: NegativePart | None = negative_part(expression, num_classes, self.class_factor(entries))
+        num_classes = operator.index(prepared.entries.num_classes)  # torch.compile may have a symbol for it
+        factor = self.class_factor(prepared.entries._replace(num_classes=num_classes))
+        part: NegativePart | None = negative_part(expression, num_classes, factor)
         return part
 
     def _fused_terms(self, prepared: Prepared, target: Tensor, negative: NegativePart) -> Tensor:
