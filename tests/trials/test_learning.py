@@ -90,6 +90,7 @@ def test_replaying_a_loss_is_the_course_of_another_seed() -> None:
     )
     replay = train(replace(IRIS, loss="adaptive:control=loss_replay,meta_data=next,meta_lr=0.003"), SOURCES)
     assert replay.learned.strictness[-1] == pytest.approx(other.learned.strictness[-1], rel=1e-6)
+    assert replay.learned.moments == own.learned.moments == (0, 8, 12, 20, 24)
     assert replay.learned.strictness[-1] != pytest.approx(own.learned.strictness[-1], rel=0.05)
 
 

@@ -71,15 +71,14 @@ class LearningStepper:
         self.scales: list[float] = []
         self.recent: list[Tensor] = []
         self.moments: list[tuple[int, Tensor]] = []
-        if not still:
-            self._keep(0)
+        self._replay(0)
+        self._keep(0)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """See `Stepper`."""
         self.bank.set_rate(step, self.trial.steps)
         self.bank.model.train()
-        if self.replayed is not None:
-            nn.utils.vector_to_parameters(self.replayed[step], self.loss.parameters())
+        self._replay(step)
         batch = next(self.examples.batches)
         record = self.learner.step(batch, next(self.examples.meta) if self.learner.wants_meta_batch else None)
         if step == 0:
@@ -93,8 +92,7 @@ class LearningStepper:
         self.steps.append(step)
         self.scales.append(float(torch.stack(self.recent).mean()))
         self.recent.clear()
-        due = self.trial.steps * max(1, len(self.moments)) / (MOMENTS - 1)
-        if step >= due:
+        if step >= self.trial.steps * len(self.moments) / (MOMENTS - 1):
             self._keep(step)
 
     def notes(self, i: int) -> tuple[str, ...]:
@@ -116,6 +114,11 @@ class LearningStepper:
             formula=None if found is None else found.formula,
             formula_error=None if found is None else found.error,
         )
+
+    def _replay(self, step: int) -> None:
+        """Set the loss to what that step was taken with in the replayed training, if there is one."""
+        if self.replayed is not None:
+            nn.utils.vector_to_parameters(self.replayed[step], self.loss.parameters())
 
     def _keep(self, step: int) -> None:
         self.moments.append((step, strictness_curve(self.loss.freeze().cpu().double(), self.task.num_classes, _P)))
