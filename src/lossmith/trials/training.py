@@ -24,6 +24,7 @@ from lossmith.trials.learning import LearningStepper
 from lossmith.trials.metrics import Outcomes, fit_temperature, outcomes
 from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
+from lossmith.trials.seeding import seeded
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, cross_entropy, noted_loss
 from lossmith.trials.trial import Sources, Trial
 
@@ -143,7 +144,8 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     rows = next(batches(len(task.train), trial.batch_size, trial.seed)).to(device)
     model = build_model(trial.model, task, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
+    with seeded(trial.seed, device):  # a user's model may have dropout
+        logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
     values = F.cross_entropy(logits, labels), loss.to(device)(logits, labels)
     gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
     norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
