@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import gc
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -36,7 +37,6 @@ from typing import Any, Final
 
 import libcst as cst
 import pytest
-from hypothesis import Phase, settings
 from mutmut.mutation.file_mutation import create_mutations, deep_replace
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -250,14 +250,12 @@ class Tests:
         self.module = module
         self.times: dict[str, float] = {}
         self.kills: dict[str, int] = {}
-        without = settings(derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
-        settings.register_profile("mutation", without)  # a failure needs no shrinking to kill
-        settings.load_profile("mutation")
         self._pytest(["--collect-only"])  # brings torch and all else into this process
         for name in list(sys.modules):
             file = getattr(sys.modules[name], "__file__", None) or ""
             if name.split(".")[0] == "lossmith" or file.startswith(f"{ROOT / 'tests'}"):
                 del sys.modules[name]
+        gc.freeze()
         started = time.monotonic()
         killer, report = self._forked(None, limit=600)
         if killer:
@@ -300,6 +298,14 @@ class Tests:
             killer = ""
             times: dict[str, float] = {}  # noqa: RUF012
 
+            def pytest_configure(self) -> None:
+                """A failure needs no shrinking to kill, and the same examples judge every mutant."""
+                from hypothesis import Phase, settings  # pytest has to be first
+
+                brief = settings(derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+                settings.register_profile("mutation", brief)
+                settings.load_profile("mutation")
+
             def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
                 """Run first what has killed most for its time."""
                 items.sort(key=lambda item: tests.times.get(item.nodeid, 0) / (1 + tests.kills.get(item.nodeid, 0)))
@@ -310,17 +316,9 @@ class Tests:
                     self.killer = self.killer or report.nodeid
 
         plugin = Plugin()
-        options = [
-            "-p",
-            "no:xdist",
-            "-p",
-            "no:cacheprovider",
-            "-m",
-            "not slow",
-            "--tb=no",
-            "-c",
-            f"{ROOT}/pyproject.toml",
-        ]
+        # Plain asserts need no rewriting of the tests, and no garbage has to be collected at the end.
+        plugins = [f"-pno:{name}" for name in ("xdist", "cacheprovider", "unraisableexception")]
+        options = [*plugins, "-m", "not slow", "--assert=plain", "--tb=no", "-c", f"{ROOT}/pyproject.toml"]
         if self.module.deselect:
             options += ["-k", f"not ({self.module.deselect})"]
         quiet = io.StringIO()
