@@ -12,7 +12,6 @@ from lossmith.catalog import available
 from lossmith.trials.batches import batches
 from lossmith.trials.data import DataSpec
 from lossmith.trials.models import build_model
-from lossmith.trials.optimizers import StackedOptimizer, torch_optimizer
 from lossmith.trials.training import banks, task_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
@@ -68,50 +67,6 @@ def test_stacked_and_single_agree_to_rounding() -> None:
         stacked = train(replace(IRIS, loss=loss, engine="stacked"), SOURCES)
         assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
         assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        OptimizerSpec("sgd", 0.1),
-        OptimizerSpec("sgd", 0.1, momentum=0.9, weight_decay=0.01),
-        OptimizerSpec("sgd", 0.1, momentum=0.9, nesterov=True, clip=0.5),
-        OptimizerSpec("adam", 0.01, weight_decay=0.1),
-        OptimizerSpec("adamw", 0.01, weight_decay=0.1, clip=0.1),
-    ],
-)
-def test_each_slice_follows_torch_optim(spec: OptimizerSpec) -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = [torch.randn(3, 4, 2, generator=generator), torch.randn(3, 5, generator=generator)]
-    specs = [replace(spec, lr=spec.lr * factor) for factor in (1, 0.5, 2)]
-    stacked = [p.clone().requires_grad_() for p in start]
-    ours = StackedOptimizer(stacked, specs)
-    alone = [[p[m].clone().requires_grad_() for p in start] for m in range(3)]
-    theirs = [torch_optimizer(parameters, s) for parameters, s in zip(alone, specs, strict=True)]
-    for _ in range(6):
-        gradients = [torch.randn(p.shape, generator=generator) for p in start]
-        for parameter, gradient in zip(stacked, gradients, strict=True):
-            parameter.grad = gradient.clone()
-        ours.step(0.7)
-        for m, optimizer in enumerate(theirs):
-            for parameter, gradient in zip(alone[m], gradients, strict=True):
-                parameter.grad = gradient[m].clone()
-            if spec.clip is not None:
-                torch.nn.utils.clip_grad_norm_(alone[m], spec.clip)
-            optimizer.param_groups[0]["lr"] = specs[m].lr * 0.7
-            optimizer.step()
-    for m in range(3):
-        for parameter, single in zip(stacked, alone[m], strict=True):
-            torch.testing.assert_close(parameter[m], single, rtol=1e-5, atol=1e-6)
-
-
-def test_one_epoch_shows_each_example_once_and_epochs_differ() -> None:
-    order = batches(20, 5, seed=1)
-    first, second = (torch.cat([next(order) for _ in range(4)]) for _ in range(2))
-    assert sorted(first.tolist()) == list(range(20))
-    assert sorted(second.tolist()) == list(range(20))
-    assert first.tolist() != second.tolist()
-    assert [next(batches(20, 5, seed=1)).tolist()] == [first[:5].tolist()]
 
 
 def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
