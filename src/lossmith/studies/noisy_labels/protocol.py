@@ -64,7 +64,7 @@ class Study:
     batch_size: int = 64
     train_size: int | None = None
     model: str = "mlp"
-    lrs: tuple[float, float] = (0.01, 0.32)
+    lrs: tuple[float, float] = (0.0025, 0.08)
     seed: int = 0
 
     def __post_init__(self) -> None:
