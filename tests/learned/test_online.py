@@ -61,16 +61,27 @@ def moved(learner: OnlineLossLearner, *step: Any) -> Tensor:
     return before - flat(learner.phi)
 
 
+# The effective scale of `learnable` on these batches, not normalised, is .036 to .048.
+SCALES: dict[str, dict[str, Any]] = {
+    "fixed": {},
+    "learned": {"scale": "learned"},
+    "learned, at its cap": {"scale": "learned", "max_scale": 0.02},
+}
+
+
 @pytest.mark.parametrize("gradient", ["jvp", "unroll"])
-@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("clips", [False, True])
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_gradient_is_that_of_the_full_unroll(name: str, clip: float | None, gradient: str) -> None:
+def test_the_gradient_is_that_of_the_full_unroll(name: str, scale: str, clips: bool, gradient: str) -> None:
     cls, settings, update = OPTIMIZERS[name]
     model, loss = network(), learnable()
-    oracle = Unroll(copy.deepcopy(model), copy.deepcopy(loss), update, clip)
+    clip = None if not clips else 0.1 if scale == "fixed" else 0.01
+    cap = SCALES[scale].get("max_scale", 10.0 if scale == "learned" else None)
+    oracle = Unroll(copy.deepcopy(model), copy.deepcopy(loss), update, clip, cap)
     optimizer = cls(model.parameters(), **settings)
     meta = torch.optim.SGD(loss.parameters(), 0.0)
-    learner = OnlineLossLearner(model, loss, optimizer, meta, gradient=gradient, clip_grad_norm=clip)
+    learner = OnlineLossLearner(model, loss, optimizer, meta, gradient=gradient, clip_grad_norm=clip, **SCALES[scale])
     for i in range(3):  # so that momentum is alive
         torch.manual_seed(i)
         learner.step(batch(i), batch(100 + i))
@@ -129,7 +140,11 @@ def test_central_differences_agree(name: str, meta_data: str) -> None:
     def task_loss(h: float) -> float:
         model, loss, optimizer = start()
         torch.nn.utils.vector_to_parameters(flat(loss.parameters()) + h * direction, loss.parameters())
-        loss(model(first[0]), first[1]).backward()
+        logits = model(first[0])
+        ours, of_cross_entropy = (
+            torch.autograd.grad(f(logits, first[1]), logits, retain_graph=True)[0] for f in (loss, F.cross_entropy)
+        )
+        logits.backward(ours / ours.norm() * of_cross_entropy.norm())
         optimizer.step()
         return F.cross_entropy(model(second[0]), second[1]).item()
 
@@ -170,7 +185,7 @@ def test_the_model_trains_as_it_would_with_the_frozen_loss() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, 9), nn.ReLU(), nn.Linear(9, C))
     other, loss = copy.deepcopy(model), AdaptiveLoss(start="random")
     ours, stock = (torch.optim.SGD(m.parameters(), 0.1, 0.9, nesterov=True, weight_decay=1e-3) for m in (model, other))
-    learner = OnlineLossLearner(model, loss, ours, torch.optim.SGD(loss.parameters(), 0.0))
+    learner = OnlineLossLearner(model, loss, ours, torch.optim.SGD(loss.parameters(), 0.0), scale="learned")
     for i in range(5):
         x, y = batch(i)[0].float(), batch(i)[1]
         learner.step((x, y), (x, y))
@@ -255,6 +270,7 @@ def test_a_share_of_the_batch_gives_on_average_the_whole_gradient() -> None:
             mine,
             torch.optim.SGD(model.parameters(), 0.1),
             torch.optim.SGD(mine.parameters(), 1.0),
+            scale="learned",  # normalising is not linear
             meta_share=share,
         )
         return moved(learner, (x[order], y[order]), given)
@@ -315,9 +331,11 @@ def test_the_scale_is_capped() -> None:
     with torch.no_grad():
         loss.log_scale.fill_(3.0)
     meta = torch.optim.SGD(loss.parameters(), 0.0)
-    learner = OnlineLossLearner(model, loss, torch.optim.SGD(model.parameters(), 0.1), meta, max_scale=2.0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    learner = OnlineLossLearner(model, loss, optimizer, meta, scale="learned", max_scale=2.0)
     record = learner.step(batch(0), batch(1))
-    assert float(record.scale) == pytest.approx(torch.tensor(3.0).exp().item())
+    assert float(record.scale) == pytest.approx(2.0, rel=1e-12)
+    assert float(record.scale / record.gain) == pytest.approx(torch.tensor(3.0).exp().item())
     (2 * F.cross_entropy(other(batch(0)[0]), batch(0)[1])).backward()
     torch.optim.SGD(other.parameters(), 0.1).step()
     torch.testing.assert_close(list(model.parameters()), list(other.parameters()))
@@ -328,9 +346,8 @@ def test_a_learned_scale_is_hypergradient_descent() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double()
     other, loss = copy.deepcopy(model), AdaptiveLoss(control="scale").double()
-    learner = OnlineLossLearner(
-        model, loss, torch.optim.SGD(model.parameters(), 0.1), torch.optim.SGD(loss.parameters(), 1.0)
-    )
+    optimizer, meta = torch.optim.SGD(model.parameters(), 0.1), torch.optim.SGD(loss.parameters(), 1.0)
+    learner = OnlineLossLearner(model, loss, optimizer, meta, scale="learned")
     change = float(moved(learner, batch(0), batch(1)))
 
     def gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
