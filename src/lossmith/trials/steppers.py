@@ -15,7 +15,7 @@ from lossmith.catalog import create
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
 from lossmith.trials.banks import Bank
-from lossmith.trials.batches import batches
+from lossmith.trials.batches import trial_batches
 from lossmith.trials.data import Task
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
@@ -60,14 +60,14 @@ class PlainStepper:
     def __init__(self, trials: Sequence[Trial], bank: Bank, task: Task, device: str) -> None:
         self.trials, self.bank, self.task, self.device = trials, bank, task, device
         self.groups = _loss_groups(trials, task, device)
-        self.orders = {t.seed: batches(len(task.train), trials[0].batch_size, t.seed) for t in trials}
+        self.orders = {_order(t): trial_batches(t, len(task.train), task.clean) for t in trials}
         self.gradient_ratio = torch.full((len(trials),), torch.nan, device=device)
         self.extended = torch.zeros(len(trials), device=device)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """See `Stepper`."""
-        drawn = {seed: next(order) for seed, order in self.orders.items()}
-        rows = torch.stack([drawn[trial.seed] for trial in self.trials]).to(self.device)
+        drawn = {order: next(rows) for order, rows in self.orders.items()}
+        rows = torch.stack([drawn[_order(trial)] for trial in self.trials]).to(self.device)
         labels = self.task.train.labels[rows]
         logits = self.bank.logits(self.task.train.inputs[rows])
         self.bank.zero_gradients()
@@ -103,6 +103,11 @@ class PlainStepper:
                 part, of = logits[group.slices], labels[group.slices]
                 extended = group.loss.extended(part.flatten(0, 1), of.flatten()).view(of.shape)
                 self.extended[group.slices] += extended.sum(1)
+
+
+def _order(trial: Trial) -> tuple[object, ...]:
+    """What trials share that meet the same examples in the same order."""
+    return trial.seed, trial.clean, trial.clean_share
 
 
 class _Group(NamedTuple):
