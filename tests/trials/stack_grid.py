@@ -1,14 +1,14 @@
 """Trains each loss alone, in stacks and through runners, and prints each trial whose results are not all the same.
 
-`test_stacks` runs it in processes of their own, because torch reads ``ATEN_CPU_CAPABILITY`` when it is loaded. The first
-line printed is the capability in use, the last one the number of trials compared.
+`test_stacks` runs it in processes of their own, because torch reads ``ATEN_CPU_CAPABILITY`` when it is loaded. The
+capability in use is printed first, the number of trials compared last.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 SOURCES = Sources({"iris": "iris", "digits": "digits"})
 DATA = {3: "iris", 10: "digits"}
-STACK = 26
-CHOSEN = (1, 14, 25)  # the trials of a stack that are trained alone too
 OPTIMIZERS = (
     OptimizerSpec("adam", 0.03),
     OptimizerSpec("adamw", 0.01, weight_decay=0.1, clip=0.5),
@@ -60,7 +58,7 @@ def losses_for(classes: int) -> list[str]:
     return [*named, *VARIANTS, *(text.format(values) for text in PER_CLASS)]
 
 
-def stack_of(loss: str, classes: int, batch_size: int, optimizer: OptimizerSpec) -> list[Trial]:
+def stack_of(loss: str, classes: int, batch_size: int, optimizer: OptimizerSpec, size: int) -> list[Trial]:
     """Trials of one loss that differ in seed and learning rate."""
     return [
         Trial(
@@ -75,7 +73,7 @@ def stack_of(loss: str, classes: int, batch_size: int, optimizer: OptimizerSpec)
             final=True,
             engine="stacked",
         )
-        for i in range(STACK)
+        for i in range(size)
     ]
 
 
@@ -94,15 +92,13 @@ def describe(trial: Trial) -> str:
     return f"{trial.data.source}, batch size {trial.batch_size}, {trial.optimizer.name}, {trial.loss}"
 
 
-def compare_stacks(trials: Sequence[Trial]) -> dict[Trial, TrialResult]:
-    """Train the chosen trials alone, in a stack of their own and in the whole stack, and print what differs."""
-    chosen = [trials[i] for i in CHOSEN]
-    small, large = train_many(chosen, SOURCES), train_many(trials, SOURCES)
-    alone = {trial: train(trial, SOURCES) for trial in chosen}
-    for place, trial, among_few in zip(CHOSEN, chosen, small, strict=True):
-        for size, result in ((len(chosen), among_few), (len(trials), large[place])):
-            if digest(result) != digest(alone[trial]):
-                print(f"{describe(trial)}: number {place} in a stack of {size}")
+def compare_stacks(trials: Sequence[Trial], sizes: Sequence[int], count: int) -> dict[Trial, TrialResult]:
+    """Train the first trials alone and in stacks with those that follow, and print what differs."""
+    alone = {trial: train(trial, SOURCES) for trial in trials[:count]}
+    for size in sizes:
+        for trial, result in zip(trials, train_many(trials[:size], SOURCES), strict=False):
+            if trial in alone and digest(result) != digest(alone[trial]):
+                print(f"{describe(trial)}: seed {trial.seed} in a stack of {size}")
     return alone
 
 
@@ -124,6 +120,8 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=list(DATA))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 7, 16, 50, 64])
     parser.add_argument("--optimizers", type=int, default=len(OPTIMIZERS))
+    parser.add_argument("--stacks", type=int, nargs="+", default=[3, 26])
+    parser.add_argument("--alone", type=int, default=3, help="how many trials of a stack are trained alone")
     parser.add_argument("--runners", type=Path, help="folder for the ledgers; without it no runner is tried")
     given = parser.parse_args()
     print(torch.backends.cpu.get_cpu_capability(), flush=True)
@@ -132,7 +130,8 @@ def main() -> None:
         for batch_size in given.batch_sizes:
             for optimizer in OPTIMIZERS[: given.optimizers]:
                 for loss in losses_for(classes):
-                    alone |= compare_stacks(stack_of(loss, classes, batch_size, optimizer))
+                    trials = stack_of(loss, classes, batch_size, optimizer, max(given.stacks))
+                    alone |= compare_stacks(trials, given.stacks, given.alone)
     if given.runners is not None:
         compare_runners(alone, given.runners)
     print(len(alone))

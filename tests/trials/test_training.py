@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import copy
 import math
+import random
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from lossmith.catalog import available
-from lossmith.trials.batches import batches
+from lossmith.trials.banks import StackedBank
+from lossmith.trials.batches import batches, pad_rows
 from lossmith.trials.data import DataSpec
-from lossmith.trials.models import build_model
+from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.optimizers import StackedOptimizer, torch_optimizer
+from lossmith.trials.steppers import PlainStepper
 from lossmith.trials.training import banks, task_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
@@ -40,28 +46,6 @@ def test_a_single_trial_is_the_plain_training_loop() -> None:
     assert result.valid_accuracy == (logits.argmax(1) == task.valid.labels).double().mean()
 
 
-def test_every_slice_of_a_stack_is_bitwise_what_it_is_alone() -> None:
-    stacked = replace(IRIS, engine="stacked", final=True)
-    trials = [
-        replace(
-            stacked,
-            loss="formula(square(y - p)*t)" if info.name == "formula" else info.name,
-            seed=seed,
-            optimizer=replace(stacked.optimizer, lr=lr),
-        )
-        for info in available("classification")
-        for seed, lr in ((3, 0.01), (4, 0.3))
-    ]
-    together = train_many(trials, SOURCES)
-    for trial, result in list(zip(trials, together, strict=True))[::5]:
-        alone = train(trial, SOURCES)
-        assert alone.curve == result.curve
-        assert (alone.valid_nll, alone.temperature) == (result.valid_nll, result.temperature)
-        assert alone.test is not None
-        assert result.test is not None
-        assert (alone.test.nll == result.test.nll).all()
-
-
 def test_stacked_and_single_agree_to_rounding() -> None:
     for loss in ("cross_entropy", "ngl", "cross_entropy:weight=[1,2,3]", "dynamical:amplitude=5,period=4"):
         single = train(replace(IRIS, loss=loss), SOURCES)
@@ -82,36 +66,124 @@ def test_stacked_and_single_agree_to_rounding() -> None:
 )
 def test_each_slice_follows_torch_optim(spec: OptimizerSpec) -> None:
     generator = torch.Generator().manual_seed(0)
-    start = [torch.randn(3, 4, 2, generator=generator), torch.randn(3, 5, generator=generator)]
     specs = [replace(spec, lr=spec.lr * factor) for factor in (1, 0.5, 2)]
-    stacked = [p.clone().requires_grad_() for p in start]
+    stacked = torch.randn(3, 13, generator=generator)
     ours = StackedOptimizer(stacked, specs)
-    alone = [[p[m].clone().requires_grad_() for p in start] for m in range(3)]
-    theirs = [torch_optimizer(parameters, s) for parameters, s in zip(alone, specs, strict=True)]
-    for _ in range(6):
-        gradients = [torch.randn(p.shape, generator=generator) for p in start]
-        for parameter, gradient in zip(stacked, gradients, strict=True):
-            parameter.grad = gradient.clone()
-        ours.step(0.7)
-        for m, optimizer in enumerate(theirs):
-            for parameter, gradient in zip(alone[m], gradients, strict=True):
-                parameter.grad = gradient[m].clone()
+    alone = [row.clone().requires_grad_() for row in stacked]
+    theirs = [torch_optimizer([parameter], s) for parameter, s in zip(alone, specs, strict=True)]
+    for factor in (1.0, 0.7, 0.7, 0.4, 0.4, 0.1):
+        gradient = torch.randn(stacked.shape, generator=generator)
+        ours.step(gradient.clone(), factor)
+        for parameter, optimizer, row, s in zip(alone, theirs, gradient, specs, strict=True):
+            parameter.grad = row.clone()
             if spec.clip is not None:
-                torch.nn.utils.clip_grad_norm_(alone[m], spec.clip)
-            optimizer.param_groups[0]["lr"] = specs[m].lr * 0.7
+                torch.nn.utils.clip_grad_norm_(parameter, spec.clip)
+            optimizer.param_groups[0]["lr"] = s.lr * factor
             optimizer.step()
-    for m in range(3):
-        for parameter, single in zip(stacked, alone[m], strict=True):
-            torch.testing.assert_close(parameter[m], single, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(stacked, torch.stack(alone).detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_one_epoch_shows_each_example_once_and_epochs_differ() -> None:
-    order = batches(20, 5, seed=1)
-    first, second = (torch.cat([next(order) for _ in range(4)]) for _ in range(2))
-    assert sorted(first.tolist()) == list(range(20))
-    assert sorted(second.tolist()) == list(range(20))
-    assert first.tolist() != second.tolist()
-    assert [next(batches(20, 5, seed=1)).tolist()] == [first[:5].tolist()]
+@pytest.mark.parametrize("engine", ["single", "stacked"])
+def test_the_learning_rate_follows_torchs_cosine_schedule(engine: str) -> None:
+    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9), engine=engine)
+    task = task_of(trial, SOURCES)
+    model = build_model(trial.model, task, SOURCES, trial.seed)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=trial.steps)
+    order = batches(len(task.train), trial.batch_size, trial.seed)
+    for _ in range(trial.steps):
+        rows = next(order)
+        optimizer.zero_grad()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        optimizer.step()
+        schedule.step()
+    expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
+    assert train(trial, SOURCES).valid_nll == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["single", "stacked"])
+def test_a_weighted_mean_divides_by_the_weights_of_its_labels(engine: str) -> None:
+    """SGD, unlike Adam, notices a wrong divisor."""
+    weight = torch.tensor([0.2, 1.0, 5.0])
+    spec = OptimizerSpec("sgd", 0.2, schedule="none")
+    trial = replace(IRIS, loss="cross_entropy:weight=[0.2,1,5]", optimizer=spec, batch_size=7, engine=engine)
+    task = task_of(trial, SOURCES)
+    model = build_model(trial.model, task, SOURCES, trial.seed)
+    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    order = batches(len(task.train), trial.batch_size, trial.seed)
+    for _ in range(trial.steps):
+        rows = next(order)
+        optimizer.zero_grad()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows], weight).backward()
+        optimizer.step()
+    expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
+    result = train(trial, SOURCES)
+    assert result.valid_nll == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["m", "brier", "tempered:kappa=[0.3,0.5,-0.7]", "label_smoothing"])
+def test_padding_a_stack_changes_no_result(loss: str) -> None:
+    """A batch of 5 is padded to 32 rows in a stack, and not padded alone."""
+    trial = replace(IRIS, loss=loss, batch_size=5, optimizer=OptimizerSpec("sgd", 0.1))
+    single, stacked = (train(replace(trial, engine=engine), SOURCES) for engine in ("single", "stacked"))
+    assert stacked.curve.train_nll == pytest.approx(single.curve.train_nll, rel=1e-4)
+    assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
+    assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
+    assert stacked.extended_share == single.extended_share
+
+
+def test_rows_that_pad_a_batch_get_no_gradient() -> None:
+    """With M's slopes of up to e^20 the smallest share of a padding row would show."""
+    task = task_of(IRIS, SOURCES)
+    model = build_model("linear", task, SOURCES, 0)
+    bank = StackedBank([model, model], [IRIS.optimizer] * 2)
+    trials = [replace(IRIS, loss="m", batch_size=5, seed=seed, engine="stacked", steps=1) for seed in (0, 1)]
+    padded: list[Tensor] = []
+    logits_of = bank.logits
+
+    def logits(inputs: Tensor) -> Tensor:
+        values = 30 * logits_of(inputs)
+        values.retain_grad()
+        padded.append(values)
+        return values
+
+    bank.logits = logits  # type: ignore[method-assign]
+    PlainStepper(trials, bank, task, "cpu").step(0)
+    (values,) = padded
+    assert values.shape == (2, 32, 3)
+    assert values.grad is not None
+    assert (values.grad[:, 5:] == 0).all()
+    assert (values.grad[:, :5] != 0).any(2).all()
+
+
+def test_one_epoch_shows_each_example_at_most_once_and_epochs_differ() -> None:
+    """23 examples make four batches of 5; the three that are left over are dropped, others in each epoch."""
+    order = batches(23, 5, seed=1)
+    epochs = [[next(order) for _ in range(4)] for _ in range(30)]
+    assert {len(rows) for epoch in epochs for rows in epoch} == {5}
+    seen = [torch.cat(epoch).tolist() for epoch in epochs]
+    assert all(len(set(rows)) == 20 and set(rows) <= set(range(23)) for rows in seen)
+    assert len({tuple(rows) for rows in seen}) == 30
+    assert {row for rows in seen for row in rows} == set(range(23))
+    assert next(batches(23, 5, seed=1)).tolist() == seen[0][:5]
+    assert next(batches(23, 5, seed=2)).tolist() != seen[0][:5]
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 6, 1000])
+def test_an_epoch_of_one_batch(batch_size: int) -> None:
+    """A batch is never larger than the data; with 4 of 5 examples one is dropped."""
+    order = batches(5, batch_size, seed=0)
+    for _ in range(3):
+        rows = next(order).tolist()
+        assert len(set(rows)) == len(rows) == min(batch_size, 5)
+        assert set(rows) <= set(range(5))
+
+
+def test_padding_repeats_the_last_row() -> None:
+    rows = torch.tensor([[3, 4], [5, 6], [7, 8]])
+    assert pad_rows(rows, 4).tolist() == [[3, 4], [5, 6], [7, 8], [7, 8]]
+    assert pad_rows(rows, 2).shape == (4, 2)
+    assert pad_rows(rows, 3).tolist() == pad_rows(rows, 1).tolist() == rows.tolist()
 
 
 def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
@@ -202,3 +274,47 @@ def test_the_hash_of_a_trial_depends_on_everything() -> None:
     ]
     assert len({IRIS.hash, *(replace(IRIS, **change).hash for change in changes)}) == len(changes) + 1
     assert copy.deepcopy(IRIS).hash == IRIS.hash
+
+
+DROPOUT = """
+import torch
+from torch import nn
+
+def make(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, num_classes))
+"""
+
+
+@pytest.mark.parametrize("run", [train, train_model])
+def test_training_is_a_guest_in_the_process(run: Callable[..., object], tmp_path: Path) -> None:
+    """Threads, random numbers and modes are the caller's afterwards, also where a trial fails."""
+    (tmp_path / "net.py").write_text(DROPOUT)
+    sources = Sources({"iris": "iris"})
+    dropout = canonical_model(f"{tmp_path}/net.py:make", sources)
+    numpy_state = np.random.get_state()[1]  # noqa: NPY002
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        before, python_state = torch.get_rng_state(), random.getstate()
+        run(replace(IRIS, model=dropout), sources)
+        run(replace(IRIS, engine="stacked"), sources)
+        run(replace(IRIS, loss="adaptive"), sources)
+        with pytest.raises(ValueError, match="regression"):
+            run(replace(IRIS, loss="smae"), sources)
+        assert torch.get_num_threads() == 3
+        assert torch.equal(torch.get_rng_state(), before)
+        assert random.getstate() == python_state
+        assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_model_that_draws_random_numbers_draws_those_of_its_seed(tmp_path: Path) -> None:
+    """Dropout's masks depend on the trial, not on what the process did before."""
+    (tmp_path / "net.py").write_text(DROPOUT)
+    sources = Sources({"iris": "iris"})
+    trial = replace(IRIS, model=canonical_model(f"{tmp_path}/net.py:make", sources), steps=30)
+    first = train(trial, sources)
+    torch.rand(5)
+    assert train(trial, sources).curve == first.curve

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from lossmith.trials.batches import pad_indices
+from lossmith.trials.batches import pad_rows
 from lossmith.trials.optimizers import StackedOptimizer, row_norms, schedule_factor, torch_optimizer
 from lossmith.trials.trial import OptimizerSpec
 
 VECTOR: Final = 32
 """Elements to which slices are padded: ATen's widest loops take two AVX-512 registers of float32 at a time."""
-_EVALUATION_BATCH = 256  # rows per forward pass, few enough for its buffers to be reused
+_EVALUATION_BATCH = 256  # rows per forward pass of a single model, few enough for its buffers to be reused
+_EVALUATION_ROWS = 1024  # rows per forward pass of a stack, whatever its size, so that this changes no rounding
 
 
 class Bank(Protocol):
@@ -35,8 +36,8 @@ class Bank(Protocol):
     def predict(self, inputs: Tensor) -> Tensor:
         """Logits (M, n, C) on inputs (n, ...) that all models share; nothing is recorded for gradients."""
 
-    def zero_gradients(self) -> None:
-        """Forget the gradients."""
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
+        """Set every model's gradient to that of a scalar, in place of the gradient before."""
 
     def gradient_norms(self) -> Tensor:
         """The norm of each model's gradient, (M,)."""
@@ -77,9 +78,10 @@ class SingleBank:
         self.model.eval()
         return torch.cat([self.model(part) for part in inputs.split(_EVALUATION_BATCH)]).unsqueeze(0)
 
-    def zero_gradients(self) -> None:
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
         """See `Bank`."""
         self.optimizer.zero_grad(set_to_none=True)
+        value.backward(retain_graph=retain_graph)
 
     def gradient_norms(self) -> Tensor:
         """See `Bank`."""
@@ -134,62 +136,60 @@ class StackedBank:
         assert not buffers, "models with buffers are not stacked"
         self.shapes = {name: value.shape for name, value in state.items()}
         flat = torch.cat([value.detach().flatten(1) for value in state.values()], 1)
-        self.values = F.pad(flat, (0, -flat.shape[1] % VECTOR)).requires_grad_()
+        self.padding = -flat.shape[1] % VECTOR
+        self.values = F.pad(flat, (0, self.padding))
+        self.gradient = torch.zeros_like(self.values)
+        self.state = {name: part.requires_grad_() for name, part in self._parts(self.values).items()}
         self.optimizer = StackedOptimizer(self.values, specs)
         self.spec = specs[0]
-        self.kept = self.values.detach().clone()
+        self.kept = self.values.clone()
 
     def logits(self, inputs: Tensor) -> Tensor:
         """See `Bank`."""
-        logits: Tensor = vmap(self._call)(self._state(), inputs)
+        logits: Tensor = vmap(self._call)(self.state, inputs)
         return logits
 
     @torch.no_grad()
     def predict(self, inputs: Tensor) -> Tensor:
-        """See `Bank`; rows are padded as in training, and are as many at a time however many models there are."""
-        return torch.cat([self._predict(part) for part in inputs.split(_EVALUATION_BATCH)], 1)
-
-    def zero_gradients(self) -> None:
         """See `Bank`."""
-        self.values.grad = None
+        return torch.cat([self._predict(part) for part in inputs.split(_EVALUATION_ROWS)], 1)
+
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
+        """See `Bank`."""
+        gradients = torch.autograd.grad(value, list(self.state.values()), retain_graph=retain_graph)
+        for part, gradient in zip(self._parts(self.gradient).values(), gradients, strict=True):
+            part.copy_(gradient)
 
     def gradient_norms(self) -> Tensor:
         """See `Bank`."""
-        return row_norms(self._gradient())
+        return row_norms(self.gradient)
 
     def update(self, step: int, steps: int) -> None:
         """See `Bank`."""
-        self.optimizer.step(self._gradient(), schedule_factor(self.spec, step, steps))
+        self.optimizer.step(self.gradient, schedule_factor(self.spec, step, steps))
 
     def keep(self, better: Tensor) -> None:
         """See `Bank`."""
-        self.kept[better] = self.values.detach()[better]
+        self.kept[better] = self.values[better]
 
     def restore(self) -> None:
         """See `Bank`."""
-        self.values.detach().copy_(self.kept)
+        self.values.copy_(self.kept)
 
     def module(self, i: int) -> nn.Module:
         """See `Bank`."""
         model = copy.deepcopy(self.base)
-        model.load_state_dict({name: value[i] for name, value in self._state().items()})
+        model.load_state_dict({name: value[i] for name, value in self.state.items()})
         return model
 
-    def _state(self) -> dict[str, Tensor]:
-        """The parameters by name, (M, ...), as views of ``values``."""
-        sizes = [shape[1:].numel() for shape in self.shapes.values()]
-        parts = self.values.split([*sizes, self.values.shape[1] - sum(sizes)], 1)
+    def _parts(self, flat: Tensor) -> dict[str, Tensor]:
+        """The rows of a matrix like ``values`` by the names of the parameters, as views (M, ...)."""
+        parts = flat.split([*(shape[1:].numel() for shape in self.shapes.values()), self.padding], 1)
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=False)}
 
-    def _gradient(self) -> Tensor:
-        gradient = self.values.grad
-        assert gradient is not None, "backward comes first"
-        return gradient
-
     def _predict(self, inputs: Tensor) -> Tensor:
-        rows = len(inputs)
-        padded = inputs[pad_indices(rows, VECTOR)]
-        return self.logits(padded.expand(len(self.values), *padded.shape))[:, :rows]
+        padded = pad_rows(inputs, VECTOR)
+        return self.logits(padded.expand(len(self.values), *padded.shape))[:, : len(inputs)]
 
     def _call(self, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.base, state, (inputs,))

@@ -26,6 +26,7 @@ def batches(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         yield from order[: size - size % batch_size].split(batch_size)
 
 
-def pad_indices(size: int, multiple: int) -> Tensor:
-    """Positions 0, 1, ..., size - 1, the last one repeated until they are a multiple of ``multiple``, int64."""
-    return torch.arange(size + -size % multiple).clamp(max=size - 1)
+def pad_rows(values: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row until the number of rows is a multiple of ``multiple``."""
+    missing = -len(values) % multiple
+    return torch.cat([values, values[-1:].expand(missing, *values.shape[1:])]) if missing else values

@@ -145,7 +145,7 @@ def canonical_model(text: str, sources: Sources) -> str:
 
 
 def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module:
-    """Build a model with weights drawn from a seed; the global generator is left as it was.
+    """Build a model with weights drawn from a seed; the global generators are left as they were.
 
     Args:
         text: canonical text of the model.
@@ -160,7 +160,7 @@ def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module
         ModelError: if the model does not fit the data or its file is gone.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPU's generators too
         if text.startswith("sha256:"):
             digest, _, factory = text.rpartition(":")
             return _user_factory(digest, factory, sources)(task.input_shape, task.num_classes)

@@ -15,7 +15,7 @@ from lossmith.catalog import create
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
 from lossmith.trials.banks import Bank
-from lossmith.trials.batches import batches, pad_indices
+from lossmith.trials.batches import batches, pad_rows
 from lossmith.trials.data import Task
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
@@ -69,13 +69,11 @@ class PlainStepper:
         rows, size = self._draw()
         labels = self.task.train.labels[rows]
         logits = self.bank.logits(self.task.train.inputs[rows])
-        self.bank.zero_gradients()
         if step == 0:
-            cross_entropy(logits[:, :size], labels[:, :size]).sum().backward(retain_graph=True)
+            self.bank.backward(cross_entropy(logits[:, :size], labels[:, :size]).sum(), retain_graph=True)
             reference = self.bank.gradient_norms()
-            self.bank.zero_gradients()
         total = torch.stack([g.sum_of_means(logits[g.slices], labels[g.slices], size) for g in self.groups]).sum()
-        total.backward()
+        self.bank.backward(total)
         if step == 0:
             self.gradient_ratio = self.bank.gradient_norms() / reference
         logits, labels = logits.detach()[:, :size], labels[:, :size]
@@ -100,9 +98,9 @@ class PlainStepper:
     def _draw(self) -> tuple[Tensor, int]:
         """The row numbers (M, B') of the next batches, and B, how many of each are no padding."""
         drawn = {seed: next(order) for seed, order in self.orders.items()}
-        rows = torch.stack([drawn[trial.seed] for trial in self.trials])
-        size = rows.shape[1]
-        return rows[:, pad_indices(size, self.bank.row_multiple)].to(self.device), size
+        padded = {seed: pad_rows(rows, self.bank.row_multiple) for seed, rows in drawn.items()}
+        size = len(drawn[self.trials[0].seed])
+        return torch.stack([padded[trial.seed] for trial in self.trials]).to(self.device), size
 
     def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
         for group in self.groups:
