@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import copy
 import math
-import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +14,6 @@ from lossmith.trials.banks import StackedBank
 from lossmith.trials.batches import batches, pad_rows
 from lossmith.trials.data import DataSpec
 from lossmith.trials.models import build_model, canonical_model
-from lossmith.trials.optimizers import StackedOptimizer, torch_optimizer
 from lossmith.trials.steppers import PlainStepper
 from lossmith.trials.training import banks, task_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
@@ -52,35 +48,6 @@ def test_stacked_and_single_agree_to_rounding() -> None:
         stacked = train(replace(IRIS, loss=loss, engine="stacked"), SOURCES)
         assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
         assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        OptimizerSpec("sgd", 0.1),
-        OptimizerSpec("sgd", 0.1, momentum=0.9, weight_decay=0.01),
-        OptimizerSpec("sgd", 0.1, momentum=0.9, nesterov=True, clip=0.5),
-        OptimizerSpec("adam", 0.01, weight_decay=0.1),
-        OptimizerSpec("adamw", 0.01, weight_decay=0.1, clip=0.1),
-    ],
-)
-def test_each_slice_follows_torch_optim(spec: OptimizerSpec) -> None:
-    generator = torch.Generator().manual_seed(0)
-    specs = [replace(spec, lr=spec.lr * factor) for factor in (1, 0.5, 2)]
-    stacked = torch.randn(3, 13, generator=generator)
-    ours = StackedOptimizer(stacked, specs)
-    alone = [row.clone().requires_grad_() for row in stacked]
-    theirs = [torch_optimizer([parameter], s) for parameter, s in zip(alone, specs, strict=True)]
-    for factor in (1.0, 0.7, 0.7, 0.4, 0.4, 0.1):
-        gradient = torch.randn(stacked.shape, generator=generator)
-        ours.step(gradient.clone(), factor)
-        for parameter, optimizer, row, s in zip(alone, theirs, gradient, specs, strict=True):
-            parameter.grad = row.clone()
-            if spec.clip is not None:
-                torch.nn.utils.clip_grad_norm_(parameter, spec.clip)
-            optimizer.param_groups[0]["lr"] = s.lr * factor
-            optimizer.step()
-    torch.testing.assert_close(stacked, torch.stack(alone).detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
@@ -154,29 +121,6 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
     assert values.grad is not None
     assert (values.grad[:, 5:] == 0).all()
     assert (values.grad[:, :5] != 0).any(2).all()
-
-
-def test_one_epoch_shows_each_example_at_most_once_and_epochs_differ() -> None:
-    """23 examples make four batches of 5; the three that are left over are dropped, others in each epoch."""
-    order = batches(23, 5, seed=1)
-    epochs = [[next(order) for _ in range(4)] for _ in range(30)]
-    assert {len(rows) for epoch in epochs for rows in epoch} == {5}
-    seen = [torch.cat(epoch).tolist() for epoch in epochs]
-    assert all(len(set(rows)) == 20 and set(rows) <= set(range(23)) for rows in seen)
-    assert len({tuple(rows) for rows in seen}) == 30
-    assert {row for rows in seen for row in rows} == set(range(23))
-    assert next(batches(23, 5, seed=1)).tolist() == seen[0][:5]
-    assert next(batches(23, 5, seed=2)).tolist() != seen[0][:5]
-
-
-@pytest.mark.parametrize("batch_size", [4, 5, 6, 1000])
-def test_an_epoch_of_one_batch(batch_size: int) -> None:
-    """A batch is never larger than the data; with 4 of 5 examples one is dropped."""
-    order = batches(5, batch_size, seed=0)
-    for _ in range(3):
-        rows = next(order).tolist()
-        assert len(set(rows)) == len(rows) == min(batch_size, 5)
-        assert set(rows) <= set(range(5))
 
 
 def test_padding_repeats_the_last_row() -> None:
@@ -283,31 +227,6 @@ from torch import nn
 def make(input_shape, num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, num_classes))
 """
-
-
-@pytest.mark.parametrize("run", [train, train_model])
-def test_training_is_a_guest_in_the_process(run: Callable[..., object], tmp_path: Path) -> None:
-    """Threads, random numbers and modes are the caller's afterwards, also where a trial fails."""
-    (tmp_path / "net.py").write_text(DROPOUT)
-    sources = Sources({"iris": "iris"})
-    dropout = canonical_model(f"{tmp_path}/net.py:make", sources)
-    numpy_state = np.random.get_state()[1]  # noqa: NPY002
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        before, python_state = torch.get_rng_state(), random.getstate()
-        run(replace(IRIS, model=dropout), sources)
-        run(replace(IRIS, engine="stacked"), sources)
-        run(replace(IRIS, loss="adaptive"), sources)
-        with pytest.raises(ValueError, match="regression"):
-            run(replace(IRIS, loss="smae"), sources)
-        assert torch.get_num_threads() == 3
-        assert torch.equal(torch.get_rng_state(), before)
-        assert random.getstate() == python_state
-        assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
-        assert torch.is_grad_enabled()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_a_model_that_draws_random_numbers_draws_those_of_its_seed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lossmith.catalog import create
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
 from lossmith.trials.banks import Bank
-from lossmith.trials.batches import batches, pad_rows
+from lossmith.trials.batches import pad_rows, trial_batches
 from lossmith.trials.data import Task
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
@@ -60,7 +60,7 @@ class PlainStepper:
     def __init__(self, trials: Sequence[Trial], bank: Bank, task: Task, device: str) -> None:
         self.trials, self.bank, self.task, self.device = trials, bank, task, device
         self.groups = _loss_groups(trials, task, device)
-        self.orders = {t.seed: batches(len(task.train), trials[0].batch_size, t.seed) for t in trials}
+        self.orders = {_order(t): trial_batches(t, len(task.train), task.clean) for t in trials}
         self.gradient_ratio = torch.full((len(trials),), torch.nan, device=device)
         self.extended = torch.zeros(len(trials), device=device)
 
@@ -96,11 +96,10 @@ class PlainStepper:
         return None
 
     def _draw(self) -> tuple[Tensor, int]:
-        """The row numbers (M, B') of the next batches, and B, how many of each are no padding."""
-        drawn = {seed: next(order) for seed, order in self.orders.items()}
-        padded = {seed: pad_rows(rows, self.bank.row_multiple) for seed, rows in drawn.items()}
-        size = len(drawn[self.trials[0].seed])
-        return torch.stack([padded[trial.seed] for trial in self.trials]).to(self.device), size
+        """The row numbers (M, B') of the next batches, padded, and the size B of a batch."""
+        drawn = {order: next(rows) for order, rows in self.orders.items()}
+        rows = torch.stack([drawn[_order(trial)] for trial in self.trials], 1)
+        return pad_rows(rows, self.bank.row_multiple).T.contiguous().to(self.device), len(rows)
 
     def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
         for group in self.groups:
@@ -108,6 +107,11 @@ class PlainStepper:
                 part, of = logits[group.slices], labels[group.slices]
                 extended = group.loss.extended(part.flatten(0, 1), of.flatten()).view(of.shape)
                 self.extended[group.slices] += extended.sum(1)
+
+
+def _order(trial: Trial) -> tuple[object, ...]:
+    """What trials share that meet the same examples in the same order."""
+    return trial.seed, trial.clean, trial.clean_share
 
 
 class _Group(NamedTuple):

@@ -25,6 +25,7 @@ from lossmith.trials.learning import LearningStepper
 from lossmith.trials.metrics import Outcomes, fit_temperature, outcomes
 from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
+from lossmith.trials.seeding import seeded
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, cross_entropy, noted_loss
 from lossmith.trials.trial import Sources, Trial
 
@@ -72,7 +73,7 @@ def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -
     """
     results: dict[Trial, TrialResult] = {}
     for bank in banks(trials):
-        with _surroundings(bank[0].seed, device):
+        with _guest(bank[0].seed, device):
             results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
     return [results[trial] for trial in trials]
 
@@ -89,7 +90,7 @@ def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: P
     Returns:
         The result, and what was trained.
     """
-    with _surroundings(trial.seed, device):
+    with _guest(trial.seed, device):
         results, bank, stepper = _train_bank([trial], sources, device, progress)
     return Trained(
         results[0], bank.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
@@ -146,7 +147,8 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     rows = next(batches(len(task.train), trial.batch_size, trial.seed)).to(device)
     model = build_model(trial.model, task, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
+    with seeded(trial.seed, device):  # a user's model may have dropout
+        logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
     values = F.cross_entropy(logits, labels), loss.to(device)(logits, labels)
     gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
     norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
@@ -154,23 +156,16 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
 
 
 @contextlib.contextmanager
-def _surroundings(seed: int, device: str) -> Iterator[None]:
-    """One thread on the CPU, and random numbers that follow from the seed; afterwards both are the caller's again.
-
-    A user's model may draw random numbers in its forward pass, as dropout does.
-    """
+def _guest(seed: int, device: str) -> Iterator[None]:
+    """One thread on the CPU, and random numbers that follow from the seed; afterwards both are the caller's again."""
     threads = torch.get_num_threads()
-    cards = [] if device == "cpu" else [torch.cuda.current_device()]
-    with torch.random.fork_rng(cards):
-        torch.default_generator.manual_seed(seed)
-        for card in cards:
-            torch.cuda.default_generators[card].manual_seed(seed)
-        if device == "cpu":
-            torch.set_num_threads(1)
-        try:
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        with seeded(seed, device):  # a user's model may have dropout
             yield
-        finally:
-            torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _train_bank(
