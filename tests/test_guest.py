@@ -39,12 +39,13 @@ from torch import nn
 
 import lossmith
 from lossmith import formulas, kernels, learned, losses, properties
-from lossmith.studies import regression
+from lossmith.studies import noisy_labels, regression
 from lossmith.studies.regression.arms import ONLINE, SQUARED, make_arms
 from lossmith.trials import data as trial_data
 
 assert all((rich.console, rich.progress, scipy.stats, sklearn.datasets, sympy, torch._dynamo))
-PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".studies.regression", ".trials.data")
+PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".trials.data")
+STUDIES = (".studies.regression", ".studies.noisy_labels")
 Call = Callable[[Path], object]
 CALLS: dict[str, Call] = {}
 COVERED: set[str] = set()
@@ -263,7 +264,7 @@ BATCH = torch.linspace(-1, 1, 24).view(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 def small_model() -> nn.Module:
-    model = nn.Linear(4, 3)
+    model: nn.Linear = nn.utils.skip_init(nn.Linear, 4, 3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()).view_as(parameter))
@@ -296,11 +297,6 @@ def learned_offline(folder: Path) -> None:
     learned.learn_offline(learned.ML3Loss(), lambda number: small_model(), [(BATCH, BATCH)] * 3, steps=3)
 
 
-def initialised_without_drawing() -> nn.Module:
-    with torch.random.fork_rng([]):
-        return nn.Sequential(small_model(), nn.Dropout(0.5))
-
-
 COVERED |= {"OnlineLossLearner", "StepRecord"}
 
 
@@ -313,7 +309,7 @@ def test_a_learner_draws_what_the_model_draws_and_nothing_else(meta_data: str, g
     for _ in range(3):
         nn.functional.dropout(torch.ones(6, 3), 0.5)
     expected = torch.get_rng_state().tolist()
-    model = initialised_without_drawing()
+    model = nn.Sequential(small_model(), nn.Dropout(0.5))
     optimizers = torch.optim.SGD(model.parameters(), 0.1), torch.optim.Adam(loss.parameters(), 1e-3)
     settings: Any = {"meta_data": meta_data, "gradient": gradient, "audit": 2}
 
@@ -424,6 +420,20 @@ def a_study(folder: Path) -> None:
     regression.run_study(regression.read_regression(folder / "table.csv", "y"), study, Silent(), arms)
 
 
+@covers(*noisy_labels.__all__)
+def a_study_of_noisy_labels(folder: Path) -> None:
+    from lossmith.studies.noisy_labels.arms import ADAPTIVE, make_arms
+    from lossmith.trials.ledger import Ledger
+    from lossmith.trials.runner import Runner
+    from lossmith.trials.trial import Sources
+
+    noises: Any = (("symmetric", 0.4),)
+    study = noisy_labels.Study(noises=noises, sizes=(50,), seeds=1, settings=3, steps=4, model="mlp:width=8")
+    with Ledger(folder / "ledger.sqlite", "cpu") as ledger:
+        arms = [arm for arm in make_arms() if arm.name == ADAPTIVE]
+        list(noisy_labels.run_study(study, "digits", Runner(ledger, Sources(), workers=0), arms))
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -450,7 +460,7 @@ def test_the_process_is_as_it_was(name: str, tmp_path: Path) -> None:
 
 
 def test_every_public_name_is_called_above() -> None:
-    named = {name for package in PACKAGES for name in importlib.import_module(f"lossmith{package}").__all__}
+    named = {name for package in PACKAGES + STUDIES for name in importlib.import_module(f"lossmith{package}").__all__}
     modules = {"learned", "losses"}
     assert named - modules - set(losses.__all__) - COVERED == set()
     functions = {name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))}

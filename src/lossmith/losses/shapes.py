@@ -93,12 +93,12 @@ class ClasswiseLoss(ClassificationLoss):
 
     With class weights w a sample's loss is ``(sum_k w_k q_k) sum_j l(q_j, p_j)``. With a class index t as target it is
     ``sum_j negative(p_j) + (positive - negative)(p_t)``: no one-hot tensor is built. Where ``negative`` is infinite at
-    p = 1 (`singular`) the target class is masked out of the sum instead, because that difference would be inf - inf.
+    p = 0 or 1 (`singular`) the target class is masked out of the sum instead, as that difference would be inf - inf.
     Subclasses write `positive` and `negative`, and where they continue them by tangents in c and d, `linear_above`.
     """
 
     singular: ClassVar[bool] = False
-    """Whether `negative` is infinite at p = 1."""
+    """Whether `negative` is infinite at p = 0 or p = 1."""
     two_classes: ClassVar[bool] = False
     """Whether ``task="binary"`` takes a question's yes and no as two classes, because `positive` and `negative` of one
     class make no sense without the others."""
