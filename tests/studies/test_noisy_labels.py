@@ -119,7 +119,7 @@ def test_budgets_are_equal_and_seeds_pair(plan: Plan, tmp_path: Path) -> None:
         (found,) = run_study(TINY, "digits", runner, arms)
         tuned = [row[0] for row in ledger._connection.execute("SELECT trial FROM trials WHERE test IS NULL")]
         assert ledger.times_scored(plan.spec(CONDITION, 0, None)) == len(arms) * TINY.seeds
-    for loss in ("adaptive:max_scale=1", "gce", '"mixed"'):
+    for loss in ("adaptive:meta_lr", "gce", '"mixed"'):
         count = sum(loss in text and "control" not in text for text in tuned)
         assert count == TINY.seeds * 2 * TINY.settings, loss
     assert not any("control" in text for text in tuned)
