@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lossmith.studies.noisy_labels.arms import ADAPTIVE, StudyArm, make_arms
 from lossmith.studies.noisy_labels.findings import compare, sentence
 from lossmith.studies.noisy_labels.protocol import Condition, Plan, Study, run_study, scored
 from lossmith.trials.batches import batches, trial_batches
+from lossmith.trials.data import DataSpec
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import task_of, train, train_model
@@ -103,6 +105,13 @@ def test_a_loss_that_learns_does_so_from_the_clean_set_alone(
     monkeypatch.setattr(OnlineLossLearner, "step", watch)
     train(trial, plan.sources)
     assert learned == clean
+
+
+def test_what_a_clean_set_cannot_be_used_for_is_refused(plan: Plan) -> None:
+    with pytest.raises(ValueError, match="as meta data"):
+        train(replace(trial_of(plan, ADAPTIVE, None), clean="mixed"), plan.sources)
+    with pytest.raises(ValueError, match="needs a clean set"):
+        train(replace(trial_of(plan, "CE on both", None), data=DataSpec("digits")), plan.sources)
 
 
 def test_without_learning_the_loss_is_cross_entropy_on_the_noisy_labels(plan: Plan) -> None:
