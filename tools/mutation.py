@@ -5,6 +5,9 @@ module's tests against each. mutmut's own runner leaves out properties, other de
 constants, which is where a verdict is decided; this one takes mutmut's changes and applies them one at a time. It
 imports torch and the tests once and forks a process per mutant, which imports Lossmith anew with the mutant in it.
 
+Left alone are the wording of errors, the letter case of strings, and the ``strict=True`` of `zip`, which like an
+`assert` says what holds anyway.
+
 Results are kept in ``.mutation/``. A mutant that was killed stays killed until the statement it stands in changes; one
 that survived runs again once the tests have changed. So a run that was interrupted goes on where it stopped.
 """
@@ -44,6 +47,7 @@ KEPT: Final = ROOT / ".mutation"
 GOAL: Final = 0.9
 MEMORY: Final = 8 << 30  # address space a mutant may add; a mutated size must not take the machine down
 
+_STRICT: Final = re.compile(r",( strict=\w+)? ?(?=\))")
 _DECORATOR: Final = re.compile(r"^([ ]*)@(?=\w)", re.MULTILINE)
 _HIDDEN: Final = re.compile(r"^([ ]*)# HIDDEN @", re.MULTILINE)
 
@@ -124,7 +128,7 @@ def mutants_of(module: Module) -> list[Mutant]:
         assert isinstance(changed, cst.Module)
         mutated = _HIDDEN.sub(r"\1@", changed.code)
         mutant = _mutant(source, mutated, module.only)
-        if mutant is not None:
+        if mutant is not None and _STRICT.sub("", mutant.was) != _STRICT.sub("", mutant.becomes):
             found.setdefault(mutant.source, mutant)
     return sorted(found.values(), key=lambda mutant: mutant.line)
 

@@ -130,6 +130,12 @@ def test_more_than_a_tenth_of_the_trainings_lost(lost: float | None) -> None:
     assert reasons([lost]) == "1 of its 1 final trainings diverged or fell back to guessing"
 
 
+def test_a_twentieth_of_the_way_is_not_lost() -> None:
+    """On a scale on which it is a double: guessing 0, cross-entropy 1."""
+    scores = {CROSS_ENTROPY: [1.0] * 20, "x": [1.0] * 17 + [0.05] * 3}
+    assert why_untrained(scores, {CROSS_ENTROPY: [False], "x": [False]}, 0.0) == {}
+
+
 def test_at_least_half_of_the_way_from_guessing_to_cross_entropy() -> None:
     assert reasons([0.5] * 4) is None
     assert reasons([0.0, 1.0, 0.5, 0.5] + [0.5] * 10) is None

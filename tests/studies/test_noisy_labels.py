@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lossmith.studies.noisy_labels.arms import ADAPTIVE, StudyArm, make_arms
 from lossmith.studies.noisy_labels.findings import compare, sentence
 from lossmith.studies.noisy_labels.protocol import Condition, Plan, Study, run_study, scored
 from lossmith.trials.batches import batches, trial_batches
+from lossmith.trials.data import DataSpec
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import task_of, train, train_model
@@ -105,6 +107,13 @@ def test_a_loss_that_learns_does_so_from_the_clean_set_alone(
     assert learned == clean
 
 
+def test_what_a_clean_set_cannot_be_used_for_is_refused(plan: Plan) -> None:
+    with pytest.raises(ValueError, match="as meta data"):
+        train(replace(trial_of(plan, ADAPTIVE, None), clean="mixed"), plan.sources)
+    with pytest.raises(ValueError, match="needs a clean set"):
+        train(replace(trial_of(plan, "CE on both", None), data=DataSpec("digits")), plan.sources)
+
+
 def test_without_learning_the_loss_is_cross_entropy_on_the_noisy_labels(plan: Plan) -> None:
     plain = weights(trial_of(plan, "CE on noisy", None), plan)
     for name in (ADAPTIVE, "rate replay", "loss replay"):
@@ -119,7 +128,7 @@ def test_budgets_are_equal_and_seeds_pair(plan: Plan, tmp_path: Path) -> None:
         (found,) = run_study(TINY, "digits", runner, arms)
         tuned = [row[0] for row in ledger._connection.execute("SELECT trial FROM trials WHERE test IS NULL")]
         assert ledger.times_scored(plan.spec(CONDITION, 0, None)) == len(arms) * TINY.seeds
-    for loss in ("adaptive:max_scale=1", "gce", '"mixed"'):
+    for loss in ("adaptive:meta_lr", "gce", '"mixed"'):
         count = sum(loss in text and "control" not in text for text in tuned)
         assert count == TINY.seeds * 2 * TINY.settings, loss
     assert not any("control" in text for text in tuned)

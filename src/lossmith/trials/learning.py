@@ -65,9 +65,7 @@ class LearningStepper:
         still = self.replayed is not None
         if trial.clean != "unused":
             raise ValueError(f"{trial.loss} takes the clean examples as meta data: its model cannot train on them")
-        # A replay needs no meta data, but trains on what the replayed model was trained on if that is to be noisy.
-        hold_out = loss.recipe.meta_data == "held_out" and (task.clean > 0 or not still)
-        self.examples = _Examples(trial, loss, task, device, hold_out=hold_out)
+        self.examples = _Examples(trial, loss, task, device, hold_out=not still and loss.recipe.meta_data == "held_out")
         self.gradient_ratio = torch.full((1,), torch.nan, device=device)
         self.extended = torch.zeros(1, device=device)
         self.offline_steps = 0 if still else self._learn_offline()
@@ -209,7 +207,7 @@ class _Examples:
         held_out = (task.clean or max(1, round(recipe.meta_part * size))) if hold_out else 0
         meta_size = max(1, round(recipe.meta_share * batch_size))
         self.task, self.device = task, device
-        first = task.clean or held_out
+        first = task.clean or held_out  # a replay holds nothing out, yet its model never trains on clean examples
         self.batches = self._draw(first, size - first, batch_size, trial.seed)
         self.meta = self._draw(0, held_out or size, meta_size, trial.seed + _META_STREAM)
 

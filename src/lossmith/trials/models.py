@@ -146,7 +146,7 @@ def canonical_model(text: str, sources: Sources) -> str:
 
 
 def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module:
-    """Build a model with weights drawn from a seed; the global generator is left as it was.
+    """Build a model with weights drawn from a seed; the global generators are left as they were.
 
     Args:
         text: canonical text of the model.

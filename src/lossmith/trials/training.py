@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -72,7 +73,8 @@ def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -
     """
     results: dict[Trial, TrialResult] = {}
     for bank in banks(trials):
-        results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
+        with _guest(bank[0].seed, device):
+            results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
     return [results[trial] for trial in trials]
 
 
@@ -88,7 +90,8 @@ def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: P
     Returns:
         The result, and what was trained.
     """
-    results, bank, stepper = _train_bank([trial], sources, device, progress)
+    with _guest(trial.seed, device):
+        results, bank, stepper = _train_bank([trial], sources, device, progress)
     return Trained(
         results[0], bank.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
     )
@@ -152,12 +155,23 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     return float(norms[1] / norms[0])
 
 
+@contextlib.contextmanager
+def _guest(seed: int, device: str) -> Iterator[None]:
+    """One thread on the CPU, and random numbers that follow from the seed; afterwards both are the caller's again."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        with seeded(seed, device):  # a user's model may have dropout
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _train_bank(
     trials: Sequence[Trial], sources: Sources, device: str, progress: Progress | None = None
 ) -> tuple[list[TrialResult], Bank, Stepper]:
     began = time.perf_counter()
-    if device == "cpu":
-        torch.set_num_threads(1)
     first = trials[0]
     task = task_of(first, sources, device)
     stepper, bank = _make_stepper(trials, task, sources, device)

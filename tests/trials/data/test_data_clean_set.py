@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lossmith.trials.data import CleanSet, DataError, DataSpec, build_task, load_dataset
+from lossmith.trials.data.dataset import TEST, TRAIN
 
 SPEC = DataSpec("digits", label_noise=0.4, folds=3, clean=CleanSet(50, 200, seed=7))
 
@@ -76,6 +77,17 @@ def test_the_seed_draws_anew_all_but_the_test_part(digits):
     assert rows(one.valid) != rows(other.valid)
     assert rows_from(one, 50) != rows_from(other, 50)
     assert len(one.train) == len(other.train) == 350
+    wrong = [task.train.labels.numpy() != digits.labels[task.train.index] for task in (one, other)]
+    assert (wrong[0] != wrong[1]).any()
+
+
+def test_with_an_official_test_part_the_split_seed_draws_nothing(digits):
+    part = np.where(np.arange(len(digits)) < 1400, TRAIN, TEST).astype(np.int8)
+    dataset = replace(digits, part=part)
+    spec = replace(SPEC, folds=0, train_size=300)
+    one, other = (build_task(dataset, replace(spec, split_seed=seed)) for seed in (1, 2))
+    for part in ("train", "valid", "test"):
+        assert rows(getattr(one, part)) == rows(getattr(other, part))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def make_arms() -> list[StudyArm]:
     ce = "cross_entropy"
     mixed, last = (Dimension(CLEAN_SHARE, limits, "log") for limits in ((0.02, 0.8), (0.05, 0.7)))
     return [
-        StudyArm(ADAPTIVE, "adaptive:max_scale=1,meta_lr=?", tuned=(_META_LR,)),
+        StudyArm(ADAPTIVE, "adaptive:meta_lr=?", tuned=(_META_LR,)),
         StudyArm("CE on noisy", ce, "control"),
         StudyArm("CE on clean", ce, "control", clean="mixed", clean_share=1.0),
         StudyArm("CE on both", ce, "control", (mixed,), clean="mixed"),
@@ -61,5 +61,5 @@ def make_arms() -> list[StudyArm]:
 
 
 def _replay(name: str, control: str) -> StudyArm:
-    loss = f"adaptive:control={control},max_scale=1,meta_lr=?"
+    loss = f"adaptive:control={control},meta_lr=?"
     return StudyArm(name, loss, "control", (_META_LR,), follows=ADAPTIVE)

@@ -143,8 +143,8 @@ def run_study(study: Study, data: str, runner: Runner, arms: Sequence[StudyArm] 
     """
     plan = Plan(study, data, runner.sources)
     arms = make_arms() if arms is None else list(arms)
-    for noise, share in study.noises:
-        for size in study.sizes:
+    for size in study.sizes:
+        for noise, share in study.noises:
             condition = Condition(noise, share, size)
             yield Findings(condition, tuple(_replicate(plan, condition, r, runner, arms) for r in range(study.seeds)))
 
