@@ -31,7 +31,7 @@ UNKNOWN = [None, NAN, INF, -INF]
     [
         ([0.0005], 2),  # .05 points: two digits would be .050, and no more than two decimals are shown
         ([0.005], 2),  # .50
-        ([0.0099], 2),  # .99
+        ([0.00995], 2),  # .995
         ([0.011], 1),  # 1.1
         ([0.2], 1),  # 20
         ([0.001, 0.011, 0.012], 1),
