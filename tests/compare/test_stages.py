@@ -188,7 +188,7 @@ def racing(run: Run) -> Outcome:
 
 
 def test_speed_is_to_the_lowest_level_cross_entropy_ends_at(tmp_path: Path) -> None:
-    """tau is .74 and .70. A level is reached at the third evaluation in a row that has it: number 6, 210 steps."""
+    """These are .74 and .70. A level is reached at the third evaluation in a row that has it: number 6, 210 steps."""
     findings, made_up = carry_out(racing, tmp_path)
     assert findings.speed[CROSS_ENTROPY].steps == (210,) * 4
     assert findings.speed["mae"].steps == (math.inf,) * 4
