@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import lossmith
 from lossmith.kernels import Polynomial, RowTerms, fuses, row_terms, rows
@@ -158,6 +159,29 @@ def test_a_hessian_vector_product_through_a_hidden_layer_is_refused_and_the_refe
     first = torch.autograd.grad(loss(model(x), target), parameters, create_graph=True)
     second = torch.autograd.grad(sum((g * g).sum() for g in first), parameters)
     assert all(of.isfinite().all() for of in second)
+
+
+@pytest.mark.parametrize("name", ["m_full", "ngl"])
+def test_forward_mode_is_refused_with_the_way_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    logits, target = torch.randn(6, 10), torch.arange(6)
+    with forward_ad.dual_level():
+        made = forward_ad.make_dual(logits, torch.ones_like(logits))
+        with pytest.raises(RuntimeError, match="implementation='reference'"):
+            lossmith.create(name)(made, target)
+        value = lossmith.create(name, implementation="reference")(made, target)
+        assert abs(float(forward_ad.unpack_dual(value).tangent)) < 1e-6  # nothing changes if all logits move alike
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "rooted", "ngl", "l_full", "formula(y*c + p*log(p))"])
+@pytest.mark.parametrize("label", [-1, 10, 2**40])
+def test_every_loss_names_a_label_out_of_range(name: str, label: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    target = torch.arange(6)
+    target[4] = label
+    for weight in (None, [1.0] * 10):
+        with pytest.raises(IndexError, match=f"label {label} is out of range: there are 10 classes"):
+            lossmith.create(name, weight=weight)(torch.randn(6, 10), target)
 
 
 def test_only_the_logits_are_kept_for_the_backward_pass() -> None:

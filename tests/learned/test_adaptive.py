@@ -123,6 +123,8 @@ def test_the_scale_control_is_a_factor() -> None:
     [
         "adaptive",
         "adaptive:control=scale",
+        "adaptive:control=scale,max_scale=3",
+        "adaptive:max_scale=inf,scale=learned",
         "adaptive:offline=250,online=false",
         "adaptive(rooted:k=5):hidden=8,meta_data=next,meta_lr=0.0001",
         "adaptive:bias=true,init_seed=3,start=random",
@@ -221,7 +223,9 @@ def test_a_file_that_is_no_saved_loss_is_refused(tmp_path: Path) -> None:
         ({"meta_data": "valid"}, "meta_data"),
         ({"meta_lr": -1}, "meta_lr"),
         ({"offline": 1.5}, "offline"),
-        ({"max_scale": 0.5}, "max_scale"),
+        ({"scale": "free"}, "scale"),
+        ({"max_scale": 2}, "scale='learned'"),
+        ({"scale": "learned", "max_scale": 0}, "max_scale"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], match: str) -> None:

@@ -25,7 +25,7 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
     return x, torch.randint(4, (SIZE,), generator=generator)
 
 
-def train(meta_data: str, part: slice, parallel: bool) -> tuple[list[Tensor], list[Tensor]]:
+def train(meta_data: str, scale: str, part: slice, parallel: bool) -> tuple[list[Tensor], list[Tensor]]:
     torch.manual_seed(0)
     model: nn.Module = nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 4)).double()
     loss = AdaptiveLoss(start="random", bias=True).double()
@@ -38,7 +38,8 @@ def train(meta_data: str, part: slice, parallel: bool) -> tuple[list[Tensor], li
         torch.optim.Adam(loss.parameters(), 1e-2),
         meta_data=meta_data,
         clip_grad_norm=0.05,
-        max_scale=0.9,
+        scale=scale,
+        max_scale=0.02 if scale == "learned" else None,
     )
     for i in range(STEPS):
         x, y = batch(i)
@@ -47,22 +48,22 @@ def train(meta_data: str, part: slice, parallel: bool) -> tuple[list[Tensor], li
     return [p.detach() for p in model.parameters()], [p.detach() for p in loss.parameters()]
 
 
-def worker(rank: int, folder: str, meta_data: str) -> None:
+def worker(rank: int, folder: str, meta_data: str, scale: str) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     half = SIZE // 2
-    found = train(meta_data, slice(rank * half, (rank + 1) * half), parallel=True)
+    found = train(meta_data, scale, slice(rank * half, (rank + 1) * half), parallel=True)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("meta_data", ["given", "next"])
-def test_two_processes_give_what_one_gives(meta_data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("meta_data", "scale"), [("given", "fixed"), ("next", "learned")])
+def test_two_processes_give_what_one_gives(meta_data: str, scale: str, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mp.spawn(worker, (str(tmp_path), meta_data), nprocs=2)
-    alone = train(meta_data, slice(None), parallel=False)
+        mp.spawn(worker, (str(tmp_path), meta_data, scale), nprocs=2)
+    alone = train(meta_data, scale, slice(None), parallel=False)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(tuple(found), alone, rtol=1e-9, atol=1e-12)

@@ -48,7 +48,7 @@ def test_each_step_is_algorithm_1() -> None:
 def test_it_makes_one_step_better() -> None:
     """One step of the learned loss on models never seen lowers cross-entropy more than one of cross-entropy itself."""
     loss = AdaptiveLoss().double()
-    log = learn_offline(loss, make_model, pairs(), steps=300, lr=0.1)
+    log = learn_offline(loss, make_model, pairs(), steps=300, lr=0.1, scale="learned")
 
     def after(criterion: nn.Module) -> float:
         total = 0.0
@@ -66,7 +66,7 @@ def test_it_makes_one_step_better() -> None:
 
 def test_it_stops_at_the_cap() -> None:
     loss = AdaptiveLoss().double()
-    log = learn_offline(loss, make_model, pairs(), steps=2000, lr=0.1, meta_lr=1e-2, max_scale=3.0)
+    log = learn_offline(loss, make_model, pairs(), steps=2000, lr=0.1, meta_lr=1e-2, scale="learned", max_scale=3.0)
     assert log.stopped == "scale"
     assert len(log.scale) < 2000
     assert 3.0 < log.scale[-1] < 6.0

@@ -42,12 +42,24 @@ def adam(lr: float, weight_decay: float = 0.0, decoupled: bool = False) -> Updat
 
 
 class Unroll:
-    """A model under training whose steps are differentiable functions of the loss's parameters."""
+    """A model under training whose steps are differentiable functions of the loss's parameters.
 
-    def __init__(self, model: nn.Module, loss: nn.Module, update: Update, clip: float | None = None) -> None:
-        self.model, self.loss, self.update, self.clip = model, loss, update, clip
+    With a ``cap``, the loss's gradient in the logits is multiplied down to so many times cross-entropy's; with a cap of
+    ``None`` it is multiplied, up or down, to cross-entropy's norm.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        update: Update,
+        clip: float | None = None,
+        cap: float | None = None,
+    ) -> None:
+        self.model, self.loss, self.update, self.clip, self.cap = model, loss, update, clip, cap
         self.theta = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.state: State = {name: {} for name in self.theta}
+        self.has_clipped = False
 
     def forward(self, theta: dict[str, Tensor], x: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.model, theta, (x,))
@@ -56,11 +68,18 @@ class Unroll:
     def step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """New weights, with their graph; the optimiser's state goes on without one."""
         theta = {name: value.detach().requires_grad_() for name, value in self.theta.items()}
+        z = self.forward(theta, x)
+        (slope,) = torch.autograd.grad(self.loss(z, y), z, create_graph=True)
+        (of_cross_entropy,) = torch.autograd.grad(F.cross_entropy(z, y), z, retain_graph=True)
+        gain = of_cross_entropy.norm() / slope.norm()
+        if self.cap is not None:
+            gain = (self.cap * gain).clamp(max=1)
         gradients = torch.autograd.grad(
-            self.loss(self.forward(theta, x), y), list(theta.values()), create_graph=True, materialize_grads=True
+            z, list(theta.values()), gain * slope, create_graph=True, materialize_grads=True
         )
+        norm = torch.sqrt(sum((g * g).sum() for g in gradients))
+        self.has_clipped = self.clip is not None and bool(norm > self.clip)
         if self.clip is not None:
-            norm = torch.sqrt(sum((g * g).sum() for g in gradients))
             gradients = [g * (self.clip / (norm + 1e-6)).clamp(max=1) for g in gradients]
         new = {n: self.update(theta[n], g, self.state[n]) for n, g in zip(theta, gradients, strict=True)}
         self.theta = {name: value.detach() for name, value in new.items()}
@@ -68,6 +87,11 @@ class Unroll:
         return new
 
     def phi_gradient(self, x: Tensor, y: Tensor, x2: Tensor, y2: Tensor) -> list[Tensor]:
-        """Take a step; the gradient of the task loss after it in the loss's parameters."""
-        task = F.cross_entropy(self.forward(self.step(x, y), x2), y2)
+        """Take a step; the gradient of the task loss after it in the loss's parameters.
+
+        The dropout masks of the task loss are those of the seed that the global generator would draw next.
+        """
+        new = self.step(x, y)
+        torch.manual_seed(int(torch.randint(2**63 - 1, ())))
+        task = F.cross_entropy(self.forward(new, x2), y2)
         return list(torch.autograd.grad(task, list(self.loss.parameters()), materialize_grads=True))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lossmith.learned.frozen import FrozenLoss, common_arguments
 from lossmith.learned.network import Activation, LossNetwork, Output
 from lossmith.learned.recipe import MetaData, Recipe
+from lossmith.learned.scale import Scale
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
 from lossmith.losses.arguments import check_choice, whole_number
 from lossmith.losses.base import Prepared
@@ -57,7 +58,9 @@ class AdaptiveLoss(Wrapper):
         meta_part: share of the training examples held out.
         every: steps from one update of the loss to the next.
         meta_share: share of each batch that an update is computed from.
-        max_scale: largest effective scale.
+        scale: ``"fixed"``: the shape alone is learned; ``"learned"``: the scale too. ``control="scale"`` learns it
+            whatever is said here.
+        max_scale: largest effective scale of a learned one; ``None`` is 10.
         offline: steps of offline initialisation.
         offline_lr: learning rate of the model's steps there.
         offline_meta_lr: Adam's learning rate there.
@@ -91,7 +94,8 @@ class AdaptiveLoss(Wrapper):
         meta_part: float = 0.1,
         every: int = 1,
         meta_share: float = 1.0,
-        max_scale: float = 10.0,
+        scale: Scale = "fixed",
+        max_scale: float | None = None,
         offline: int = 0,
         offline_lr: float = 0.1,
         offline_meta_lr: float = 1e-3,
@@ -106,9 +110,19 @@ class AdaptiveLoss(Wrapper):
         self.base, self.start, self.control, self.class_reduction = base, start, control, class_reduction
         self.init_seed = whole_number("init_seed", init_seed, low=0)
         self.recipe = Recipe(
-            online, meta_lr, meta_data, meta_part, every, meta_share, max_scale, offline, offline_lr, offline_meta_lr
+            online,
+            meta_lr,
+            meta_data,
+            meta_part,
+            every,
+            meta_share,
+            "learned" if control == "scale" else scale,
+            max_scale,
+            offline,
+            offline_lr,
+            offline_meta_lr,
         )
-        vars(self).update(asdict(self.recipe))  # the text form looks arguments up by name
+        vars(self).update(asdict(self.recipe) | {"scale": scale})  # the text form looks arguments up by name
         network = LossNetwork(
             hidden,
             layers,
@@ -121,6 +135,8 @@ class AdaptiveLoss(Wrapper):
             seed=self.init_seed,
         )
         vars(self).update(network.settings)
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(()))  # of the learner's last step
         self.residual: _NetworkLoss | None = None
         if control in {"scale", "rate_replay"}:
             self.log_scale = nn.Parameter(torch.zeros(()))
@@ -156,13 +172,16 @@ class AdaptiveLoss(Wrapper):
     def freeze(self) -> FrozenLoss:
         """The loss as it is now, as a loss like any other, which learns no more.
 
+        It is multiplied by what `OnlineLossLearner` multiplied it by at the last step.
+
         Returns:
             A copy; changes of this loss do not reach it.
         """
         own = copy.deepcopy(self)
+        factor = float(own.gain)
         if own.residual is None:
-            return FrozenLoss([own.base], float(own.log_scale.detach().exp()))
-        return FrozenLoss([own.residual] if own.start == "random" else [own.base, own.residual])
+            return FrozenLoss([own.base], factor * float(own.log_scale.detach().exp()))
+        return FrozenLoss([own.residual] if own.start == "random" else [own.base, own.residual], factor)
 
     def save(self, path: str | Path) -> None:
         """Write the loss to a ``.safetensors`` file, which `load_learned` and ``create("@path")`` read.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lossmith.learned.passes import Draws, Model, State
 from lossmith.learned.response import Clipped, Response
+from lossmith.learned.scale import Gain
 
 STEP_SIZE: Final = 2e-5
 """Of the one-sided difference: the step's length relative to the weights'.
@@ -34,7 +35,7 @@ class LookBack:
         draws: the random number generators before the step.
         response: ``dU/dg``, by name or one number for all; see `lossmith.learned.response`.
         clipped: what clipping the gradient did.
-        capped: what the loss was multiplied by.
+        gain: what the loss was multiplied by.
         gradients: of the loss, with their graph, by name; for the unroll alone.
         logits: of the whole batch before the step; for the difference alone.
     """
@@ -46,7 +47,7 @@ class LookBack:
     draws: Draws
     response: Response = field(default_factory=dict)
     clipped: Clipped | None = None
-    capped: Tensor | None = None
+    gain: Gain | None = None
     gradients: State | None = None
     logits: Tensor | None = None
 
@@ -65,11 +66,11 @@ class LookBack:
         return v if self.clipped is None else self.clipped.transposed(v), factor
 
     def exact(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
-        """``-d/dphi <dM/dz, J w>``: by reverse mode through the gradients where they are at hand, else by forward mode.
+        """``-d/dphi <g dM/dz, J w>``: by reverse mode through the gradients if they are at hand, else by forward mode.
 
         Args:
             model: the model.
-            loss: M.
+            loss: M; g is the gain.
             phi: its parameters.
             w: a direction in weight space, by name.
 
@@ -81,7 +82,7 @@ class LookBack:
             return _negative(torch.stack(held).sum(), phi)
         with self.draws.again():
             logits, slope = model.slope_at(self.weights, self.buffers, w, self.inputs)
-        return self._along(loss, phi, logits, slope)
+        return self._along(model, loss, phi, logits, slope)
 
     def by_difference(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
         """As `exact`, with ``J w`` by a one-sided difference: one forward pass more, nothing recorded.
@@ -98,20 +99,20 @@ class LookBack:
                 self.weights[name].addcmul_(direction, h, value=-1)
         with self.draws.again():
             there = model.at(self.weights, self.buffers, self.inputs)
-        return self._along(loss, phi, here, (here - there) / h)
+        return self._along(model, loss, phi, here, (here - there) / h)
 
     def to_state(self) -> dict[str, Any]:
-        """Copies of everything, as tensors in plain containers."""
+        """Everything, as tensors in plain containers, not copied."""
         clipped = self.clipped
         return {
             "inputs": self.inputs,
             "target": self.target,
-            "weights": _copies(self.weights),
-            "buffers": _copies(self.buffers),
+            "weights": self.weights,
+            "buffers": self.buffers,
             "draws": self.draws.states,
-            "response": self.response if isinstance(self.response, Tensor) else _copies(self.response),
-            "clipped": None if clipped is None else (clipped.ratio, clipped.norm, _copies(clipped.direction)),
-            "capped": self.capped,
+            "response": self.response,
+            "clipped": None if clipped is None else (clipped.ratio, clipped.norm, clipped.direction),
+            "gain": None if self.gain is None else (self.gain.factor, self.gain.held),
             "logits": self.logits,
         }
 
@@ -120,14 +121,18 @@ class LookBack:
         """The inverse of `to_state`."""
         draws = Draws(state["target"].device, state["draws"])
         clipped = None if state["clipped"] is None else Clipped(*state["clipped"])
-        return cls(**state | {"draws": draws, "clipped": clipped})
+        gain = None if state["gain"] is None else Gain(*state["gain"])
+        return cls(**state | {"draws": draws, "clipped": clipped, "gain": gain})
 
-    def _along(self, loss: nn.Module, phi: Sequence[Tensor], logits: Tensor, slope: Tensor) -> list[Tensor]:
-        """``-d/dphi <dM/dz, slope>`` at the logits."""
+    def _along(
+        self, model: Model, loss: nn.Module, phi: Sequence[Tensor], logits: Tensor, direction: Tensor
+    ) -> list[Tensor]:
+        """``-d/dphi <g dM/dz, direction>`` at the logits."""
         z = logits.detach().requires_grad_()
-        (of_z,) = torch.autograd.grad(loss(z, self.target), z, create_graph=True)
-        inner = (of_z * slope).sum()
-        return _negative(inner if self.capped is None else inner * self.capped, phi)
+        (slope,) = torch.autograd.grad(loss(z, self.target), z, create_graph=True)
+        if self.gain is not None:
+            direction = self.gain.transposed(direction, slope.detach(), model.total)
+        return _negative((slope * direction).sum(), phi)
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
@@ -139,7 +144,3 @@ def norm(tensors: Iterable[Tensor]) -> Tensor:
 def _negative(inner: Tensor, phi: Sequence[Tensor]) -> list[Tensor]:
     gradients = torch.autograd.grad(inner, phi, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g.neg_() for p, g in zip(phi, gradients, strict=True)]
-
-
-def _copies(tensors: State) -> State:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -51,6 +51,7 @@ class ML3Loss(AdaptiveLoss):
             online=False,
             meta_data=meta_data,
             meta_part=meta_part,
+            scale="learned",
             max_scale=max_scale,
             offline=offline,
             offline_lr=offline_lr,

@@ -86,7 +86,11 @@ class LossNetwork(nn.Module):
             "bias": bias,
         }
         widths = [2, *[hidden] * layers, 1]
-        self.layers = nn.ModuleList(nn.Linear(before, after, bias=bias) for before, after in itertools.pairwise(widths))
+        # torch.nn.Linear draws its own initial weights from the global generator, which is the caller's.
+        linear = (
+            nn.utils.skip_init(nn.Linear, before, after, bias=bias) for before, after in itertools.pairwise(widths)
+        )
+        self.layers = nn.ModuleList(linear)
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.learned.online import OnlineLossLearner, TaskLoss
+from lossmith.learned.scale import Scale, cap_on_scale
 
 Batch = tuple[Any, Tensor]
 
@@ -47,13 +50,14 @@ def learn_offline(
     lr: float = 0.1,
     meta_lr: float = 1e-3,
     task_loss: TaskLoss | None = None,
-    max_scale: float = 10.0,
+    scale: Scale = "fixed",
+    max_scale: float | None = None,
     patience: int = 500,
 ) -> OfflineLog:
     """Learn a loss so that one step of plain SGD with it, from random weights, makes the task loss small.
 
-    What is learned is short-sighted: the best loss for one step is a steep one. Left alone for the paper's 2,500 steps
-    its scale grew a thousandfold in our pilot, and training with it failed; hence the cap.
+    What is learned is short-sighted: the best loss for one step is a steep one. With ``scale="learned"`` and no cap its
+    scale grew a thousandfold over the paper's 2,500 steps, and training with it failed.
 
     Args:
         loss: its parameters are changed in place.
@@ -64,7 +68,10 @@ def learn_offline(
         lr: of the model's plain SGD step.
         meta_lr: of Adam, for the loss's parameters.
         task_loss: a function of logits and target; ``None`` is cross-entropy.
-        max_scale: stop once the effective scale, averaged over 10 steps, is above.
+        scale: ``"fixed"``: at each step the loss is multiplied to have its base's gradient norm, so that its shape
+            alone is learned; ``"learned"``: its scale too. See `OnlineLossLearner`.
+        max_scale: with ``scale="learned"``, stop once the effective scale, averaged over 10 steps, is above; ``None``
+            is 10.
         patience: stop once the task loss, averaged over 50 steps, has not been lower for so many; the loss goes back to
             where it was lowest.
 
@@ -77,30 +84,33 @@ def learn_offline(
     model = make_model(0)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr)
     phi = [p for p in loss.parameters() if p.requires_grad]
-    learner = OnlineLossLearner(model, loss, optimizer, torch.optim.Adam(phi, meta_lr), task_loss=task_loss)
+    cap = cap_on_scale(scale, max_scale)
+    learner = OnlineLossLearner(
+        model,
+        loss,
+        optimizer,
+        torch.optim.Adam(phi, meta_lr),
+        task_loss=task_loss,
+        scale=scale,
+        max_scale=None if cap is None else math.inf,
+    )
     tasks: list[float] = []
     scales: list[float] = []
-    lowest, kept, best = float("inf"), 0, _copy(phi)
+    lowest, kept, best = float("inf"), 0, copy.deepcopy(loss.state_dict())
     for i, (batch, meta_batch) in enumerate(itertools.islice(batches, steps)):
         model.load_state_dict(make_model(i).state_dict())
         record = learner.step(batch, meta_batch)
         assert record.task_loss is not None
         tasks.append(float(record.task_loss))
         scales.append(float(record.scale))
-        if sum(scales[-SCALE_WINDOW:]) > SCALE_WINDOW * max_scale:
+        if cap is not None and sum(scales[-SCALE_WINDOW:]) > SCALE_WINDOW * cap:
             return OfflineLog(tuple(tasks), tuple(scales), "scale", len(tasks))
         if len(tasks) < WINDOW:
             continue
         mean = sum(tasks[-WINDOW:]) / WINDOW
         if mean < lowest:
-            lowest, kept, best = mean, len(tasks), _copy(phi)
+            lowest, kept, best = mean, len(tasks), copy.deepcopy(loss.state_dict())
         if len(tasks) - kept >= patience:
-            with torch.no_grad():
-                for parameter, value in zip(phi, best, strict=True):
-                    parameter.copy_(value)
+            loss.load_state_dict(best)
             return OfflineLog(tuple(tasks), tuple(scales), "stalled", kept)
     return OfflineLog(tuple(tasks), tuple(scales), "done", len(tasks))
-
-
-def _copy(parameters: list[nn.Parameter]) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in parameters]

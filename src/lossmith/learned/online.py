@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossmith.learned.adaptive import AdaptiveLoss
 from lossmith.learned.lookback import LookBack, norm
-from lossmith.learned.passes import Draws, Model, State, rows
+from lossmith.learned.passes import Draws, Model, State, first_rows
+from lossmith.learned.regression import AdaptiveRegressionLoss
 from lossmith.learned.response import check_optimizer, clip, response
+from lossmith.learned.scale import Gain, Scale, cap_on_scale, wide
 from lossmith.losses.arguments import check_choice, check_number, whole_number
 
 Gradient = Literal["jvp", "unroll", "difference"]
@@ -29,9 +32,10 @@ class StepRecord:
 
     Attributes:
         logits: of the training batch, detached.
-        loss: the adaptive loss on it, before its update.
-        scale: effective scale: the norm of the loss's gradient in the logits over that of the task loss.
-        capped: what the loss was multiplied by to keep that scale below the cap; 1 if it was below.
+        loss: the adaptive loss on it, times ``gain``, before its update.
+        scale: effective scale: the norm of the gradient in the logits that the model was trained with, over that of
+            the base; 1 if the scale is fixed.
+        gain: what the loss was multiplied by to have that scale.
         task_loss: of the meta batch at the new weights; ``None`` where the loss was not updated. With
             ``meta_data="next"`` it belongs to the step before.
         error: relative error of the one-sided difference in the gradient of the loss's parameters, where it was
@@ -41,7 +45,7 @@ class StepRecord:
     logits: Tensor
     loss: Tensor
     scale: Tensor
-    capped: Tensor
+    gain: Tensor
     task_loss: Tensor | None
     error: float | None
 
@@ -49,12 +53,17 @@ class StepRecord:
 class OnlineLossLearner:
     """Trains a model and, step by step, the loss it is trained with.
 
-    One `step` updates the model with the loss as it is, by ``optimizer``; then the loss's parameters by
-    ``meta_optimizer``, from the gradient of the task loss at the model's new weights. That gradient needs no second
-    derivative of the model: the loss's parameters phi reach the new weights only through the gradient g of the loss,
-    and ``d task / d phi = - d/dphi <dM/dz, J w>`` with ``w = (dU/dg)^T v``: v the task loss's gradient at the new
-    weights, U the optimiser's step, J the Jacobian of the logits z at the old weights. ``gradient`` says how J w is
-    had:
+    One `step` updates the model by ``optimizer``, with the gradient ``s' = g s`` in the logits z, where ``s = dM/dz``
+    is the gradient of the loss M as it is. With ``scale="fixed"``, ``g = |b| / |s|`` gives s' the norm of the gradient
+    b of the loss's base on that batch: only the shape of the loss is learned, and the learning rate stays the user's.
+    With ``scale="learned"``, ``g = min(1, max_scale |b| / |s|)``.
+
+    Then the loss's parameters phi are updated by ``meta_optimizer``, from the gradient of the task loss at the model's
+    new weights, ``d task / d phi = - d/dphi <s', J w>`` with ``w = (dU/dG)^T v``: v is the task loss's gradient at the
+    new weights, U the optimiser's step, G the gradient it was given, and J the Jacobian of z at the old weights. It is
+    the gradient of a full unroll of that step and needs no second derivative of the model. It includes the dependence
+    of g on phi, ``ds' = g (I - s s^T / |s|^2) ds`` where g follows ``1 / |s|``; with ``meta_share`` below 1, g is that
+    of the whole batch and the projection that of the rows used. ``gradient`` says how J w is computed:
 
     * ``"jvp"``: exactly, by one forward-mode product;
     * ``"unroll"``: exactly, by reverse mode through g (faster for small networks; keeps the graph);
@@ -77,7 +86,10 @@ class OnlineLossLearner:
         meta_share: share of a batch's rows, the first ones, that an update is computed from: an estimate at a share of
             the cost. With batch norm it sees the statistics of those rows, with dropout other masks.
         clip_grad_norm: largest norm of the model's gradient; ``None`` for no limit.
-        max_scale: largest effective scale; where the loss's gradient is larger, it is multiplied down.
+        scale: ``"fixed"`` or ``"learned"``; see above.
+        max_scale: with ``scale="learned"``, largest ratio of the two norms; ``None`` is 10, ``math.inf`` no limit.
+        base: the loss whose gradient b is, a function of logits and target; ``None`` is the ``base`` of an
+            `AdaptiveLoss` or `AdaptiveRegressionLoss`, and for any other loss the task loss.
         autocast: dtype of autocast in the model's forward passes, such as `torch.bfloat16`; not with ``"difference"``.
         tolerance: see ``"difference"``.
         audit: updates from one measurement of the difference's error to the next.
@@ -85,8 +97,12 @@ class OnlineLossLearner:
     Raises:
         ValueError: if an argument is out of range or does not fit another, or the optimiser is not supported.
 
-    Source: algorithm 2 of Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. The
-    identity, the live optimiser and the shared forward pass are ours.
+    The step leaves torch's global random state as a plain step leaves it: passes made for the loss repeat the step's
+    numbers or draw from a stream of their own.
+
+    Source: algorithm 2 of Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, which is
+    ``scale="learned"`` without a limit. The fixed scale, the identity, the live optimiser and the shared forward pass
+    are ours.
     """
 
     def __init__(
@@ -102,7 +118,9 @@ class OnlineLossLearner:
         every: int = 1,
         meta_share: float = 1.0,
         clip_grad_norm: float | None = None,
+        scale: Scale = "fixed",
         max_scale: float | None = None,
+        base: TaskLoss | None = None,
         autocast: torch.dtype | None = None,
         tolerance: float = 0.05,
         audit: int = 50,
@@ -114,15 +132,15 @@ class OnlineLossLearner:
         check_number("tolerance", tolerance, low=0.0, high=1.0)
         if clip_grad_norm is not None:
             check_number("clip_grad_norm", clip_grad_norm, low=1e-12, high=1e12)
-        if max_scale is not None:
-            check_number("max_scale", max_scale, low=1e-6, high=1e12)
         self.model, self.loss = Model(model, autocast), loss
         self.optimizer, self.meta_optimizer = optimizer, meta_optimizer
         self.task_loss: TaskLoss = F.cross_entropy if task_loss is None else task_loss
         self.meta_data, self.gradient = meta_data, gradient
         self.every, self.audit = whole_number("every", every, low=1), whole_number("audit", audit, low=1)
-        self.meta_share, self.clip_grad_norm, self.max_scale = meta_share, clip_grad_norm, max_scale
-        self.tolerance = tolerance
+        self.meta_share, self.clip_grad_norm, self.tolerance = meta_share, clip_grad_norm, tolerance
+        self.cap = cap_on_scale(scale, max_scale)
+        own_base = loss.base if isinstance(loss, AdaptiveLoss | AdaptiveRegressionLoss) else self.task_loss
+        self.base: TaskLoss = own_base if base is None else base
         self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self.named: State = {self.model.names[id(p)]: p for p in self.parameters if id(p) in self.model.names}
         self.phi = [p for p in loss.parameters() if p.requires_grad]
@@ -184,7 +202,7 @@ class OnlineLossLearner:
         pending = self._pending
         if pending is not None and pending.gradients is not None:
             raise ValueError("gradient='unroll' with meta_data='next' holds a graph from step to step: use 'jvp'")
-        return {
+        state = {
             "loss": self.loss.state_dict(),
             "meta_optimizer": self.meta_optimizer.state_dict(),
             "steps_taken": self.steps_taken,
@@ -193,9 +211,11 @@ class OnlineLossLearner:
             "bad_audits": self._bad_audits,
             "pending": None if pending is None else pending.to_state(),
         }
+        return copy.deepcopy(state)  # steps change many of these tensors in place
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave; the model and its optimiser must have been loaded too."""
+        state = copy.deepcopy(state)
         self.loss.load_state_dict(state["loss"])
         self.meta_optimizer.load_state_dict(state["meta_optimizer"])
         self.steps_taken, self.updates, self.gradient = state["steps_taken"], state["updates"], state["gradient"]
@@ -215,16 +235,13 @@ class OnlineLossLearner:
     def _train(
         self, logits: Tensor, target: Tensor, leaves: State, pending: LookBack | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The model's own step; gives loss, scale and cap, and completes ``pending``."""
+        """The model's own step; gives loss, scale and gain, and completes ``pending``."""
         unroll = leaves is not self.named
         z = logits if unroll else logits.detach().requires_grad_()
         value = self.loss(z, target)
         (slope,) = torch.autograd.grad(value, z, create_graph=unroll)
-        scale = self._scale(slope.detach(), logits.detach(), target)
-        capped = torch.ones_like(scale)
-        if self.max_scale is not None:
-            capped = (self.max_scale / scale).clamp(max=1.0)
-            slope = slope * capped
+        scale, gain = self._scale(slope.detach(), logits.detach(), target)
+        slope = gain.applied(slope)
         self.optimizer.zero_grad(set_to_none=True)
         if unroll:
             gradients = self._pull(logits, leaves, slope, create_graph=True)
@@ -236,32 +253,28 @@ class OnlineLossLearner:
         self.optimizer.step()
         if pending is not None:
             pending.response = response(self.optimizer, self.model.names, pending.weights)
-            pending.clipped, pending.capped = clipped, capped
+            pending.clipped, pending.gain = clipped, gain
             pending.gradients = gradients if unroll else None
             if self.gradient == "difference" and self.meta_share == 1:
                 pending.logits = logits.detach()
         self.optimizer.zero_grad(set_to_none=True)
-        return value.detach(), scale, capped
+        return value.detach() * gain.factor, scale, gain.factor
 
     def _meta_step(self, pending: LookBack, inputs: Any, target: Tensor) -> tuple[Tensor, float | None]:
         """Update the loss from a forward pass made for it alone."""
-        if self.meta_data != "given" and self.meta_share < 1:
-            count = self._count(target)
-            inputs, target = rows(inputs, count), target[:count]
+        if self.meta_data != "given":
+            inputs, target = first_rows(inputs, target, self.meta_share)
         return self._meta_update(pending, self.task_loss(self.model.aside(inputs), target), self.named)
 
     def _meta_update(self, pending: LookBack, task: Tensor, leaves: State) -> tuple[Tensor, float | None]:
         """Update the loss, given the task loss at the new weights as a function of ``leaves``."""
         v = self._pull(task, leaves, None, retain_graph=self.meta_data == "next")
-        if self.model.is_parallel:
-            v = dict(zip(v, average(list(v.values()), self.model.module), strict=True))
+        v = dict(zip(v, self.model.mean(list(v.values())), strict=True))
         w, factor = pending.answer(v)
         gradients, error = self._gradients(pending, w)
         if factor is not None:
             gradients = [gradient * factor for gradient in gradients]
-        if self.model.is_parallel:
-            gradients = average(gradients, self.model.module)
-        for phi, gradient in zip(self.phi, gradients, strict=True):
+        for phi, gradient in zip(self.phi, self.model.mean(gradients), strict=True):
             phi.grad = gradient
         self.meta_optimizer.step()
         self.updates += 1
@@ -290,9 +303,7 @@ class OnlineLossLearner:
 
     def _remember(self, inputs: Any, target: Tensor) -> LookBack:
         """Copies of what the step is about to change."""
-        if self.meta_share < 1:
-            count = self._count(target)
-            inputs, target = rows(inputs, count), target[:count]
+        inputs, target = first_rows(inputs, target, self.meta_share)
         # The copies' memory is used again, because fresh memory costs page faults; two sets, because with the next
         # batch as meta batch the step before is still looked back on.
         self._stores.reverse()
@@ -304,24 +315,22 @@ class OnlineLossLearner:
         weights = {name: p.detach() for name, p in self.model.inner.named_parameters()} | store
         return LookBack(inputs, target, weights, self.model.buffers(), Draws(self.parameters[0].device))
 
-    @torch.no_grad()
-    def _scale(self, slope: Tensor, logits: Tensor, target: Tensor) -> Tensor:
-        with torch.enable_grad():
-            z = logits.requires_grad_()
-            (reference,) = torch.autograd.grad(self.task_loss(z, target), z)
-        squares = torch.stack([slope.float().square().sum(), reference.float().square().sum()])
-        if self.model.is_parallel and self.max_scale is not None:
-            dist.all_reduce(squares, group=self.model.module.process_group)
-        ours, tasks = squares.sqrt()
-        scale: Tensor = ours / tasks.clamp(min=1e-30)
-        return scale
-
-    def _count(self, target: Tensor) -> int:
-        return max(1, round(self.meta_share * len(target)))
+    def _scale(self, slope: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Gain]:
+        """The effective scale that the model is trained with, and the gain that gives it."""
+        z = logits.requires_grad_()
+        (reference,) = torch.autograd.grad(self.base(z, target), z)
+        squares = torch.stack([wide(slope).square().sum(), wide(reference).square().sum()])
+        ours, bases = self.model.total(squares).sqrt()
+        gain = Gain.of(ours, bases, self.cap)
+        if isinstance(self.loss, AdaptiveLoss | AdaptiveRegressionLoss):
+            self.loss.gain.copy_(gain.factor)
+        return gain.factor * ours / bases.clamp(min=1e-30), gain
 
     def _check(self, autocast: torch.dtype | None) -> None:
         if not self.phi:
             raise ValueError("the loss has no parameters to learn: give one such as AdaptiveLoss()")
+        if self.cap is None and isinstance(self.loss, AdaptiveLoss) and self.loss.residual is None:
+            raise ValueError(f"control={self.loss.control!r} is a scale and nothing else: give scale='learned'")
         if len(self.named) < len(self.parameters):
             raise ValueError("the optimizer holds parameters that are not the model's: give it the model's alone")
         held = {id(p) for group in self.meta_optimizer.param_groups for p in group["params"]}
@@ -333,12 +342,3 @@ class OnlineLossLearner:
             raise ValueError("gradient='unroll' passes DistributedDataParallel by: use 'jvp'")
         if self.gradient == "unroll" and self.meta_share < 1:
             raise ValueError("gradient='unroll' differentiates the whole batch: use 'jvp' with meta_share")
-
-
-def average(tensors: list[Tensor], module: Any) -> list[Tensor]:
-    """The mean over all processes of a module in distributed training, in one exchange."""
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat, group=module.process_group)
-    flat /= dist.get_world_size(module.process_group)
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]

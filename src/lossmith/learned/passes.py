@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.autograd.forward_ad as fwd
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -47,8 +48,8 @@ class Model:
             return _call(self.module if leaves is None else self._with(leaves), inputs)
 
     def aside(self, inputs: Any) -> Tensor:
-        """A forward pass that leaves the buffers as they are and is no part of distributed training."""
-        with self._casting(inputs):
+        """A forward pass that leaves buffers and random state as they are and is no part of distributed training."""
+        with Draws.apart(_first(inputs).device), self._casting(inputs):
             return _call(self._with(self.buffers()), inputs)
 
     def at(self, weights: State, buffers: State, inputs: Any) -> Tensor:
@@ -87,6 +88,21 @@ class Model:
         """Copies of the buffers, by name."""
         return _copies(dict(self.inner.named_buffers()))
 
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all processes of distributed training."""
+        if self.is_parallel:
+            dist.all_reduce(tensor, group=self.module.process_group)
+        return tensor
+
+    def mean(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean of each tensor over all processes of distributed training, in one exchange."""
+        if not self.is_parallel:
+            return tensors
+        flat = self.total(torch.cat([tensor.flatten() for tensor in tensors]))
+        flat /= self.total(torch.ones_like(flat[:1]))
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
     def _with(self, weights: State) -> Callable[..., Any]:
         return lambda *args, **kwargs: functional_call(self.inner, weights, args, kwargs)
 
@@ -108,6 +124,23 @@ class Draws:
         self.devices = [device] if device.type == "cuda" else []
         self.states = states or [torch.get_rng_state(), *(torch.cuda.get_rng_state(each) for each in self.devices)]
 
+    @classmethod
+    @contextlib.contextmanager
+    def apart(cls, device: torch.device) -> Iterator[None]:
+        """Within, numbers are drawn from a stream of its own, seeded by the next number of torch's global generator.
+
+        The global generators themselves stand where they stood.
+
+        Args:
+            device: of the model.
+        """
+        now = cls(device)
+        with now.again():
+            seed = int(torch.randint(2**63 - 1, ()))
+        devices = [torch.device("cpu"), *now.devices]
+        with cls(device, [torch.Generator(each).manual_seed(seed).get_state() for each in devices]).again():
+            yield
+
     @contextlib.contextmanager
     def again(self) -> Iterator[None]:
         """Within, what was drawn after this object was made is drawn again; afterwards all is as before."""
@@ -118,13 +151,24 @@ class Draws:
             yield
 
 
-def rows(batch: Any, count: int) -> Any:
-    """The first rows of a tensor, or of each tensor in a tuple, list or mapping."""
+def first_rows(inputs: Any, target: Tensor, share: float) -> tuple[Any, Tensor]:
+    """The first rows of a batch, at least one.
+
+    Args:
+        inputs: a tensor, or a tuple, list or mapping of them.
+        target: a row per example.
+        share: of the rows, in (0, 1].
+    """
+    count = max(1, round(share * len(target)))
+    return _rows(inputs, count), target[:count]
+
+
+def _rows(batch: Any, count: int) -> Any:
     if isinstance(batch, Tensor):
         return batch[:count]
     if isinstance(batch, Mapping):
-        return {key: rows(value, count) for key, value in batch.items()}
-    return tuple(rows(value, count) for value in batch)
+        return {key: _rows(value, count) for key, value in batch.items()}
+    return tuple(_rows(value, count) for value in batch)
 
 
 def _call(module: Callable[..., Any], inputs: Any) -> Tensor:

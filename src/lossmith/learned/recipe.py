@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lossmith.learned.scale import Scale, cap_on_scale
 from lossmith.losses.arguments import check_choice, check_number, whole_number
 
 MetaData = Literal["held_out", "fresh", "same", "next"]
@@ -22,7 +23,8 @@ class Recipe:
         meta_part: with held-out data, the share of the training examples.
         every: steps from one update of the loss to the next.
         meta_share: share of each batch that an update of the loss is computed from.
-        max_scale: largest effective scale; see `OnlineLossLearner`.
+        scale: ``"fixed"`` or ``"learned"``; see `OnlineLossLearner`.
+        max_scale: largest effective scale of a learned one.
         offline: steps of offline initialisation before.
         offline_lr: learning rate of the model's plain SGD step there.
         offline_meta_lr: Adam's learning rate for the loss's parameters there.
@@ -34,7 +36,8 @@ class Recipe:
     meta_part: float = 0.1
     every: int = 1
     meta_share: float = 1.0
-    max_scale: float = 10.0
+    scale: Scale = "fixed"
+    max_scale: float | None = None
     offline: int = 0
     offline_lr: float = 0.1
     offline_meta_lr: float = 1e-3
@@ -46,7 +49,7 @@ class Recipe:
         check_number("meta_lr", self.meta_lr, low=0.0, high=10.0)
         check_number("meta_part", self.meta_part, low=0.01, high=0.9)
         check_number("meta_share", self.meta_share, low=0.01, high=1.0)
-        check_number("max_scale", self.max_scale, low=1.0, high=1e9)
+        cap_on_scale(self.scale, self.max_scale)
         check_number("offline_lr", self.offline_lr, low=1e-6, high=1e3)
         check_number("offline_meta_lr", self.offline_meta_lr, low=0.0, high=10.0)
         for name, low in (("every", 1), ("offline", 0)):  # numbers of a text form are floats

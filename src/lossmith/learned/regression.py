@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Self, get_args
 
+import torch
 from torch import Tensor
 
 from lossmith.learned.adaptive import Start
@@ -66,6 +67,9 @@ class AdaptiveRegressionLoss(Loss):
             seed=self.init_seed,
         )
         vars(self).update(self.network.settings)  # the text form looks arguments up by name
+        self.gain: Tensor
+        self.register_buffer("gain", torch.ones(()))  # of the learner's last step
+        self.factor = 1.0
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Evaluate the loss as it is now.
@@ -87,10 +91,22 @@ class AdaptiveRegressionLoss(Loss):
         terms: Tensor = self.network(target, prediction)
         if self.start == "base":
             terms = terms + 0.5 * (prediction - target).square()
+        return self.factor * self._reduced(terms)
+
+    def base(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Half the squared error, what the loss begins as; see `forward`."""
+        return self._reduced(0.5 * (prediction - target).square())
+
+    def freeze(self) -> Self:
+        """The loss as it is now, as a module of its own that learns no more.
+
+        It is multiplied by what `OnlineLossLearner` multiplied it by at the last step.
+        """
+        own = copy.deepcopy(self).requires_grad_(requires_grad=False)
+        own.factor = float(own.gain) * self.factor
+        return own
+
+    def _reduced(self, terms: Tensor) -> Tensor:
         if self.reduction == "none":
             return terms
         return terms.mean() if self.reduction == "mean" else terms.sum()
-
-    def freeze(self) -> Self:
-        """The loss as it is now, as a module of its own that learns no more."""
-        return copy.deepcopy(self).requires_grad_(requires_grad=False)

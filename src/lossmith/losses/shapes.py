@@ -93,12 +93,12 @@ class ClasswiseLoss(ClassificationLoss):
 
     With class weights w a sample's loss is ``(sum_k w_k q_k) sum_j l(q_j, p_j)``. With a class index t as target it is
     ``sum_j negative(p_j) + (positive - negative)(p_t)``: no one-hot tensor is built. Where ``negative`` is infinite at
-    p = 1 (`singular`) the target class is masked out of the sum instead, because that difference would be inf - inf.
+    p = 0 or 1 (`singular`) the target class is masked out of the sum instead, as that difference would be inf - inf.
     Subclasses write `positive` and `negative`, and where they continue them by tangents in c and d, `linear_above`.
     """
 
     singular: ClassVar[bool] = False
-    """Whether `negative` is infinite at p = 1."""
+    """Whether `negative` is infinite at p = 0 or p = 1."""
     two_classes: ClassVar[bool] = False
     """Whether ``task="binary"`` takes a question's yes and no as two classes, because `positive` and `negative` of one
     class make no sense without the others."""
@@ -173,12 +173,17 @@ class ClasswiseLoss(ClassificationLoss):
         if self.implementation != "auto" or self.label_smoothing or not fuses(prepared.logits, with_others=True):
             return None
         expression = self.expression("y")
-        if expression is None or type(self).probability is not ClasswiseLoss.probability:
+        if expression is None or type(self).probability is not ClasswiseLoss.probability or self._learns():
             return None
         num_classes = operator.index(prepared.entries.num_classes)  # torch.compile may have a symbol for it
         factor = self.class_factor(prepared.entries._replace(num_classes=num_classes))
         part: NegativePart | None = negative_part(expression, num_classes, factor)
         return part
+
+    def _learns(self) -> bool:
+        """Whether a tensor of the loss itself needs a gradient, which the polynomial, a constant, would not give it."""
+        own = (value for value in vars(self).values() if isinstance(value, Tensor))
+        return any(tensor.requires_grad for tensor in (*self.parameters(), *self.buffers(), *own))
 
     def _fused_terms(self, prepared: Prepared, target: Tensor, negative: NegativePart) -> Tensor:
         """`label_terms` where all but the target and the most probable class go through the kernels' polynomial."""

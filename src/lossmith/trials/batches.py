@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from lossmith.trials.trial import Trial
+
+_CLEAN_STREAM = 4_000_037  # added to a trial's seed for the order of its clean examples
+
 
 def batches(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of row numbers: a fresh permutation per epoch, what is left over at its end dropped.
+    """Endless batches of row numbers: a fresh permutation per epoch, whose incomplete last batch is dropped.
 
     Args:
         size: number of training examples n.
-        batch_size: examples per batch; n if that is less.
+        batch_size: examples per batch B; n if that is less.
         seed: of the permutations.
 
     Yields:
@@ -24,3 +29,44 @@ def batches(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     while True:
         order = torch.randperm(size, generator=generator)
         yield from order[: size - size % batch_size].split(batch_size)
+
+
+def trial_batches(trial: Trial, size: int, clean: int) -> Iterator[Tensor]:
+    """The rows of the training part that each step of a trial is taken on.
+
+    Noisy examples come in the order of `batches`, whatever is done with the clean ones; where a batch holds clean
+    examples, they stand in for its first ones. They come one permutation after another, none left out.
+
+    Args:
+        trial: what is trained.
+        size: number of training examples, clean ones included.
+        clean: number of clean ones, which stand first.
+
+    Yields:
+        Row numbers, int64 (B,).
+
+    Raises:
+        ValueError: if the trial trains on clean examples and there are none.
+    """
+    noisy = (clean + rows for rows in batches(size - clean, trial.batch_size, trial.seed))
+    if trial.clean == "unused":
+        yield from noisy
+    if not clean:
+        raise ValueError(f"clean={trial.clean!r} needs a clean set: name one in the data of the trial")
+    stream = _one_by_one(clean, trial.seed + _CLEAN_STREAM)
+    begin = round(trial.steps * (1 - trial.clean_share)) if trial.clean == "last" else 0
+    for step, rows in enumerate(noisy):
+        share = 1.0 if trial.clean == "last" else trial.clean_share
+        count = round(share * len(rows)) if step >= begin else 0
+        yield torch.cat([torch.tensor(list(itertools.islice(stream, count)), dtype=torch.int64), rows[count:]])
+
+
+def _one_by_one(size: int, seed: int) -> Iterator[int]:
+    for rows in batches(size, size, seed):
+        yield from rows.tolist()
+
+
+def pad_rows(values: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row until the number of rows is a multiple of ``multiple``."""
+    missing = -len(values) % multiple
+    return torch.cat([values, values[-1:].expand(missing, *values.shape[1:])]) if missing else values

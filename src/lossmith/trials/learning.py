@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.catalog import create
-from lossmith.learned import AdaptiveLoss, OnlineLossLearner, distil, learn_offline, strictness_curve
+from lossmith.learned import AdaptiveLoss, OnlineLossLearner, StepRecord, distil, learn_offline, strictness_curve
 from lossmith.losses.text import parse_loss
 from lossmith.trials.banks import SingleBank
 from lossmith.trials.batches import batches
@@ -61,6 +63,8 @@ class LearningStepper:
         self.make_bank, self._notes = make_bank, notes
         self.replayed = self._course() if loss.control in REPLAYS else None
         still = self.replayed is not None
+        if trial.clean != "unused":
+            raise ValueError(f"{trial.loss} takes the clean examples as meta data: its model cannot train on them")
         self.examples = _Examples(trial, loss, task, device, hold_out=not still and loss.recipe.meta_data == "held_out")
         self.gradient_ratio = torch.full((1,), torch.nan, device=device)
         self.extended = torch.zeros(1, device=device)
@@ -82,8 +86,8 @@ class LearningStepper:
         batch = next(self.examples.batches)
         record = self.learner.step(batch, next(self.examples.meta) if self.learner.wants_meta_batch else None)
         if step == 0:
-            self.gradient_ratio = record.scale.detach().reshape(1)
-        self.recent.append(record.scale * record.capped)
+            self.gradient_ratio = self._gradient_ratio(record, batch[1])
+        self.recent.append(record.scale)
         self.extended += self.loss.extended(record.logits, batch[1]).sum()
         return record.logits.unsqueeze(0), batch[1].unsqueeze(0)
 
@@ -125,7 +129,7 @@ class LearningStepper:
 
     def _learner(self, bank: SingleBank, *, still: bool) -> OnlineLossLearner:
         recipe = self.loss.recipe
-        data = recipe.meta_data
+        data, replays_rates = recipe.meta_data, self.loss.control == "rate_replay"
         return OnlineLossLearner(
             bank.model,
             self.loss,
@@ -135,8 +139,17 @@ class LearningStepper:
             every=_NEVER if still else recipe.every,
             meta_share=recipe.meta_share,
             clip_grad_norm=self.trial.optimizer.clip,
-            max_scale=recipe.max_scale,
+            scale="learned" if replays_rates else recipe.scale,
+            max_scale=math.inf if replays_rates else recipe.max_scale,  # capped when they were recorded
         )
+
+    def _gradient_ratio(self, record: StepRecord, labels: Tensor) -> Tensor:
+        """Norm of the loss's gradient in the logits over that of cross-entropy."""
+        z = record.logits.requires_grad_()
+        losses = (self.loss.base(z, labels), F.cross_entropy(z, labels))
+        of_base, of_cross_entropy = (torch.autograd.grad(loss, z)[0].norm() for loss in losses)
+        ratio: Tensor = record.scale * of_base / of_cross_entropy
+        return ratio.reshape(1)
 
     def _learn_offline(self) -> int:
         recipe = self.loss.recipe
@@ -156,6 +169,7 @@ class LearningStepper:
             steps=recipe.offline,
             lr=recipe.offline_lr,
             meta_lr=recipe.offline_meta_lr,
+            scale=recipe.scale,
             max_scale=recipe.max_scale,
         )
         return log.kept
@@ -190,10 +204,11 @@ class _Examples:
 
     def __init__(self, trial: Trial, loss: AdaptiveLoss, task: Task, device: str, *, hold_out: bool) -> None:
         recipe, size, batch_size = loss.recipe, len(task.train), trial.batch_size
-        held_out = max(1, round(recipe.meta_part * size)) if hold_out else 0
+        held_out = (task.clean or max(1, round(recipe.meta_part * size))) if hold_out else 0
         meta_size = max(1, round(recipe.meta_share * batch_size))
         self.task, self.device = task, device
-        self.batches = self._draw(held_out, size - held_out, batch_size, trial.seed)
+        first = task.clean or held_out  # a replay holds nothing out, yet its model never trains on clean examples
+        self.batches = self._draw(first, size - first, batch_size, trial.seed)
         self.meta = self._draw(0, held_out or size, meta_size, trial.seed + _META_STREAM)
 
     def pairs(self) -> Iterator[tuple[Batch, Batch]]:

@@ -151,5 +151,5 @@ class Ledger:
 
 def split_hash(data: DataSpec) -> str:
     """What names a test split: the data and how its test part is drawn, not what happens to its training part."""
-    clean = replace(data, train_size=None, label_noise=0.0, imbalance=1.0)
-    return hashlib.sha256(json.dumps(asdict(clean), sort_keys=True).encode()).hexdigest()
+    plain = replace(data, train_size=None, label_noise=0.0, imbalance=1.0, noise="symmetric", clean=None)
+    return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()

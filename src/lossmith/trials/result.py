@@ -38,8 +38,8 @@ class LearnedPath:
 
     Args:
         steps: the points of the learning curve.
-        scale: effective scale, the norm of the loss's gradient in the logits over that of cross-entropy: its mean since
-            the point before.
+        scale: effective scale, the norm of the loss's gradient in the logits over that of its base: its mean since the
+            point before.
         moments: the steps after which the loss was kept, 0 the first.
         p: probabilities of the target.
         strictness: at each moment, the slope in the target's logit relative to cross-entropy's at each ``p``, other

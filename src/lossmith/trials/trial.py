@@ -13,6 +13,7 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["none", "cosine"]
 Engine = Literal["single", "stacked"]
 Select = Literal["last", "best-val"]
+CleanUse = Literal["unused", "mixed", "last"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Trial:
         select: whether the weights of the last step count or those of the best validation accuracy.
         final: whether the test part is scored and outcomes per example are kept.
         engine: ``"single"``: its own forward passes; ``"stacked"``: as a slice of one batched model.
+        clean: how the model trains on the clean examples of ``data``: ``"unused"``, ``"mixed"`` into each batch, or
+            ``"last"``, in place of the noisy ones at the end. A loss that learns takes unused ones as its meta data.
+        clean_share: share of each batch (mixed) or of the steps (last) that consists of clean examples, in [0, 1].
     """
 
     data: DataSpec
@@ -67,6 +71,8 @@ class Trial:
     select: Select = "last"
     final: bool = False
     engine: Engine = "single"
+    clean: CleanUse = "unused"
+    clean_share: float = 0.0
 
     @property
     def hash(self) -> str:
@@ -77,7 +83,7 @@ class Trial:
     def stack_key(self) -> str:
         """What trials must share to be trained as slices of one stack, as JSON."""
         own = asdict(self)
-        for name in ("loss", "seed"):
+        for name in ("loss", "seed", "clean", "clean_share"):
             del own[name]
         for name in ("lr", "weight_decay", "momentum"):
             del own["optimizer"][name]

@@ -14,6 +14,7 @@ from lossmith.studies.regression.arms import RegressionArm, half_squared_error, 
 from lossmith.studies.regression.table import Examples, Parts
 from lossmith.trials.batches import batches
 from lossmith.trials.optimizers import schedule_factor, torch_optimizer
+from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import OptimizerSpec
 
 HIDDEN: Final = 64
@@ -141,6 +142,7 @@ def prepared_loss(training: Training, parts: Parts, memory: Memory) -> nn.Module
             lr=OFFLINE_LR,
             meta_lr=training.values["meta_lr"],
             task_loss=half_squared_error,
+            scale="learned",
             max_scale=MAX_SCALE,
         )
         memory.offline[key] = [parameter.detach().clone() for parameter in loss.parameters()]
@@ -198,8 +200,7 @@ def make_model(examples: Examples, seed: int) -> nn.Module:
     Returns:
         The model.
     """
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return nn.Sequential(
             nn.Linear(examples.inputs.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1), nn.Flatten(0)
         )
@@ -239,6 +240,7 @@ class _Learning:
             meta_data="given" if training.arm.held_out else "next",
             gradient="unroll",
             every=_NEVER if still else 1,
+            scale="learned",
             max_scale=MAX_SCALE,
         )
 
@@ -247,7 +249,7 @@ class _Learning:
         group["lr"] = self.training.lr * schedule_factor(self.training.optimizer, step, self.training.steps)
         batch = next(self.batches)
         record = self.learner.step(batch, next(self.meta) if self.learner.wants_meta_batch else None)
-        self.scales.append(float(record.scale * record.capped))
+        self.scales.append(float(record.scale))
 
 
 def _draw(training: Training, parts: Parts) -> tuple[Iterator[Batch], Iterator[Batch]]:

@@ -9,11 +9,12 @@ from lossmith.trials.data.bundled import BUNDLED
 from lossmith.trials.data.dataset import Column, Dataset
 from lossmith.trials.data.errors import DataError
 from lossmith.trials.data.load import load_dataset
-from lossmith.trials.data.spec import DataSpec
+from lossmith.trials.data.spec import CleanSet, DataSpec
 from lossmith.trials.data.task import Examples, Task, build_task
 
 __all__ = [
     "BUNDLED",
+    "CleanSet",
     "Column",
     "DataError",
     "DataSpec",

@@ -19,6 +19,9 @@ class Purpose(IntEnum):
     TAIL_VALID = 7
     NOISE_TRAIN = 8
     NOISE_VALID = 9
+    CLEAN_ASIDE = 10
+    CLEAN_SET = 11
+    CLEAN_HALF = 12
 
 
 def generator(split_seed: int, purpose: Purpose, fold: int = 0) -> np.random.Generator:

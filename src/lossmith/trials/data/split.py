@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lossmith.trials.data.dataset import TEST, TRAIN, VALID, Dataset
 from lossmith.trials.data.errors import DataError, quoted
 from lossmith.trials.data.generators import Purpose, generator
-from lossmith.trials.data.spec import DataSpec
+from lossmith.trials.data.spec import CleanSet, DataSpec
 
 Index = NDArray[np.int64]
 
@@ -19,11 +19,15 @@ HELD_OUT = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Row numbers of the data set: train in the order of training, valid and test ascending."""
+    """Row numbers of the data set: train in the order of training, the others ascending.
+
+    With a clean set, `clean` holds those of its rows that a trial may train on, and `train` the noisy rows alone.
+    """
 
     train: Index
     valid: Index
     test: Index
+    clean: Index = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
@@ -38,12 +42,14 @@ def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
         spec: Which of its rows to choose.
 
     Returns:
-        The rows; the three parts are disjoint.
+        The rows; the parts are disjoint, but for a clean set that is not halved, which is both clean and valid.
 
     Raises:
         DataError: If a class has too few examples for the split, or `train_size` is out of reach.
     """
     rows = _fold(dataset, spec) if spec.folds else _hold_out(dataset, spec)
+    if spec.clean is not None:
+        rows = _with_clean_set(rows, dataset, spec.clean)
     if spec.train_size is not None:
         rows = _subsample(rows, dataset, spec, spec.train_size)
     if spec.imbalance > 1:
@@ -92,6 +98,26 @@ def _check_counts(dataset: Dataset, rows: Index, needed: int, what: str) -> None
         )
 
 
+def _with_clean_set(rows: Rows, dataset: Dataset, clean: CleanSet) -> Rows:
+    labels, pool = dataset.labels, np.sort(np.concatenate([rows.train, rows.valid]))
+    classes = len(dataset.class_names)
+    if not 2 * classes <= clean.size <= clean.aside <= len(pool) - classes:
+        raise DataError(
+            f"a clean set of {clean.size:,} out of {clean.aside:,} examples put aside does not fit {dataset.name!r};"
+            f" give a set of at least {2 * classes}, two of each class, and put aside at most {len(pool) - classes:,}."
+        )
+
+    def take(source: Index, size: int, purpose: Purpose, *, leave_one: bool) -> tuple[Index, Index]:
+        return _take(labels, source, size, generator(clean.seed, purpose), leave_one=leave_one)
+
+    aside, noisy = take(pool, clean.aside, Purpose.CLEAN_ASIDE, leave_one=True)
+    chosen, _ = take(aside, clean.size, Purpose.CLEAN_SET, leave_one=False)
+    if clean.half is None:
+        return replace(rows, train=noisy, valid=chosen, clean=chosen)
+    halves = take(chosen, clean.size // 2, Purpose.CLEAN_HALF, leave_one=False)
+    return replace(rows, train=noisy, valid=halves[clean.half], clean=halves[1 - clean.half])
+
+
 def _subsample(rows: Rows, dataset: Dataset, spec: DataSpec, size: int) -> Rows:
     if size > len(rows.train):
         raise DataError(
@@ -103,7 +129,8 @@ def _subsample(rows: Rows, dataset: Dataset, spec: DataSpec, size: int) -> Rows:
             f"train_size is {size:,}, but {dataset.name!r} has {len(dataset.class_names)} classes;"
             " give at least one training example for each."
         )
-    draw = generator(spec.split_seed, Purpose.SUBSAMPLE, spec.fold)
+    seed = spec.split_seed if spec.clean is None else spec.clean.seed
+    draw = generator(seed, Purpose.SUBSAMPLE, spec.fold)
     taken, _ = _take(dataset.labels, rows.train, size, draw, leave_one=False)
     return replace(rows, train=taken)
 

@@ -46,13 +46,14 @@ class Task:
     Args:
         name: The data set's name.
         kind: "tabular", "image" or "text".
-        train: What the model is fitted to, shuffled.
-        valid: What choices are made on; noise and imbalance hit it as they hit train.
+        train: What the model is fitted to, shuffled; the clean examples first where there are any.
+        valid: What choices are made on; noise and imbalance hit it as they hit train, unless it is clean.
         test: What is reported; never altered.
         num_classes: C.
         class_names: The C classes' names.
         input_shape: One example's shape: (d,), (c, h, w) or (L,).
         vocabulary: Of a text task the token of each number, "<pad>" and "<unk>" first; else None.
+        clean: How many examples of `train` come from the spec's clean set.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Task:
     class_names: tuple[str, ...]
     input_shape: tuple[int, ...]
     vocabulary: tuple[str, ...] | None
+    clean: int = 0
 
     @property
     def class_counts(self) -> Tensor:
@@ -92,20 +94,22 @@ def build_task(dataset: Dataset, spec: DataSpec) -> Task:
     """
     _check_source(dataset, spec)
     rows = choose_rows(dataset, spec)
-    encode, vocabulary = _fit(dataset, rows.train)
-    train = _examples(dataset, spec, rows.train, encode, Purpose.NOISE_TRAIN)
-    valid = _examples(dataset, spec, rows.valid, encode, Purpose.NOISE_VALID)
-    test = _examples(dataset, spec, rows.test, encode, None)
+    shown = np.concatenate([rows.clean, rows.train])
+    encode, vocabulary = _fit(dataset, shown)
+    noisy = _labels(dataset, spec, rows.train, Purpose.NOISE_TRAIN)
+    train = _examples(shown, np.concatenate([dataset.labels[rows.clean], noisy]), encode)
+    valid = dataset.labels[rows.valid] if spec.clean else _labels(dataset, spec, rows.valid, Purpose.NOISE_VALID)
     task = Task(
         name=dataset.name,
         kind=dataset.kind,
         train=train,
-        valid=valid,
-        test=test,
+        valid=_examples(rows.valid, valid, encode),
+        test=_examples(rows.test, dataset.labels[rows.test], encode),
         num_classes=len(dataset.class_names),
         class_names=dataset.class_names,
         input_shape=tuple(train.inputs.shape[1:]),
         vocabulary=vocabulary,
+        clean=len(rows.clean),
     )
     if not task.class_counts.all():
         lost = dataset.class_names[int(task.class_counts.argmin())]
@@ -135,11 +139,13 @@ def _fit(dataset: Dataset, train: NDArray[np.int64]) -> tuple[Encoder, tuple[str
     return (fit_images if dataset.kind == "image" else fit_table)(dataset, train), None
 
 
-def _examples(
-    dataset: Dataset, spec: DataSpec, rows: NDArray[np.int64], encode: Encoder, noise: Purpose | None
-) -> Examples:
+def _labels(dataset: Dataset, spec: DataSpec, rows: NDArray[np.int64], purpose: Purpose) -> NDArray[np.int64]:
     labels = dataset.labels[rows]
-    if noise is not None and spec.label_noise > 0:
-        draw = generator(spec.split_seed, noise, spec.fold)
-        labels = noisy_labels(labels, spec.label_noise, len(dataset.class_names), draw)
+    if spec.label_noise == 0:
+        return labels
+    draw = generator(spec.split_seed if spec.clean is None else spec.clean.seed, purpose, spec.fold)
+    return noisy_labels(labels, spec.label_noise, len(dataset.class_names), draw, spec.noise)
+
+
+def _examples(rows: NDArray[np.int64], labels: NDArray[np.int64], encode: Encoder) -> Examples:
     return Examples(encode(rows), torch.from_numpy(labels), torch.from_numpy(rows))
