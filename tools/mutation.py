@@ -200,7 +200,7 @@ class Kept:
 
     def __init__(self, module: Module) -> None:
         self.path = KEPT / f"{module.name}.jsonl"
-        self.tests = hashlib.sha256(b"".join(_test_files(module))).hexdigest()[:16]
+        self.tests = _digest_of_tests(module)
         self.results: dict[str, dict[str, str]] = {}
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -223,10 +223,11 @@ class Kept:
             file.write(json.dumps(row) + "\n")
 
 
-def _test_files(module: Module) -> list[bytes]:
+def _digest_of_tests(module: Module) -> str:
     paths = [ROOT / test for test in module.tests]
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    return [file.read_bytes() for file in files] + [module.deselect.encode()]
+    texts = [file.read_bytes() for file in files] + [module.deselect.encode()]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -339,12 +340,15 @@ def test_module(module: Module, seconds: float) -> bool:
     kept = Kept(module)
     counted = [mutant for mutant in mutants if mutant.name not in module.equivalent]
     waiting = [mutant for mutant in counted if kept.killed(mutant) is None]
-    tests = Tests(module) if waiting else None
+    tests: Tests | None = None
     for number, mutant in enumerate(waiting):
         if time.monotonic() - started > seconds:
             break
-        assert tests is not None
-        kept.keep(mutant, tests.killer(mutant))
+        tests = tests or Tests(module)
+        killer = tests.killer(mutant)
+        if _digest_of_tests(module) != kept.tests:
+            raise SystemExit(f"{module.name}: the tests have changed meanwhile; run it again to go on")
+        kept.keep(mutant, killer)
         if sys.stderr.isatty():
             print(f"\r{module.name}: {number + 1} of {len(waiting)}", end="\r", file=sys.stderr)
     results = [(mutant, kept.killed(mutant)) for mutant in counted]
@@ -380,7 +384,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mutation testing of the modules that decide.")
     parser.add_argument("modules", nargs="*", help="such as compare.statistics; all of mutation.toml if none")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of these modules")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each module after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each after so long; 0 only reports")
     parser.add_argument("--count", action="store_true", help="only count the mutants")
     given = parser.parse_args()
     fine = True

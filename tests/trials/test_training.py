@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.trials.banks import StackedBank
-from lossmith.trials.batches import batches, pad_rows
+from lossmith.trials.batches import batches
 from lossmith.trials.data import DataSpec
 from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.steppers import PlainStepper
@@ -121,13 +121,6 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
     assert values.grad is not None
     assert (values.grad[:, 5:] == 0).all()
     assert (values.grad[:, :5] != 0).any(2).all()
-
-
-def test_padding_repeats_the_last_row() -> None:
-    rows = torch.tensor([[3, 4], [5, 6], [7, 8]])
-    assert pad_rows(rows, 4).tolist() == [[3, 4], [5, 6], [7, 8], [7, 8]]
-    assert pad_rows(rows, 2).shape == (4, 2)
-    assert pad_rows(rows, 3).tolist() == pad_rows(rows, 1).tolist() == rows.tolist()
 
 
 def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
