@@ -172,6 +172,14 @@ def test_other_classes_at_p_0_are_infinite_and_the_target_is_not(make: Any, tmp_
     assert torch.autograd.grad(values[0], logits)[0].isfinite().all()
 
 
+def test_a_class_that_is_left_alone_has_p_1(tmp_path: Path) -> None:
+    """``-log(1 - p)`` of the only class that is not masked out is infinite, that of the others 0."""
+    export("formula(y*p - (1 - y)*log(1 - p))", tmp_path / "my_loss.py")
+    loss = load(tmp_path / "my_loss.py")(reduction="none")
+    logits = torch.tensor([[-inf, 0.0, -inf]] * 2, dtype=torch.float64)
+    assert loss(logits, torch.tensor([0, 1])).tolist() == [inf, 1.0]
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)])
 def test_one_minus_p_does_not_cancel(dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
     """``-log(1 - p)`` of each class, where one holds nearly everything, against 50 digits."""
