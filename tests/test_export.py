@@ -138,6 +138,7 @@ def test_smoothing_spreads_over_the_classes_that_are_not_masked(
         ("formula(-y*square(c))", -inf, 0.0, lambda c: -c * c),
         ("formula(y*c*exp(p) + (1 - y)*p)", inf, 0.0, lambda c: c * exp(exp(-c)) - expm1(-c)),
         ("formula(-y*c*exp(p) + (1 - y)*p)", -inf, 0.0, lambda c: -c * exp(exp(-c)) - expm1(-c)),
+        ("formula(y*p*c)", 0.0, 0.0, lambda c: c * exp(-c)),
         ("formula(y*p*c + (1 - y)*square(p))", 2 / 4, 0.0, None),
     ],
 )
@@ -276,7 +277,7 @@ def test_the_formula_is_in_the_docstring(tmp_path: Path) -> None:
             ["def analytic_quotient("],
         ),
         ("mae", ["mae: a loss"], ["import math", "tangent"]),
-        ("cross_entropy:label_smoothing=0.2", ["import math import torch"], ["only the target's"]),
+        ("cross_entropy:label_smoothing=0.2", ["(0.8*y + 0.2/n)*c", "import math import torch"], ["only the target's"]),
         (f"formula({'y*c + ' * 12}y*c)", ['"""formula: a loss'], []),
     ],
 )
