@@ -14,7 +14,7 @@ from lossmith.compare.rows import Calibration, LearnedRow, Row, SpeedRow, Summar
 from lossmith.compare.verdict import RULES, VerdictKind
 from lossmith.report import numbers
 from lossmith.report.columns import Column, page_columns
-from lossmith.report.highlights import far_off, tone, without_interval
+from lossmith.report.highlights import far_off, highlighted, tone, without_interval
 from lossmith.report.method import how_it_was_done, times_scored
 from lossmith.report.reading import read
 from lossmith.report.run import Design, Run
@@ -146,11 +146,11 @@ def test_the_difference_to_cross_entropy() -> None:
     assert at_once == [("[-1.48, -0.28]", pytest.approx(-0.0148)), ("–", None), ("–", None)]
     assert cells(("Minus", "Holm p"), [M, BARE]) == [("0.046", 0.0456), ("–", None)]
     assert cells(("Minus", "MDE"), [M, BARE]) == [("0.57", 0.0057), ("–", None)]
-    parts = replace(M, against_ce=replace(gap(0), v_seed=4e-6, v_test=None))
+    parts = replace(M, against_ce=replace(gap(0), v_seed=0.0625, v_test=None))
     none = replace(M, against_ce=replace(gap(0), v_seed=0.0, v_test=NAN))
     assert cells(("Minus", "SE: seeds, examples"), [M, parts, none, BARE]) == [
         ("0.10, 0.17", 0.00204),
-        ("0.20, –", 0.00204),
+        ("25.00, –", 0.00204),
         ("0.00, –", 0.00204),
         ("–", None),
     ]
@@ -214,19 +214,20 @@ def test_calibration() -> None:
 
 def test_tuning() -> None:
     assert cells(("Tuning", "trainings"), [replace(M, trainings=1234)]) == [("1,234", 1234.0)]
-    assert cells(("Tuning", "learning rate"), [M, BARE]) == [("0.004 (0.002 to 0.004)", 0.004), ("–", None)]
+    rates = replace(M, lrs=(0.001, 0.004, 0.002))
+    assert cells(("Tuning", "learning rate"), [rates, BARE]) == [("0.002 (0.001 to 0.004)", 0.002), ("–", None)]
     assert cells(("Tuning", "first gradient"), [M]) == [("2.3", 2.34)]
     tuned = [
         replace(M, values=of)
         for of in (
             ({"k": 3.0}, {"k": 2.0, "q": 0.5}, {"k": 9.0, "q": 0.5}),
-            ({"k": 3.0}, {}, {}),
+            ({"k": 3.14159}, {}, {}),
             ({}, {}, {}),
         )
     ]
     assert cells(("Tuning", "own values"), tuned) == [
         ("k 3 (2 to 9), q 0.5", None),
-        ("k 3, default in 2 of 3 folds", None),
+        ("k 3.14, default in 2 of 3 folds", None),
         ("–", None),
     ]
 
@@ -274,6 +275,11 @@ def test_far_off_begins_at(reference: float, chance: float, least: float) -> Non
     rows = [row("cross_entropy", reference), *(row(name, score) for name, score in scores.items())]
     assert far_off(summary(rows), chance) == {"below"}
     assert far_off(summary([*rows, untrained(row("mae", 1.0), "it diverged")]), chance) == {"below", "mae"}
+
+
+def test_cross_entropy_is_drawn_where_it_was_compared() -> None:
+    assert list(highlighted(summary([CE, M]), frozenset())) == ["cross_entropy", "m"]
+    assert list(highlighted(summary([M]), frozenset())) == ["m"]
 
 
 def test_losses_without_an_interval_are_listed_by_the_reason() -> None:
