@@ -243,6 +243,47 @@ def test_the_formula_is_in_the_docstring(tmp_path: Path) -> None:
     assert "beyond c = 40;" in documentation  # where the slope exp(c/2) is e^20
 
 
+@pytest.mark.parametrize(
+    "text, present, absent",
+    [
+        (
+            "formula(y*c/n)",
+            [
+                "where y is 1 for the target",
+                "c = -log(p), n is the number of classes.",
+                "only the target's is computed",
+            ],
+            ["p is the softmax", "t is the progress", "steps", "tangent"],
+        ),
+        ("formula(y*c*t):steps=3", ["t is the progress of training from 0 to 1.", "steps: how many"], ["n is the"]),
+        (
+            "ngl",
+            ["where p is the softmax probability of the class, y is 1"],
+            ["c = -log(p), ", "only the target's", "tangent", "complement", "analytic_quotient", "import torch.nn"],
+        ),
+        ("formula(aq(p, y))", ["def analytic_quotient("], ["def complement("]),
+        (
+            "formula(y*c - (1 - y)*log(1 - p))",
+            ["def complement(", "import math import torch"],
+            ["def analytic_quotient("],
+        ),
+        ("mae", ["mae: a loss"], ["import math", "tangent"]),
+        ("cross_entropy:label_smoothing=0.2", ["import math import torch"], ["only the target's"]),
+        (f"formula({'y*c + ' * 12}y*c)", ['"""formula: a loss'], []),
+    ],
+)
+def test_a_file_says_what_it_needs_to_and_no_more(
+    text: str, present: list[str], absent: list[str], tmp_path: Path
+) -> None:
+    export(text, tmp_path / "my_loss.py")
+    source = (tmp_path / "my_loss.py").read_text()
+    text = " ".join(source.split())
+    assert [words for words in present if words not in text] == []
+    assert [words for words in absent if words in text] == []
+    assert source.startswith('"""')
+    assert "\n\n\n\n" not in source
+
+
 def test_a_schedule_is_exported_with_its_steps(tmp_path: Path) -> None:
     text = "formula(y*c*(1 - t) + t*square(y - p)):steps=4"
     export(text, tmp_path / "my_loss.py")

@@ -31,7 +31,7 @@ UNKNOWN = [None, NAN, INF, -INF]
     [
         ([0.0005], 2),  # .05 points: two digits would be .050, and no more than two decimals are shown
         ([0.005], 2),  # .50
-        ([0.0099], 2),  # .99
+        ([0.00995], 2),  # .995
         ([0.011], 1),  # 1.1
         ([0.2], 1),  # 20
         ([0.001, 0.011, 0.012], 1),
@@ -80,7 +80,7 @@ def test_percent_and_points() -> None:
     "p, shown",
     [
         *((0.0, "<0.001"), (0.00099, "<0.001"), (0.001, "0.001"), (0.0123, "0.012"), (0.0994, "0.099")),
-        *((0.0996, "0.10"), (0.456, "0.46"), (1.0, "1.00")),
+        *((0.0995, "0.10"), (0.456, "0.46"), (1.0, "1.00")),
     ],
 )
 def test_p_values(p: float, shown: str) -> None:
@@ -188,6 +188,7 @@ def test_a_verdict_is_sorted_by_the_order_of_the_rules() -> None:
         (speed(None, interval=None, p=None, censored=3), "never (3 of 3 never)", None),
         (speed(None, interval=None, p=0.25, censored=3), "never, p 0.25 (3 of 3 never)", None),
         (speed(None), "–", None),
+        (speed(NAN, censored=3), "never [0.71, 1.06] (3 of 3 never)", pytest.approx(NAN, nan_ok=True)),
         (
             speed(0.5, shortened_steps=300, shortened_ce_missed=False),
             "0.50 [0.71, 1.06]; cross-entropy re-tuned for 300 steps gets there too",
