@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from lossmith.learned import OnlineLossLearner
 from lossmith.studies.noisy_labels.__main__ import main
 from lossmith.studies.noisy_labels.arms import ADAPTIVE, StudyArm, make_arms
 from lossmith.studies.noisy_labels.findings import compare, sentence
-from lossmith.studies.noisy_labels.protocol import Condition, Plan, Study, run_study, scored
+from lossmith.studies.noisy_labels.protocol import Condition, Plan, Run, Study, run_study, scored
 from lossmith.trials.batches import batches, trial_batches
 from lossmith.trials.data import DataSpec
 from lossmith.trials.ledger import Ledger
@@ -192,11 +193,23 @@ def test_the_winner_of_made_up_scores_is_named() -> None:
     assert sentence("here", adapts).endswith("better than both replays.")
 
 
-def test_a_diverged_half_counts_as_chance(plan: Plan) -> None:
-    result = train(trial_of(plan, "CE on noisy", 0), plan.sources)
-    point = scored(Setting(0.1), [result, type(result)(**{**vars(result), "diverged": True})], 0.1)
+def test_what_diverged_counts_as_chance_in_tuning_and_as_wrong_in_the_end(plan: Plan) -> None:
+    result = train(trial_of(plan, "CE on noisy", None), plan.sources)
+    diverged = replace(result, diverged=True)
+    point = scored(Setting(0.1), [result, diverged], 0.1)
     assert point.accuracy == pytest.approx((result.valid_accuracy + 0.1) / 2)
-    assert point.nll == float("inf")
+    assert point.nll == math.inf
+    ended, lost = (Run(arm_of("CE on noisy"), Setting(0.1), 1.0, 0.5, 6, each).correct for each in (result, diverged))
+    assert ended.any()
+    assert not lost.any()
+
+
+@pytest.mark.parametrize("name", ["GCE", "symmetric CE", "label smoothing", "CE on clean", ADAPTIVE])
+def test_the_first_step_is_as_long_for_every_loss(name: str, plan: Plan) -> None:
+    arm = arm_of(name)
+    setting = plan.settings(arm, 0)[0]
+    trial = plan.trial(arm, setting, plan.ratio(arm, setting, CONDITION, 0), CONDITION, 0, 0)
+    assert trial.optimizer.lr * train(trial, plan.sources).gradient_ratio == pytest.approx(setting.lr, rel=0.02)
 
 
 @pytest.mark.parametrize(
