@@ -52,8 +52,8 @@ def test_stacked_and_single_agree_to_rounding() -> None:
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
-def test_the_learning_rate_follows_torchs_cosine_schedule(engine: str) -> None:
-    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9), engine=engine)
+def test_the_cosine_schedule_and_the_clipping_are_torchs(engine: str) -> None:
+    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9, clip=0.3), engine=engine)
     task = task_of(trial, SOURCES)
     model = build_model(trial.model, task, SOURCES, trial.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
@@ -63,6 +63,7 @@ def test_the_learning_rate_follows_torchs_cosine_schedule(engine: str) -> None:
         rows = next(order)
         optimizer.zero_grad()
         F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)
         optimizer.step()
         schedule.step()
     expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
@@ -115,6 +116,17 @@ def test_padding_a_stack_changes_no_result(loss: str) -> None:
     assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
     assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
     assert stacked.extended_share == single.extended_share
+
+
+def test_a_stack_gives_back_each_of_its_models() -> None:
+    task = task_of(IRIS, SOURCES)
+    models = [build_model("mlp:width=5", task, SOURCES, seed) for seed in range(3)]
+    bank = StackedBank(models, [IRIS.optimizer] * 3)
+    logits = bank.predict(task.valid.inputs)
+    for i, model in enumerate(models):
+        torch.testing.assert_close(model(task.valid.inputs), logits[i])
+        for given, back in zip(model.parameters(), bank.module(i).parameters(), strict=True):
+            assert torch.equal(given, back)
 
 
 def test_rows_that_pad_a_batch_get_no_gradient() -> None:
