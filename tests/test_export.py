@@ -138,6 +138,7 @@ def test_smoothing_spreads_over_the_classes_that_are_not_masked(
         ("formula(-y*square(c))", -inf, 0.0, lambda c: -c * c),
         ("formula(y*c*exp(p) + (1 - y)*p)", inf, 0.0, lambda c: c * exp(exp(-c)) - expm1(-c)),
         ("formula(-y*c*exp(p) + (1 - y)*p)", -inf, 0.0, lambda c: -c * exp(exp(-c)) - expm1(-c)),
+        ("formula(y*p*c)", 0.0, 0.0, lambda c: c * exp(-c)),
         ("formula(y*p*c + (1 - y)*square(p))", 2 / 4, 0.0, None),
     ],
 )
@@ -170,6 +171,14 @@ def test_other_classes_at_p_0_are_infinite_and_the_target_is_not(make: Any, tmp_
     c = cross_entropies([0.0, 1.0])
     assert values.tolist() == pytest.approx([math.fsum(each**2 * -expm1(-each) for each in c), inf], rel=1e-12)
     assert torch.autograd.grad(values[0], logits)[0].isfinite().all()
+
+
+def test_a_class_that_is_left_alone_has_p_1(tmp_path: Path) -> None:
+    """``-log(1 - p)`` of the only class that is not masked out is infinite, that of the others 0."""
+    export("formula(y*p - (1 - y)*log(1 - p))", tmp_path / "my_loss.py")
+    loss = load(tmp_path / "my_loss.py")(reduction="none")
+    logits = torch.tensor([[-inf, 0.0, -inf]] * 2, dtype=torch.float64)
+    assert loss(logits, torch.tensor([0, 1])).tolist() == [inf, 1.0]
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)])
@@ -268,7 +277,7 @@ def test_the_formula_is_in_the_docstring(tmp_path: Path) -> None:
             ["def analytic_quotient("],
         ),
         ("mae", ["mae: a loss"], ["import math", "tangent"]),
-        ("cross_entropy:label_smoothing=0.2", ["import math import torch"], ["only the target's"]),
+        ("cross_entropy:label_smoothing=0.2", ["(0.8*y + 0.2/n)*c", "import math import torch"], ["only the target's"]),
         (f"formula({'y*c + ' * 12}y*c)", ['"""formula: a loss'], []),
     ],
 )
