@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types unit test-slow benchmark clean
+.PHONY: demo test lint types unit test-slow mutation benchmark clean
 
 demo: $(READY)                      ## a fair comparison of twenty losses on handwritten digits
 	$(BIN)/lossmith compare
@@ -28,6 +28,9 @@ unit: $(READY)
 test-slow: $(READY)                 ## the tests that take minutes each
 	$(BIN)/pytest -n auto -m slow
 
+mutation: $(READY)                  ## small faults in the modules that decide: do the tests notice? MODULE=compare.verdict: one
+	$(BIN)/python tools/mutation.py $(MODULE)
+
 benchmark: $(READY)                 ## cost of every loss against cross-entropy
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/losses.py
@@ -35,4 +38,4 @@ benchmark: $(READY)                 ## cost of every loss against cross-entropy
 	$(BIN)/python benchmarks/adaptive.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .mutation

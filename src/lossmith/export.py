@@ -160,16 +160,7 @@ def _target_body(loss: TargetFormulaLoss, smoothing: float) -> str:
 
 def _care(loss: TargetFormulaLoss) -> tuple[list[str], list[str]]:
     """What is done to c before and to the value after, at the ends where the formula needs it."""
-    before: list[str] = []
-    after: list[str] = []
-    if loss.limit_at_zero is not None:
-        before += [
-            "at_zero = c == math.inf  # p = 0, where the formula would be 0 times infinity",
-            "c = c.masked_fill(at_zero, 750.0)",
-        ]
-        if math.isinf(loss.limit_at_zero):
-            limit = "math.inf" if loss.limit_at_zero > 0 else "-math.inf"
-            after.append(f"value = value.masked_fill(at_zero, {limit})")
+    before, after = _care_at_zero(loss.limit_at_zero)
     if loss.is_kinked_at_one:
         value = torch_source(substitute(loss.phi_tree, c=0.0))
         before += [
@@ -178,6 +169,19 @@ def _care(loss: TargetFormulaLoss) -> tuple[list[str], list[str]]:
         ]
         after.append(f"value = torch.where(at_one, {value}, value)")
     return before, after
+
+
+def _care_at_zero(limit: float | None) -> tuple[list[str], list[str]]:
+    """The same where p = 0: where the formula is not used as it is, its limit."""
+    if limit is None:
+        return [], []
+    before = [
+        "at_zero = c == math.inf  # p = 0, where the formula has no value or no slope",
+        "c = c.masked_fill(at_zero, 750.0)",
+    ]
+    if not math.isinf(limit):
+        return before, []
+    return before, [f"value = value.masked_fill(at_zero, {'math.inf' if limit > 0 else '-math.inf'})"]
 
 
 def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
@@ -199,8 +203,7 @@ def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
     text = _indented(lines) + _RETURN
     for name, part, care in zip(("negative", "positive"), parts, loss.parts, strict=True):
         used = [form for form in forms if part.depends_on(form)] + _scalars(part)
-        before = ["c = c.masked_fill(c == math.inf, 750.0)  # there p = 0"] if care.limit is not None else []
-        text += _function(name, used, part, before)
+        text += _function(name, used, part, *_care_at_zero(care.limit))
     return text
 
 

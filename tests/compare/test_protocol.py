@@ -15,7 +15,7 @@ from lossmith.compare.session import carry_out
 from lossmith.compare.tuning import Setting
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
-from lossmith.trials.training import task_of, train
+from lossmith.trials.training import task_of
 from lossmith.trials.trial import Sources, Trial
 
 SMALL = Options(data="iris", model="mlp:width=8", losses=("m", "parabolic"), lrs=4, steps=60)
@@ -169,37 +169,3 @@ def test_every_arm_gets_the_same_budget_but_for_extensions(tmp_path: Path) -> No
         assert row["trainings"] == budget + extra * (
             1 if row["values"][0] or "tuned" in row["name"] or "decay" in row["name"] else 2
         )
-
-
-def test_the_recommendation_needs_more_than_one_standard_error(tmp_path: Path) -> None:
-    """Of identical results cross-entropy is recommended."""
-    plan, sources = planned(replace(SMALL, losses=("rooted:k=inf",)))
-    result = train(plan.trial(plan.arms[0], 0, Setting(0.01), "final", 0), sources)
-    finals = {arm.name: tuple((result, result) for _ in plan.folds) for arm in plan.arms}
-    assert protocol.recommend(plan, finals, {}).arm == CROSS_ENTROPY
-    assert (
-        protocol.recommend(plan, finals, {name: "no" for name in finals if name != CROSS_ENTROPY}).arm == CROSS_ENTROPY
-    )
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "reason"),
-    [
-        ((0.9, 0.9, 0.9, 0.9, 0.9), None),
-        ((0.9, 0.34, 0.9, 0.9, 0.9), "1 of its 5 final trainings diverged or fell back to guessing"),
-        ((0.5, 0.5, 0.5, 0.5, 0.5), "at its best it got to 50 % on validation"),
-    ],
-)
-def test_a_loss_that_falls_back_to_guessing_or_hardly_learns_is_not_ranked(
-    accuracies: tuple[float, ...], reason: str | None
-) -> None:
-    plan, sources = planned()  # three balanced classes: guessing gets a third
-    run = train(plan.trial(plan.arm("m"), 0, Setting(0.01), "tuning", 0), sources)
-    runs = {
-        name: tuple((replace(run, valid_accuracy=accuracy),) for accuracy in of)
-        for name, of in {"m": accuracies, CROSS_ENTROPY: (0.95,) * 5}.items()
-    }
-    chosen = protocol.Chosen(Setting(0.01), points=(), on_edge=False, trainings=16)
-    found = protocol.find_untrained(plan, {"m": (chosen,) * 5, CROSS_ENTROPY: (chosen,) * 5}, runs)
-    assert found.keys() == ({"m"} if reason else set())
-    assert reason is None or found["m"].startswith(reason)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import lossmith
 from lossmith.kernels import head_chunks
-from lossmith.losses import linear_loss
+from lossmith.losses import TargetLoss, linear_loss
 
 N, D, C = 37, 6, 23
 
@@ -67,6 +68,79 @@ def test_sample_weights_normalizer_and_leading_dimensions() -> None:
         of["hidden"][:36].view(4, 9, D), of["weight"], of["target"][:36].view(4, 9), lossmith.create("m")
     )
     assert torch.equal(flat, deep)
+
+
+class Powers(TargetLoss):
+    """``(1 - p)**a + b c`` with a parameter a and a plain tensor b."""
+
+    name = "powers"
+
+    def __init__(self, **common: Any) -> None:
+        super().__init__(**common)
+        self.a = nn.Parameter(torch.tensor(1.7, dtype=torch.float64))
+        self.b = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def phi(self, c: Tensor, entries: object) -> Tensor:
+        return (-torch.expm1(-c)).clamp(min=1e-300) ** self.a + self.b * c
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "normalized"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gradient_of_everything_that_may_need_one(reduction: str, frozen: bool) -> None:
+    """Of the head, sample and class weights, the loss's own tensors and the normalizer, against the definition."""
+    of, generator = problem(torch.float64), torch.Generator().manual_seed(1)
+    sample_weight, class_weight = torch.rand(2, N, generator=generator, dtype=torch.float64)
+    class_weight = class_weight[:C]
+    labels = of["target"].clamp(min=0)
+    valid = of["target"] >= 0
+    results = []
+    for fused in (True, False):
+        loss = Powers(reduction="sum" if reduction == "sum" else "mean", weight=class_weight.clone())
+        assert loss.weight is not None
+        head = [of[name].clone().requires_grad_(not frozen) for name in ("hidden", "weight", "bias")]
+        s = sample_weight.clone().requires_grad_()
+        w = loss.weight.requires_grad_()
+        divisor = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+        normalizer = divisor if reduction == "normalized" else None
+        if fused:
+            value = linear_loss(*head[:2], of["target"], loss, bias=head[2], sample_weight=s, normalizer=normalizer)
+        else:
+            p = (head[0] @ head[1].T + head[2]).softmax(1)[range(N), labels]
+            mass = s * w[labels] * valid
+            total = (mass * ((1 - p) ** loss.a - loss.b * p.log())).sum()
+            value = total / {"sum": 1.0, "mean": mass.sum(), "normalized": divisor}[reduction]
+        (3 * value).backward()
+        leaves = [*head, s, w, loss.a, loss.b, divisor]
+        results.append([value.detach(), *(torch.zeros(()) if leaf.grad is None else leaf.grad for leaf in leaves)])
+    torch.testing.assert_close(*results)
+    assert bool(results[0][1].any()) != frozen
+    assert all(bool(gradient.any()) for gradient in results[0][4:8])
+
+
+def test_inference_mode_takes_the_weight_of_an_ordinary_layer() -> None:
+    of, layer = problem(), nn.Linear(D, C)
+    loss = lossmith.create("rooted")
+    expected = loss(layer(of["hidden"]), of["target"]).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            linear_loss(of["hidden"], layer.weight, of["target"], loss, bias=layer.bias), expected
+        )
+
+
+def test_forward_mode_is_refused_with_the_way_out() -> None:
+    of = problem()
+    with forward_ad.dual_level():
+        hidden = forward_ad.make_dual(of["hidden"], torch.ones_like(of["hidden"]))
+        with pytest.raises(RuntimeError, match="implementation='reference'"):
+            linear_loss(hidden, of["weight"], of["target"], lossmith.create("m"))
+
+
+@pytest.mark.parametrize("label", [-1, C])
+def test_a_label_out_of_range_is_named_as_by_every_loss(label: int) -> None:
+    of = problem()
+    of["target"][3] = label
+    with pytest.raises(IndexError, match=f"label {label} is out of range: there are {C} classes"):
+        linear_loss(of["hidden"], of["weight"], of["target"], lossmith.create("m"))
 
 
 def test_half_precision_is_computed_in_float32() -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from unroll import Unroll, Update, adam, sgd
 
+import lossmith
 from lossmith.learned import AdaptiveLoss, OnlineLossLearner
 
 C = 4
@@ -92,6 +93,7 @@ def test_the_gradient_is_that_of_the_full_unroll(name: str, scale: str, clips: b
     found = moved(learner, batch(3), batch(103))
     torch.manual_seed(9)
     right = flat(oracle.phi_gradient(*batch(3), *batch(103)))
+    assert oracle.has_clipped == clips
     assert right.norm() > 1e-8
     assert (found - right).norm() <= 1e-10 * right.norm()
     torch.testing.assert_close(flat(model.parameters()), flat(oracle.theta.values()), rtol=1e-9, atol=1e-10)
@@ -244,6 +246,82 @@ def test_a_run_resumed_in_the_middle_goes_on_bit_for_bit(
         assert (a == b).all()
 
 
+@pytest.mark.parametrize("cls", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_state_is_a_moment_of_the_run_whatever_happens_after(cls: type[torch.optim.Optimizer]) -> None:
+    """Kept in memory while training goes on, it brings the loss to where it went from there."""
+
+    def make() -> tuple[nn.Module, AdaptiveLoss, torch.optim.Optimizer, OnlineLossLearner]:
+        model, loss = network(), AdaptiveLoss().double()
+        optimizer, meta = cls(model.parameters(), lr=0.02), torch.optim.Adam(loss.parameters(), 1e-2)
+        options: dict[str, Any] = {"meta_data": "next", "gradient": "difference"}
+        return model, loss, optimizer, OnlineLossLearner(model, loss, optimizer, meta, **options)
+
+    model, loss, optimizer, learner = make()
+    torch.manual_seed(1)
+    for i in range(3):
+        learner.step(batch(i))
+    state, rng = learner.state_dict(), torch.get_rng_state()
+    of_model, of_optimizer = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    learner.step(batch(3))
+    wanted = [p.detach().clone() for p in loss.parameters()]
+    for i in range(4, 7):
+        learner.step(batch(i))
+    for _ in range(2):
+        model, loss, optimizer, learner = make()
+        model.load_state_dict(of_model)
+        optimizer.load_state_dict(copy.deepcopy(of_optimizer))
+        learner.load_state_dict(state)
+        torch.set_rng_state(rng)
+        learner.step(batch(3))
+        assert all((a == b).all() for a, b in zip(loss.parameters(), wanted, strict=True))
+
+
+@pytest.mark.parametrize("audit", [2, 3])
+def test_the_difference_is_measured_every_so_many_updates_before_and_after_a_restart(audit: int) -> None:
+    """The first of every ``audit`` updates, however many steps an update takes."""
+
+    def make() -> OnlineLossLearner:
+        torch.manual_seed(0)
+        model, loss = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double(), AdaptiveLoss().double()
+        return OnlineLossLearner(
+            model,
+            loss,
+            torch.optim.SGD(model.parameters(), 0.1),
+            torch.optim.Adam(loss.parameters(), 1e-3),
+            meta_data="same",
+            gradient="difference",
+            every=2,
+            audit=audit,
+            tolerance=1.0,
+        )
+
+    learner, measured = make(), []
+    for i in range(24):
+        if i == 9:
+            state, learner = learner.state_dict(), make()
+            learner.load_state_dict(state)
+        if learner.step(batch(i)).error is not None:
+            measured.append(i)
+    # Updates are made at steps 1, 3, 5, ...; the audits are at every audit-th of them.
+    assert measured == list(range(1, 24, 2 * audit))
+
+
+def test_bad_measurements_before_a_restart_count_after_it() -> None:
+    def make() -> OnlineLossLearner:
+        model, loss = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double(), AdaptiveLoss().double()
+        sgd, meta = torch.optim.SGD(model.parameters(), 0.1), torch.optim.Adam(loss.parameters(), 1e-3)
+        options: dict[str, Any] = {"meta_data": "same", "gradient": "difference", "audit": 1, "tolerance": 0.0}
+        return OnlineLossLearner(model, loss, sgd, meta, **options)
+
+    learner = make()
+    for i in range(3):
+        assert learner.gradient == "difference"
+        learner.step(batch(i))
+        state, learner = learner.state_dict(), make()
+        learner.load_state_dict(state)
+    assert learner.gradient == "jvp"
+
+
 def test_every_k_steps_and_a_share_of_the_batch() -> None:
     model, loss = network(), learnable()
     meta = torch.optim.SGD(loss.parameters(), 1.0)
@@ -339,6 +417,78 @@ def test_the_scale_is_capped() -> None:
     (2 * F.cross_entropy(other(batch(0)[0]), batch(0)[1])).backward()
     torch.optim.SGD(other.parameters(), 0.1).step()
     torch.testing.assert_close(list(model.parameters()), list(other.parameters()))
+
+
+@pytest.mark.parametrize("base", ["cross_entropy", "ngl", "gce"])
+def test_a_fixed_scale_is_that_of_the_base(base: str) -> None:
+    """Whatever the network is, the gradient that trains the model has the norm of the base's, not its shape."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double()
+    loss = AdaptiveLoss(lossmith.create(base)).double()
+    with torch.no_grad():
+        for p in loss.parameters():
+            p.normal_()
+    (x, y), of_model = batch(0), copy.deepcopy(model.state_dict())
+    learner = OnlineLossLearner(
+        model, loss, torch.optim.SGD(model.parameters(), 1.0), torch.optim.SGD(loss.parameters(), 0.0)
+    )
+    record = learner.step((x, y), batch(1))
+    other = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double()
+    other.load_state_dict(of_model)
+    logits = other(x)
+    (of_base,) = torch.autograd.grad(lossmith.create(base)(logits, y), logits, retain_graph=True)
+    # d loss / d bias is the column sum of that gradient; the whole of it is what the frozen loss gives.
+    (frozen,) = torch.autograd.grad(loss.freeze()(logits, y), logits)
+    assert float(frozen.norm()) == pytest.approx(float(of_base.norm()), rel=1e-12)
+    assert float((frozen - of_base).norm()) > 0.1 * float(of_base.norm())
+    torch.testing.assert_close(of_model["1.bias"] - model.state_dict()["1.bias"], frozen.sum(0))
+    assert float(record.scale) == pytest.approx(1.0, rel=1e-12)
+    assert float(record.loss) == pytest.approx(float(loss.freeze()(logits, y).detach()), rel=1e-12)
+
+
+def test_the_scale_is_measured_by_the_function_asked_for() -> None:
+    model, loss = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double(), AdaptiveLoss().double()
+    before = model.state_dict()["1.bias"].clone()
+    learner = OnlineLossLearner(
+        model,
+        loss,
+        torch.optim.SGD(model.parameters(), 0.1),
+        torch.optim.SGD(loss.parameters(), 0.0),
+        meta_data="same",
+        base=lambda z, y: 5 * F.cross_entropy(z, y),
+    )
+    z = model(batch(0)[0])
+    (slope,) = torch.autograd.grad(5 * F.cross_entropy(z, batch(0)[1]), z)
+    learner.step(batch(0))
+    torch.testing.assert_close(before - model.state_dict()["1.bias"], 0.1 * slope.sum(0))
+
+
+def test_growing_is_not_learned_where_the_scale_is_fixed() -> None:
+    """The gradient is 0 along the direction that only multiplies the loss."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double()
+    loss = AdaptiveLoss(start="random", output="identity").double()
+    meta = torch.optim.SGD(loss.parameters(), 1.0)
+    learner = OnlineLossLearner(model, loss, torch.optim.SGD(model.parameters(), 0.1), meta)
+    last = next(reversed(list(loss.parameters())))  # of an identity output: M is linear in these
+    before = last.detach().clone()
+    learner.step(batch(0), batch(1))
+    change = before - last.detach()
+    assert float(change.norm()) > 1e-6
+    assert abs(float((change * before).sum())) < 1e-12 * float(change.norm() * before.norm())
+
+
+def test_a_fused_loss_is_differentiated_twice_by_its_reference_path() -> None:
+    """131,072 logits, where fused losses begin: they have no second derivative, which the update of the loss needs."""
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1024)
+    loss = AdaptiveLoss(lossmith.create("ngl"), control="scale")
+    meta = torch.optim.SGD(loss.parameters(), 1.0)
+    learner = OnlineLossLearner(
+        model, loss, torch.optim.SGD(model.parameters(), 0.1), meta, meta_data="same", scale="learned"
+    )
+    learner.step((torch.randn(128, 2), torch.randint(1024, (128,))))
+    assert float(loss.log_scale) != 0
 
 
 def test_a_learned_scale_is_hypergradient_descent() -> None:
@@ -444,6 +594,10 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     refused("half precision", model, loss, sgd, meta, gradient="difference", autocast=torch.bfloat16)
     refused("whole batch", model, loss, sgd, meta, gradient="unroll", meta_share=0.5)
     refused("meta_data", model, loss, sgd, meta, meta_data="valid")
+    refused("scale must be", model, loss, sgd, meta, scale="free")
+    refused("add scale='learned'", model, loss, sgd, meta, max_scale=1.0)
+    only_scale = AdaptiveLoss(control="scale")
+    refused("give scale='learned'", model, only_scale, sgd, torch.optim.Adam(only_scale.parameters()))
     x, y = torch.randn(4, 3), torch.arange(4)
     with pytest.raises(ValueError, match="needs a meta batch"):
         OnlineLossLearner(model, loss, sgd, meta).step((x, y))

@@ -59,6 +59,7 @@ class Unroll:
         self.model, self.loss, self.update, self.clip, self.cap = model, loss, update, clip, cap
         self.theta = {name: p.detach().clone() for name, p in model.named_parameters()}
         self.state: State = {name: {} for name in self.theta}
+        self.has_clipped = False
 
     def forward(self, theta: dict[str, Tensor], x: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.model, theta, (x,))
@@ -76,8 +77,9 @@ class Unroll:
         gradients = torch.autograd.grad(
             z, list(theta.values()), gain * slope, create_graph=True, materialize_grads=True
         )
+        norm = torch.sqrt(sum((g * g).sum() for g in gradients))
+        self.has_clipped = self.clip is not None and bool(norm > self.clip)
         if self.clip is not None:
-            norm = torch.sqrt(sum((g * g).sum() for g in gradients))
             gradients = [g * (self.clip / (norm + 1e-6)).clamp(max=1) for g in gradients]
         new = {n: self.update(theta[n], g, self.state[n]) for n, g in zip(theta, gradients, strict=True)}
         self.theta = {name: value.detach() for name, value in new.items()}

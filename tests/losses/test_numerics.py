@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 
+import mpmath
 import pytest
 import torch
 from loss_cases import CASES, COUNTS, IDS, STATIC, C, Case, is_bounded
@@ -15,6 +16,7 @@ from reference import Table, evaluate, tabulate
 from torch import Tensor
 
 import lossmith
+from lossmith.kernels import rows as kernel_rows
 
 HALF = (torch.float16, torch.bfloat16)
 DTYPES = (*HALF, torch.float32, torch.float64)
@@ -236,6 +238,35 @@ def test_the_top_class_of_singular_losses(name: str, dtype: torch.dtype) -> None
         expected = torch.tensor(result.gradient, dtype=torch.float64)
         worst = ((gradient.double() - expected).abs().amax(1) / (expected.abs().amax(1) + 1e-2)).max()
         assert worst < 3 * tolerance
+
+
+@pytest.mark.parametrize("how", ["auto", "reference"])
+@pytest.mark.parametrize("name", ["m_full", "l_full"])
+@pytest.mark.parametrize("classes", [3, 1000])
+def test_a_small_loss_keeps_its_digits(name: str, classes: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a float32 log_softmax, l_full has no correct digit below 1e-12."""
+    monkeypatch.setattr(kernel_rows, "SMALLEST", 0)
+    gaps = [4.0, 6.0, 9.0, 13.0, 19.0]
+    logits = torch.zeros(len(gaps), classes)
+    logits[:, 0] = torch.tensor(gaps) + math.log(classes)
+    made = logits.clone().requires_grad_()
+    target = torch.zeros(len(gaps), dtype=torch.int64)
+    value = lossmith.create(name, implementation=how, reduction="none")(made, target)
+    value.sum().backward()
+    assert made.grad is not None
+
+    def loss(z: mpmath.mpf) -> mpmath.mpf:
+        others = classes - 1
+        p, q = mpmath.exp(z) / (mpmath.exp(z) + others), 1 / (mpmath.exp(z) + others)
+        if name == "m_full":
+            return 1 / p - 1 + others * q / (1 - q)
+        return 1 / mpmath.sqrt(p * (2 - p)) - 1 + others * (1 / mpmath.sqrt(1 - q * q) - 1)
+
+    with mpmath.workdps(60):
+        z = [mpmath.mpf(x) for x in logits[:, 0].tolist()]
+        right, slope = [float(loss(x)) for x in z], [float(mpmath.diff(loss, x)) for x in z]
+    assert value.tolist() == pytest.approx(right, rel=3e-5, abs=0)
+    assert made.grad[:, 0].tolist() == pytest.approx(slope, rel=3e-5, abs=0)
 
 
 # --- nothing to learn from -------------------------------------------------------------------------------------------

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from dataclasses import replace
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +50,19 @@ def same(a: Outcomes | None, b: Outcomes | None) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__)
 
 
+def sql(path: Path, statement: str) -> Sequence[Sequence[object]]:
+    """What SQLite itself says of a ledger that nobody has open."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
 def test_what_is_put_comes_back_with_the_test_part_sealed(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
+    path = tmp_path / "deep" / "down" / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        assert ledger.path == path
         assert ledger.get(TRIAL) is None
         ledger.put([(TRIAL, RESULT)])
-    with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
+    with Ledger(path) as ledger:
         assert TRIAL in ledger
         back = ledger.get(TRIAL)
         assert back is not None
@@ -62,25 +75,64 @@ def test_what_is_put_comes_back_with_the_test_part_sealed(tmp_path: Path) -> Non
 
 
 def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
-    """Noise in training does not make another test split; another fold does. A second look at a model is no news."""
-    other = replace(TRIAL, seed=1)
-    noisy = replace(TRIAL, data=DataSpec("iris", label_noise=0.2))
+    """Another training part makes no other test split; another fold does. A second look at a model is no news."""
+    same_split = [DataSpec("iris", label_noise=0.2), DataSpec("iris", train_size=60), DataSpec("iris", imbalance=4.0)]
+    looks = [TRIAL, TRIAL, replace(TRIAL, seed=1), *(replace(TRIAL, data=data) for data in same_split)]
     fold = replace(TRIAL, data=DataSpec("iris", folds=5, fold=1))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.put([(trial, RESULT) for trial in (TRIAL, other, noisy, fold)])
-        for trial in (TRIAL, TRIAL, other, noisy, fold):
+        ledger.put([(trial, RESULT) for trial in {*looks, fold}])
+        for trial in (*looks, fold):
             ledger.open_test(trial)
-        assert ledger.times_scored(TRIAL.data) == 3
+        assert ledger.times_scored(TRIAL.data) == 5
         assert ledger.times_scored(fold.data) == 1
+        assert ledger.times_scored(DataSpec("digits")) == 0
 
 
-def test_a_finished_trial_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_finished_trial_stays_as_it_was_and_repeats_are_counted(tmp_path: Path) -> None:
+    again, once = replace(RESULT, temperature=9.0), replace(TRIAL, seed=1)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put([(TRIAL, RESULT)])
-        ledger.put([(TRIAL, replace(RESULT, temperature=9.0))])
+        ledger.put([(TRIAL, again), (once, RESULT)])
+        ledger.put([(TRIAL, again), (TRIAL, again)])
         kept = ledger.get(TRIAL)
         assert kept is not None
         assert kept.temperature == 1.5
+        keys = [ledger.key(TRIAL), ledger.key(once)]
+    rows = dict(sql(tmp_path / "ledger.sqlite", "SELECT key, repeats FROM trials"))  # type: ignore[arg-type]
+    assert rows == {keys[0]: 3, keys[1]: 0}
+
+
+def test_a_unit_of_work_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A disk that fills up at the second of two results, played by a trigger, leaves neither."""
+    path, other = tmp_path / "ledger.sqlite", replace(TRIAL, seed=1)
+    with Ledger(path) as ledger:
+        key = ledger.key(other)
+    full = f"BEFORE INSERT ON trials WHEN NEW.key = '{key}' BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+    sql(path, f"CREATE TRIGGER full {full}")
+    with Ledger(path) as ledger:
+        with pytest.raises(sqlite3.IntegrityError, match="disk full"):
+            ledger.put([(TRIAL, RESULT), (other, RESULT)])
+        assert TRIAL not in ledger
+        ledger.put([(TRIAL, RESULT)])
+        assert TRIAL in ledger
+    assert len(sql(path, "SELECT key FROM trials")) == 1
+
+
+def test_a_trial_is_kept_as_the_text_that_its_hash_is_of(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put([(TRIAL, RESULT)])
+    ((text,),) = sql(tmp_path / "ledger.sqlite", "SELECT trial FROM trials")
+    assert isinstance(text, str)
+    assert json.loads(text) == asdict(TRIAL)
+    assert hashlib.sha256(text.encode()).hexdigest() == TRIAL.hash
+
+
+def test_a_trial_that_kept_no_outcomes_comes_back_without_any(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put([(TRIAL, replace(RESULT, valid=None, test=None))])
+        kept = ledger.get(TRIAL)
+        assert kept is not None
+        assert (kept.valid, kept.test) == (None, None)
 
 
 def test_the_kind_of_device_is_part_of_the_key(tmp_path: Path) -> None:
@@ -88,11 +140,15 @@ def test_the_kind_of_device_is_part_of_the_key(tmp_path: Path) -> None:
         ledger.put([(TRIAL, RESULT)])
     with Ledger(tmp_path / "ledger.sqlite", device="cuda") as ledger:
         assert TRIAL not in ledger
+    with Ledger(tmp_path / "ledger.sqlite", device="cpu") as ledger:
+        assert TRIAL in ledger
 
 
 def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.sqlite"), pytest.raises(LedgerError, match="choose another --out"):
-        Ledger(tmp_path / "ledger.sqlite")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(LedgerError, match="choose another --out"):
+            Ledger(tmp_path / "ledger.sqlite")
+        assert ledger._connection.execute("PRAGMA busy_timeout").fetchone() == (0,), "it is told so without a wait"
     Ledger(tmp_path / "ledger.sqlite").close()
 
 
@@ -106,8 +162,9 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
 
 def test_tests_of_tuning_trials_cannot_be_opened(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=f"trial {TRIAL.hash[:12]}'"):
             ledger.open_test(TRIAL)
         ledger.put([(TRIAL, replace(RESULT, test=None))])
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=f"trial {TRIAL.hash[:12]}'"):
             ledger.open_test(TRIAL)
+        assert ledger.times_scored(TRIAL.data) == 0

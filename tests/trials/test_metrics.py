@@ -56,3 +56,11 @@ def test_a_diverged_row_is_wrong_and_sure() -> None:
     assert np.isinf(judged.nll[0])
     assert judged.confidence[0] == 1
     assert fit_temperature(logits, np.array([1, 1])) == 1.0
+
+
+def test_a_cross_entropy_beyond_float32_is_infinite() -> None:
+    logits = np.array([[-3e38, 3e38]], dtype=np.float32)
+    judged = outcomes(logits, np.array([0]), np.array([0]), 1.0)
+    assert np.isinf(judged.nll[0])
+    assert judged.predicted[0] == 1
+    assert judged.confidence[0] == 1.0

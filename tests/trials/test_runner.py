@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -98,12 +99,21 @@ def test_a_lost_worker_is_named_and_finished_trials_are_kept(tmp_path: Path) -> 
         assert len(Runner(ledger, SOURCES, workers=0).run(TRIALS)) == 12
 
 
-def test_a_mistake_in_a_trial_reaches_the_caller_from_a_worker(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        runner = Runner(ledger, SOURCES, workers=1)
-        with pytest.raises(ValueError, match="regression"):
-            runner.run([replace(IRIS, loss="smae")])
-        runner.close()
+def test_a_mistake_reaches_the_caller_and_ends_the_workers_but_no_other_child(tmp_path: Path) -> None:
+    bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    bystander.start()
+    try:
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            runner = Runner(ledger, SOURCES, workers=1)
+            with pytest.raises(ValueError, match="regression"):
+                runner.run([replace(IRIS, loss="smae")])
+        deadline = time.monotonic() + 20
+        while set(multiprocessing.active_children()) != {bystander} and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert set(multiprocessing.active_children()) == {bystander}
+    finally:
+        bystander.kill()
+        bystander.join()
 
 
 SCRIPT = """

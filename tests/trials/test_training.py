@@ -3,16 +3,18 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from lossmith.catalog import available
+from lossmith.trials.banks import StackedBank
 from lossmith.trials.batches import batches
 from lossmith.trials.data import DataSpec
-from lossmith.trials.models import build_model
-from lossmith.trials.optimizers import StackedOptimizer, torch_optimizer
+from lossmith.trials.models import build_model, canonical_model
+from lossmith.trials.steppers import PlainStepper
 from lossmith.trials.training import banks, task_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
@@ -40,28 +42,6 @@ def test_a_single_trial_is_the_plain_training_loop() -> None:
     assert result.valid_accuracy == (logits.argmax(1) == task.valid.labels).double().mean()
 
 
-def test_every_slice_of_a_stack_is_bitwise_what_it_is_alone() -> None:
-    stacked = replace(IRIS, engine="stacked", final=True)
-    trials = [
-        replace(
-            stacked,
-            loss="formula(square(y - p)*t)" if info.name == "formula" else info.name,
-            seed=seed,
-            optimizer=replace(stacked.optimizer, lr=lr),
-        )
-        for info in available("classification")
-        for seed, lr in ((3, 0.01), (4, 0.3))
-    ]
-    together = train_many(trials, SOURCES)
-    for trial, result in list(zip(trials, together, strict=True))[::5]:
-        alone = train(trial, SOURCES)
-        assert alone.curve == result.curve
-        assert (alone.valid_nll, alone.temperature) == (result.valid_nll, result.temperature)
-        assert alone.test is not None
-        assert result.test is not None
-        assert (alone.test.nll == result.test.nll).all()
-
-
 def test_stacked_and_single_agree_to_rounding() -> None:
     for loss in ("cross_entropy", "ngl", "cross_entropy:weight=[1,2,3]", "dynamical:amplitude=5,period=4"):
         single = train(replace(IRIS, loss=loss), SOURCES)
@@ -70,48 +50,77 @@ def test_stacked_and_single_agree_to_rounding() -> None:
         assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        OptimizerSpec("sgd", 0.1),
-        OptimizerSpec("sgd", 0.1, momentum=0.9, weight_decay=0.01),
-        OptimizerSpec("sgd", 0.1, momentum=0.9, nesterov=True, clip=0.5),
-        OptimizerSpec("adam", 0.01, weight_decay=0.1),
-        OptimizerSpec("adamw", 0.01, weight_decay=0.1, clip=0.1),
-    ],
-)
-def test_each_slice_follows_torch_optim(spec: OptimizerSpec) -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = [torch.randn(3, 4, 2, generator=generator), torch.randn(3, 5, generator=generator)]
-    specs = [replace(spec, lr=spec.lr * factor) for factor in (1, 0.5, 2)]
-    stacked = [p.clone().requires_grad_() for p in start]
-    ours = StackedOptimizer(stacked, specs)
-    alone = [[p[m].clone().requires_grad_() for p in start] for m in range(3)]
-    theirs = [torch_optimizer(parameters, s) for parameters, s in zip(alone, specs, strict=True)]
-    for _ in range(6):
-        gradients = [torch.randn(p.shape, generator=generator) for p in start]
-        for parameter, gradient in zip(stacked, gradients, strict=True):
-            parameter.grad = gradient.clone()
-        ours.step(0.7)
-        for m, optimizer in enumerate(theirs):
-            for parameter, gradient in zip(alone[m], gradients, strict=True):
-                parameter.grad = gradient[m].clone()
-            if spec.clip is not None:
-                torch.nn.utils.clip_grad_norm_(alone[m], spec.clip)
-            optimizer.param_groups[0]["lr"] = specs[m].lr * 0.7
-            optimizer.step()
-    for m in range(3):
-        for parameter, single in zip(stacked, alone[m], strict=True):
-            torch.testing.assert_close(parameter[m], single, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("engine", ["single", "stacked"])
+def test_the_learning_rate_follows_torchs_cosine_schedule(engine: str) -> None:
+    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9), engine=engine)
+    task = task_of(trial, SOURCES)
+    model = build_model(trial.model, task, SOURCES, trial.seed)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=trial.steps)
+    order = batches(len(task.train), trial.batch_size, trial.seed)
+    for _ in range(trial.steps):
+        rows = next(order)
+        optimizer.zero_grad()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        optimizer.step()
+        schedule.step()
+    expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
+    assert train(trial, SOURCES).valid_nll == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_epoch_shows_each_example_once_and_epochs_differ() -> None:
-    order = batches(20, 5, seed=1)
-    first, second = (torch.cat([next(order) for _ in range(4)]) for _ in range(2))
-    assert sorted(first.tolist()) == list(range(20))
-    assert sorted(second.tolist()) == list(range(20))
-    assert first.tolist() != second.tolist()
-    assert [next(batches(20, 5, seed=1)).tolist()] == [first[:5].tolist()]
+@pytest.mark.parametrize("engine", ["single", "stacked"])
+def test_a_weighted_mean_divides_by_the_weights_of_its_labels(engine: str) -> None:
+    """SGD, unlike Adam, notices a wrong divisor."""
+    weight = torch.tensor([0.2, 1.0, 5.0])
+    spec = OptimizerSpec("sgd", 0.2, schedule="none")
+    trial = replace(IRIS, loss="cross_entropy:weight=[0.2,1,5]", optimizer=spec, batch_size=7, engine=engine)
+    task = task_of(trial, SOURCES)
+    model = build_model(trial.model, task, SOURCES, trial.seed)
+    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    order = batches(len(task.train), trial.batch_size, trial.seed)
+    for _ in range(trial.steps):
+        rows = next(order)
+        optimizer.zero_grad()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows], weight).backward()
+        optimizer.step()
+    expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
+    result = train(trial, SOURCES)
+    assert result.valid_nll == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["m", "brier", "tempered:kappa=[0.3,0.5,-0.7]", "label_smoothing"])
+def test_padding_a_stack_changes_no_result(loss: str) -> None:
+    """A batch of 5 is padded to 32 rows in a stack, and not padded alone."""
+    trial = replace(IRIS, loss=loss, batch_size=5, optimizer=OptimizerSpec("sgd", 0.1))
+    single, stacked = (train(replace(trial, engine=engine), SOURCES) for engine in ("single", "stacked"))
+    assert stacked.curve.train_nll == pytest.approx(single.curve.train_nll, rel=1e-4)
+    assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
+    assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
+    assert stacked.extended_share == single.extended_share
+
+
+def test_rows_that_pad_a_batch_get_no_gradient() -> None:
+    """With M's slopes of up to e^20 the smallest share of a padding row would show."""
+    task = task_of(IRIS, SOURCES)
+    model = build_model("linear", task, SOURCES, 0)
+    bank = StackedBank([model, model], [IRIS.optimizer] * 2)
+    trials = [replace(IRIS, loss="m", batch_size=5, seed=seed, engine="stacked", steps=1) for seed in (0, 1)]
+    padded: list[Tensor] = []
+    logits_of = bank.logits
+
+    def logits(inputs: Tensor) -> Tensor:
+        values = 30 * logits_of(inputs)
+        values.retain_grad()
+        padded.append(values)
+        return values
+
+    bank.logits = logits  # type: ignore[method-assign]
+    PlainStepper(trials, bank, task, "cpu").step(0)
+    (values,) = padded
+    assert values.shape == (2, 32, 3)
+    assert values.grad is not None
+    assert (values.grad[:, 5:] == 0).all()
+    assert (values.grad[:, :5] != 0).any(2).all()
 
 
 def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
@@ -202,3 +211,22 @@ def test_the_hash_of_a_trial_depends_on_everything() -> None:
     ]
     assert len({IRIS.hash, *(replace(IRIS, **change).hash for change in changes)}) == len(changes) + 1
     assert copy.deepcopy(IRIS).hash == IRIS.hash
+
+
+DROPOUT = """
+import torch
+from torch import nn
+
+def make(input_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, num_classes))
+"""
+
+
+def test_a_model_that_draws_random_numbers_draws_those_of_its_seed(tmp_path: Path) -> None:
+    """Dropout's masks depend on the trial, not on what the process did before."""
+    (tmp_path / "net.py").write_text(DROPOUT)
+    sources = Sources({"iris": "iris"})
+    trial = replace(IRIS, model=canonical_model(f"{tmp_path}/net.py:make", sources), steps=30)
+    first = train(trial, sources)
+    torch.rand(5)
+    assert train(trial, sources).curve == first.curve

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lossmith.compare.arms import AGAIN, CROSS_ENTROPY, Arm
 from lossmith.compare.files import write_file
 from lossmith.compare.plan import Plan, derive_seed
+from lossmith.compare.recommendation import Recommendation, recommend, why_untrained
 from lossmith.compare.speed import SpeedRatio, paired_log_ratio, steps_to_reach
 from lossmith.compare.statistics import PairedDifference, balanced_scores, paired_difference
 from lossmith.compare.tuning import Scored, Setting, best, extension, sobol_settings
@@ -28,10 +29,6 @@ from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Trial
 
 MAX_EXTENSIONS: Final = 4
-MAX_EDGE_SHARE: Final = 0.5
-MAX_DIVERGED_SHARE: Final = 0.1
-MIN_LEARNED_SHARE: Final = 0.5  # of the way from guessing to cross-entropy
-COLLAPSED_SHARE: Final = 0.05  # likewise
 
 Scores = NDArray[np.float64]
 
@@ -51,23 +48,6 @@ class Chosen:
     points: tuple[Scored, ...]
     on_edge: bool
     trainings: int
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The loss to use, fixed from validation results before the test part was opened.
-
-    Args:
-        arm: its name.
-        reason: one sentence.
-        gain: mean validation score above cross-entropy's.
-        se: standard error of that gain; ``None`` if there is none.
-    """
-
-    arm: str
-    reason: str
-    gain: float
-    se: float | None
 
 
 @dataclass(frozen=True)
@@ -134,9 +114,17 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
         arm.name: tuple(tuple(sealed[trial] for trial in wanted[arm.name, fold]) for fold in plan.folds)
         for arm in plan.arms
     }
-    untrained = find_untrained(plan, chosen, validated)
+    untrained = why_untrained(
+        {name: [_score_of(plan, run) for fold in folds for run in fold] for name, folds in validated.items()},
+        {name: [fold.on_edge for fold in folds] for name, folds in chosen.items()},
+        plan.chance,
+    )
     weak_reference = untrained.pop(CROSS_ENTROPY, None)
-    recommendation = recommend(plan, validated, untrained)
+    recommendation = recommend({
+        name: example_scores(plan, [[_valid(run) for run in fold] for fold in folds])
+        for name, folds in validated.items()
+        if name not in untrained
+    })
     _write_recommendation(recommendation, folder)
     finals = {
         arm.name: tuple(
@@ -171,38 +159,6 @@ def example_scores(plan: Plan, outcomes: Sequence[Sequence[Outcomes]]) -> list[S
 def difference(a: Sequence[Scores], b: Sequence[Scores]) -> PairedDifference:
     """The paired difference of two arms from their per-example scores."""
     return paired_difference([x - y for x, y in zip(a, b, strict=True)])
-
-
-def recommend(
-    plan: Plan, finals: dict[str, tuple[tuple[TrialResult, ...], ...]], untrained: dict[str, str]
-) -> Recommendation:
-    """Choose a loss from the validation outcomes of the final trainings: cross-entropy, unless the best is more than
-    one standard error better.
-
-    Args:
-        plan: the plan.
-        finals: results by arm, fold and seed; test outcomes are not looked at.
-        untrained: arms that are out.
-
-    Returns:
-        The recommendation.
-    """  # noqa: D205
-    scores = {
-        name: example_scores(plan, [[_valid(result) for result in fold] for fold in folds])
-        for name, folds in finals.items()
-        if name not in untrained and name != AGAIN
-    }
-    differences = {name: difference(of, scores[CROSS_ENTROPY]) for name, of in scores.items() if name != CROSS_ENTROPY}
-    if not differences:
-        return Recommendation(CROSS_ENTROPY, "nothing else could be trained", 0.0, None)
-    name, top = max(differences.items(), key=lambda item: item[1].mean)
-    gain = f"{name} is {100 * top.mean:+.2f} points from cross-entropy on validation"
-    if math.isnan(top.variance):
-        return Recommendation(CROSS_ENTROPY, f"{gain}, of unknown standard error", top.mean, None)
-    if top.mean > top.se:
-        return Recommendation(name, f"{gain}, more than one standard error of {100 * top.se:.2f}", top.mean, top.se)
-    reason = f"the best, {gain}, within one standard error of {100 * top.se:.2f}"
-    return Recommendation(CROSS_ENTROPY, reason, top.mean, top.se)
 
 
 def _tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> dict[str, tuple[Chosen, ...]]:
@@ -270,49 +226,22 @@ def _score(
 
 
 def _scored(plan: Plan, setting: Setting, results: Sequence[TrialResult]) -> Scored:
-    accuracy = [_accuracy(plan, result) for result in results]
+    scores = [_score_of(plan, result) for result in results]
+    accuracy = [plan.chance if score is None else score for score in scores]
     nll = [math.inf if result.diverged else result.valid_nll_scaled for result in results]
     return Scored(setting, float(np.mean(accuracy)), float(np.mean(nll)))
 
 
-def _accuracy(plan: Plan, result: TrialResult) -> float:
-    """The validation score of a training in the plan's metric; a diverged one scores chance."""
+def _score_of(plan: Plan, result: TrialResult) -> float | None:
+    """The validation score of a training in the plan's metric; None if it diverged."""
     if result.diverged:
-        return plan.chance
+        return None
     return result.valid_accuracy if plan.metric == "accuracy" else result.valid_balanced_accuracy
 
 
 def _grid_seeds(plan: Plan, arm: Arm) -> int:
     """Tuning seeds of each grid point: what an arm with nothing else to tune has left goes into replicates."""
     return plan.bracket_seeds if arm.tuned else 2 * plan.bracket_seeds
-
-
-def find_untrained(
-    plan: Plan, chosen: dict[str, tuple[Chosen, ...]], finals: dict[str, tuple[tuple[TrialResult, ...], ...]]
-) -> dict[str, str]:
-    """The arms that could not be trained under this budget, with the reason; by validation results alone."""
-    learned = {
-        name: float(np.mean([_accuracy(plan, run) for fold in folds for run in fold])) - plan.chance
-        for name, folds in finals.items()
-    }
-    collapsed = plan.chance + COLLAPSED_SHARE * learned[CROSS_ENTROPY]
-    untrained = {}
-    for name, folds in chosen.items():
-        runs = [run for fold in finals[name] for run in fold]
-        edges = sum(fold.on_edge for fold in folds)
-        diverged = sum(run.diverged or _accuracy(plan, run) < collapsed for run in runs)
-        if edges > MAX_EDGE_SHARE * len(folds):
-            untrained[name] = (
-                f"its best learning rate still lay on the edge of the extended grid in {edges} of {len(folds)} folds"
-            )
-        elif diverged > MAX_DIVERGED_SHARE * len(runs):
-            untrained[name] = f"{diverged} of its {len(runs)} final trainings diverged or fell back to guessing"
-        elif learned[name] < MIN_LEARNED_SHARE * learned[CROSS_ENTROPY]:
-            untrained[name] = (
-                f"at its best it got to {100 * (learned[name] + plan.chance):.0f} % on validation, less than half the "
-                "way from guessing to cross-entropy"
-            )
-    return untrained
 
 
 def _write_recommendation(recommendation: Recommendation, folder: Path) -> None:

@@ -7,11 +7,8 @@ import functools
 import hashlib
 import logging
 import os
-import platform
 import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import ClassVar, Final
@@ -45,81 +42,70 @@ class Polynomials(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels; compiled at the first call ever, which takes seconds, and loaded from a cache later.
+    """The compiled kernels: compiled on first use, which takes seconds, and loaded from a cache afterwards.
 
-    The cache is the folder ``$LOSSMITH_CACHE``, else ``lossmith`` in the user's cache folder. The first compilation is
-    logged, with its duration, under the name ``lossmith``.
+    The cache is the folder ``kernels-UID`` (UID: the user's number) in ``$LOSSMITH_CACHE``, else in ``lossmith`` in the
+    user's cache folder. It is made with mode 0700. Where it belongs to another user, or others can write to it,
+    ``lossmith-UID`` in the system's temporary folder takes its place. Compilations and fallbacks are logged under the
+    name ``lossmith``.
 
     Returns:
-        The library, or None where there is no C++ compiler, it fails, or ``LOSSMITH_COMPILER`` is ``none``.
+        The library, or None where there is no C++ compiler, it fails, ``LOSSMITH_COMPILER`` is ``none``, there is no
+        private folder, or the system is Windows.
     """
     compiler = _compiler()
     if compiler is None:
         _log.info("no C++ compiler: large logits take the slower path in plain torch")
         return None
+    from lossmith.kernels.cache import cached
+
     try:
-        path = cache_folder() / f"rows-{_fingerprint(compiler)}.so"
-        if not path.exists():
-            _compile(compiler, path)
-        return _load(path)
-    except (OSError, subprocess.SubprocessError) as error:
-        _log.warning("the kernels could not be compiled, large logits take the slower path in plain torch: %s", error)
+        key = f"rows-{_fingerprint(compiler)}"
+        with cached(key, functools.partial(_compile, compiler), _SECONDS) as path:
+            return _load(path)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        _log.warning("no compiled kernels, large logits take the slower path in plain torch: %s", error)
         return None
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    own = os.environ.get("LOSSMITH_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lossmith"
 
 
 def _compiler() -> str | None:
     chosen = os.environ.get("LOSSMITH_COMPILER")
-    if chosen is not None:
-        return None if chosen == "none" else chosen
-    if sys.platform == "win32":  # its compilers take other flags
+    if os.name != "posix" or chosen == "none":  # compilers for Windows take other flags
         return None
-    return next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
+    names = ("c++", "g++", "clang++") if chosen is None else (chosen,)
+    found = next((found for name in names if (found := shutil.which(name))), chosen)
+    return None if found is None else os.path.abspath(found)  # noqa: PTH100 (the compiler runs in another folder)
 
 
 def _fingerprint(compiler: str) -> str:
-    """What the compiled file depends on: source, flags, compiler, processor."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_SECONDS).stdout
-    parts = (_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), version, _processor().encode())
+    """What the compiled file depends on: source, flags, compiler, processor.
+
+    The macros that a compiler predefines tell its version and, by ``-march=native``, the processor.
+    """
+    command = [compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(command, capture_output=True, check=True, timeout=_SECONDS).stdout
+    parts = (_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), macros)
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _processor() -> str:
-    """What `-march=native` looks at, so that a cache folder may be shared between machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    return platform.machine() + next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
 def _compile(compiler: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCE)]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        if finished.returncode:
-            raise OSError(finished.stderr.strip().splitlines()[-1] if finished.stderr.strip() else "no reason given")
-        made.replace(path)
-    _log.info("compiled the kernels in %.1f s, kept in %s", time.perf_counter() - began, path)
+    command = [compiler, *_FLAGS, "-o", path.name, str(_SOURCE)]
+    environment = {**os.environ, "TMPDIR": "."}  # so that nothing is left elsewhere when it is killed
+    finished = subprocess.run(
+        command, cwd=path.parent, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    if finished.returncode:
+        raise OSError(finished.stderr.strip().splitlines()[-1] if finished.stderr.strip() else "no reason given")
+    _log.info("compiled the kernels in %.1f s", time.perf_counter() - began)
 
 
 def _load(path: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
     sizes = [whole] * 4  # ignored label, rows, classes, stride
-    loaded.lossmith_forward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 7]
+    loaded.lossmith_forward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 6]
     loaded.lossmith_forward.restype = whole
-    loaded.lossmith_backward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 7]
+    loaded.lossmith_backward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 6]
     loaded.lossmith_backward.restype = None
     return loaded

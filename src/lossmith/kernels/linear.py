@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ from lossmith.kernels.head_chunks import Gradients, chunks
 
 PerRow = Callable[[Tensor, slice], Tensor]
 """Maps the cross-entropies c of some rows, and which rows these are, to their terms of the sum."""
+_FIRST_ONLY: Final = (
+    "linear_loss has first derivatives only, in reverse mode: for others apply the loss, made with "
+    "implementation='reference', to the whole logits"
+)
 
 
 def linear_sum(
@@ -19,9 +23,9 @@ def linear_sum(
 ) -> Tensor:
     """``sum_i per_row(c)_i`` for the cross-entropies c of the logits ``hidden weight^T + bias``.
 
-    A chunk of rows at a time, the logits are made, turned into their own gradient in place and multiplied into the
-    gradients of hidden, weight and bias at once; the backward pass only scales these. It costs the three matrix
-    products of the plain way, and no second derivative.
+    The logits of a chunk of rows are computed, overwritten by their own gradient and multiplied into the gradients of
+    hidden, weight and bias at once; the backward pass only scales these. It costs the three matrix products of the
+    plain way. Whatever else `per_row` depends on gets its gradient from autograd as usual.
 
     Args:
         hidden: shape (N, D), floating.
@@ -36,54 +40,61 @@ def linear_sum(
 
     Raises:
         IndexError: if a target is out of range.
-        RuntimeError: if a second derivative is asked for.
+        RuntimeError: if a second derivative or a forward-mode one is asked for.
     """
     if torch.compiler.is_compiling():  # which can trace registered operations only; one matrix product more
         c = _linear_cross_entropy(hidden, weight, bias, target, ignore_index)
         return per_row(c, slice(0, len(hidden))).sum()
-    total: Tensor = _LinearSum.apply(hidden, weight, bias, target, ignore_index, per_row)  # type: ignore[no-untyped-call]
-    return total
+    differentiable = torch.is_grad_enabled()
+    head = (hidden, weight, bias)
+    gradients = [
+        torch.zeros_like(of) if differentiable and of is not None and of.requires_grad else None for of in head
+    ]
+    wanted = any(of is not None for of in gradients)
+    totals = []
+    with torch.no_grad():
+        # detach() drops forward-mode tangents, which are refused below.
+        plain = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
+        for part, chunk in chunks(*plain, target, ignore_index):
+            with torch.set_grad_enabled(differentiable):
+                totals.append(per_row(chunk.c, part).sum())
+            if wanted:
+                chunk.accumulate(_slope(per_row, chunk.c, part), _rows_of(gradients, part))
+    total = torch.stack(totals).sum() if totals else hidden.new_zeros(())
+    attached: Tensor = _Attached.apply(total, *head, *gradients)  # type: ignore[no-untyped-call]
+    return attached
 
 
-class _LinearSum(torch.autograd.Function):
+def _slope(per_row: PerRow, c: Tensor, part: slice) -> Tensor:
+    with torch.enable_grad():
+        c = c.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(per_row(c, part).sum(), c)
+    return slope
+
+
+class _Attached(torch.autograd.Function):
+    """A scalar, with the gradients of hidden, weight and bias that are known already."""
+
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Tensor,
-        ignore_index: int,
-        per_row: PerRow,
-    ) -> Tensor:
-        wanted = ctx.needs_input_grad[:3]
-        gradients = [
-            torch.zeros_like(of) if needed and of is not None else None
-            for needed, of in zip(wanted, (hidden, weight, bias), strict=True)
-        ]
-        totals = []
-        for part, chunk in chunks(hidden, weight, bias, target, ignore_index):
-            with torch.enable_grad():
-                c = chunk.c.requires_grad_()
-                terms = per_row(c, part)
-                totals.append(terms.detach().sum())
-                if any(wanted):
-                    (slope,) = torch.autograd.grad(terms.sum(), c)
-            if any(wanted):
-                chunk.accumulate(slope, _rows_of(gradients, part))
-        ctx.save_for_backward(*gradients)
+    def forward(ctx: Any, total: Tensor, *head_and_gradients: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*head_and_gradients[3:])
         ctx.used = False
-        return torch.stack(totals).sum() if totals else hidden.new_zeros(())
+        return total.clone()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError("linear_loss has first derivatives only: apply the loss to the whole logits for more")
+            raise RuntimeError(_FIRST_ONLY)
         if ctx.used:
             raise RuntimeError("linear_loss gives its gradients once: call it again in place of retain_graph")
         ctx.used = True  # they are handed over, not copied: weight's is as large as weight
         scaled = (None if made is None else made.mul_(upstream.to(made.dtype)) for made in ctx.saved_tensors)
-        return (*scaled, None, None, None)
+        return (upstream, *scaled, None, None, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        del ctx, tangents
+        raise RuntimeError(_FIRST_ONLY)
 
 
 @torch.library.custom_op("lossmith::linear_cross_entropy", mutates_args=())
@@ -127,7 +138,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():
-        raise RuntimeError("linear_loss has first derivatives only: apply the loss to the whole logits for more")
+        raise RuntimeError(_FIRST_ONLY)
     hidden, weight, bias, target = ctx.saved_tensors
     of_hidden, of_weight, of_bias = _linear_cross_entropy_backward(
         hidden, weight, bias, target, ctx.ignore_index, slope

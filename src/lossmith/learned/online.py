@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lossmith.learned.adaptive import AdaptiveLoss
 from lossmith.learned.lookback import LookBack, norm
-from lossmith.learned.passes import Draws, Model, State, rows
+from lossmith.learned.passes import Draws, Model, State, first_rows
 from lossmith.learned.regression import AdaptiveRegressionLoss
 from lossmith.learned.response import check_optimizer, clip, response
 from lossmith.learned.scale import Gain, Scale, cap_on_scale, wide
@@ -53,12 +53,17 @@ class StepRecord:
 class OnlineLossLearner:
     """Trains a model and, step by step, the loss it is trained with.
 
-    One `step` updates the model with the loss as it is, by ``optimizer``; then the loss's parameters by
-    ``meta_optimizer``, from the gradient of the task loss at the model's new weights. That gradient needs no second
-    derivative of the model: the loss's parameters phi reach the new weights only through the gradient g of the loss,
-    and ``d task / d phi = - d/dphi <dM/dz, J w>`` with ``w = (dU/dg)^T v``: v the task loss's gradient at the new
-    weights, U the optimiser's step, J the Jacobian of the logits z at the old weights. ``gradient`` says how J w is
-    had:
+    One `step` updates the model by ``optimizer``, with the gradient ``s' = g s`` in the logits z, where ``s = dM/dz``
+    is the gradient of the loss M as it is. With ``scale="fixed"``, ``g = |b| / |s|`` gives s' the norm of the gradient
+    b of the loss's base on that batch: only the shape of the loss is learned, and the learning rate stays the user's.
+    With ``scale="learned"``, ``g = min(1, max_scale |b| / |s|)``.
+
+    Then the loss's parameters phi are updated by ``meta_optimizer``, from the gradient of the task loss at the model's
+    new weights, ``d task / d phi = - d/dphi <s', J w>`` with ``w = (dU/dG)^T v``: v is the task loss's gradient at the
+    new weights, U the optimiser's step, G the gradient it was given, and J the Jacobian of z at the old weights. It is
+    the gradient of a full unroll of that step and needs no second derivative of the model. It includes the dependence
+    of g on phi, ``ds' = g (I - s s^T / |s|^2) ds`` where g follows ``1 / |s|``; with ``meta_share`` below 1, g is that
+    of the whole batch and the projection that of the rows used. ``gradient`` says how J w is computed:
 
     * ``"jvp"``: exactly, by one forward-mode product;
     * ``"unroll"``: exactly, by reverse mode through g (faster for small networks; keeps the graph);
@@ -81,13 +86,9 @@ class OnlineLossLearner:
         meta_share: share of a batch's rows, the first ones, that an update is computed from: an estimate at a share of
             the cost. With batch norm it sees the statistics of those rows, with dropout other masks.
         clip_grad_norm: largest norm of the model's gradient; ``None`` for no limit.
-        scale: ``"fixed"``: the loss is multiplied at each step by what gives its gradient in the logits the norm that
-            the base's has on that batch, so that its shape alone is learned and the learning rate stays yours;
-            ``"learned"``: its scale is learned too, up to ``max_scale``. The gradient of the loss's parameters is that
-            of the loss so multiplied, the factor's own dependence on them included.
-        max_scale: with ``scale="learned"``, largest norm of the loss's gradient over that of the base's; where it is
-            larger, the loss is multiplied down. ``None`` is 10.
-        base: what the scale is measured by, a function of logits and target; ``None`` is the ``base`` of an
+        scale: ``"fixed"`` or ``"learned"``; see above.
+        max_scale: with ``scale="learned"``, largest ratio of the two norms; ``None`` is 10, ``math.inf`` no limit.
+        base: the loss whose gradient b is, a function of logits and target; ``None`` is the ``base`` of an
             `AdaptiveLoss` or `AdaptiveRegressionLoss`, and for any other loss the task loss.
         autocast: dtype of autocast in the model's forward passes, such as `torch.bfloat16`; not with ``"difference"``.
         tolerance: see ``"difference"``.
@@ -96,8 +97,12 @@ class OnlineLossLearner:
     Raises:
         ValueError: if an argument is out of range or does not fit another, or the optimiser is not supported.
 
-    Source: algorithm 2 of Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. The
-    identity, the live optimiser and the shared forward pass are ours.
+    The step leaves torch's global random state as a plain step leaves it: passes made for the loss repeat the step's
+    numbers or draw from a stream of their own.
+
+    Source: algorithm 2 of Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, which is
+    ``scale="learned"`` without a limit. The fixed scale, the identity, the live optimiser and the shared forward pass
+    are ours.
     """
 
     def __init__(
@@ -206,10 +211,11 @@ class OnlineLossLearner:
             "bad_audits": self._bad_audits,
             "pending": None if pending is None else pending.to_state(),
         }
-        return copy.deepcopy(state)  # the next step changes many of these tensors in place
+        return copy.deepcopy(state)  # steps change many of these tensors in place
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave; the model and its optimiser must have been loaded too."""
+        state = copy.deepcopy(state)
         self.loss.load_state_dict(state["loss"])
         self.meta_optimizer.load_state_dict(state["meta_optimizer"])
         self.steps_taken, self.updates, self.gradient = state["steps_taken"], state["updates"], state["gradient"]
@@ -256,9 +262,8 @@ class OnlineLossLearner:
 
     def _meta_step(self, pending: LookBack, inputs: Any, target: Tensor) -> tuple[Tensor, float | None]:
         """Update the loss from a forward pass made for it alone."""
-        if self.meta_data != "given" and self.meta_share < 1:
-            count = self._count(target)
-            inputs, target = rows(inputs, count), target[:count]
+        if self.meta_data != "given":
+            inputs, target = first_rows(inputs, target, self.meta_share)
         return self._meta_update(pending, self.task_loss(self.model.aside(inputs), target), self.named)
 
     def _meta_update(self, pending: LookBack, task: Tensor, leaves: State) -> tuple[Tensor, float | None]:
@@ -298,9 +303,7 @@ class OnlineLossLearner:
 
     def _remember(self, inputs: Any, target: Tensor) -> LookBack:
         """Copies of what the step is about to change."""
-        if self.meta_share < 1:
-            count = self._count(target)
-            inputs, target = rows(inputs, count), target[:count]
+        inputs, target = first_rows(inputs, target, self.meta_share)
         # The copies' memory is used again, because fresh memory costs page faults; two sets, because with the next
         # batch as meta batch the step before is still looked back on.
         self._stores.reverse()
@@ -322,9 +325,6 @@ class OnlineLossLearner:
         if isinstance(self.loss, AdaptiveLoss | AdaptiveRegressionLoss):
             self.loss.gain.copy_(gain.factor)
         return gain.factor * ours / bases.clamp(min=1e-30), gain
-
-    def _count(self, target: Tensor) -> int:
-        return max(1, round(self.meta_share * len(target)))
 
     def _check(self, autocast: torch.dtype | None) -> None:
         if not self.phi:

@@ -151,13 +151,24 @@ class Draws:
             yield
 
 
-def rows(batch: Any, count: int) -> Any:
-    """The first rows of a tensor, or of each tensor in a tuple, list or mapping."""
+def first_rows(inputs: Any, target: Tensor, share: float) -> tuple[Any, Tensor]:
+    """The first rows of a batch, at least one.
+
+    Args:
+        inputs: a tensor, or a tuple, list or mapping of them.
+        target: a row per example.
+        share: of the rows, in (0, 1].
+    """
+    count = max(1, round(share * len(target)))
+    return _rows(inputs, count), target[:count]
+
+
+def _rows(batch: Any, count: int) -> Any:
     if isinstance(batch, Tensor):
         return batch[:count]
     if isinstance(batch, Mapping):
-        return {key: rows(value, count) for key, value in batch.items()}
-    return tuple(rows(value, count) for value in batch)
+        return {key: _rows(value, count) for key, value in batch.items()}
+    return tuple(_rows(value, count) for value in batch)
 
 
 def _call(module: Callable[..., Any], inputs: Any) -> Tensor:

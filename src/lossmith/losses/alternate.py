@@ -207,7 +207,7 @@ class MFullLoss(ClasswiseLoss):
 
     def positive(self, p: Probability, entries: Entries) -> Tensor:
         """``1/p - 1 = expm1(c)``."""
-        return _m(p.c, entries)
+        return _m(_c_near_one(p), entries)
 
     def negative(self, p: Probability, entries: Entries) -> Tensor:
         """``p/(1-p) = expm1(d)``."""
@@ -241,7 +241,7 @@ class LFullLoss(ClasswiseLoss):
 
     def positive(self, p: Probability, entries: Entries) -> Tensor:
         """L of c."""
-        return _l(p.c, entries)
+        return _l(_c_near_one(p), entries)
 
     def negative(self, p: Probability, entries: Entries) -> Tensor:
         """L of d."""
@@ -307,6 +307,12 @@ def _l(c: Tensor, entries: Entries) -> Tensor:
     limit = 2 * (entries.log_slope_limit + math.log(4))
     curved = 2 * torch.sinh(0.25 * b.clamp(max=limit)).square()
     return curved.add(F.softshrink(b, limit), alpha=0.5 * math.sinh(limit / 2))
+
+
+def _c_near_one(p: Probability) -> Tensor:
+    """``c``, computed from d where p > 1/2: log_softmax leaves a small c few digits."""
+    is_near = p.d > math.log(2)
+    return torch.where(is_near, -torch.log1p(-torch.exp(-p.d.masked_fill(~is_near, 1.0))), p.c)
 
 
 def _l_linear_above(entries: Entries) -> float:

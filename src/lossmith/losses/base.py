@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lossmith.losses.arguments import check_choice, check_number, class_values, whole_number
 from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels
-from lossmith.losses.targets import broadcast_sample_weight, smooth, smooth_binary
+from lossmith.losses.targets import broadcast_sample_weight, check_labels, smooth, smooth_binary
 from lossmith.losses.text import LossText, Value
 from lossmith.losses.written import number
 
@@ -171,6 +171,7 @@ class ClassificationLoss(Loss):
 
         Raises:
             ValueError: if shapes, dtypes or arguments do not fit together.
+            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
         """
         return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
 
@@ -197,6 +198,7 @@ class ClassificationLoss(Loss):
 
         Raises:
             ValueError: if shapes, dtypes or arguments do not fit together.
+            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
         """
         if normalizer is not None and self.reduction != "mean":
             raise ValueError(f"normalizer divides the mean and has no meaning with reduction={self.reduction!r}")
@@ -219,7 +221,7 @@ class ClassificationLoss(Loss):
             sample_weight,
         )
         if not soft:
-            terms = self.label_terms(prepared, target)
+            terms = self._label_terms(prepared, target)
             return self.reduce_labels(terms, target, class_weight, sample_weight, normalizer)
         target = target.to(dtype)
         if binary:
@@ -228,6 +230,17 @@ class ClassificationLoss(Loss):
             terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
         mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
         return self._reduce(terms, mass, normalizer)
+
+    def _label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self.label_terms(prepared, target)
+        try:
+            return self.label_terms(prepared, target)
+        except (IndexError, RuntimeError):
+            # Every path refuses a label that is out of range, in words of its own; checking first would cost a pass.
+            if torch._C._functorch.peek_interpreter_stack() is None:
+                check_labels(target, prepared.entries.num_classes, self.ignore_index)
+            raise
 
     @property
     def formula(self) -> str | None:
@@ -375,13 +388,7 @@ class ClassificationLoss(Loss):
                 bounds = "in [0, 1]" if self.task == "binary" else "finite and >= 0"
                 raise ValueError(f"target probabilities must be {bounds}, found {target[bad][0].item()}")
             return
-        num_classes = logits.shape[0 if logits.dim() == 1 else 1]
-        bad = (target != self.ignore_index) & ((target < 0) | (target >= num_classes))
-        if bool(bad.any()):
-            raise ValueError(
-                f"label {target[bad][0].item()} is out of range: there are {num_classes} classes, labels are "
-                f"0..{num_classes - 1} or ignore_index={self.ignore_index}"
-            )
+        check_labels(target, logits.shape[0 if logits.dim() == 1 else 1], self.ignore_index)
 
 
 def _constructor_defaults(cls: type) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class ClasswiseFormulaLoss(FormulaLoss, ClasswiseLoss):
 
 
 class SingularFormulaLoss(ClasswiseFormulaLoss):
-    """A `ClasswiseFormulaLoss` whose formula at y = 0 has no finite value or slope at p = 1."""
+    """A `ClasswiseFormulaLoss` whose formula at y = 0 is infinite at p = 0 or has no finite value or slope at p = 1."""
 
     singular: ClassVar[bool] = True
 
@@ -231,8 +231,11 @@ def _shape_of(tree: Expression) -> type[FormulaLoss]:
     negative = substitute(tree, y=0.0)
     if not negative.depends_on("p", "c"):
         return TargetFormulaLoss
-    ends = _at(in_three_forms(negative), p=1.0, c=0.0, d=math.inf)
-    return ClasswiseFormulaLoss if all(map(math.isfinite, ends)) else SingularFormulaLoss
+    negative = in_three_forms(negative)
+    at_one = _at(negative, p=1.0, c=0.0, d=math.inf)
+    value_at_zero, _ = _at(negative, p=0.0, c=math.inf, d=0.0)
+    is_regular = all(map(math.isfinite, at_one)) and not math.isinf(value_at_zero)
+    return ClasswiseFormulaLoss if is_regular else SingularFormulaLoss
 
 
 def _limit(expression: Expression, **forms: float) -> float | None:

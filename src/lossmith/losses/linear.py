@@ -9,6 +9,7 @@ from lossmith.kernels.linear import linear_sum
 from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.entries import Entries, log_slope_limit
 from lossmith.losses.shapes import TargetLoss
+from lossmith.losses.targets import check_labels
 
 
 def linear_loss(
@@ -23,9 +24,11 @@ def linear_loss(
 ) -> Tensor:
     """``loss(hidden @ weight.T + bias, target)`` for a target loss, without ever holding all logits.
 
-    A chunk of rows at a time, the logits are turned into their own gradient and multiplied into the gradients of
-    hidden, weight and bias within the forward pass. First derivatives only, once a call. Under `torch.compile` the
-    logits are made a second time in the backward pass. Under autocast the matrix products are of its dtype.
+    The logits of a chunk of rows are overwritten by their own gradient, which is multiplied into the gradients of
+    hidden, weight and bias within the forward pass. These have first derivatives only, once a call; whatever else the
+    loss depends on (sample weights, class weights, its own parameters, the normalizer) is differentiated as usual.
+    Under `torch.compile` the logits are computed again in the backward pass. Under autocast the matrix products have
+    its dtype.
 
     Args:
         hidden: the last layer's input, shape (..., D).
@@ -63,7 +66,11 @@ def linear_loss(
             None if weights is None else weights[part],
         )
 
-    total = linear_sum(samples, weight, bias, labels, loss.ignore_index, per_row)
+    try:
+        total = linear_sum(samples, weight, bias, labels, loss.ignore_index, per_row)
+    except (IndexError, RuntimeError):
+        check_labels(labels, len(weight), loss.ignore_index)
+        raise
     return loss.reduce_labels(total, labels, class_weight, weights, normalizer)
 
 

@@ -93,12 +93,12 @@ class ClasswiseLoss(ClassificationLoss):
 
     With class weights w a sample's loss is ``(sum_k w_k q_k) sum_j l(q_j, p_j)``. With a class index t as target it is
     ``sum_j negative(p_j) + (positive - negative)(p_t)``: no one-hot tensor is built. Where ``negative`` is infinite at
-    p = 1 (`singular`) the target class is masked out of the sum instead, because that difference would be inf - inf.
+    p = 0 or 1 (`singular`) the target class is masked out of the sum instead, as that difference would be inf - inf.
     Subclasses write `positive` and `negative`, and where they continue them by tangents in c and d, `linear_above`.
     """
 
     singular: ClassVar[bool] = False
-    """Whether `negative` is infinite at p = 1."""
+    """Whether `negative` is infinite at p = 0 or p = 1."""
     two_classes: ClassVar[bool] = False
     """Whether ``task="binary"`` takes a question's yes and no as two classes, because `positive` and `negative` of one
     class make no sense without the others."""
@@ -173,26 +173,36 @@ class ClasswiseLoss(ClassificationLoss):
         if self.implementation != "auto" or self.label_smoothing or not fuses(prepared.logits, with_others=True):
             return None
         expression = self.expression("y")
-        if expression is None or type(self).probability is not ClasswiseLoss.probability:
+        if expression is None or type(self).probability is not ClasswiseLoss.probability or self._learns():
             return None
         num_classes = operator.index(prepared.entries.num_classes)  # torch.compile may have a symbol for it
         factor = self.class_factor(prepared.entries._replace(num_classes=num_classes))
         part: NegativePart | None = negative_part(expression, num_classes, factor)
         return part
 
+    def _learns(self) -> bool:
+        """Whether a tensor of the loss itself needs a gradient, which the polynomial, a constant, would not give it."""
+        own = (value for value in vars(self).values() if isinstance(value, Tensor))
+        return any(tensor.requires_grad for tensor in (*self.parameters(), *self.buffers(), *own))
+
     def _fused_terms(self, prepared: Prepared, target: Tensor, negative: NegativePart) -> Tensor:
         """`label_terms` where all but the target and the most probable class go through the kernels' polynomial."""
         logits, entries = prepared.logits, prepared.entries
         rows = row_terms(logits, target, self.ignore_index, negative.polynomial)
-        is_top = rows.top == target
-        d = torch.where(is_top, rows.d_top, -torch.log1p(-torch.exp(-rows.c).masked_fill(is_top, 0.0)))
-        positive = self.positive(_of_rows(rows.c, d, logits), entries)
+        is_top, valid = rows.top == target, target != self.ignore_index
+        # In float64, and of one number a row: what cancels between the forms, and with a common slope, cancels here.
+        c_top, d_top = -F.logsigmoid(rows.odds), -F.logsigmoid(-rows.odds)
+        c = torch.where(is_top, c_top, rows.c.double().masked_fill(is_top | ~valid, 1.0))
+        d = torch.where(is_top, d_top, -torch.log1p(-torch.exp(-c).masked_fill(is_top, 0.0)))
+        positive = self.positive(_of_rows(c, d, logits), entries)
         # 0.5 is harmless in all three forms; what is computed there is overwritten by 0.
-        top = _of_rows(rows.c_top, rows.d_top, logits).map(lambda form: form.masked_fill(is_top, 0.5))
-        at_zero = negative.at_zero * (entries.num_classes - 2 + is_top.to(logits.dtype))
-        others = rows.others + at_zero + self.negative(top, entries).masked_fill(is_top, 0.0)
+        top = _of_rows(c_top, d_top, logits).map(lambda form: form.masked_fill(is_top, 0.5))
+        top_and_rest = self.negative(top, entries).masked_fill(is_top, 0.0)
+        rest = -torch.expm1(-c_top) - torch.exp(-c).masked_fill(is_top, 0.0)  # all probability but target's and top's
+        at_zero = negative.at_zero * (entries.num_classes - 2 + is_top.double())
+        terms = positive + top_and_rest + rows.others + at_zero + negative.slope_at_zero * rest
         mass = self._target_weight(prepared.class_weight, target)
-        return self._weighted(positive + others, mass, prepared).where(target != self.ignore_index, 0.0)
+        return self._weighted(terms.to(logits.dtype), mass, prepared).where(valid, 0.0)
 
     def _sum_classes(self, p: Probability, q: Tensor, entries: Entries) -> Tensor:
         return (times(q, self.positive(p, entries)) + times(1 - q, self.negative(p, entries))).sum(entries.dim)

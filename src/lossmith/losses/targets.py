@@ -10,6 +10,20 @@ from torch import Tensor
 from lossmith.losses.entries import along
 
 
+def check_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
+    """Refuse class indices that name no class.
+
+    Raises:
+        IndexError: if there is one, as in `torch.nn.functional.cross_entropy`.
+    """
+    bad = (target != ignore_index) & ((target < 0) | (target >= num_classes))
+    if bool(bad.any()):
+        raise IndexError(
+            f"label {target[bad][0].item()} is out of range: there are {num_classes} classes, labels are "
+            f"0..{num_classes - 1} or ignore_index={ignore_index}"
+        )
+
+
 def broadcast_sample_weight(sample_weight: Tensor, samples: torch.Size) -> Tensor:
     """Bring sample weights of shape (N,) or (N, d1, ...) to the shape of the samples, (N, d1, ...).
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from lossmith.trials.optimizers import StackedOptimizer, schedule_factor, torch_optimizer
+from lossmith.trials.batches import pad_rows
+from lossmith.trials.optimizers import StackedOptimizer, row_norms, schedule_factor, torch_optimizer
 from lossmith.trials.trial import OptimizerSpec
 
-_EVALUATION_ROWS = 65_536  # rows times models per forward pass of a stack
+VECTOR: Final = 32
+"""Elements to which slices are padded: ATen's widest loops take two AVX-512 registers of float32 at a time."""
 _EVALUATION_BATCH = 256  # rows per forward pass of a single model, few enough for its buffers to be reused
+_EVALUATION_ROWS = 1024  # rows per forward pass of a stack, whatever its size, so that this changes no rounding
 
 
 class Bank(Protocol):
-    """M models trained side by side on batches of their own."""
+    """M models trained side by side on batches of their own.
+
+    Attributes:
+        row_multiple: what the rows of a training batch must be a multiple of.
+    """
+
+    row_multiple: int
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits (M, B, C) of training batches (M, B, ...), one per model."""
@@ -26,8 +36,8 @@ class Bank(Protocol):
     def predict(self, inputs: Tensor) -> Tensor:
         """Logits (M, n, C) on inputs (n, ...) that all models share; nothing is recorded for gradients."""
 
-    def zero_gradients(self) -> None:
-        """Forget the gradients."""
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
+        """Set every model's gradient to that of a scalar, in place of the gradient before."""
 
     def gradient_norms(self) -> Tensor:
         """The norm of each model's gradient, (M,)."""
@@ -48,6 +58,8 @@ class Bank(Protocol):
 class SingleBank:
     """One model, trained by `torch.optim`; any module will do."""
 
+    row_multiple = 1
+
     def __init__(self, model: nn.Module, spec: OptimizerSpec) -> None:
         self.model, self.spec = model, spec
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -66,9 +78,10 @@ class SingleBank:
         self.model.eval()
         return torch.cat([self.model(part) for part in inputs.split(_EVALUATION_BATCH)]).unsqueeze(0)
 
-    def zero_gradients(self) -> None:
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
         """See `Bank`."""
         self.optimizer.zero_grad(set_to_none=True)
+        value.backward(retain_graph=retain_graph)
 
     def gradient_norms(self) -> Tensor:
         """See `Bank`."""
@@ -104,16 +117,32 @@ class SingleBank:
 
 
 class StackedBank:
-    """M models of one shape as one batched model; slice m computes what it would compute alone."""
+    """M models of one shape as one batched model; slice m computes bit for bit what it would compute alone.
+
+    ATen's elementwise loops round the last elements of a tensor, those that do not fill a vector, differently from the
+    others. Slices are therefore padded to whole vectors: batches by rows, parameters by zeros at the end of each row of
+    ``values``, which holds the parameters of one model.
+
+    Args:
+        models: modules without buffers; the first is kept as the pattern.
+        specs: one per model, as `StackedOptimizer` takes them.
+    """
+
+    row_multiple = VECTOR
 
     def __init__(self, models: Sequence[nn.Module], specs: Sequence[OptimizerSpec]) -> None:
         self.base = models[0]
         state, buffers = stack_module_state(list(models))
         assert not buffers, "models with buffers are not stacked"
-        self.state = {name: value.detach().requires_grad_() for name, value in state.items()}
-        self.optimizer = StackedOptimizer(list(self.state.values()), specs)
+        self.shapes = {name: value.shape for name, value in state.items()}
+        flat = torch.cat([value.detach().flatten(1) for value in state.values()], 1)
+        self.padding = -flat.shape[1] % VECTOR
+        self.values = F.pad(flat, (0, self.padding))
+        self.gradient = torch.zeros_like(self.values)
+        self.state = {name: part.requires_grad_() for name, part in self._parts(self.values).items()}
+        self.optimizer = StackedOptimizer(self.values, specs)
         self.spec = specs[0]
-        self.kept = {name: value.detach().clone() for name, value in self.state.items()}
+        self.kept = self.values.clone()
 
     def logits(self, inputs: Tensor) -> Tensor:
         """See `Bank`."""
@@ -123,38 +152,44 @@ class StackedBank:
     @torch.no_grad()
     def predict(self, inputs: Tensor) -> Tensor:
         """See `Bank`."""
-        rows = max(1, _EVALUATION_ROWS // len(self.optimizer.lr))
-        return torch.cat([vmap(self._call, (0, None))(self.state, part) for part in inputs.split(rows)], 1)
+        return torch.cat([self._predict(part) for part in inputs.split(_EVALUATION_ROWS)], 1)
 
-    def zero_gradients(self) -> None:
+    def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
         """See `Bank`."""
-        for parameter in self.state.values():
-            parameter.grad = None
+        gradients = torch.autograd.grad(value, list(self.state.values()), retain_graph=retain_graph)
+        for part, gradient in zip(self._parts(self.gradient).values(), gradients, strict=True):
+            part.copy_(gradient)
 
     def gradient_norms(self) -> Tensor:
         """See `Bank`."""
-        return self.optimizer.gradient_norms()
+        return row_norms(self.gradient)
 
     def update(self, step: int, steps: int) -> None:
         """See `Bank`."""
-        self.optimizer.step(schedule_factor(self.spec, step, steps))
+        self.optimizer.step(self.gradient, schedule_factor(self.spec, step, steps))
 
     def keep(self, better: Tensor) -> None:
         """See `Bank`."""
-        for name, value in self.state.items():
-            self.kept[name][better] = value.detach()[better]
+        self.kept[better] = self.values[better]
 
     def restore(self) -> None:
         """See `Bank`."""
-        with torch.no_grad():
-            for name, value in self.state.items():
-                value.copy_(self.kept[name])
+        self.values.copy_(self.kept)
 
     def module(self, i: int) -> nn.Module:
         """See `Bank`."""
         model = copy.deepcopy(self.base)
         model.load_state_dict({name: value[i] for name, value in self.state.items()})
         return model
+
+    def _parts(self, flat: Tensor) -> dict[str, Tensor]:
+        """The rows of a matrix like ``values`` by the names of the parameters, as views (M, ...)."""
+        parts = flat.split([*(shape[1:].numel() for shape in self.shapes.values()), self.padding], 1)
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=False)}
+
+    def _predict(self, inputs: Tensor) -> Tensor:
+        padded = pad_rows(inputs, VECTOR)
+        return self.logits(padded.expand(len(self.values), *padded.shape))[:, : len(inputs)]
 
     def _call(self, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
         logits: Tensor = functional_call(self.base, state, (inputs,))

@@ -14,11 +14,11 @@ _CLEAN_STREAM = 4_000_037  # added to a trial's seed for the order of its clean 
 
 
 def batches(size: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of row numbers: a fresh permutation per epoch, what is left over at its end dropped.
+    """Endless batches of row numbers: a fresh permutation per epoch, whose incomplete last batch is dropped.
 
     Args:
         size: number of training examples n.
-        batch_size: examples per batch; n if that is less.
+        batch_size: examples per batch B; n if that is less.
         seed: of the permutations.
 
     Yields:
@@ -64,3 +64,9 @@ def trial_batches(trial: Trial, size: int, clean: int) -> Iterator[Tensor]:
 def _one_by_one(size: int, seed: int) -> Iterator[int]:
     for rows in batches(size, size, seed):
         yield from rows.tolist()
+
+
+def pad_rows(values: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row until the number of rows is a multiple of ``multiple``."""
+    missing = -len(values) % multiple
+    return torch.cat([values, values[-1:].expand(missing, *values.shape[1:])]) if missing else values

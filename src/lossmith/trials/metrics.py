@@ -68,7 +68,8 @@ def outcomes(
     rows = np.arange(len(labels))
 
     def nll(log_p: NDArray[np.float64]) -> NDArray[np.float32]:
-        return np.where(bad, np.inf, -log_p[rows, labels]).astype(np.float32)
+        with np.errstate(over="ignore"):  # logits near float32's largest number: infinite in float32
+            return np.where(bad, np.inf, -log_p[rows, labels]).astype(np.float32)
 
     def confidence(log_p: NDArray[np.float64]) -> NDArray[np.float32]:
         return np.where(bad, 1.0, np.exp(log_p.max(1))).astype(np.float32)

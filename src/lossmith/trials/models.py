@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lossmith.catalog import nearest
 from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.data import Task
+from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
 
 Factory = Callable[..., nn.Module]
@@ -145,7 +146,7 @@ def canonical_model(text: str, sources: Sources) -> str:
 
 
 def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module:
-    """Build a model with weights drawn from a seed; the global generator is left as it was.
+    """Build a model with weights drawn from a seed; the global generators are left as they were.
 
     Args:
         text: canonical text of the model.
@@ -159,8 +160,7 @@ def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module
     Raises:
         ModelError: if the model does not fit the data or its file is gone.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if text.startswith("sha256:"):
             digest, _, factory = text.rpartition(":")
             return _user_factory(digest, factory, sources)(task.input_shape, task.num_classes)

@@ -95,8 +95,10 @@ class Runner:
     def close(self) -> None:
         """Stop the workers."""
         if self._executor is not None:
+            workers = getattr(self._executor, "_processes", None) or {}  # of a process pool; shutdown forgets them
+            processes = list(workers.values())
             self._executor.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in processes:
                 process.terminate()
             self._executor = None
 

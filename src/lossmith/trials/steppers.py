@@ -15,7 +15,7 @@ from lossmith.catalog import create
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
 from lossmith.trials.banks import Bank
-from lossmith.trials.batches import trial_batches
+from lossmith.trials.batches import pad_rows, trial_batches
 from lossmith.trials.data import Task
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
@@ -66,24 +66,22 @@ class PlainStepper:
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """See `Stepper`."""
-        drawn = {order: next(rows) for order, rows in self.orders.items()}
-        rows = torch.stack([drawn[_order(trial)] for trial in self.trials]).to(self.device)
+        rows, size = self._draw()
         labels = self.task.train.labels[rows]
         logits = self.bank.logits(self.task.train.inputs[rows])
-        self.bank.zero_gradients()
         if step == 0:
-            cross_entropy(logits, labels).sum().backward(retain_graph=True)
+            self.bank.backward(cross_entropy(logits[:, :size], labels[:, :size]).sum(), retain_graph=True)
             reference = self.bank.gradient_norms()
-            self.bank.zero_gradients()
-        total = torch.stack([g.sum_of_means(logits[g.slices], labels[g.slices]) for g in self.groups]).sum()
-        total.backward()
+        total = torch.stack([g.sum_of_means(logits[g.slices], labels[g.slices], size) for g in self.groups]).sum()
+        self.bank.backward(total)
         if step == 0:
             self.gradient_ratio = self.bank.gradient_norms() / reference
-        self._count_extensions(logits.detach(), labels)
+        logits, labels = logits.detach()[:, :size], labels[:, :size]
+        self._count_extensions(logits, labels)
         self.bank.update(step, self.trials[0].steps)
         for group in self.groups:
             group.loss.step()
-        return logits.detach(), labels
+        return logits, labels
 
     def mark(self, step: int) -> None:
         """See `Stepper`."""
@@ -96,6 +94,12 @@ class PlainStepper:
         """See `Stepper`."""
         del i
         return None
+
+    def _draw(self) -> tuple[Tensor, int]:
+        """The row numbers (M, B') of the next batches, padded, and the size B of a batch."""
+        drawn = {order: next(rows) for order, rows in self.orders.items()}
+        rows = torch.stack([drawn[_order(trial)] for trial in self.trials], 1)
+        return pad_rows(rows, self.bank.row_multiple).T.contiguous().to(self.device), len(rows)
 
     def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
         for group in self.groups:
@@ -121,11 +125,20 @@ class _Group(NamedTuple):
     def base(self) -> ClassificationLoss:
         return self.loss.base if isinstance(self.loss, DynamicalLoss) else self.loss
 
-    def sum_of_means(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The sum over slices of each slice's mean loss, for logits (G, B, C) and labels (G, B)."""
-        terms = self.loss(logits.flatten(0, 1), labels.flatten()).view(labels.shape)
+    def sum_of_means(self, logits: Tensor, labels: Tensor, size: int) -> Tensor:
+        """The sum over slices of the mean loss of each slice's first ``size`` rows; the others get zero gradient.
+
+        Args:
+            logits: shape (G, B', C).
+            labels: shape (G, B').
+            size: B, from 1 to B'.
+
+        Returns:
+            A scalar.
+        """
+        terms = self.loss(logits.flatten(0, 1), labels.flatten()).view(labels.shape)[:, :size]
         weight = self.base.weight
-        mass = labels.shape[1] if weight is None else weight[labels].sum(1, keepdim=True)
+        mass = size if weight is None else weight[labels[:, :size]].sum(1, keepdim=True)
         total: Tensor = (terms / mass).sum()
         return total
 

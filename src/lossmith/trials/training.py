@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from lossmith.trials.learning import LearningStepper
 from lossmith.trials.metrics import Outcomes, fit_temperature, outcomes
 from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
+from lossmith.trials.seeding import seeded
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, cross_entropy, noted_loss
 from lossmith.trials.trial import Sources, Trial
 
@@ -71,7 +73,8 @@ def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -
     """
     results: dict[Trial, TrialResult] = {}
     for bank in banks(trials):
-        results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
+        with _guest(bank[0].seed, device):
+            results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
     return [results[trial] for trial in trials]
 
 
@@ -87,7 +90,8 @@ def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: P
     Returns:
         The result, and what was trained.
     """
-    results, bank, stepper = _train_bank([trial], sources, device, progress)
+    with _guest(trial.seed, device):
+        results, bank, stepper = _train_bank([trial], sources, device, progress)
     return Trained(
         results[0], bank.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
     )
@@ -143,19 +147,31 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     rows = next(trial_batches(trial, len(task.train), task.clean)).to(device)
     model = build_model(trial.model, task, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
+    with seeded(trial.seed, device):  # a user's model may have dropout
+        logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
     values = F.cross_entropy(logits, labels), loss.to(device)(logits, labels)
     gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
     norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
     return float(norms[1] / norms[0])
 
 
+@contextlib.contextmanager
+def _guest(seed: int, device: str) -> Iterator[None]:
+    """One thread on the CPU, and random numbers that follow from the seed; afterwards both are the caller's again."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        with seeded(seed, device):  # a user's model may have dropout
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _train_bank(
     trials: Sequence[Trial], sources: Sources, device: str, progress: Progress | None = None
 ) -> tuple[list[TrialResult], Bank, Stepper]:
     began = time.perf_counter()
-    if device == "cpu":
-        torch.set_num_threads(1)
     first = trials[0]
     task = task_of(first, sources, device)
     stepper, bank = _make_stepper(trials, task, sources, device)

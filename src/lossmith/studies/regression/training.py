@@ -14,6 +14,7 @@ from lossmith.studies.regression.arms import RegressionArm, half_squared_error, 
 from lossmith.studies.regression.table import Examples, Parts
 from lossmith.trials.batches import batches
 from lossmith.trials.optimizers import schedule_factor, torch_optimizer
+from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import OptimizerSpec
 
 HIDDEN: Final = 64
@@ -199,8 +200,7 @@ def make_model(examples: Examples, seed: int) -> nn.Module:
     Returns:
         The model.
     """
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return nn.Sequential(
             nn.Linear(examples.inputs.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1), nn.Flatten(0)
         )

@@ -1,0 +1,427 @@
+"""Mutation testing of the modules that decide: change them a little, and see whether a test notices.
+
+`make mutation` makes every small change that mutmut knows, in the modules listed in ``mutation.toml``, and runs the
+module's tests against each. mutmut's own runner leaves out properties, other decorated functions, lambdas and
+constants, which is where a verdict is decided; this one takes mutmut's changes and applies them one at a time. It
+imports everything once and forks a process per mutant, which imports the mutant and what depends on it anew.
+
+Left alone are the wording of errors, the letter case of strings, and the ``strict=True`` of `zip`, which like an
+`assert` says what holds anyway.
+
+Results are kept in ``.mutation/``. A mutant that was killed stays killed until the statement it stands in changes; one
+that survived runs again once the tests have changed. So a run that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import gc
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Final
+
+import libcst as cst
+import pytest
+from mutmut.mutation.file_mutation import create_mutations, deep_replace
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+KEPT: Final = ROOT / ".mutation"
+GOAL: Final = 0.9
+MEMORY: Final = 8 << 30  # address space a mutant may add; a mutated size must not take the machine down
+
+_IMPORTED: Final = re.compile(r"\b(lossmith(?:\.\w+)+)")  # named anywhere: also what is imported late
+_STRICT: Final = re.compile(r",( strict=\w+)? ?(?=\))")
+_DECORATOR: Final = re.compile(r"^([ ]*)@(?=\w)", re.MULTILINE)
+_HIDDEN: Final = re.compile(r"^([ ]*)# HIDDEN @", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one module.
+
+    Attributes:
+        source: The whole module with the change.
+        was: The lines that changed, stripped, as they were.
+        becomes: The same lines after the change.
+        where: The function, class or constant of the module in which they stand.
+        line: Their number today.
+        key: The statement of the module in which the change lies, with the change, hashed.
+    """
+
+    source: str
+    was: str
+    becomes: str
+    where: str
+    line: int
+    key: str
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What it is called in ``mutation.toml``: stays the same when lines move."""
+        return self.where, self.was, self.becomes
+
+
+@dataclass
+class Module:
+    """A module under test, as ``mutation.toml`` describes it.
+
+    Attributes:
+        name: Dotted, without ``lossmith.``.
+        tests: Paths of the tests that are to notice.
+        only: Functions, classes and constants to mutate; all if empty.
+        deselect: A pytest ``-k`` expression of tests to leave out, or nothing.
+        equivalent: The reason why no test can notice a change, by the mutant's name.
+    """
+
+    name: str
+    tests: list[str]
+    only: list[str] = field(default_factory=list)
+    deselect: str = ""
+    equivalent: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The module's file."""
+        return ROOT / "src" / "lossmith" / (self.name.replace(".", "/") + ".py")
+
+
+def read_modules() -> list[Module]:
+    """The modules of ``mutation.toml`` with their equivalent mutants."""
+    read = tomllib.loads((ROOT / "tools" / "mutation.toml").read_text(encoding="utf-8"))
+    modules = [Module(name, **settings) for name, settings in read["module"].items()]
+    for entry in read.get("equivalent", []):
+        (module,) = [module for module in modules if module.name == entry["module"]]
+        for becomes in entry["becomes"]:
+            module.equivalent[entry["where"], _flat(entry["was"]), _flat(becomes)] = entry["because"]
+    return modules
+
+
+def mutants_of(module: Module) -> list[Mutant]:
+    """Every mutant of a module, in the order of its lines."""
+    source = module.path.read_text(encoding="utf-8")
+    # mutmut skips decorated functions, because it would have to call their decorators twice. We do not.
+    hidden = _DECORATOR.sub(r"\1# HIDDEN @", source)
+    tree, mutations, _, _ = create_mutations(str(module.path), hidden)
+    wordings = _wordings(tree)
+    found: dict[str, Mutant] = {}
+    for mutation in mutations:
+        if mutation.original_node in wordings or _is_case(mutation.original_node, mutation.mutated_node):
+            continue
+        changed = deep_replace(tree, mutation.original_node, mutation.mutated_node)
+        assert isinstance(changed, cst.Module)
+        mutated = _HIDDEN.sub(r"\1@", changed.code)
+        mutant = _mutant(source, mutated, module.only)
+        if mutant is not None and _STRICT.sub("", mutant.was) != _STRICT.sub("", mutant.becomes):
+            found.setdefault(mutant.source, mutant)
+    return sorted(found.values(), key=lambda mutant: mutant.line)
+
+
+def _wordings(tree: cst.Module) -> set[cst.CSTNode]:
+    """The strings inside `raise` statements: their wording is no decision."""
+    found: set[cst.CSTNode] = set()
+
+    class Raises(cst.CSTVisitor):
+        inside = 0
+
+        def visit_Raise(self, node: cst.Raise) -> None:  # noqa: N802
+            self.inside += 1
+
+        def leave_Raise(self, original_node: cst.Raise) -> None:  # noqa: N802
+            self.inside -= 1
+
+        def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802
+            if self.inside:
+                found.add(node)
+
+    tree.visit(Raises())
+    return found
+
+
+def _is_case(was: cst.CSTNode, becomes: cst.CSTNode) -> bool:
+    """Whether a string has only changed from lower to upper case, which SQL and most messages do not mind."""
+    if not isinstance(was, cst.SimpleString) or not isinstance(becomes, cst.SimpleString):
+        return False
+    return was.value.lower() == becomes.value.lower()
+
+
+def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
+    """What a changed source is as a mutant; None outside of `only`, or if it is no Python."""
+    before, after = source.splitlines(), mutated.splitlines()
+    edits = [
+        edit
+        for edit in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+        if edit[0] != "equal"
+    ]
+    first, last = edits[0], edits[-1]
+    was, becomes = before[first[1] : last[2]], after[first[3] : last[4]]
+    try:
+        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first[3])
+    except SyntaxError:
+        return None
+    where = _name(statement)
+    if only and where not in only:
+        return None
+    text = ast.get_source_segment(mutated, statement) or ""
+    key = hashlib.sha256("\n".join([text, *becomes]).encode()).hexdigest()[:16]
+    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first[1] + 1, key)
+
+
+def _name(statement: ast.stmt) -> str:
+    """What a statement of a module defines; "" if nothing."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return statement.name
+    stored = (node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    return next(stored, "")
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+class Kept:
+    """Results of earlier runs: a file of JSON lines for each module, the last line for a mutant counting."""
+
+    def __init__(self, module: Module) -> None:
+        self.path = KEPT / f"{module.name}.jsonl"
+        self.tests = _digest_of_tests(module)
+        self.results: dict[str, dict[str, str]] = {}
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                self.results[row["key"]] = row
+
+    def killed(self, mutant: Mutant) -> bool | None:
+        """Whether a mutant was killed; None if it has to run."""
+        row = self.results.get(mutant.key)
+        if row is None or (not row["killer"] and row["tests"] != self.tests):
+            return None
+        return bool(row["killer"])
+
+    def keep(self, mutant: Mutant, killer: str) -> None:
+        """Note which test killed a mutant; "" if none did."""
+        row = {"key": mutant.key, "killer": killer, "tests": self.tests}
+        self.results[mutant.key] = row
+        KEPT.mkdir(exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _digest_of_tests(module: Module) -> str:
+    paths = [ROOT / test for test in module.tests]
+    files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+    texts = [file.read_bytes() for file in files] + [module.deselect.encode()]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+
+
+def _dependents(module: str) -> set[str]:
+    """The loaded modules that a child has to import anew: the tests, and all that imports a module, itself or not."""
+    files = {name: Path(getattr(loaded, "__file__", None) or "") for name, loaded in sys.modules.items()}
+    found = {name for name, file in files.items() if file.is_relative_to(ROOT / "tests")} | {module}
+    imports = {
+        name: set(_IMPORTED.findall(file.read_text(encoding="utf-8")))
+        for name, file in files.items()
+        if name.partition(".")[0] == "lossmith"
+    }
+    while more := {name for name, names in imports.items() if (names | _packages(name)) & found} - found:
+        found |= more
+    return found & sys.modules.keys()
+
+
+def _packages(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:k]) for k in range(1, len(parts))}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Gives one module's mutated source where its file would be read."""
+
+    def __init__(self, name: str, path: Path, source: str) -> None:
+        self.name, self.path, self.source = name, path, source
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
+        if name != self.name:
+            return None
+        source = self.source
+
+        class Loader(importlib.machinery.SourceFileLoader):
+            def get_code(self, fullname: str) -> CodeType:
+                return compile(source, self.path, "exec", dont_inherit=True)
+
+        return importlib.util.spec_from_file_location(name, self.path, loader=Loader(name, str(self.path)))
+
+
+class Tests:
+    """The tests of one module, imported once and run in forked processes."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.times: dict[str, float] = {}
+        self.kills: dict[str, int] = {}
+        self._pytest(["--collect-only"])  # brings torch and all else into this process
+        for name in _dependents(f"lossmith.{module.name}"):
+            del sys.modules[name]
+        gc.freeze()
+        started = time.monotonic()
+        killer, report = self._forked(None, limit=600)
+        if killer:
+            raise SystemExit(f"{module.name}: {killer} fails without any mutant")
+        self.times = report
+        self.seconds = time.monotonic() - started
+
+    def killer(self, mutant: Mutant) -> str:
+        """The name of the test that fails on a mutant, "time or memory" if it ran out of either; "" if none."""
+        killer, _ = self._forked(mutant, limit=int(10 + 5 * self.seconds))
+        if killer:
+            self.kills[killer] = self.kills.get(killer, 0) + 1
+        return killer
+
+    def _forked(self, mutant: Mutant | None, limit: int) -> tuple[str, dict[str, float]]:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+            signal.alarm(20 * limit)
+            if mutant is not None:
+                name = f"lossmith.{self.module.name}"
+                sys.meta_path.insert(0, _Finder(name, self.module.path, mutant.source))
+            answer = self._pytest(["-x"])
+            with os.fdopen(write, "w") as pipe:
+                json.dump(answer, pipe)
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        killer, times = json.loads(said) if said else ("time or memory", {})
+        return killer, times
+
+    def _pytest(self, arguments: Sequence[str]) -> tuple[str, dict[str, float]]:
+        tests = self
+
+        class Plugin:
+            killer = ""
+            times: dict[str, float] = {}  # noqa: RUF012
+
+            def pytest_configure(self) -> None:
+                """A failure needs no shrinking to kill, and the same examples judge every mutant."""
+                from hypothesis import Phase, settings  # pytest has to be first
+
+                brief = settings(derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+                settings.register_profile("mutation", brief)
+                settings.load_profile("mutation")
+
+            def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+                """Run first what has killed most for its time."""
+                items.sort(key=lambda item: tests.times.get(item.nodeid, 0) / (1 + tests.kills.get(item.nodeid, 0)))
+
+            def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+                self.times[report.nodeid] = self.times.get(report.nodeid, 0.0) + report.duration
+                if report.failed:
+                    self.killer = self.killer or report.nodeid
+
+        plugin = Plugin()
+        # Plain asserts need no rewriting of the tests, and no garbage has to be collected at the end.
+        plugins = [f"-pno:{name}" for name in ("xdist", "cacheprovider", "unraisableexception")]
+        options = [*plugins, "-m", "not slow", "--assert=plain", "--tb=no", "-c", f"{ROOT}/pyproject.toml"]
+        if self.module.deselect:
+            options += ["-k", f"not ({self.module.deselect})"]
+        quiet = io.StringIO()
+        with redirect_stdout(quiet), redirect_stderr(quiet):
+            code = pytest.main([*arguments, *options, *self.module.tests], plugins=[plugin])
+        # A mutant that cannot even be imported is killed by collection.
+        return plugin.killer or ("collection" if code else ""), plugin.times
+
+
+def test_module(module: Module, seconds: float) -> bool:
+    """Run a module's mutants and print what became of them; whether enough were killed."""
+    started = time.monotonic()
+    mutants = mutants_of(module)
+    kept = Kept(module)
+    counted = [mutant for mutant in mutants if mutant.name not in module.equivalent]
+    waiting = [mutant for mutant in counted if kept.killed(mutant) is None]
+    tests: Tests | None = None
+    for number, mutant in enumerate(waiting):
+        if time.monotonic() - started > seconds:
+            break
+        tests = tests or Tests(module)
+        killer = tests.killer(mutant)
+        if _digest_of_tests(module) != kept.tests:
+            raise SystemExit(f"{module.name}: the tests have changed meanwhile; run it again to go on")
+        kept.keep(mutant, killer)
+        if sys.stderr.isatty():
+            print(f"\r{module.name}: {number + 1} of {len(waiting)}", end="\r", file=sys.stderr)
+    results = [(mutant, kept.killed(mutant)) for mutant in counted]
+    survived = [mutant for mutant, killed in results if killed is False]
+    killed = sum(killed is True for _, killed in results)
+    for mutant in survived:
+        place = f"{module.path.relative_to(ROOT)}:{mutant.line}, {mutant.where}"
+        print(f"  {place}\n    - {mutant.was}\n    + {mutant.becomes}")
+    stale = module.equivalent.keys() - {mutant.name for mutant in mutants}
+    for where, was, becomes in sorted(stale):
+        print(f"  mutation.toml names a mutant that is no more, {where}\n    - {was}\n    + {becomes}")
+    unknown = len(counted) - killed - len(survived)
+    rate = killed / len(counted) if counted else 1.0
+    print(
+        f"{module.name}: {len(mutants)} mutants, {len(mutants) - len(counted)} equivalent, {killed} killed, "
+        f"{len(survived)} survived{f', {unknown} not run' if unknown else ''}: {100 * rate:.1f} % "
+        f"({time.monotonic() - started:.0f} s)",
+        flush=True,
+    )
+    return rate >= GOAL and not stale
+
+
+def _chosen(modules: Sequence[Module], wanted: Sequence[str]) -> Iterator[Module]:
+    names = [module.name for module in modules]
+    for name in wanted:
+        if name not in names:
+            raise SystemExit(f"no module {name} in tools/mutation.toml; there are {', '.join(names)}")
+    yield from (module for module in modules if not wanted or module.name in wanted)
+
+
+def main() -> int:
+    """Run the modules named, or all; 1 if one of them has too many survivors."""
+    parser = argparse.ArgumentParser(description="Mutation testing of the modules that decide.")
+    parser.add_argument("modules", nargs="*", help="such as compare.statistics; all of mutation.toml if none")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results of these modules")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each after so long; 0 only reports")
+    parser.add_argument("--count", action="store_true", help="only count the mutants")
+    given = parser.parse_args()
+    fine = True
+    for module in _chosen(read_modules(), given.modules):
+        if given.count:
+            print(f"{module.name}: {len(mutants_of(module))} mutants")
+            continue
+        if given.fresh:
+            (KEPT / f"{module.name}.jsonl").unlink(missing_ok=True)
+        # A process for each module, so that the tests of one do not meet what another imported.
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if test_module(module, given.seconds) else 1)
+        fine &= os.waitpid(child, 0)[1] == 0
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"  # a pool of threads does not outlive a fork
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT / "src"))
+    raise SystemExit(main())
