@@ -252,11 +252,14 @@ def make(input_shape, num_classes):
 """
 
 
-def test_a_model_that_draws_random_numbers_draws_those_of_its_seed(tmp_path: Path) -> None:
-    """Dropout's masks depend on the trial, not on what the process did before."""
+def test_dropout_draws_from_the_trials_seed_and_rests_in_evaluation(tmp_path: Path) -> None:
+    """What the process drew before does not matter."""
     (tmp_path / "net.py").write_text(DROPOUT)
     sources = Sources({"iris": "iris"})
     trial = replace(IRIS, model=canonical_model(f"{tmp_path}/net.py:make", sources), steps=30)
-    first = train(trial, sources)
+    result, model, _ = train_model(trial, sources)
     torch.rand(5)
-    assert train(trial, sources).curve == first.curve
+    assert train(trial, sources).curve == result.curve
+    valid = task_of(trial, sources).valid
+    expected = F.cross_entropy(model.eval()(valid.inputs), valid.labels).item()
+    assert result.valid_nll == pytest.approx(expected, rel=1e-5)
