@@ -3,7 +3,7 @@
 `make mutation` makes every small change that mutmut knows, in the modules listed in ``mutation.toml``, and runs the
 module's tests against each. mutmut's own runner leaves out properties, other decorated functions, lambdas and
 constants, which is where a verdict is decided; this one takes mutmut's changes and applies them one at a time. It
-imports torch and the tests once and forks a process per mutant, which imports Lossmith anew with the mutant in it.
+imports everything once and forks a process per mutant, which imports the mutant and what depends on it anew.
 
 Left alone are the wording of errors, the letter case of strings, and the ``strict=True`` of `zip`, which like an
 `assert` says what holds anyway.
@@ -47,6 +47,7 @@ KEPT: Final = ROOT / ".mutation"
 GOAL: Final = 0.9
 MEMORY: Final = 8 << 30  # address space a mutant may add; a mutated size must not take the machine down
 
+_IMPORTED: Final = re.compile(r"\b(lossmith(?:\.\w+)+)")  # named anywhere: also what is imported late
 _STRICT: Final = re.compile(r",( strict=\w+)? ?(?=\))")
 _DECORATOR: Final = re.compile(r"^([ ]*)@(?=\w)", re.MULTILINE)
 _HIDDEN: Final = re.compile(r"^([ ]*)# HIDDEN @", re.MULTILINE)
@@ -230,6 +231,25 @@ def _digest_of_tests(module: Module) -> str:
     return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
 
 
+def _dependents(module: str) -> set[str]:
+    """The loaded modules that a child has to import anew: the tests, and all that imports a module, itself or not."""
+    files = {name: Path(getattr(loaded, "__file__", None) or "") for name, loaded in sys.modules.items()}
+    found = {name for name, file in files.items() if file.is_relative_to(ROOT / "tests")} | {module}
+    imports = {
+        name: set(_IMPORTED.findall(file.read_text(encoding="utf-8")))
+        for name, file in files.items()
+        if name.partition(".")[0] == "lossmith"
+    }
+    while more := {name for name, names in imports.items() if (names | _packages(name)) & found} - found:
+        found |= more
+    return found & sys.modules.keys()
+
+
+def _packages(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:k]) for k in range(1, len(parts))}
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Gives one module's mutated source where its file would be read."""
 
@@ -256,10 +276,8 @@ class Tests:
         self.times: dict[str, float] = {}
         self.kills: dict[str, int] = {}
         self._pytest(["--collect-only"])  # brings torch and all else into this process
-        for name in list(sys.modules):
-            file = getattr(sys.modules[name], "__file__", None) or ""
-            if name.split(".")[0] == "lossmith" or file.startswith(f"{ROOT / 'tests'}"):
-                del sys.modules[name]
+        for name in _dependents(f"lossmith.{module.name}"):
+            del sys.modules[name]
         gc.freeze()
         started = time.monotonic()
         killer, report = self._forked(None, limit=600)

@@ -72,6 +72,15 @@ def test_estimator_is_the_protocols_formula(sizes: list[int], seeds: int) -> Non
     assert (d.runs, d.examples, d.differing) == (seeds * len(sizes), sum(sizes), sum(sizes))
 
 
+def test_scores_of_single_precision_are_summed_in_double() -> None:
+    """Around 1000 a float32 has steps of 6e-5: averages and squares of such numbers need the double."""
+    d = 1000 + np.random.default_rng(8).normal(size=(3, 150)).astype(np.float32)
+    assert d.dtype == np.float32
+    found = paired_difference([d])
+    mine = (found.mean, found.v_seed, found.v_test, found.v_residual, found.variance, found.df)
+    assert mine == pytest.approx(slow_estimator([d.astype(float).tolist()]), rel=1e-9)
+
+
 def test_without_variation_over_examples_it_is_the_t_test_over_seeds() -> None:
     seed_effects = np.array([0.3, -0.1, 0.25, 0.4])
     d = paired_difference([np.tile(seed_effects[:, None], (1, 120))])
@@ -391,6 +400,7 @@ def test_holm_refuses_what_is_no_p_value(p: list[float]) -> None:
 def test_holm_of_extremes_and_of_none() -> None:
     assert holm([0.0, 1.0]).tolist() == [0.0, 1.0]
     assert holm([]).tolist() == []
+    assert holm(np.array([0.01, 0.04], dtype=np.float32)).dtype == np.float64
 
 
 def test_simultaneous_intervals_share_the_error() -> None:
@@ -435,6 +445,9 @@ def test_share_of_pairs_won_counts_ties_half() -> None:
     assert share_of_pairs_won([0.1 + 0.2], [0.3]) == 0.5
     assert share_of_pairs_won([0.3 + 1e-11], [0.3]) == 1.0
     assert share_of_pairs_won([0.3], [0.3 + 1e-11]) == 0.0
+    assert share_of_pairs_won([1e-12], [0.0]) == 0.5
+    assert share_of_pairs_won(np.array([True, False]), np.array([False, False])) == 0.75
+    assert share_of_pairs_won(np.array([1e8, 1e8 + 1]), np.array([1e8, 1e8], dtype=np.float32)) == 0.75
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from lossmith.formulas import Expression, apply, constant, parse, terminal
 from lossmith.formulas.expression import ARITY, fold
 
 DIGITS = 50
-EDGE = mpf(2) ** -1074
+FAR = {**dict.fromkeys(("exp", "expm1", "sigmoid", "softplus", "tanh"), 1e11), "sin": 1e40, "cos": 1e40}
+"""Beyond it a value is too large to compute, or takes too many digits."""
 
 
 class NoValueError(ArithmeticError):
@@ -26,17 +27,9 @@ def _real(value: Any) -> Any:
     return value
 
 
-def _exp(a: Any) -> Any:
-    if abs(a) > 1e12:
-        raise NoValueError
-    return mpmath.exp(a)
-
-
 def _pow(a: Any, b: Any) -> Any:
-    if a == 0 or abs(b * mpmath.log(abs(a))) > 1e12:
-        if a == 0 and b >= 0:
-            return mpf(b == 0)
-        raise NoValueError
+    if a == 0 and b >= 0:
+        return mpf(b == 0)
     return mpmath.power(a, b)
 
 
@@ -51,19 +44,19 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., tuple[Any, ...]]]] 
     "min": (min, lambda v, a, b: (1, 1)),
     "max": (max, lambda v, a, b: (1, 1)),
     "neg": (lambda a: -a, lambda v, a: (1,)),
-    "exp": (_exp, lambda v, a: (v,)),
+    "exp": (mpmath.exp, lambda v, a: (v,)),
     "log": (mpmath.log, lambda v, a: (1 / a,)),
     "sqrt": (mpmath.sqrt, lambda v, a: (1 / v if v else mpf("inf"),)),
     "square": (lambda a: a * a, lambda v, a: (2 * a,)),
-    "expm1": (lambda a: _exp(a) * mpmath.expm1(a) / mpmath.exp(a), lambda v, a: (mpmath.exp(a),)),
+    "expm1": (mpmath.expm1, lambda v, a: (mpmath.exp(a),)),
     "log1p": (mpmath.log1p, lambda v, a: (1 / (1 + a),)),
     "sin": (mpmath.sin, lambda v, a: (1,)),
     "cos": (mpmath.cos, lambda v, a: (1,)),
     "tanh": (mpmath.tanh, lambda v, a: (1 - v * v,)),
     "abs": (abs, lambda v, a: (1,)),
     "sign": (mpmath.sign, lambda v, a: (0,)),
-    "sigmoid": (lambda a: 1 / (1 + _exp(-a)), lambda v, a: (v * (1 - v),)),
-    "softplus": (lambda a: mpmath.log1p(_exp(a)), lambda v, a: (1 / (1 + _exp(-a)),)),
+    "sigmoid": (lambda a: 1 / (1 + mpmath.exp(-a)), lambda v, a: (v * (1 - v),)),
+    "softplus": (lambda a: mpmath.log1p(mpmath.exp(a)), lambda v, a: (1 / (1 + mpmath.exp(-a)),)),
     "plog": (lambda a: mpmath.log(abs(a) + mpf("1e-7")), lambda v, a: (1 / (abs(a) + mpf("1e-7")),)),
     "psqrt": (lambda a: mpmath.sqrt(abs(a) + mpf("1e-7")), lambda v, a: (1 / v,)),
 }
@@ -78,8 +71,11 @@ def exact(tree: Expression, **at: Any) -> Any:
     return conditioned(tree, **at)[0]
 
 
-def conditioned(tree: Expression, **at: Any) -> tuple[Any, Any]:
-    """The value, and by how many times eps it moves where every step and number is off by its share eps."""
+def conditioned(tree: Expression, reserve: float = 1.0, **at: Any) -> tuple[Any, Any]:
+    """The value, and by how many times eps it moves where every step and number is off by its share eps.
+
+    A reserve above 1 lets operands be so many times larger before they count as too large.
+    """
     with mpmath.workdps(DIGITS + 10 + int(max(0, -mpmath.log10(min(at["p"], 1) or 1)))):
         values = {name: mpf(value) for name, value in at.items()}
 
@@ -94,16 +90,32 @@ def conditioned(tree: Expression, **at: Any) -> tuple[Any, Any]:
                 return values[node.name], abs(values[node.name])
             function, slopes = FUNCTIONS[node.op]
             numbers = [number for number, _ in operands]
-            if node.op == "sign" and abs(numbers[0]) < 1e-9 * operands[0][1]:
-                raise NoValueError  # rounding decides
+            _refuse(node, operands, reserve)
             try:
                 value = _real(function(*numbers))
-                moved = sum(abs(s) * size for s, (_, size) in zip(slopes(value, *numbers), operands, strict=True))
+                moved = mpf(0) + sum(abs(s) * m for s, (_, m) in zip(slopes(value, *numbers), operands, strict=True))
             except (ZeroDivisionError, ValueError, OverflowError):
                 raise NoValueError from None
+            if node.op == "expm1":
+                moved += 1  # as exp(a) - 1
+            if node.op == "square":
+                moved += 1e-6 * operands[0][1] ** 2  # multiplied out
             return value, abs(value) + moved
 
         return fold(tree, step)
+
+
+def _refuse(node: Expression, operands: list[tuple[Any, Any]], reserve: float) -> None:
+    """Raise for what is too large, and where rounding decides."""
+    (a, moves), (b, _) = operands[0], operands[-1]
+    if node.op in FAR and abs(a) > FAR[node.op] * reserve:
+        raise NoValueError
+    if node.op == "pow" and (
+        (a < 0 and not node.args[1].is_constant) or (a and abs(b * mpmath.log(abs(a))) > 1e11 * reserve)
+    ):
+        raise NoValueError
+    if node.op == "sign" and abs(a) < 1e-9 * moves:
+        raise NoValueError
 
 
 # --- formulas that bump, overflow and underflow ----------------------------------------------------------------------

@@ -25,6 +25,7 @@ from lossmith.formulas.polynomials import (
 
 _LARGEST: Final = 32  # terms that a product of sums may have, to be multiplied out
 _FACTORED: Final = 10**30  # largest number that is taken out of a sum
+_MAGNIFIES: Final = 1e6  # size of a term whose factors may hold what has cancelled
 _FAR_APART: Final = Fraction(1, 10**9)  # constants of this ratio are not added where the sum may cancel
 _ONE: Final = Fraction(1)
 
@@ -69,7 +70,8 @@ class Algebra:
         if math.prod(map(len, sums)) > _LARGEST and sorted(map(len, sums))[-2] > 1:
             return factors
         result = functools.reduce(self.multiplied, sums)
-        return result if is_harmless(result, most) else factors
+        magnifies = most and any(term_size(*term) > _MAGNIFIES for term in result.items())
+        return result if is_harmless(result, most) and not magnifies else factors
 
     def multiplied(self, a: Polynomial, b: Polynomial) -> Polynomial:
         """The product, multiplied out."""

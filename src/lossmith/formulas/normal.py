@@ -80,7 +80,7 @@ class Normaliser(Algebra):
             return self._exp(self._mul(b, same(number(log))))
         if a.open == {((_P, _ONE),): _ONE}:
             return self._exp(self._mul(b, same({((_C, _ONE),): Fraction(-1)})))
-        return same(self.opaque("pow", self.factored(a.closed), self._arguments(b).closed))
+        return same(self.opaque("pow", self.factored(a.closed), self._arguments(b, _CLOSED).closed))
 
     def _power(self, a: Form, exponent: Fraction) -> Form:
         if exponent == 0:
@@ -110,7 +110,7 @@ class Normaliser(Algebra):
 
     def _exp(self, a: Form) -> Form:
         """``exp(a + b) = exp(a) exp(b)``, so that exponentials combine as powers do; ``exp(-c) = p``."""
-        return self._each(self._exponential, a)
+        return self._each(self._exponential, a, most=_CLOSED)
 
     def _exponential(self, a: Polynomial) -> Polynomial:
         factors: list[tuple[Expression, Fraction]] = []
@@ -177,7 +177,7 @@ class Normaliser(Algebra):
         return same(self._odd("sign", self.factored(a.closed)))
 
     def _cos(self, a: Form) -> Form:
-        return self._each(lambda a: self.function("cos", self._positive(a)), a)
+        return self._each(lambda a: self.function("cos", self._positive(a)), a, most=_CLOSED)
 
     def _abs(self, a: Form) -> Form:
         return self._each(self._absolute, a)
@@ -190,7 +190,7 @@ class Normaliser(Algebra):
         return self.function("abs", self._positive(a))
 
     def _sigmoid(self, a: Form) -> Form:
-        argument = self._arguments(a)
+        argument = self._arguments(a, _CLOSED)
         closed = self.function("sigmoid", argument.closed)
         if not self.is_negative(argument.open):
             return Form(self.function("sigmoid", argument.open), closed)
@@ -198,7 +198,7 @@ class Normaliser(Algebra):
         return Form(add(number(_ONE), scaled(other, -_ONE)), closed)
 
     def _softplus(self, a: Form) -> Form:
-        return self._each(lambda a: self.function("softplus", a), a)
+        return self._each(lambda a: self.function("softplus", a), a, most=_CLOSED)
 
     def _min(self, a: Form, b: Form) -> Form:
         return self._each(lambda a, b: self._commutative("min", a, b), a, b)
@@ -213,19 +213,24 @@ class Normaliser(Algebra):
             a, b = b, a
         return self.function(op, a, b)
 
-    def _each(self, rule: Callable[..., Polynomial], *forms: Form) -> Form:
-        """A function that is nowhere steep, of the open and of the closed forms."""
-        arguments = [self._arguments(form) for form in forms]
+    def _each(self, rule: Callable[..., Polynomial], *forms: Form, most: float = 0) -> Form:
+        """A function of the open and of the closed forms.
+
+        Args:
+            rule: the function.
+            *forms: its operands.
+            most: what may cancel in the operands of its closed form; more than 0 only if it is not 0 where they are.
+        """
+        arguments = [self._arguments(form, most) for form in forms]
         open_ = rule(*(each.open for each in arguments))
         if all(each.open is each.closed for each in arguments):
             return same(open_)
         return Form(open_, rule(*(each.closed for each in arguments)))
 
-    def _arguments(self, a: Form) -> Form:
-        """Open as far as the function does not magnify what cancels."""
-        if is_harmless(a.open, _CLOSED):
+    def _arguments(self, a: Form, most: float = 0) -> Form:
+        if is_harmless(a.open, most):
             return same(a.open)
-        closed = self.grouped(a.closed, _CLOSED)
+        closed = self.grouped(a.closed, most)
         return Form(a.open, closed) if is_harmless(a.open, _OPEN) else same(closed)
 
     def _odd(self, op: str, a: Polynomial) -> Polynomial:

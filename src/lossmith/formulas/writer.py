@@ -14,6 +14,8 @@ from lossmith.formulas.printer import to_text
 
 _DIGITS: Final = 12
 _ALL_DIGITS: Final = 17
+_MORE_DIGITS: Final = 3  # of a number that has become an exponent
+_MORE_DIGITS: Final = 3  # of a number that has become an exponent
 _MAX_NODES: Final = 20_000
 _C: Final = terminal("c")
 _ONE: Final = Fraction(1)
@@ -91,11 +93,11 @@ class Writer:
         powers = [(base, power) for base, power in product if base.op != "exp"]
         fixed = dict(product).get(EULER, Fraction(0))
         if _is_wild(exponents, powers, rounded(fixed) + _log_size(factor)):
-            exponents.append(_Term((), rounded(fixed + (logarithm(abs(factor)) or 0), digits)))
+            exponents.append(_Term((), rounded(fixed + (logarithm(abs(factor)) or 0), digits + _MORE_DIGITS)))
             exponents += [_in_exponent(base, power, digits) for base, power in powers if _is_absorbed(base, power)]
             powers = [(base, power) for base, power in powers if not _is_absorbed(base, power)]
             factor = _ONE if factor > 0 else -_ONE
-            if any(base.name != "y" for base, _ in powers):
+            if powers:
                 return self._in_halves(exponents, powers, factor, digits)
         elif fixed:
             factor *= exponential(fixed) or 0

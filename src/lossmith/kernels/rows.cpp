@@ -33,7 +33,7 @@ struct Polynomials {  // coefficients from the constant up, those of c^0 first
 };
 static const int SINGULAR = -2;  // in place of a degree
 static const int UNROLLED = 4, STEP = UNROLLED * LANES;
-static const int64_t FEW = 16 * STEP;  // classes to be added in float32: the terms of many may be alike
+static const int64_t FEW = 64 * STEP;  // classes to be added in float32: the terms of many may be alike
 
 static int kind(const Polynomials* of) { return of->logs > 0 || of->power != 2.0f ? SINGULAR : of->degree; }
 

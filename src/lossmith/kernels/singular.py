@@ -33,8 +33,8 @@ def fit_singular(enclose: Enclosure, powers: Iterable[float] = ()) -> Polynomial
     """Approximate a function on [e**-88, 1/2] by ``f(0) + p**power sum_m c**m V_m(p)``, and certify it.
 
     With c = -log p, ``T(c) = p**(1 - power) f'(p)`` is ``sum_m c**m S_m(p)``, ``S_m = power V_m + p V_m' - (m + 1)
-    V_{m+1}``: the V are fitted to T by least squares. The error E is enclosed box by box, by the mean value theorem:
-    ``E(mid) + [-w/2, w/2] E'(box)`` for 163,840 boxes in c of width w.
+    V_{m+1}``: the V are fitted to T by least squares. The error is enclosed on each of 163,840 boxes in c, as in
+    `lossmith.kernels.fitting.fit`.
 
     Args:
         enclose: enclosures of the derivatives of f.
@@ -77,7 +77,7 @@ def _boxes(enclose: Enclosure) -> _Boxes | None:
     at_middle, curved = enclose(1, middle, middle), enclose(2, low, high)
     if not all(np.isfinite(bound).all() for bound in (*at_middle, *curved)):
         return None
-    reach = (high - low) * np.maximum(np.abs(curved[0]), np.abs(curved[1]))
+    reach = (high - middle) * np.maximum(np.abs(curved[0]), np.abs(curved[1]))  # low is nearer
     half = np.diff(edges) / 2 * (1 + 1e-9)  # the ends are rounded
     return _Boxes(c, half, at_middle, (at_middle[0] - reach, at_middle[1] + reach), curved)
 
@@ -105,7 +105,9 @@ def _sizes(c: Array, least: Array) -> Array:
     cells = ((c - c[0]) / _CELL).astype(int)
     largest = np.maximum.reduceat(least, np.searchsorted(cells, np.arange(cells[-1] + 1)))
     below = np.pad(largest[1:], (0, 15), mode="edge")  # a cell's own T may lie above p
-    return np.lib.stride_tricks.sliding_window_view(below, 15).max(axis=1)[np.minimum(cells, cells[-1] - 1)]
+    windows = np.lib.stride_tricks.sliding_window_view(below, 15).max(axis=1)
+    sizes: Array = windows[np.minimum(cells, len(windows) - 1)]
+    return sizes
 
 
 def _rounding(boxes: _Boxes, coefficients: Array) -> Array:
@@ -185,9 +187,11 @@ def _enclosed(boxes: _Boxes, coefficients: Array, power: float) -> Array:
     p_low = np.exp(-last)
     of_slope = _times(p_low ** (1 - power), p ** (1 - power), slopes)
     of_curvature = _times(p_low ** (2 - power), p ** (2 - power), curvatures)
+    if power > 1:  # a factor below 0
+        of_slope = of_slope[::-1]
     lowest, highest = ((1 - power) * a + b for a, b in zip(of_slope, of_curvature, strict=True))
-    steepest = np.maximum(np.abs(-highest - first), np.abs(-lowest - first)) + half * second
-    bound: Array = at + half * steepest
+    steepest = np.maximum(np.abs(-highest - first), np.abs(-lowest - first))
+    bound: Array = at + half * steepest + half**2 / 2 * second
     return bound
 
 

@@ -43,7 +43,7 @@ def learned_losses(scene: Scene) -> Picture | None:
         "cross-entropy's, against the probability given to the true class while the others share the rest evenly: "
         "at the beginning (orange), at a quarter, half, three quarters and the end of the training (violet), "
         "averaged over the final trainings. On the right its effective scale over the steps, the norm of its "
-        "gradient in the logits over that of cross-entropy, with the range over the trainings. A curve that only "
+        "gradient in the logits over that of its base, with the range over the trainings. A curve that only "
         "moves up and down is a learning rate; one that changes its shape is another loss. Axes differ by loss.",
         tuple(panels),
         "many",

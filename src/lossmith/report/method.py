@@ -160,7 +160,8 @@ def _learning(design: Design) -> str:
     return (
         "Examples held out to teach a loss are part of the training part: its model trains on the rest, every other "
         "loss on all. Validation examples are used for choices alone, for every loss. Effective scale is the norm of "
-        "the loss's gradient in the logits over that of cross-entropy; it is capped at 10. The trainings of such a "
+        "the loss's gradient in the logits over that of its base; it is 1 unless the loss says scale=learned or "
+        "control=scale, and then capped at 10 or at its max_scale. The trainings of such a "
         f"loss are not stacked, so that its seconds compare with others' only where the engine is the same; "
         f"{design.steps:,} steps are the same number for all but the control with three times as many."
     )
