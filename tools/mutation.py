@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import gc
 import hashlib
 import importlib.abc
@@ -165,15 +164,12 @@ def _is_case(was: cst.CSTNode, becomes: cst.CSTNode) -> bool:
 def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
     """What a changed source is as a mutant; None outside of `only`, or if it is no Python."""
     before, after = source.splitlines(), mutated.splitlines()
-    edits = [
-        edit
-        for edit in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-        if edit[0] != "equal"
-    ]
-    first, last = edits[0], edits[-1]
-    was, becomes = before[first[1] : last[2]], after[first[3] : last[4]]
+    first = next(i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
+    room = min(len(before), len(after)) - first
+    same = next((i for i in range(room) if before[-1 - i] != after[-1 - i]), room)
+    was, becomes = before[first : len(before) - same], after[first : len(after) - same]
     try:
-        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first[3])
+        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first)
     except SyntaxError:
         return None
     where = _name(statement)
@@ -181,7 +177,7 @@ def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
         return None
     text = ast.get_source_segment(mutated, statement) or ""
     key = hashlib.sha256("\n".join([text, *becomes]).encode()).hexdigest()[:16]
-    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first[1] + 1, key)
+    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first + 1, key)
 
 
 def _name(statement: ast.stmt) -> str:
