@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -117,6 +118,68 @@ def test_the_enclosure_reaches_to_the_edges_of_a_box() -> None:
     assert bound == pytest.approx(0.0625 + 0.25 * 1.0)
     bound = fitting._enclosed(Boxes(quarter, 0.25, (zero, zero), (zero, zero)), square)
     assert bound == pytest.approx(0.25)  # 1/16 + 1/4 1/2 + 1/32 2, the largest p^2
+
+
+BOXES = 1 << 14
+
+
+@pytest.mark.parametrize("s", [1, 2, 3])
+def test_a_constant_error_of_the_last_derivative_is_relative_to_the_power_it_becomes(s: int) -> None:
+    """The slope p^s, whose s-th derivative is off by b everywhere: off by b p^s / s!."""
+    slope, b = np.eye(s + 1)[s], 5e-7
+    error = fitting._relative(slope, np.full(BOXES, b), s, [])
+    assert error is not None
+    assert b / math.factorial(s) <= error <= 1.2 * b / math.factorial(s) + 1e-6
+    assert fitting._relative(slope, np.full(BOXES, 2 * math.factorial(s) * TOLERANCE), s, []) is None
+
+
+def test_an_error_at_the_start_is_integrated_to_the_end() -> None:
+    """Of p^2, the second derivative is off by b on [0, w]: beyond, the slope is off by b w (p - w / 2)."""
+    bound = np.zeros(BOXES)
+    bound[0] = 1e-6
+    w = 0.5 / BOXES
+    error = fitting._relative(np.array([0.0, 0.0, 1.0]), bound, 2, [])
+    assert error is not None
+    assert error >= max(1e-6 * w * (p - w / 2) / p**2 for p in np.geomspace(w, 0.5, 100))
+    assert fitting._relative(np.array([0.0, 0.0, 1.0]), 10 * bound, 2, []) is None
+
+
+def test_what_may_be_left_of_lower_powers_counts() -> None:
+    """1e-15 p against p^3 is 0.1 at p = 1e-7."""
+    slope, none = np.eye(4)[3], np.zeros(BOXES)
+    assert fitting._relative(slope, none, 3, [0.0, 1e-15]) is not None
+    assert fitting._relative(slope, none, 3, [1e-15, 0.0]) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bound_of_rounding_holds_what_float32_does(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    slope = np.array([0.0, 1.0, *(3.0 * generator.normal(size=9) * 2.0 ** np.arange(9))])
+    error = fitting._relative(slope, np.zeros(BOXES), 1, [])
+    assert error is not None
+    p = 0.5 * 2.0 ** (-np.arange(3 * 160) / 160).astype(np.float32)
+    exact = np.polynomial.polynomial.polyval(p.astype(float), slope)
+    off = np.abs(p * horner(tuple(slope[1:]), p) - exact)
+    largest = np.array([np.abs(exact[(p <= x) & (p >= x / 8)]).max() for x in p])
+    assert (off <= error * largest).all()
+
+
+def test_powers_that_cancel_are_refused() -> None:
+    """p (1 - 4 p)^12 has terms 500,000 times its value at p = 1/2."""
+    slope = np.array([0.0, *(math.comb(12, k) * (-4.0) ** k for k in range(13))])
+    assert fitting._relative(slope, np.zeros(BOXES), 1, []) is None
+
+
+def test_sizes_are_taken_between_an_eighth_and_one() -> None:
+    """Of a slope that is 0 at p = 0.1 and large at p = 0.01."""
+    for slope in (np.array([0.0, 0.1, -1.0]), np.array([0.0, 1.0, -20.0, 100.0])):
+        p, size = fitting._sizes(slope)
+        for i in range(len(p) - 1):
+            for x in np.linspace(p[i + 1], p[i], 5):
+                assert size[i] <= np.abs(np.polynomial.polynomial.polyval(np.linspace(x / 8, x, 4000), slope)).max() * (
+                    1 + 1e-6
+                )
+        assert p[-1] <= fitting.LEAST
 
 
 def horner(coefficients: tuple[float, ...], p: Any) -> Any:

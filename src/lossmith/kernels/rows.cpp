@@ -33,7 +33,7 @@ struct Polynomials {  // coefficients from the constant up, those of c^0 first
 };
 static const int SINGULAR = -2;  // in place of a degree
 static const int UNROLLED = 4, STEP = UNROLLED * LANES;
-static const int64_t FEW = 64 * STEP;  // classes to be added in float32: the terms of many may be alike
+static const int64_t FEW = 64 * STEP;  // classes to be added in float32 in `UNROLLED` sums: many may be alike
 
 static int kind(const Polynomials* of) { return of->logs > 0 || of->power != 2.0f ? SINGULAR : of->degree; }
 
@@ -216,7 +216,7 @@ static void sum_of_singular_terms(const float* z, const float* e, int64_t n, Row
       a += out ? spread(0) : w * value[i];
       b += out ? spread(0) : w * slope[i];
     }
-    if (j % FEW == FEW - STEP || j + STEP >= n) {
+    if ((j + STEP) % (FEW / UNROLLED) == 0 || j + STEP >= n) {
       first += total(a), second += total(b);
       a = b = spread(0);
     }
