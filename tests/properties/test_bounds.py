@@ -79,6 +79,13 @@ def test_what_grows_below_all_numbers_is_bounded_for_float32() -> None:
     assert found.proved == pytest.approx(math.log1p(1e39), rel=1e-6)
 
 
+def test_bounds_at_a_corner_are_of_one_prediction() -> None:
+    """Here ``1 - p_j >= p_t``, so the loss is never positive; near a corner each part alone may be large."""
+    found = bounds("formula(1e20*y*p*(1-p) - 1e21*(1-y)*p*(1-p) + y*p*c*c)", 3).largest
+    assert found.attained <= 0
+    assert found.attained_how == "sampled"
+
+
 def test_the_smallest_value() -> None:
     """NGL is its own; of -p log p + ... the entropy's negative is at least -log C."""
     found = bounds("formula(p*log(p))", 7).smallest

@@ -58,9 +58,7 @@ def largest_value(parts: Parts, sampled: Callable[[], float]) -> Extreme:
     even = Function(parts.even_loss)
     if parts.only_target or parts.num_classes == 2:
         return _of_one(even, 1.0, sampled)
-    target, other = (Function(part) for part in parts.both)
-    corner = [_at_ends(target)[0], _at_ends(other)[1], (parts.num_classes - 2) * _at_ends(other)[0]]
-    grows = max(*_at_ends(even), -math.inf if -math.inf in corner else sum(corner))
+    grows = max(*_at_ends(even), *_at_ends(Function(parts.corner_loss)))
     return _between(lambda reach: separable(*parts.both, parts.num_classes, reach), grows, sampled)
 
 

@@ -77,11 +77,19 @@ class Parts:
         return _sum(self.slopes[0], folded("mul", P, slope))
 
     @cached_property
+    def corner_loss(self) -> Expression:
+        """The loss where a class that is not the target has p and all others share evenly."""
+        return _sum(self._of_the_rest(*self.both), self.other)
+
+    @cached_property
     def corner_slope(self) -> Expression:
         """The slope in the logit of a class that is not the target and has p, where all others share evenly."""
-        target, other = (self.evenly(slope) for slope in self.slopes)
-        rest = _sum(target, folded("mul", constant(self.num_classes - 2.0), other))
+        rest = self._of_the_rest(*self.slopes)
         return _sum(folded("mul", P, rest), folded("neg", folded("mul", 1.0 - P, self.slopes[1])))
+
+    def _of_the_rest(self, target: Expression, other: Expression) -> Expression:
+        """What all classes but one that is not the target add where they share evenly what that one leaves."""
+        return _sum(self.evenly(target), folded("mul", constant(self.num_classes - 2.0), self.evenly(other)))
 
 
 def parts_of(subject: Subject, num_classes: int | None = None) -> Parts | None:

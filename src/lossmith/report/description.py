@@ -172,8 +172,8 @@ def _extreme(extreme: Extreme, sign: int) -> str:
     attained = _outward(extreme.attained, -1, sign)
     if extreme.proved is None:
         if extreme.attained_how == "proved":
-            return f"No bound: it gets {beyond} {attained} (proved)."
-        return f"No bound proved: it is {most} {attained} (sampled)."
+            return f"No bound found: it gets {beyond} {attained} (proved)."
+        return f"No bound found: it is {most} {attained} (sampled)."
     proved, known = _outward(extreme.proved, 1, sign), f"proved {within(extreme.apart)}"
     if extreme.proved - extreme.attained <= _CLOSE * abs(extreme.proved) + 1e-300:
         return f"{proved} ({known})."
