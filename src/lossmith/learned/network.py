@@ -86,11 +86,10 @@ class LossNetwork(nn.Module):
             "bias": bias,
         }
         widths = [2, *[hidden] * layers, 1]
-        # torch.nn.Linear draws its own initial weights from the global generator, which is the caller's.
-        linear = (
-            nn.utils.skip_init(nn.Linear, before, after, bias=bias) for before, after in itertools.pairwise(widths)
-        )
-        self.layers = nn.ModuleList(linear)
+        # torch.nn.Linear draws from the caller's global generator; nn.utils.skip_init does not, but imports sympy.
+        with torch.random.fork_rng(devices=[]):
+            linear = (nn.Linear(*pair, bias=bias, device="cpu") for pair in itertools.pairwise(widths))
+            self.layers = nn.ModuleList(linear)
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)

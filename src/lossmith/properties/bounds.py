@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
+import numpy as np
 import torch
 
 from lossmith.formulas import Expression
@@ -70,6 +71,7 @@ class NoiseTest:
     spread: float
 
 
+@np.errstate(over="ignore", under="ignore")  # whatever the caller has set: enclosures allow for both
 def bounds_of(subject: Subject, parts: Parts | None) -> Bounds:
     """Bound value and gradient for the number of classes asked for; see `lossmith.properties.extremes`.
 
