@@ -138,6 +138,7 @@ def test_smoothing_spreads_over_the_classes_that_are_not_masked(
         ("formula(-y*square(c))", -inf, 0.0, lambda c: -c * c),
         ("formula(y*c*exp(p) + (1 - y)*p)", inf, 0.0, lambda c: c * exp(exp(-c)) - expm1(-c)),
         ("formula(-y*c*exp(p) + (1 - y)*p)", -inf, 0.0, lambda c: -c * exp(exp(-c)) - expm1(-c)),
+        ("formula(y*p*c)", 0.0, 0.0, lambda c: c * exp(-c)),
         ("formula(y*p*c + (1 - y)*square(p))", 2 / 4, 0.0, None),
     ],
 )
@@ -170,6 +171,14 @@ def test_other_classes_at_p_0_are_infinite_and_the_target_is_not(make: Any, tmp_
     c = cross_entropies([0.0, 1.0])
     assert values.tolist() == pytest.approx([math.fsum(each**2 * -expm1(-each) for each in c), inf], rel=1e-12)
     assert torch.autograd.grad(values[0], logits)[0].isfinite().all()
+
+
+def test_a_class_that_is_left_alone_has_p_1(tmp_path: Path) -> None:
+    """``-log(1 - p)`` of the only class that is not masked out is infinite, that of the others 0."""
+    export("formula(y*p - (1 - y)*log(1 - p))", tmp_path / "my_loss.py")
+    loss = load(tmp_path / "my_loss.py")(reduction="none")
+    logits = torch.tensor([[-inf, 0.0, -inf]] * 2, dtype=torch.float64)
+    assert loss(logits, torch.tensor([0, 1])).tolist() == [inf, 1.0]
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)])
@@ -241,6 +250,47 @@ def test_the_formula_is_in_the_docstring(tmp_path: Path) -> None:
     assert "2*y*expm1(c/2)" in documentation
     assert "rooted:k=2" in documentation
     assert "beyond c = 40;" in documentation  # where the slope exp(c/2) is e^20
+
+
+@pytest.mark.parametrize(
+    "text, present, absent",
+    [
+        (
+            "formula(y*c/n)",
+            [
+                "where y is 1 for the target",
+                "c = -log(p), n is the number of classes.",
+                "only the target's is computed",
+            ],
+            ["p is the softmax", "t is the progress", "steps", "tangent"],
+        ),
+        ("formula(y*c*t):steps=3", ["t is the progress of training from 0 to 1.", "steps: how many"], ["n is the"]),
+        (
+            "ngl",
+            ["where p is the softmax probability of the class, y is 1"],
+            ["c = -log(p), ", "only the target's", "tangent", "complement", "analytic_quotient", "import torch.nn"],
+        ),
+        ("formula(aq(p, y))", ["def analytic_quotient("], ["def complement("]),
+        (
+            "formula(y*c - (1 - y)*log(1 - p))",
+            ["def complement(", "import math import torch"],
+            ["def analytic_quotient("],
+        ),
+        ("mae", ["mae: a loss"], ["import math", "tangent"]),
+        ("cross_entropy:label_smoothing=0.2", ["(0.8*y + 0.2/n)*c", "import math import torch"], ["only the target's"]),
+        (f"formula({'y*c + ' * 12}y*c)", ['"""formula: a loss'], []),
+    ],
+)
+def test_a_file_says_what_it_needs_to_and_no_more(
+    text: str, present: list[str], absent: list[str], tmp_path: Path
+) -> None:
+    export(text, tmp_path / "my_loss.py")
+    source = (tmp_path / "my_loss.py").read_text()
+    text = " ".join(source.split())
+    assert [words for words in present if words not in text] == []
+    assert [words for words in absent if words in text] == []
+    assert source.startswith('"""')
+    assert "\n\n\n\n" not in source
 
 
 def test_a_schedule_is_exported_with_its_steps(tmp_path: Path) -> None:

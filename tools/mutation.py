@@ -3,7 +3,7 @@
 `make mutation` makes every small change that mutmut knows, in the modules listed in ``mutation.toml``, and runs the
 module's tests against each. mutmut's own runner leaves out properties, other decorated functions, lambdas and
 constants, which is where a verdict is decided; this one takes mutmut's changes and applies them one at a time. It
-imports torch and the tests once and forks a process per mutant, which imports Lossmith anew with the mutant in it.
+imports everything once and forks a process per mutant, which imports the mutant and what depends on it anew.
 
 Left alone are the wording of errors, the letter case of strings, and the ``strict=True`` of `zip`, which like an
 `assert` says what holds anyway.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import gc
 import hashlib
 import importlib.abc
@@ -47,6 +46,7 @@ KEPT: Final = ROOT / ".mutation"
 GOAL: Final = 0.9
 MEMORY: Final = 8 << 30  # address space a mutant may add; a mutated size must not take the machine down
 
+_IMPORTED: Final = re.compile(r"\b(lossmith(?:\.\w+)+)")  # named anywhere: also what is imported late
 _STRICT: Final = re.compile(r",( strict=\w+)? ?(?=\))")
 _DECORATOR: Final = re.compile(r"^([ ]*)@(?=\w)", re.MULTILINE)
 _HIDDEN: Final = re.compile(r"^([ ]*)# HIDDEN @", re.MULTILINE)
@@ -164,15 +164,12 @@ def _is_case(was: cst.CSTNode, becomes: cst.CSTNode) -> bool:
 def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
     """What a changed source is as a mutant; None outside of `only`, or if it is no Python."""
     before, after = source.splitlines(), mutated.splitlines()
-    edits = [
-        edit
-        for edit in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-        if edit[0] != "equal"
-    ]
-    first, last = edits[0], edits[-1]
-    was, becomes = before[first[1] : last[2]], after[first[3] : last[4]]
+    first = next(i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
+    room = min(len(before), len(after)) - first
+    same = next((i for i in range(room) if before[-1 - i] != after[-1 - i]), room)
+    was, becomes = before[first : len(before) - same], after[first : len(after) - same]
     try:
-        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first[3])
+        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first)
     except SyntaxError:
         return None
     where = _name(statement)
@@ -180,7 +177,7 @@ def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
         return None
     text = ast.get_source_segment(mutated, statement) or ""
     key = hashlib.sha256("\n".join([text, *becomes]).encode()).hexdigest()[:16]
-    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first[1] + 1, key)
+    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first + 1, key)
 
 
 def _name(statement: ast.stmt) -> str:
@@ -200,7 +197,7 @@ class Kept:
 
     def __init__(self, module: Module) -> None:
         self.path = KEPT / f"{module.name}.jsonl"
-        self.tests = hashlib.sha256(b"".join(_test_files(module))).hexdigest()[:16]
+        self.tests = _digest_of_tests(module)
         self.results: dict[str, dict[str, str]] = {}
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -223,10 +220,30 @@ class Kept:
             file.write(json.dumps(row) + "\n")
 
 
-def _test_files(module: Module) -> list[bytes]:
+def _digest_of_tests(module: Module) -> str:
     paths = [ROOT / test for test in module.tests]
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    return [file.read_bytes() for file in files] + [module.deselect.encode()]
+    texts = [file.read_bytes() for file in files] + [module.deselect.encode()]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+
+
+def _dependents(module: str) -> set[str]:
+    """The loaded modules that a child has to import anew: the tests, and all that imports a module, itself or not."""
+    files = {name: Path(getattr(loaded, "__file__", None) or "") for name, loaded in sys.modules.items()}
+    found = {name for name, file in files.items() if file.is_relative_to(ROOT / "tests")} | {module}
+    imports = {
+        name: set(_IMPORTED.findall(file.read_text(encoding="utf-8")))
+        for name, file in files.items()
+        if name.partition(".")[0] == "lossmith"
+    }
+    while more := {name for name, names in imports.items() if (names | _packages(name)) & found} - found:
+        found |= more
+    return found & sys.modules.keys()
+
+
+def _packages(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:k]) for k in range(1, len(parts))}
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -255,10 +272,8 @@ class Tests:
         self.times: dict[str, float] = {}
         self.kills: dict[str, int] = {}
         self._pytest(["--collect-only"])  # brings torch and all else into this process
-        for name in list(sys.modules):
-            file = getattr(sys.modules[name], "__file__", None) or ""
-            if name.split(".")[0] == "lossmith" or file.startswith(f"{ROOT / 'tests'}"):
-                del sys.modules[name]
+        for name in _dependents(f"lossmith.{module.name}"):
+            del sys.modules[name]
         gc.freeze()
         started = time.monotonic()
         killer, report = self._forked(None, limit=600)
@@ -339,12 +354,15 @@ def test_module(module: Module, seconds: float) -> bool:
     kept = Kept(module)
     counted = [mutant for mutant in mutants if mutant.name not in module.equivalent]
     waiting = [mutant for mutant in counted if kept.killed(mutant) is None]
-    tests = Tests(module) if waiting else None
+    tests: Tests | None = None
     for number, mutant in enumerate(waiting):
         if time.monotonic() - started > seconds:
             break
-        assert tests is not None
-        kept.keep(mutant, tests.killer(mutant))
+        tests = tests or Tests(module)
+        killer = tests.killer(mutant)
+        if _digest_of_tests(module) != kept.tests:
+            raise SystemExit(f"{module.name}: the tests have changed meanwhile; run it again to go on")
+        kept.keep(mutant, killer)
         if sys.stderr.isatty():
             print(f"\r{module.name}: {number + 1} of {len(waiting)}", end="\r", file=sys.stderr)
     results = [(mutant, kept.killed(mutant)) for mutant in counted]
@@ -380,7 +398,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mutation testing of the modules that decide.")
     parser.add_argument("modules", nargs="*", help="such as compare.statistics; all of mutation.toml if none")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of these modules")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each module after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each after so long; 0 only reports")
     parser.add_argument("--count", action="store_true", help="only count the mutants")
     given = parser.parse_args()
     fine = True

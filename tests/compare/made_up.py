@@ -30,6 +30,7 @@ ARMS = (
     Arm(LABEL_SMOOTHING, "label_smoothing:epsilon=?", "control", (Dimension("epsilon", (0.05, 0.1, 0.2)),)),
     Arm("brier", "brier"),
     Arm("mae", "mae"),
+    Arm("ngl", "ngl"),
 )
 
 PLAN = Plan(
@@ -88,7 +89,8 @@ class Outcome:
     Attributes:
         accuracy: on validation, at the end of the curve too.
         reached: number of the evaluation, from 0, at which the curve gets to it; at guessing before.
-        right: how many of the test examples are right, the first ones.
+        right: how many of the test examples are right.
+        first: the first of them.
         nll: validation cross-entropy.
         diverged: whether it diverged.
     """
@@ -96,6 +98,7 @@ class Outcome:
     accuracy: float = 0.75
     reached: int = 4
     right: int = 70
+    first: int = 0
     nll: float = 1.0
     diverged: bool = False
 
@@ -108,10 +111,10 @@ def _name(loss: str) -> str:
     return loss.partition(":")[0]
 
 
-def outcomes(examples: int, right: int) -> Outcomes:
-    """Outcomes of which the first so many are right; the classes take turns."""
+def outcomes(examples: int, right: int, first: int = 0) -> Outcomes:
+    """Outcomes of which so many, from the first on, are right; the classes take turns."""
     label = np.arange(examples) % PLAN.num_classes
-    wrong = np.arange(examples) >= right
+    wrong = (np.arange(examples) < first) | (np.arange(examples) >= first + right)
     half = np.full(examples, 0.5, dtype=np.float32)
     return Outcomes(np.arange(examples), label, (label + wrong) % PLAN.num_classes, half, half, half, half)
 
@@ -192,7 +195,7 @@ class MadeUp:
             notes=(),
             seconds=1.0,
             valid=outcomes(VALID, round(given.accuracy * VALID)) if trial.final else None,
-            test=outcomes(TEST, given.right) if trial.final else None,
+            test=outcomes(TEST, given.right, given.first) if trial.final else None,
         )
 
 

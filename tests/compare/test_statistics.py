@@ -61,7 +61,7 @@ def slow_estimator(folds: list[list[list[float]]]) -> tuple[float, float, float,
     return average(column_means), v_seed, v_test, v_res, v, nu
 
 
-@pytest.mark.parametrize("sizes", [[150], [40, 41, 39], [100, 1, 7, 30]])
+@pytest.mark.parametrize("sizes", [[150], [40, 41, 39], [100, 1, 7, 30], [2], [1, 1], [2, 1]])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_estimator_is_the_protocols_formula(sizes: list[int], seeds: int) -> None:
     rng = np.random.default_rng(seeds)
@@ -70,6 +70,15 @@ def test_estimator_is_the_protocols_formula(sizes: list[int], seeds: int) -> Non
     mine = (d.mean, d.v_seed, d.v_test, d.v_residual, d.variance, d.df)
     assert mine == pytest.approx(slow_estimator([fold.tolist() for fold in folds]), rel=1e-10)
     assert (d.runs, d.examples, d.differing) == (seeds * len(sizes), sum(sizes), sum(sizes))
+
+
+def test_scores_of_single_precision_are_summed_in_double() -> None:
+    """Around 1000 a float32 has steps of 6e-5: averages and squares of such numbers need the double."""
+    d = 1000 + np.random.default_rng(8).normal(size=(3, 150)).astype(np.float32)
+    assert d.dtype == np.float32
+    found = paired_difference([d])
+    mine = (found.mean, found.v_seed, found.v_test, found.v_residual, found.variance, found.df)
+    assert mine == pytest.approx(slow_estimator([d.astype(float).tolist()]), rel=1e-9)
 
 
 def test_without_variation_over_examples_it_is_the_t_test_over_seeds() -> None:
@@ -128,6 +137,37 @@ def test_swapping_the_losses_mirrors_the_interval_and_order_does_not_matter() ->
     assert mirrored.p_value == pytest.approx(d.p_value)
 
 
+def known(mean: float, se: float, df: float) -> PairedDifference:
+    """A difference of known mean, standard error and degrees of freedom, on data that suffice."""
+    return PairedDifference(
+        mean=mean, variance=se**2, df=df, v_seed=0.0, v_test=se**2, v_residual=0.0, runs=3, examples=100, differing=10
+    )
+
+
+@pytest.mark.parametrize("df", [1.5, 4, 199])
+def test_interval_p_and_mde_are_those_of_students_t(df: float) -> None:
+    d = known(0.02, 0.01, df)
+    assert d.se == pytest.approx(0.01)
+    assert d.interval(0.8) == pytest.approx(stats.t.interval(0.8, df, 0.02, 0.01))
+    assert d.interval() == pytest.approx(stats.t.interval(0.95, df, 0.02, 0.01))
+    assert d.p_value == pytest.approx(2 * stats.t.sf(2, df))
+    assert known(-0.02, 0.01, df).p_value == pytest.approx(d.p_value)
+    assert d.mde() == pytest.approx(0.01 * (stats.t.ppf(0.975, df) + stats.t.ppf(0.8, df)))
+    assert d.mde(0.2, 0.6) == pytest.approx(0.01 * (stats.t.ppf(0.9, df) + stats.t.ppf(0.6, df)))
+
+
+def test_the_mde_of_many_examples_is_the_textbooks_2_8_standard_errors() -> None:
+    """1.960 + 0.842 for a power of 80 %, 1.960 + 1.282 for 90 % (Cohen 1988)."""
+    assert known(0.0, 1.0, 1e9).mde() == pytest.approx(2.802, abs=1e-3)
+    assert known(0.0, 1.0, 1e9).mde(power=0.9) == pytest.approx(3.242, abs=1e-3)
+
+
+def test_without_spread_zero_is_surely_no_difference_and_anything_else_one() -> None:
+    assert known(0.0, 0.0, 5).p_value == 1.0
+    assert known(0.1, 0.0, 5).p_value == 0.0
+    assert known(1.0, 0.0, 5).p_value == 0.0
+
+
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10**6), level=st.floats(0.5, 0.999))
 def test_p_is_below_alpha_just_where_the_interval_leaves_out_zero(seed: int, level: float) -> None:
@@ -167,6 +207,47 @@ def test_too_little_data_gives_a_reason_and_nothing_else(folds: list[np.ndarray]
     assert [x is None for x in (d.interval(), d.p_value, d.mde())] == [reason is not None] * 3
 
 
+def test_each_reason_ends_the_sentence_there_is_no_interval() -> None:
+    assert {reason: reason.value for reason in NoInterval} == {
+        NoInterval.FEW_RUNS: "fewer than 3 final runs",
+        NoInterval.ONE_SEED: "only one final seed per fold, so the chance of the seed cannot be measured",
+        NoInterval.FEW_EXAMPLES: "fewer than 100 test examples",
+        NoInterval.FEW_DIFFERING: "fewer than 10 test examples differ",
+        NoInterval.NO_SPREAD: "seeds differ on single examples, yet every average came out the same",
+    }
+
+
+def test_what_cannot_be_estimated_is_nan() -> None:
+    """With one seed nothing is known of seeds, with one example nothing of examples; the mean is known all the same."""
+    one_seed = paired_difference([np.array([[1.0, 0.0, 1.0, 0.0]])])
+    assert one_seed.mean == 0.5
+    assert one_seed.v_test == pytest.approx(1 / 3 / 4)
+    assert all(map(math.isnan, (one_seed.variance, one_seed.se, one_seed.df, one_seed.v_seed, one_seed.v_residual)))
+    one_example = paired_difference([np.array([[1.0], [0.0], [1.0], [0.0]])])
+    assert one_example.mean == 0.5
+    assert (one_example.v_seed, one_example.v_residual) == (pytest.approx(1 / 3 / 4), 0.0)
+    assert all(map(math.isnan, (one_example.variance, one_example.se, one_example.df, one_example.v_test)))
+
+
+def test_degrees_of_freedom_survive_scores_on_a_tiny_scale() -> None:
+    """Squares of variances of 1e-90 underflow; nu does not depend on the unit."""
+    d = np.random.default_rng(6).normal(size=(4, 50))
+    assert paired_difference([1e-90 * d]).df == pytest.approx(paired_difference([d]).df)
+
+
+def test_without_any_variance_nu_is_the_most_that_a_part_could_give() -> None:
+    """Examples give n - 1 = 4, seeds F(R - 1) = 2 (R - 1)."""
+    assert paired_difference([np.full((3, 2), 0.5), np.full((3, 3), 0.5)]).df == 4
+    assert paired_difference([np.full((9, 2), 0.5), np.full((9, 3), 0.5)]).df == 16
+
+
+def test_an_example_differs_if_it_does_under_any_seed() -> None:
+    d = np.zeros((3, 6))
+    d[0, 0] = d[2, 0] = 1
+    d[1, 3], d[2, 4] = -1, 0.01
+    assert paired_difference([d, np.ones((3, 2))]).differing == 5
+
+
 def test_a_constant_difference_is_certain() -> None:
     d = paired_difference([np.full((3, 100), 0.25)])
     assert (d.se, d.interval(), d.p_value, d.mde()) == (0.0, (0.25, 0.25), 0.0, 0.0)
@@ -179,7 +260,9 @@ def test_a_constant_difference_is_certain() -> None:
         ([np.zeros((2, 3)), np.zeros((3, 3))], r"same number of final seeds, got \[2, 3\]"),
         ([np.zeros(3)], r"fold 0 must have shape"),
         ([np.zeros((2, 0))], r"fold 0 must have shape"),
-        ([np.array([[0.0, math.nan]])], "not finite"),
+        ([np.zeros((2, 3)), np.zeros(3)], r"fold 1 must have shape \(seeds, examples\), got \(3,\)"),
+        ([np.array([[0.0, math.nan]])], "fold 0 holds a score that is not finite"),
+        ([np.zeros((1, 2)), np.array([[0.0, math.inf]])], "fold 1 holds a score that is not finite"),
     ],
 )
 def test_malformed_folds_are_refused(folds: list[np.ndarray], message: str) -> None:
@@ -189,8 +272,15 @@ def test_malformed_folds_are_refused(folds: list[np.ndarray], message: str) -> N
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0, math.nan])
 def test_a_level_is_a_probability(level: float) -> None:
-    with pytest.raises(ValueError, match="strictly between 0 and 1"):
-        paired_difference([np.ones((3, 100))]).interval(level)
+    d = paired_difference([np.ones((3, 100))])
+    with pytest.raises(ValueError, match=f"^level must lie strictly between 0 and 1, got {level}"):
+        d.interval(level)
+    with pytest.raises(ValueError, match=r"^level must lie strictly between 0 and 1"):
+        simultaneous_level(3, level)
+    with pytest.raises(ValueError, match=r"^alpha must lie strictly between 0 and 1"):
+        d.mde(alpha=level)
+    with pytest.raises(ValueError, match=r"^power must lie strictly between 0 and 1"):
+        d.mde(power=level)
 
 
 # --- does it hold what it promises? --------------------------------------------------------------------------
@@ -303,15 +393,22 @@ def test_holm_on_a_table_worked_by_hand() -> None:
 
 @pytest.mark.parametrize("p", [[-0.1], [1.1], [0.5, math.nan]])
 def test_holm_refuses_what_is_no_p_value(p: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(ValueError, match=r"^holm: p-values must lie in \[0, 1\], got \["):
         holm(p)
+
+
+def test_holm_of_extremes_and_of_none() -> None:
+    assert holm([0.0, 1.0]).tolist() == [0.0, 1.0]
+    assert holm([]).tolist() == []
+    assert holm(np.array([0.01, 0.04], dtype=np.float32)).dtype == np.float64
 
 
 def test_simultaneous_intervals_share_the_error() -> None:
     assert simultaneous_level(1) == pytest.approx(0.95)
     assert simultaneous_level(20) == pytest.approx(0.9975)
     assert 20 * (1 - simultaneous_level(20, 0.9)) == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="at least 1"):
+    assert simultaneous_level(2, 0.9) == pytest.approx(0.95)
+    with pytest.raises(ValueError, match=r"^simultaneous_level: m must be at least 1, got 0"):
         simultaneous_level(0)
 
 
@@ -334,13 +431,29 @@ def test_balanced_scores_of_equal_classes_are_the_outcomes() -> None:
     assert balanced_scores(correct, labels).tolist() == pytest.approx(correct.tolist())
 
 
-def test_balanced_scores_need_a_label_per_outcome() -> None:
-    with pytest.raises(ValueError, match="one label per column"):
-        balanced_scores([1, 0, 1], [0, 1])
+@pytest.mark.parametrize(
+    ("correct", "labels"),
+    [([1, 0, 1], [0, 1]), ([[1, 0], [1, 1]], [[0, 1], [0, 1]]), ([], []), (1.0, [0]), ([[1], [0]], [0, 1])],
+)
+def test_balanced_scores_need_a_label_per_outcome(correct: object, labels: object) -> None:
+    with pytest.raises(ValueError, match=r"^balanced_scores: labels of shape .*; give one label per column"):
+        balanced_scores(correct, labels)  # type: ignore[arg-type]
 
 
 def test_share_of_pairs_won_counts_ties_half() -> None:
     assert share_of_pairs_won([0.9, 0.8, 0.7, 0.6], [0.8, 0.9, 0.7, 0.5]) == (2 + 0.5) / 4
     assert share_of_pairs_won([0.1 + 0.2], [0.3]) == 0.5
-    with pytest.raises(ValueError, match="one length"):
-        share_of_pairs_won([0.1], [0.1, 0.2])
+    assert share_of_pairs_won([0.3 + 1e-11], [0.3]) == 1.0
+    assert share_of_pairs_won([0.3], [0.3 + 1e-11]) == 0.0
+    assert share_of_pairs_won([1e-12], [0.0]) == 0.5
+    assert share_of_pairs_won(np.array([True, False]), np.array([False, False])) == 0.75
+    assert share_of_pairs_won(np.array([1e8, 1e8 + 1]), np.array([1e8, 1e8], dtype=np.float32)) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [([0.1], [0.1, 0.2]), ([[0.1]], [[0.2]]), ([], []), ([math.nan], [0.1]), ([0.1], [math.inf]), ([0.1], [math.nan])],
+)
+def test_share_of_pairs_won_needs_a_finite_score_of_both_under_every_seed(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^share_of_pairs_won: needs two finite vectors of one length, got"):
+        share_of_pairs_won(a, b)

@@ -70,6 +70,17 @@ def test_replicates_and_neighbours_in_hyperparameters_count() -> None:
     # At the point (1, .1): itself 1, the other 1/2, chance one octave above 1/2, its own score below 1/2.
     expected = (0.6 + 0.5 * 0.9 + 0.5 * CHANCE + 0.5 * 0.6) / 2.5
     assert smoothed(points, arm, CHANCE)[0] == pytest.approx(expected)
+    # At the point (1, .2) likewise, with the two changed over.
+    assert smoothed(points, arm, CHANCE)[1] == pytest.approx((0.9 + 0.5 * 0.6 + 0.5 * CHANCE + 0.5 * 0.9) / 2.5)
+
+
+def test_points_two_octaves_or_two_choices_apart_do_not_meet() -> None:
+    arm = Arm("x", "label_smoothing:epsilon=?", tuned=(Dimension("epsilon", (0.1, 0.2, 0.4)),))
+    for other in (Setting(4.0, (0.1,)), Setting(2.0, (0.4,))):
+        points = [Scored(Setting(1.0, (0.1,)), 0.6, 1.0), Scored(other, 0.9, 1.0)]
+        octaves = math.log2(other.lr)
+        top = max(0, 1 - (octaves + 1) / 2)  # how near the point is to chance, an octave above the highest
+        assert smoothed(points, arm, CHANCE)[0] == pytest.approx((0.6 + top * CHANCE + 0.5 * 0.6) / (1.5 + top))
 
 
 def test_a_point_without_values_stands_at_the_defaults() -> None:
@@ -77,6 +88,9 @@ def test_a_point_without_values_stands_at_the_defaults() -> None:
     assert arm.default_positions == [1.0]
     decay = Arm("x", CROSS_ENTROPY, tuned=(Dimension("weight_decay", (0.01, 0.1)),))
     assert decay.default_positions == [-1.0]
+    points = [Scored(Setting(1.0), 0.6, 1.0), Scored(Setting(1.0, (0.1,)), 0.9, 1.0)]
+    # Both stand at the same place: the mean of the two, chance half and the point's own score half.
+    assert smoothed(points, arm, CHANCE)[0] == pytest.approx((0.6 + 0.9 + 0.5 * CHANCE + 0.5 * 0.6) / 3)
 
 
 @pytest.mark.parametrize("scale", ["choices", "linear", "log"])
@@ -93,6 +107,23 @@ def test_sobol_settings_cover_an_octave_to_each_side_and_the_whole_range(scale: 
     assert 0.8 < max(values) <= 0.9
     assert settings == sobol_settings(arm, 0.01, 64, seed=1)
     assert settings != sobol_settings(arm, 0.01, 64, seed=2)
+
+
+def test_sobol_settings_fill_the_square_evenly() -> None:
+    """The first 64 points of a Sobol sequence put one into each of 8 by 8 equal cells; rounding may move one or two."""
+    arm = Arm("x", "gce:q=?", tuned=(Dimension("q", (0.0, 1.0), "linear"),))
+    cells = {
+        (int(8 * (math.log2(setting.lr) + 1) / 2), int(8 * value))
+        for setting in sobol_settings(arm, 1.0, 64, seed=3)
+        for value in setting.values or ()
+    }
+    assert len(cells) >= 62
+
+
+def test_one_sobol_setting_is_one() -> None:
+    arm = Arm("x", "gce:q=?", tuned=(Dimension("q", (0.1, 0.9), "linear"),))
+    assert len(sobol_settings(arm, 1.0, 1, seed=0)) == 1
+    assert len(sobol_settings(arm, 1.0, 5, seed=0)) == 5
 
 
 def test_expected_best_is_the_mean_over_all_subsets() -> None:

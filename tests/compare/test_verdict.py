@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from lossmith.compare.adaptation import ADAPTS, NOT_SHOWN
 from lossmith.compare.speed import SpeedRatio, paired_log_ratio
 from lossmith.compare.statistics import PairedDifference
 from lossmith.compare.verdict import (
+    BETTER,
+    BETTER_THAN_CE_ONLY,
     FEWER_STEPS,
     HEADLINES,
     RULES,
     STRONGER_CONTROL,
+    Evidence,
     Verdict,
     VerdictKind,
     fewer_steps,
@@ -114,6 +118,62 @@ def test_each_row_says_its_sentence(kind: VerdictKind) -> None:
     assert given == Verdict(kind, sentence)
 
 
+def test_kinds_keep_the_words_that_results_are_written_with() -> None:
+    assert [kind.value for kind in VerdictKind] == [
+        "could not be trained",
+        "too little data",
+        "not distinguishable",
+        "better than both",
+        "label smoothing better than cross-entropy",
+        "better, label smoothing missing",
+        "better, but worse than label smoothing",
+        "better than cross-entropy only",
+        "equivalent",
+        "not worse",
+        "worse",
+        "undecided",
+    ]
+
+
+def test_better_are_the_losses_of_which_a_headline_may_speak() -> None:
+    """Not the tuned label smoothing, which is a control."""
+    assert {kind for kind in VerdictKind if kind.value.startswith("better")} == BETTER
+    assert {VerdictKind.BETTER_THAN_BOTH} == BETTER - BETTER_THAN_CE_ONLY
+
+
+def test_label_smoothing_itself_has_to_be_significantly_better_too() -> None:
+    said = verdict("x", difference(0.003), None, 0.2, DELTA, is_smoothing=True)
+    assert said.kind is VerdictKind.NOT_WORSE
+
+
+def test_a_p_value_of_five_percent_is_not_below_five_percent() -> None:
+    assert verdict("x", difference(0.01), None, 0.05, DELTA).kind is VerdictKind.NOT_WORSE
+    assert verdict("x", difference(0.01), None, 0.0499, DELTA).kind is VerdictKind.BETTER_WITHOUT_CONTROL
+    assert verdict("x", difference(-0.01), None, 0.05, DELTA).kind is VerdictKind.UNDECIDED
+    assert verdict("x", difference(-0.01), None, 0.0499, DELTA).kind is VerdictKind.WORSE
+
+
+@pytest.mark.parametrize(
+    ("mean", "kind"),
+    [
+        (0.99, VerdictKind.EQUIVALENT),
+        (1.0, VerdictKind.NOT_WORSE),
+        (-0.99, VerdictKind.EQUIVALENT),
+        (-1.0, VerdictKind.UNDECIDED),
+    ],
+)
+def test_a_difference_of_just_delta_is_not_inside(mean: float, kind: VerdictKind) -> None:
+    """Intervals without width, which no test called significant."""
+    assert verdict("x", difference(mean * DELTA, 0.0), None, 1.0, DELTA).kind is kind
+
+
+def test_without_an_interval_anything_is_possible() -> None:
+    everything = (-math.inf, math.inf)
+    assert Evidence(None, None, None, DELTA, trained=False, is_smoothing=False).bounds(0.95) == everything
+    few = difference(0.5, differing=3)
+    assert Evidence(few, None, None, DELTA, trained=True, is_smoothing=False).bounds(0.95) == everything
+
+
 def test_label_smoothing_without_an_interval_is_named_as_such() -> None:
     said = verdict("x", difference(0.01), difference(0.0001, differing=3), 0.01, DELTA)
     assert said.kind is VerdictKind.BETTER_THAN_CE
@@ -208,6 +268,9 @@ def test_any_evidence_gives_the_one_verdict_of_the_text(
     [
         ((difference(0.1), None, 0.1, 0.0), "delta must be a positive fraction"),
         ((difference(0.1), None, 0.1, math.nan), "delta must be a positive fraction"),
+        ((difference(0.1), None, 0.1, math.inf), "delta must be a positive fraction"),
+        ((difference(0.1), None, -0.1, DELTA), "holm_p must lie in"),
+        ((difference(0.1), None, 1.01, DELTA), "holm_p must lie in"),
         ((difference(0.1), None, math.nan, DELTA), "holm_p must lie in"),
         ((difference(0.1), None, None, DELTA), "holm_p is needed"),
         ((None, None, 0.1, DELTA), "difference to cross-entropy is needed"),
@@ -301,6 +364,8 @@ def test_fewer_steps_needs_an_interval_below_one_and_the_shortened_control() -> 
     assert fewer_steps("x", log_t(0.8, (0.6, 1.0)), shortened_ce_missed=True) is None
     assert fewer_steps("x", log_t(0.8, None), shortened_ce_missed=True) is None
     assert fewer_steps("x", log_t(math.nan, None), shortened_ce_missed=True) is None
+    # Half of the runs are no faster, though on geometric average they are.
+    assert fewer_steps("x", log_t(1.0, (0.5, 0.9)), shortened_ce_missed=True) is None
 
 
 def test_fewer_steps_by_the_sign_test() -> None:
@@ -310,6 +375,8 @@ def test_fewer_steps_by_the_sign_test() -> None:
     too_few = paired_log_ratio([50.0] * 5, [80.0, 90, 70, 60, never])
     slower = paired_log_ratio([80.0, 90, 70, 60, 85, never], [50.0] * 6)
     assert fewer_steps("x", too_few, shortened_ce_missed=True) is None
+    assert fewer_steps("x", replace(faster, p_value=0.05), shortened_ce_missed=True) is None
+    assert fewer_steps("x", replace(faster, method="log-t"), shortened_ce_missed=True) is None
     assert fewer_steps("x", slower, shortened_ce_missed=True) is None
 
 
@@ -331,5 +398,7 @@ def test_the_docs_print_these_very_rules() -> None:
 def test_a_control_that_beats_the_best_loss_is_named() -> None:
     said = stronger_control("m", {"wd": difference(0.011), "weighted": difference(0.003)})
     assert said == f"But wd, a control, is better still than m: +1.10 points [+0.71, +1.49] {SCOPE}"
+    for controls in ({"a": difference(0.02), "z": difference(0.01)}, {"z": difference(0.01), "a": difference(0.02)}):
+        assert (stronger_control("m", controls) or "").startswith("But a, a control")
     assert stronger_control("m", {"wd": difference(0.003), "weighted": difference(-0.02)}) is None
     assert stronger_control("m", {}) is None

@@ -240,7 +240,7 @@ def test_the_top_class_of_singular_losses(name: str, dtype: torch.dtype) -> None
         assert worst < 3 * tolerance
 
 
-@pytest.mark.parametrize("how", ["reference"])
+@pytest.mark.parametrize("how", ["auto", "reference"])
 @pytest.mark.parametrize("name", ["m_full", "l_full"])
 @pytest.mark.parametrize("classes", [3, 1000])
 def test_a_small_loss_keeps_its_digits(name: str, classes: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ def test_a_certificate_is_the_same_each_time_and_leaves_the_loss_alone() -> None
 
 def test_infinities_and_gaps_in_json() -> None:
     plain = json.loads(to_json(classification("m")))
-    assert plain["bounds"] == {"value": "inf", "gradient": "inf"}
+    assert plain["bounds"]["largest"]["proved"] is None
+    assert plain["bounds"]["largest"]["attained_how"] == "proved"
     assert plain["at_zero"]["gradient"] == "-inf"
     assert json.loads(to_json(classification("formula(y*exp(1/p))")))["at_zero"]["strictness"] is None
 

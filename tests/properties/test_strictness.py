@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import lossmith
+from lossmith.properties.parts import parts_of
 from lossmith.properties.scale import initial_gradient
 from lossmith.properties.shape import along_line, loss_shape
 from lossmith.properties.strictness import Strictness, ends_of, strictness_of
@@ -55,7 +56,7 @@ def subject(text: str, num_classes: int = 10) -> Subject:
 
 @functools.cache
 def strictness(text: str) -> Strictness:
-    return strictness_of(subject(text))
+    return strictness_of(subject(text), parts_of(subject(text)))
 
 
 @pytest.mark.parametrize("text", SEED_TABLE)

@@ -13,6 +13,7 @@ import pytest
 from report_example import CANDIDATES, row, summary, usual, write_run
 
 from lossmith.compare.plan import Plan
+from lossmith.export import export
 from lossmith.report.reading import ReadError, clean, read
 from lossmith.report.run import Design, RunError, load_run
 
@@ -139,3 +140,10 @@ def test_types_are_taken_strictly(kind: Any, value: object) -> None:
 @pytest.mark.parametrize("value", [None, math.inf, -math.inf, math.nan, 10**400, 1e300])
 def test_what_no_table_can_show_is_no_number(value: object) -> None:
     assert math.isnan(read(float, value, "here"))
+
+
+def test_a_run_folder_is_exported_as_the_loss_it_recommends(tmp_path: Path) -> None:
+    recommended = replace(row("best of all", 0.99), shape_of="focal:gamma=3")
+    write_run(tmp_path / "run", summary([row("cross_entropy", 0.98), recommended, row("m", 0.97)], "best of all"))
+    assert export(str(tmp_path / "run"), tmp_path / "my_loss.py") == "focal:gamma=3"
+    assert (tmp_path / "my_loss.py").read_text().startswith('"""focal:gamma=3: a loss')

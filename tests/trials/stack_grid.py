@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -119,19 +120,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--classes", type=int, nargs="+", default=list(DATA))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 7, 16, 50, 64])
-    parser.add_argument("--optimizers", type=int, default=len(OPTIMIZERS))
     parser.add_argument("--stacks", type=int, nargs="+", default=[3, 26])
     parser.add_argument("--alone", type=int, default=3, help="how many trials of a stack are trained alone")
     parser.add_argument("--runners", type=Path, help="folder for the ledgers; without it no runner is tried")
     given = parser.parse_args()
     print(torch.backends.cpu.get_cpu_capability(), flush=True)
     alone: dict[Trial, TrialResult] = {}
-    for classes in given.classes:
-        for batch_size in given.batch_sizes:
-            for optimizer in OPTIMIZERS[: given.optimizers]:
-                for loss in losses_for(classes):
-                    trials = stack_of(loss, classes, batch_size, optimizer, max(given.stacks))
-                    alone |= compare_stacks(trials, given.stacks, given.alone)
+    settings = itertools.product(given.classes, given.batch_sizes)
+    for (classes, batch_size), optimizer in zip(settings, itertools.cycle(OPTIMIZERS), strict=False):
+        for loss in losses_for(classes):
+            trials = stack_of(loss, classes, batch_size, optimizer, max(given.stacks))
+            alone |= compare_stacks(trials, given.stacks, given.alone)
     if given.runners is not None:
         compare_runners(alone, given.runners)
     print(len(alone))

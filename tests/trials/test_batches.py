@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lossmith.trials.batches import batches
+from lossmith.trials.batches import batches, pad_rows
 
 
 def taken(size: int, batch_size: int, count: int, seed: int = 1) -> list[list[int]]:
@@ -53,3 +53,16 @@ def test_the_seed_alone_decides_and_no_other_random_number_is_touched() -> None:
 
 def test_row_numbers_index_a_tensor() -> None:
     assert next(batches(5, 2, 0)).dtype == torch.int64
+
+
+def test_padding_repeats_the_last_row() -> None:
+    rows = torch.arange(12).view(3, 2, 2)
+    assert pad_rows(rows, 5).tolist() == [*rows.tolist(), rows[2].tolist(), rows[2].tolist()]
+    assert pad_rows(rows, 2).shape == (4, 2, 2)
+    assert pad_rows(rows[:1], 4).tolist() == [rows[0].tolist()] * 4
+
+
+def test_rows_that_need_no_padding_are_not_copied() -> None:
+    rows = torch.arange(6).view(3, 2)
+    assert pad_rows(rows, 3) is rows
+    assert pad_rows(rows, 1) is rows

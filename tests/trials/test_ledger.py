@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossmith.trials.data import DataSpec
+from lossmith.trials.data import CleanSet, DataSpec
 from lossmith.trials.ledger import Ledger, LedgerError
 from lossmith.trials.metrics import Outcomes
 from lossmith.trials.result import Curve, TrialResult
@@ -76,14 +76,20 @@ def test_what_is_put_comes_back_with_the_test_part_sealed(tmp_path: Path) -> Non
 
 def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
     """Another training part makes no other test split; another fold does. A second look at a model is no news."""
-    same_split = [DataSpec("iris", label_noise=0.2), DataSpec("iris", train_size=60), DataSpec("iris", imbalance=4.0)]
+    same_split = [
+        DataSpec("iris", label_noise=0.2),
+        DataSpec("iris", label_noise=0.2, noise="asymmetric"),
+        DataSpec("iris", clean=CleanSet(20, aside=40)),
+        DataSpec("iris", train_size=60),
+        DataSpec("iris", imbalance=4.0),
+    ]
     looks = [TRIAL, TRIAL, replace(TRIAL, seed=1), *(replace(TRIAL, data=data) for data in same_split)]
     fold = replace(TRIAL, data=DataSpec("iris", folds=5, fold=1))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put([(trial, RESULT) for trial in {*looks, fold}])
         for trial in (*looks, fold):
             ledger.open_test(trial)
-        assert ledger.times_scored(TRIAL.data) == 5
+        assert ledger.times_scored(TRIAL.data) == 2 + len(same_split)
         assert ledger.times_scored(fold.data) == 1
         assert ledger.times_scored(DataSpec("digits")) == 0
 

@@ -40,12 +40,12 @@ def run_grid(capability: str, *arguments: str) -> list[str]:
 @every_capability
 def test_a_slice_of_a_stack_is_bitwise_what_it_is_alone(capability: str) -> None:
     """7 rows of 3 classes fill no vector."""
-    arguments = ["--classes", "3", "--batch-sizes", "7", "--optimizers", "1", "--stacks", "3", "--alone", "1"]
+    arguments = ["--classes", "3", "--batch-sizes", "7", "--stacks", "3", "--alone", "1"]
     assert run_grid(capability, *arguments) == []
 
 
 @pytest.mark.slow
 @every_capability
 def test_neither_stacks_nor_workers_nor_resuming_change_a_bit(capability: str, tmp_path: Path) -> None:
-    """All losses, 3 and 10 classes, batches of 1 to 64, three optimisers; stacks of 3 and 26; one and three workers."""
+    """All losses; 3 and 10 classes; batches of 1 to 64 rows; stacks of 3 and 26; one and three workers."""
     assert run_grid(capability, "--runners", str(tmp_path)) == []

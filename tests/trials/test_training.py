@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.losses import ClassificationLoss
 from lossmith.trials.banks import StackedBank
-from lossmith.trials.batches import batches, pad_rows
+from lossmith.trials.batches import batches
 from lossmith.trials.data import DataSpec
 from lossmith.trials.models import build_model, canonical_model
-from lossmith.trials.steppers import PlainStepper
+from lossmith.trials.steppers import PlainStepper, training_loss
 from lossmith.trials.training import banks, task_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
@@ -51,8 +52,8 @@ def test_stacked_and_single_agree_to_rounding() -> None:
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
-def test_the_learning_rate_follows_torchs_cosine_schedule(engine: str) -> None:
-    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9), engine=engine)
+def test_the_cosine_schedule_and_the_clipping_are_torchs(engine: str) -> None:
+    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9, clip=0.3), engine=engine)
     task = task_of(trial, SOURCES)
     model = build_model(trial.model, task, SOURCES, trial.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
@@ -62,6 +63,7 @@ def test_the_learning_rate_follows_torchs_cosine_schedule(engine: str) -> None:
         rows = next(order)
         optimizer.zero_grad()
         F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)
         optimizer.step()
         schedule.step()
     expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
@@ -84,8 +86,25 @@ def test_a_weighted_mean_divides_by_the_weights_of_its_labels(engine: str) -> No
         F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows], weight).backward()
         optimizer.step()
     expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
-    result = train(trial, SOURCES)
+    _, result, _ = train_many([replace(trial, seed=seed) for seed in (2, 3, 4)], SOURCES)
     assert result.valid_nll == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_loss_of_a_stack_has_its_own_slices_and_notes() -> None:
+    """Two slices of each of three losses, of which the schedule of one is cut inside a cycle and says so."""
+    losses = ("m", "dynamical:amplitude=20,period=5", "ngl")
+    trials = [replace(IRIS, loss=loss, seed=seed, engine="stacked") for loss in losses for seed in (3, 4)]
+    for trial, result in zip(trials, train_many(trials, SOURCES), strict=True):
+        assert replace(result, seconds=0.0) == replace(train(trial, SOURCES), seconds=0.0)
+        assert bool(result.notes) == ("dynamical" in trial.loss)
+
+
+def test_no_fused_kernel_takes_part_in_a_trial() -> None:
+    """It serves large logits only, so that what a slice computes would depend on the size of the stack."""
+    loss = training_loss("dynamical(scaled(focal)):amplitude=2", task_of(IRIS, SOURCES), 1000)
+    parts = [part for part in loss.modules() if isinstance(part, ClassificationLoss)]
+    assert len(parts) == 2
+    assert {part.implementation for part in parts} == {"reference"}
 
 
 @pytest.mark.parametrize("loss", ["m", "brier", "tempered:kappa=[0.3,0.5,-0.7]", "label_smoothing"])
@@ -97,6 +116,17 @@ def test_padding_a_stack_changes_no_result(loss: str) -> None:
     assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
     assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
     assert stacked.extended_share == single.extended_share
+
+
+def test_a_stack_gives_back_each_of_its_models() -> None:
+    task = task_of(IRIS, SOURCES)
+    models = [build_model("mlp:width=5", task, SOURCES, seed) for seed in range(3)]
+    bank = StackedBank(models, [IRIS.optimizer] * 3)
+    logits = bank.predict(task.valid.inputs)
+    for i, model in enumerate(models):
+        torch.testing.assert_close(model(task.valid.inputs), logits[i])
+        for given, back in zip(model.parameters(), bank.module(i).parameters(), strict=True):
+            assert torch.equal(given, back)
 
 
 def test_rows_that_pad_a_batch_get_no_gradient() -> None:
@@ -121,13 +151,6 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
     assert values.grad is not None
     assert (values.grad[:, 5:] == 0).all()
     assert (values.grad[:, :5] != 0).any(2).all()
-
-
-def test_padding_repeats_the_last_row() -> None:
-    rows = torch.tensor([[3, 4], [5, 6], [7, 8]])
-    assert pad_rows(rows, 4).tolist() == [[3, 4], [5, 6], [7, 8], [7, 8]]
-    assert pad_rows(rows, 2).shape == (4, 2)
-    assert pad_rows(rows, 3).tolist() == pad_rows(rows, 1).tolist() == rows.tolist()
 
 
 def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
@@ -229,11 +252,14 @@ def make(input_shape, num_classes):
 """
 
 
-def test_a_model_that_draws_random_numbers_draws_those_of_its_seed(tmp_path: Path) -> None:
-    """Dropout's masks depend on the trial, not on what the process did before."""
+def test_dropout_draws_from_the_trials_seed_and_rests_in_evaluation(tmp_path: Path) -> None:
+    """What the process drew before does not matter."""
     (tmp_path / "net.py").write_text(DROPOUT)
     sources = Sources({"iris": "iris"})
     trial = replace(IRIS, model=canonical_model(f"{tmp_path}/net.py:make", sources), steps=30)
-    first = train(trial, sources)
+    result, model, _ = train_model(trial, sources)
     torch.rand(5)
-    assert train(trial, sources).curve == first.curve
+    assert train(trial, sources).curve == result.curve
+    valid = task_of(trial, sources).valid
+    expected = F.cross_entropy(model.eval()(valid.inputs), valid.labels).item()
+    assert result.valid_nll == pytest.approx(expected, rel=1e-5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from lossmith.compare.speed import SpeedRatio
@@ -99,7 +99,7 @@ class Rule:
     kind: VerdictKind
     condition: str
     sentence: str
-    holds: Callable[[Evidence], bool] = field(repr=False, compare=False)
+    holds: Callable[[Evidence], bool]
 
 
 RULES = (

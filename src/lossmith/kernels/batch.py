@@ -14,20 +14,18 @@ NOWHERE: Final = 88.0
 
 
 class Polynomial(NamedTuple):
-    """The part ``f(p) - f(0)`` of a function on probabilities 0 <= p <= 1/2.
+    """A function ``p**power sum_m c**m V_m(p)`` of probabilities 0 <= p <= 1/2, with c = -log p and polynomials V.
 
-    That of a smooth f is p times a polynomial in ``u = 4 p - 1``. Where f is singular at p = 0 it is
-    ``p**power sum_m c**m V_m(p)`` with c = -log p and polynomials in p itself, so that a small p keeps its digits; with
-    ``power`` 0, for an f that is infinite at p = 0, f(0) is what f tends to without its multiple of c.
+    It stands for ``f(p) - f(0) - p f'(0)`` where f is smooth (``power`` 2 and no logs), and for ``f(p) - f(0)`` where f
+    is singular at p = 0; with ``power`` 0, for an f that is infinite there, f(0) is what f tends to without its
+    multiple of c. The polynomials are in p itself, so that a small p keeps its digits.
 
     Attributes:
-        value: coefficients, from the constant up, of ``(f(p) - f(0)) / p``; if singular of V_0, then of V_1, ...
-        slope: coefficients of ``f'(p)``, if singular likewise of ``p**(1 - power) f'(p) = sum_m c**m S_m(p)``; `value`
-            is its antiderivative, so that value and gradient agree.
-        error: certified: neither polynomial of a smooth f, evaluated in float32, is off by more, on all of [0, 1/2].
-            Since probabilities sum to 1, a sum over any number of classes is off by no more either. If singular, the
-            slope is off by no more than ``error * (1 + c)**k`` where e**-88 <= p <= 1/2, below which float32 has no p;
-            k is ``logs``, or with ``power`` 0 one less.
+        value: coefficients, from the constant up, of V_0, then of V_1, ...
+        slope: likewise of S in ``p**power sum_m c**m S_m(p)``, p times the derivative; `value` is its antiderivative,
+            so that value and gradient agree.
+        error: certified: the derivative, evaluated in float32, is off by no more than ``error`` times the largest that
+            ``p**(1 - power)`` times it has been between p / 8 and p.
         power: of p, 0 or more.
         logs: the highest m.
     """
@@ -35,7 +33,7 @@ class Polynomial(NamedTuple):
     value: tuple[float, ...]
     slope: tuple[float, ...]
     error: float
-    power: float = 1.0
+    power: float = 2.0
     logs: int = 0
 
     @property
@@ -45,8 +43,8 @@ class Polynomial(NamedTuple):
 
     @property
     def is_singular(self) -> bool:
-        """Whether the polynomials are in p and c."""
-        return self.logs > 0 or self.power != 1.0
+        """Whether the function is not smooth at p = 0."""
+        return self.logs > 0 or self.power != 2.0
 
     def packed(self) -> list[float]:
         """As numbers alone, which is what an operation that `torch.compile` can trace may be given."""
@@ -62,14 +60,14 @@ class Polynomial(NamedTuple):
     def scaled(self, factor: float) -> Polynomial:
         """That of a multiple of the function."""
         value, slope = (tuple(factor * coefficient for coefficient in of) for of in (self.value, self.slope))
-        return self._replace(value=value, slope=slope, error=abs(factor) * self.error)
+        return self._replace(value=value, slope=slope)
 
     def at(self, p: float) -> float:
-        """The value of ``f(p) - f(0)``, for p > 0."""
-        x, c, total = p if self.is_singular else 4 * p - 1, -math.log(p), 0.0
+        """The function's value, for p > 0."""
+        c, total = -math.log(p), 0.0
         for m in range(self.logs + 1):
             own = self.value[m * (self.degree + 1) :][: self.degree + 1]
-            total += c**m * sum(coefficient * x**k for k, coefficient in enumerate(own))
+            total += c**m * sum(coefficient * p**k for k, coefficient in enumerate(own))
         return math.exp(-self.power * c) * total
 
 

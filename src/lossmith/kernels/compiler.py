@@ -104,8 +104,8 @@ def _load(path: Path) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
     sizes = [whole] * 4  # ignored label, rows, classes, stride
-    loaded.lossmith_forward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 7]
+    loaded.lossmith_forward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 6]
     loaded.lossmith_forward.restype = whole
-    loaded.lossmith_backward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 7]
+    loaded.lossmith_backward.argtypes = [pointer, pointer, *sizes, pointer, *[pointer] * 6]
     loaded.lossmith_backward.restype = None
     return loaded

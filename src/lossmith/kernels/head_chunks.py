@@ -72,13 +72,13 @@ class _AllClasses:
         self._part = part
         logits = _product(part.hidden, part.weight, part.bias, part.buffer)
         self._batch = Batch(logits, part.target, part.ignore_index)
-        self.c, _, _, _, self._top, self._state = rows.forward(self._batch)
+        self.c, _, _, self._top, self._state = rows.forward(self._batch)
 
     def accumulate(self, slope: Tensor, into: Gradients) -> None:
         hidden, weight, *_ = self._part
         none = torch.zeros_like(slope)
         made = self._batch.logits
-        rows.backward(self._batch, self._top, self._state, (slope, none, none, none), made)
+        rows.backward(self._batch, self._top, self._state, (slope, none, none), made)
         _accumulate(made.to(hidden.dtype), hidden, weight, into)
 
 
@@ -101,9 +101,9 @@ class _SomeClasses:
         self._top = torch.zeros_like(target)
         for first, logits in self._parts():
             nothing = torch.full_like(target, -1)
-            _, c, d, _, index, _ = rows.forward(Batch(logits, nothing, -1))
+            _, odds, _, index, _ = rows.forward(Batch(logits, nothing, -1))
             highest = logits.gather(1, index.unsqueeze(1)).squeeze(1).double()
-            rest = (highest + c.double() - d.double()).masked_fill(highest == -math.inf, -math.inf)
+            rest = (highest - odds).masked_fill(highest == -math.inf, -math.inf)
             is_new = highest > top
             others = torch.logaddexp(torch.logaddexp(others, rest), torch.where(is_new, top, highest))
             self._top = torch.where(is_new, index + first, self._top)

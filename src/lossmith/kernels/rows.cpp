@@ -2,14 +2,14 @@
 //
 // Every class but two, the target t and the top class m, has a probability of at most 1/2. What a loss does with
 // those two is left to the caller, who works on vectors of one value per row; what it does with all the others is a
-// sum of f(p_j) over j, f(0) = 0, given by polynomials in u = 4 p - 1 on [-1, 1]: value(u) = f(p) / p and
-// slope(u) = f'(p). Nothing of the size of the logits is kept but the gradient itself.
+// sum of f(p_j) over j, f(0) = f'(0) = 0, given by polynomials in p: f(p) = p^2 value(p) and p f'(p) = p^2 slope(p).
+// A small p keeps its digits. Nothing of the size of the logits is kept but the gradient itself.
 //
 // With z_2 the second largest logit and s = sum_{j != m} exp(z_j - z_2), all is computed from the *other* classes:
-//   c_top = -log p_m = log1p(s exp(z_2 - z_m)),  d_top = -log(1 - p_m) = c_top + (z_m - z_2) - log s
-// so that neither cancels. The gradient of g_c c_t + g_ct c_top + g_dt d_top + g_o others in class j is, with
+//   odds = log(p_m / (1 - p_m)) = (z_m - z_2) - log s
+// so that nothing cancels. The gradient of g_c c_t + g_odds odds + g_o others in class j is, with
 // r_j = exp(z_j - z_2) / s, q = 1 - p_m and B = sum_{j not in {t, m}} p_j f'(p_j):
-//   r_j (q (g_c + g_ct + g_o (f'(p_j) - B)) - g_dt p_m)                j not in {t, m}
+//   r_j (q (g_c + g_o (f'(p_j) - B)) - g_odds)                j not in {t, m}
 //
 // Where f is singular at p = 0, as p log p and sqrt(p) are, the polynomials are in p and in c = -log p:
 //   f(p) = p^power sum_m c^m value_m(p),  p f'(p) = p^power sum_m c^m slope_m(p)
@@ -33,8 +33,9 @@ struct Polynomials {  // coefficients from the constant up, those of c^0 first
 };
 static const int SINGULAR = -2;  // in place of a degree
 static const int UNROLLED = 4, STEP = UNROLLED * LANES;
+static const int64_t FEW = 64 * STEP;  // classes to be added in float32 in `UNROLLED` sums: many may be alike
 
-static int kind(const Polynomials* of) { return of->logs > 0 || of->power != 1.0f ? SINGULAR : of->degree; }
+static int kind(const Polynomials* of) { return of->logs > 0 || of->power != 2.0f ? SINGULAR : of->degree; }
 
 INLINE vec spread(float x) { return (vec){x, x, x, x, x, x, x, x}; }
 
@@ -66,10 +67,10 @@ INLINE vec exponential(vec x) {
 INLINE float exponential(float x) { return exponential(spread(x))[0]; }
 
 template <int DEGREE>
-INLINE vec polynomial(const float* coefficients, vec u) {
+INLINE vec polynomial(const float* coefficients, vec p) {
   vec value = spread(coefficients[DEGREE]);
 #pragma GCC unroll 32
-  for (int k = DEGREE - 1; k >= 0; k--) value = value * u + coefficients[k];
+  for (int k = DEGREE - 1; k >= 0; k--) value = value * p + coefficients[k];
   return value;
 }
 
@@ -107,15 +108,18 @@ static void largest_two(const float* z, int64_t n, float* first, float* second, 
 
 // sum of exp(z_j - shift); the terms are kept in `kept` unless it is null.
 static double sum_of_exponentials(const float* z, int64_t n, float shift, float* kept) {
-  vec sums[4] = {spread(0), spread(0), spread(0), spread(0)};
+  double sum = 0;
   int64_t j = 0;
-  for (; j + 4 * LANES <= n; j += 4 * LANES)
-    for (int i = 0; i < 4; i++) {
-      vec e = exponential(*(const vec*)(z + j + i * LANES) - shift);
-      if (kept) *(vec*)(kept + j + i * LANES) = e;
-      sums[i] += e;
-    }
-  double sum = total(sums[0]) + (double)total(sums[1]) + total(sums[2]) + total(sums[3]);
+  while (j + STEP <= n) {
+    vec sums[UNROLLED] = {spread(0), spread(0), spread(0), spread(0)};
+    for (int64_t end = n - j < FEW ? n : j + FEW; j + STEP <= end; j += STEP)
+      for (int i = 0; i < UNROLLED; i++) {
+        vec e = exponential(*(const vec*)(z + j + i * LANES) - shift);
+        if (kept) *(vec*)(kept + j + i * LANES) = e;
+        sums[i] += e;
+      }
+    sum += total((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  }
   for (; j + LANES <= n; j += LANES) {
     vec e = exponential(*(const vec*)(z + j) - shift);
     if (kept) *(vec*)(kept + j) = e;
@@ -129,22 +133,25 @@ static double sum_of_exponentials(const float* z, int64_t n, float shift, float*
   return sum;
 }
 
-// sum of p value(u) and of p slope(u) for p = scale e_j
+// sum of p^2 value(p) and of p^2 slope(p) for p = scale e_j
 template <int DEGREE>
 static void sum_of_terms(const float* e, int64_t n, float scale, const float* value, const float* slope, float* sums) {
-  vec a[2] = {spread(0), spread(0)}, b[2] = {spread(0), spread(0)};
+  double first = 0, second = 0;
   int64_t j = 0;
-  for (; j + 2 * LANES <= n; j += 2 * LANES)
-    for (int i = 0; i < 2; i++) {
-      vec p = *(const vec*)(e + j + i * LANES) * scale, u = p * 4.0f - 1.0f;
-      a[i] += p * polynomial<DEGREE>(value, u);
-      b[i] += p * polynomial<DEGREE>(slope, u);
-    }
-  double first = total(a[0]) + (double)total(a[1]), second = total(b[0]) + (double)total(b[1]);
+  while (j + 2 * LANES <= n) {
+    vec a[2] = {spread(0), spread(0)}, b[2] = {spread(0), spread(0)};
+    for (int64_t end = n - j < FEW ? n : j + FEW; j + 2 * LANES <= end; j += 2 * LANES)
+      for (int i = 0; i < 2; i++) {
+        vec p = *(const vec*)(e + j + i * LANES) * scale, square = p * p;
+        a[i] += square * polynomial<DEGREE>(value, p);
+        b[i] += square * polynomial<DEGREE>(slope, p);
+      }
+    first += total(a[0] + a[1]), second += total(b[0] + b[1]);
+  }
   for (; j < n; j++) {
-    vec p = spread(e[j] * scale), u = p * 4.0f - 1.0f;
-    first += (p * polynomial<DEGREE>(value, u))[0];
-    second += (p * polynomial<DEGREE>(slope, u))[0];
+    vec p = spread(e[j] * scale), square = p * p;
+    first += (square * polynomial<DEGREE>(value, p))[0];
+    second += (square * polynomial<DEGREE>(slope, p))[0];
   }
   sums[0] = (float)first, sums[1] = (float)second;
 }
@@ -152,6 +159,7 @@ static void sum_of_terms(const float* e, int64_t n, float scale, const float* va
 // p^power for p = e^-c
 INLINE vec weight(vec p, vec c, float power) {
   if (power == 1.0f) return p;
+  if (power == 2.0f) return p * p;
   if (power == 0.0f) return spread(1.0f);
   return exponential(c * -power);
 }
@@ -187,7 +195,6 @@ struct Step {
 // `sum_of_terms` of a singular f; a class with e_j < 0 is left out.
 static void sum_of_singular_terms(const float* z, const float* e, int64_t n, Row row, const Polynomials* of,
                                   float* sums) {
-  const int64_t FEW = 16 * STEP;  // to be added in float32: unlike p, the terms of many classes may be alike
   float last_z[STEP], last_e[STEP];
   vec a = spread(0), b = spread(0);
   double first = 0, second = 0;
@@ -209,7 +216,7 @@ static void sum_of_singular_terms(const float* z, const float* e, int64_t n, Row
       a += out ? spread(0) : w * value[i];
       b += out ? spread(0) : w * slope[i];
     }
-    if (j % FEW == FEW - STEP || j + STEP >= n) {
+    if ((j + STEP) % (FEW / UNROLLED) == 0 || j + STEP >= n) {
       first += total(a), second += total(b);
       a = b = spread(0);
     }
@@ -242,8 +249,8 @@ template <int DEGREE>
 INLINE vec gradient_of(vec z, Row row, float factor, float constant, const float* slope) {
   vec r = exponential(z - row.second) * row.inverse_sum;
   if (DEGREE < 0) return r * constant;
-  vec u = r * (4.0f * row.complement) - 1.0f;
-  return r * (polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, u) * factor + constant);
+  vec p = r * row.complement;
+  return r * (polynomial<(DEGREE < 0 ? 0 : DEGREE)>(slope, p) * (p * factor) + constant);
 }
 
 template <int DEGREE>
@@ -257,8 +264,8 @@ static void write_gradient(const float* z, int64_t n, Row row, float factor, flo
 
 template <int DEGREE>
 static int64_t forward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
-                       int64_t stride, const Polynomials* of, float* c, float* c_top, float* d_top, float* others,
-                       int64_t* top, Row* state, float* scratch) {
+                       int64_t stride, const Polynomials* of, float* c, double* odds, float* others, int64_t* top,
+                       Row* state, float* scratch) {
   for (int64_t i = 0; i < rows; i++) {
     const float* z = logits + i * stride;
     float first, second;
@@ -271,13 +278,12 @@ static int64_t forward(const float* logits, const int64_t* target, int64_t ignor
     double sum = sum_of_exponentials(z, m, shift, kept) +
                  sum_of_exponentials(z + m + 1, classes - m - 1, shift, kept ? kept + m + 1 : nullptr);
     double gap = (double)first - second;
-    double c_m = alone ? 0.0 : std::log1p(sum * std::exp(-gap));
-    double d_m = alone ? INFINITY : c_m + gap - std::log(sum);
-    if (sum != sum || std::isinf(first) || z[m] != z[m]) c_m = d_m = NAN;
-    top[i] = m, c_top[i] = (float)c_m, d_top[i] = (float)d_m;
-    c[i] = t == m ? c_top[i] : t < 0 ? 0.0f : (float)((double)first - z[t] + c_m);
-    state[i] = (Row){shift, alone ? 0.0f : (float)(1 / sum), (float)std::exp(-c_m), (float)std::exp(-d_m), 0.0f,
-                     (float)(c_m + gap)};
+    double c_m = alone ? 0.0 : std::log1p(sum * std::exp(-gap)), of_top = alone ? INFINITY : gap - std::log(sum);
+    if (sum != sum || std::isinf(first) || z[m] != z[m]) c_m = of_top = NAN;
+    top[i] = m, odds[i] = of_top;
+    c[i] = t == m ? (float)c_m : t < 0 ? 0.0f : (float)((double)first - z[t] + c_m);
+    state[i] = (Row){shift, alone ? 0.0f : (float)(1 / sum), (float)std::exp(-c_m), (float)std::exp(-c_m - of_top),
+                     0.0f, (float)(c_m + gap)};
     others[i] = 0.0f;
     if (DEGREE != -1) {
       const float nothing = DEGREE == SINGULAR ? -1.0f : 0.0f;
@@ -298,7 +304,7 @@ static int64_t forward(const float* logits, const int64_t* target, int64_t ignor
 template <int DEGREE>
 static void backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
                      int64_t stride, const Polynomials* of, const int64_t* top, const Row* state, const float* g_c,
-                     const float* g_c_top, const float* g_d_top, const float* g_others, float* gradient) {
+                     const float* g_odds, const float* g_others, float* gradient) {
   for (int64_t i = 0; i < rows; i++) {
     const float* z = logits + i * stride;
     float* g = gradient + i * classes;
@@ -306,8 +312,8 @@ static void backward(const float* logits, const int64_t* target, int64_t ignored
     int64_t m = top[i], t = target[i] == ignored ? -1 : target[i];
     float q = row.complement, p_top = row.top, g_o = DEGREE != -1 ? g_others[i] : 0.0f;
     float g_b = g_o * row.slope_sum, g_target = t >= 0 ? g_c[i] : 0.0f;
-    float constant = q * (g_target + g_c_top[i] - g_b) - g_d_top[i] * p_top;
-    if (constant == 0.0f && g_o == 0.0f && g_target == 0.0f && g_c_top[i] == 0.0f && g_d_top[i] == 0.0f) {
+    float constant = q * (g_target - g_b) - g_odds[i];
+    if (constant == 0.0f && g_o == 0.0f && g_target == 0.0f && g_odds[i] == 0.0f) {
       for (int64_t j = 0; j < classes; j++) g[j] = 0.0f;
       continue;
     }
@@ -315,7 +321,7 @@ static void backward(const float* logits, const int64_t* target, int64_t ignored
     // which may be z itself
     if (DEGREE == SINGULAR) write_singular_gradient(z, classes, row, g_o, constant, of, g);
     else write_gradient<(DEGREE < 0 ? -1 : DEGREE)>(z, classes, row, q * g_o, constant, of->slope, g);
-    float at_top = p_top * (g_d_top[i] - g_b) - q * g_c_top[i];
+    float at_top = g_odds[i] - p_top * g_b;
     if (t == m) {
       g[m] = at_top - q * g_target;
     } else {
@@ -333,12 +339,11 @@ extern "C" {
 // Returns the first row whose target is out of range, or -1. `scratch`, one row of floats, is not used where there is
 // no sum over the other classes. `state` holds six floats a row.
 int64_t lossmith_forward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
-                         int64_t stride, const Polynomials* of, float* c, float* c_top, float* d_top, float* others,
-                         int64_t* top, float* state, float* scratch) {
-#define CASE(k)                                                                                                 \
-  case k:                                                                                                       \
-    return forward<k>(logits, target, ignored, rows, classes, stride, of, c, c_top, d_top, others, top,         \
-                      (Row*)state, scratch);
+                         int64_t stride, const Polynomials* of, float* c, double* odds, float* others, int64_t* top,
+                         float* state, float* scratch) {
+#define CASE(k)                                                                                                   \
+  case k:                                                                                                         \
+    return forward<k>(logits, target, ignored, rows, classes, stride, of, c, odds, others, top, (Row*)state, scratch);
   switch (kind(of)) { EACH_KIND(CASE) }
 #undef CASE
   return rows;
@@ -346,11 +351,11 @@ int64_t lossmith_forward(const float* logits, const int64_t* target, int64_t ign
 
 void lossmith_backward(const float* logits, const int64_t* target, int64_t ignored, int64_t rows, int64_t classes,
                        int64_t stride, const Polynomials* of, const int64_t* top, const float* state, const float* g_c,
-                       const float* g_c_top, const float* g_d_top, const float* g_others, float* gradient) {
+                       const float* g_odds, const float* g_others, float* gradient) {
 #define CASE(k)                                                                                                   \
   case k:                                                                                                         \
-    return backward<k>(logits, target, ignored, rows, classes, stride, of, top, (const Row*)state, g_c, g_c_top,  \
-                       g_d_top, g_others, gradient);
+    return backward<k>(logits, target, ignored, rows, classes, stride, of, top, (const Row*)state, g_c, g_odds,   \
+                       g_others, gradient);
   switch (kind(of)) { EACH_KIND(CASE) }
 #undef CASE
 }

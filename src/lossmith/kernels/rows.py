@@ -34,15 +34,13 @@ class RowTerms(NamedTuple):
 
     Attributes:
         c: cross-entropy of the target, ``-log p_target``; 0 where it is ignored.
-        c_top: ``-log p_top`` of the class with the largest logit.
-        d_top: ``-log(1 - p_top)``, precise where p_top is close to 1.
-        others: ``sum_j f(p_j) - f(0)`` over all classes but the target and the top class; 0 without polynomial.
+        odds: ``log(p_top / (1 - p_top))`` of the class with the largest logit, float64.
+        others: the sum of the polynomial over all classes but the target and the top class; 0 without polynomial.
         top: the class with the largest logit, int64.
     """
 
     c: Tensor
-    c_top: Tensor
-    d_top: Tensor
+    odds: Tensor
     others: Tensor
     top: Tensor
 
@@ -85,8 +83,8 @@ def row_terms(logits: Tensor, target: Tensor, ignore_index: int, polynomial: Pol
     """
     # The registered operation is what torch.compile can trace; the plain function costs 0.3 ms less a call.
     apply: Callable[..., Any] = _row_terms if torch.compiler.is_compiling() else _RowTerms.apply
-    c, c_top, d_top, others, top, _ = apply(logits, target, ignore_index, polynomial.packed())
-    return RowTerms(c, c_top, d_top, others, top)
+    c, odds, others, top, _ = apply(logits, target, ignore_index, polynomial.packed())
+    return RowTerms(c, odds, others, top)
 
 
 @constant_when_compiled
@@ -100,11 +98,11 @@ def _outside_of_transformations() -> bool:
 
 def _first_pass(
     logits: Tensor, target: Tensor, ignore_index: int, polynomial: list[float]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return forward(Batch(logits, target, ignore_index, Polynomial.unpacked(polynomial)))
 
 
-def forward(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def forward(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The first pass: the fields of `RowTerms`, and what the second pass needs to know, shape (N, 6).
 
     Raises:
@@ -145,7 +143,7 @@ _row_terms = torch.library.custom_op("lossmith::row_terms", _first_pass, mutates
 @_row_terms.register_fake
 def _(
     logits: Tensor, target: Tensor, ignore_index: int, polynomial: list[float]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     del target, ignore_index, polynomial
     return _empty(logits)
 
@@ -179,7 +177,7 @@ def backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tenso
         batch: as in the first pass.
         top: from the first pass.
         state: from the first pass.
-        gradients: the gradients with respect to c, c_top, d_top and others, each of shape (N,).
+        gradients: the gradients with respect to c, odds and others, float32, each of shape (N,).
         made: where it is written, contiguous; may be the logits themselves.
     """
     logits = batch.logits
@@ -211,7 +209,7 @@ def backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tenso
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     logits, target, ctx.ignore_index, ctx.polynomial = inputs
-    top, state = output[4:]
+    top, state = output[3:]
     ctx.mark_non_differentiable(top, state)
     ctx.save_for_backward(logits, target, top, state)
 
@@ -220,7 +218,8 @@ def _backward(ctx: Any, gradients: tuple[Tensor, ...], compute: Callable[..., Te
     if torch.is_grad_enabled():
         raise RuntimeError(_FIRST_ONLY)
     logits, target, top, state = ctx.saved_tensors
-    made = compute(logits, target, ctx.ignore_index, ctx.polynomial, top, state, list(gradients[:4]))
+    of_rows = [gradient.to(logits.dtype) for gradient in gradients[:3]]
+    made = compute(logits, target, ctx.ignore_index, ctx.polynomial, top, state, of_rows)
     return made, None, None, None
 
 
@@ -246,7 +245,7 @@ def _library_for(logits: Tensor) -> ctypes.CDLL | None:
     return library() if served else None
 
 
-def _empty(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _empty(logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows = logits.shape[0]
-    c, c_top, d_top, others = (logits.new_empty(rows) for _ in range(4))
-    return c, c_top, d_top, others, logits.new_empty(rows, dtype=torch.int64), logits.new_empty(rows, STATE)
+    odds, top = (logits.new_empty(rows, dtype=dtype) for dtype in (torch.float64, torch.int64))
+    return logits.new_empty(rows), odds, logits.new_empty(rows), top, logits.new_empty(rows, STATE)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from lossmith.kernels.batch import NOWHERE, Polynomial
-from lossmith.kernels.fitting import FLOAT32_UNIT, ROUNDING, Array, Bounds
+from lossmith.kernels.fitting import FLOAT32_UNIT, ROUNDING, Array, Bounds, Enclosure
 
 HIGHEST_DEGREE: Final = 16
-KINDS: Final = ((1.0, 1), (0.5, 0), (0.5, 1), (0.0, 1), (1.5, 0), (1.5, 1), (1.0, 2), (0.5, 2))
+KINDS: Final = ((1.0, 1), (0.5, 0), (0.5, 1), (0.0, 1), (1.5, 0), (1.5, 1), (2.0, 1), (1.0, 2), (0.5, 2))
 """The powers of p, with the highest power of c = -log p, that are always tried; the cheap ones first."""
 TOLERANCE: Final = 4e-6
-"""Of the largest slope: what a certified polynomial may be off at most; it is mostly what the enclosures leave open."""
+"""What the slope of a certified polynomial may be off at most, relative; mostly what the enclosures leave open."""
 _FITTED: Final = 5e-8
 """Likewise, what it is off at the middles of the boxes."""
 _NEAR: Final = 3.0
@@ -24,30 +24,27 @@ _BOXES: Final = 1 << 15, 1 << 17  # up to it, and beyond
 _POINTS: Final = 1500
 _LEAST_SINGULAR_VALUE: Final = 1e-9
 """Relative, of the fit: p and c p are so much alike that below it coefficients are large and cancel."""
-_SLIGHT: Final = 1e-3
-"""Relative: what T must be at the end at the least, for a power below 1."""
+_CELL: Final = math.log(8) / 16
+"""The c over which boxes are put together where slopes are compared with those between p / 8 and p."""
 _NOISE: Final = 1e-12  # relative: coefficients that are rounding
 
 
-def fit_singular(
-    slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds], powers: Iterable[float] = ()
-) -> Polynomial | None:
+def fit_singular(enclose: Enclosure, powers: Iterable[float] = ()) -> Polynomial | None:
     """Approximate a function on [e**-88, 1/2] by ``f(0) + p**power sum_m c**m V_m(p)``, and certify it.
 
     With c = -log p, ``T(c) = p**(1 - power) f'(p)`` is ``sum_m c**m S_m(p)``, ``S_m = power V_m + p V_m' - (m + 1)
-    V_{m+1}``: the V are fitted to T by least squares. The error E is enclosed box by box, by the mean value theorem:
-    ``E(mid) + [-w/2, w/2] E'(box)`` for 163,840 boxes in c of width w.
+    V_{m+1}``: the V are fitted to T by least squares. The error is enclosed on each of 163,840 boxes in c, as in
+    `lossmith.kernels.fitting.fit`.
 
     Args:
-        slope: enclosures of f' at points.
-        curvature: enclosures of f'' on boxes, given by their lower and upper ends.
+        enclose: enclosures of the derivatives of f.
         powers: those of p to try beside 0, 1/2, 1 and 3/2.
 
     Returns:
-        The polynomial, or None if none of degree 16 or less is certified to 4e-6 of the largest
-        ``|T| / (1 + c)**k`` (`Polynomial.error` has the k), or float32 would add more than 3e-5.
+        The polynomial, or None if none of degree 16 or less is certified to 4e-6 of the largest T between p / 8 and p
+        for every p, or float32 would add more than 3e-5.
     """
-    boxes = _boxes(slope, curvature)
+    boxes = _boxes(enclose)
     if boxes is None:
         return None
     for power, logs in (*KINDS, *((power, logs) for power in powers for logs in (0, 1))):
@@ -67,7 +64,7 @@ class _Boxes(NamedTuple):
     curvatures: Bounds
 
 
-def _boxes(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array], Bounds]) -> _Boxes | None:
+def _boxes(enclose: Enclosure) -> _Boxes | None:
     near, far = _BOXES
     edges = np.concatenate([
         np.linspace(math.log(2), _NEAR, near, endpoint=False),
@@ -76,37 +73,55 @@ def _boxes(slope: Callable[[Array], Bounds], curvature: Callable[[Array, Array],
     ends, c = np.exp(-edges), (edges[:-1] + edges[1:]) / 2
     ends[0] = 0.5
     high, low = ends[:-1], ends[1:]
-    at_middle, curved = slope(np.exp(-c)), curvature(low, high)
+    middle = np.exp(-c)
+    at_middle, curved = enclose(1, middle, middle), enclose(2, low, high)
     if not all(np.isfinite(bound).all() for bound in (*at_middle, *curved)):
         return None
-    reach = (high - low) * np.maximum(np.abs(curved[0]), np.abs(curved[1]))
+    reach = (high - middle) * np.maximum(np.abs(curved[0]), np.abs(curved[1]))  # low is nearer
     half = np.diff(edges) / 2 * (1 + 1e-9)  # the ends are rounded
     return _Boxes(c, half, at_middle, (at_middle[0] - reach, at_middle[1] + reach), curved)
 
 
 def _fit(boxes: _Boxes, power: float, logs: int) -> Polynomial | None:
-    middle = (boxes.slope[0] + boxes.slope[1]) / 2 * np.exp((power - 1) * boxes.c)
-    size = (1 + boxes.c - boxes.half) ** (logs if power else logs - 1)
-    scale = float((np.abs(middle) / size).max())
-    if power < 1 and abs(middle[-1]) / size[-1] < _SLIGHT * scale:
-        return None  # f is of a higher power of p, and what is off at a small p would be large against it
-    for value in _candidates(boxes.c, middle, size, _FITTED * scale, power, logs):
+    low, high = (bound * np.exp((power - 1) * boxes.c) for bound in boxes.slope)
+    size = _sizes(boxes.c, np.where(low * high > 0, np.minimum(np.abs(low), np.abs(high)), 0.0))
+    if not (size > 0).all():
+        return None
+    for value in _candidates(boxes.c, (low + high) / 2, size, power, logs):
         coefficients = _slope_of(value, power)
-        operations = 2 * np.arange(value.shape[1]) + 2 + 3 * np.arange(logs + 1)[:, None]
-        largest = 0.5 ** np.arange(value.shape[1])
-        rounding = FLOAT32_UNIT * float((operations * largest * np.abs(coefficients)).sum())
-        if rounding > ROUNDING * scale:
+        rounding = float((_rounding(boxes, coefficients) / size).max())
+        if rounding > ROUNDING:
             continue
         error = float((_enclosed(boxes, coefficients, power) / size).max())
-        if error > TOLERANCE * scale:
+        if error > TOLERANCE:
             return None
         flat, flat_slope = (tuple(of.ravel().tolist()) for of in (value, coefficients))
         return Polynomial(flat, flat_slope, error + rounding, power, logs)
     return None
 
 
-def _candidates(c: Array, wanted: Array, size: Array, tolerance: float, power: float, logs: int) -> Iterator[Array]:
-    """Coefficients of the V, shape (logs + 1, degree + 1), by degree, where they meet the tolerance.
+def _sizes(c: Array, least: Array) -> Array:
+    """For every box a lower bound of the largest T between p / 8 and p, for all p in it."""
+    cells = ((c - c[0]) / _CELL).astype(int)
+    largest = np.maximum.reduceat(least, np.searchsorted(cells, np.arange(cells[-1] + 1)))
+    below = np.pad(largest[1:], (0, 15), mode="edge")  # a cell's own T may lie above p
+    windows = np.lib.stride_tricks.sliding_window_view(below, 15).max(axis=1)
+    sizes: Array = windows[np.minimum(cells, len(windows) - 1)]
+    return sizes
+
+
+def _rounding(boxes: _Boxes, coefficients: Array) -> Array:
+    """What evaluating T in float32 may add, on every box."""
+    last, p = boxes.c + boxes.half, np.exp(boxes.half - boxes.c)
+    total = np.zeros_like(p)
+    for (m, k), a in np.ndenumerate(coefficients):
+        total += (2 * k + 2 + 3 * m) * abs(a) * p**k * last**m  # operations that a coefficient goes through
+    rounding: Array = FLOAT32_UNIT * total
+    return rounding
+
+
+def _candidates(c: Array, wanted: Array, size: Array, power: float, logs: int) -> Iterator[Array]:
+    """Coefficients of the V, shape (logs + 1, degree + 1), by degree, where they are close enough at some boxes.
 
     Few of the boxes are enough for the fit: some in equal steps of c, some in equal steps of p.
     """
@@ -129,11 +144,11 @@ def _candidates(c: Array, wanted: Array, size: Array, tolerance: float, power: f
         value: Array = (solution / norms[: len(solution), 0]).reshape(degree + 1, logs + 1).T
         return value, float(np.abs(solution @ used - target).max())
 
-    if solve(HIGHEST_DEGREE)[1] > tolerance:
+    if solve(HIGHEST_DEGREE)[1] > _FITTED:
         return
     for degree in range(HIGHEST_DEGREE + 1):
         value, off = solve(degree)
-        if off <= tolerance:
+        if off <= _FITTED:
             yield value
 
 
@@ -172,9 +187,11 @@ def _enclosed(boxes: _Boxes, coefficients: Array, power: float) -> Array:
     p_low = np.exp(-last)
     of_slope = _times(p_low ** (1 - power), p ** (1 - power), slopes)
     of_curvature = _times(p_low ** (2 - power), p ** (2 - power), curvatures)
+    if power > 1:  # a factor below 0
+        of_slope = of_slope[::-1]
     lowest, highest = ((1 - power) * a + b for a, b in zip(of_slope, of_curvature, strict=True))
-    steepest = np.maximum(np.abs(-highest - first), np.abs(-lowest - first)) + half * second
-    bound: Array = at + half * steepest
+    steepest = np.maximum(np.abs(-highest - first), np.abs(-lowest - first))
+    bound: Array = at + half * steepest + half**2 / 2 * second
     return bound
 
 

@@ -28,7 +28,7 @@ _MOST_WARPS: Final = 8
 
 
 def forward(batch: Batch, made: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The first pass, written to ``made``: c, c_top, d_top, others, top and the state of every row.
+    """The first pass, written to ``made``: c, odds, others, top and the state of every row.
 
     A target out of range trips a device-side assertion, as in torch, and its row is NaN.
     """
@@ -61,8 +61,11 @@ def backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tenso
 
 def try_on(device: torch.device) -> None:
     """Run the first pass over a row of two classes; whatever keeps Triton from running is raised."""
-    per_row = [torch.empty(1, device=device) for _ in range(4)]
-    made = (*per_row, torch.empty(1, dtype=torch.int64, device=device), torch.empty(1, STATE, device=device))
+    c, odds, others, top = (
+        torch.empty(1, dtype=dtype, device=device)
+        for dtype in (torch.float32, torch.float64, torch.float32, torch.int64)
+    )
+    made = (c, odds, others, top, torch.empty(1, STATE, device=device))
     forward(Batch(torch.zeros(1, 2, device=device), torch.zeros(1, dtype=torch.int64, device=device), -1), made)
 
 
@@ -91,8 +94,7 @@ def _forward(
     logits: tl.tensor,
     target: tl.tensor,
     c: tl.tensor,
-    c_top: tl.tensor,
-    d_top: tl.tensor,
+    odds_of_top: tl.tensor,
     others: tl.tensor,
     top: tl.tensor,
     state: tl.tensor,
@@ -144,18 +146,16 @@ def _forward(
     bad = (total != total) | (z_top == float("inf")) | (z_top == float("-inf"))
     odds = tl.where(bad, float("nan"), odds)
     of_top = _log1p(odds)
-    # -log(1 - p) = log(1 + 1 / odds); small odds may have vanished, but their logarithm is known.
-    against_top = tl.where(odds < 1.0, of_top + (gap - tl.log(total)), _log1p(1.0 / odds))
-    against_top = tl.where(alone, float("inf"), against_top)
-    against_top = tl.where(bad, float("nan"), against_top)
+    log_odds = z_top.to(tl.float64) - shift.to(tl.float64) - tl.log(total.to(tl.float64))
+    log_odds = tl.where(alone, float("inf"), log_odds)
+    log_odds = tl.where(bad, float("nan"), log_odds)
     inverse = tl.where(alone, 0.0, 1.0 / total)
     complement = odds / (1.0 + odds)
 
     z_target = tl.load(z + t, mask=has_target & in_range, other=float("nan"))
     of_target = tl.where(t == m, of_top, z_top - z_target + of_top)
     tl.store(c + row, tl.where(has_target, of_target, 0.0))
-    tl.store(c_top + row, of_top)
-    tl.store(d_top + row, against_top)
+    tl.store(odds_of_top + row, log_odds)
     tl.store(top + row, m.to(tl.int64))
     of_row = state + row * _STATE
     tl.store(of_row, shift)
@@ -176,8 +176,8 @@ def _forward(
             c_each = c_second - (x - shift)
             near = tl.minimum(c_each, _NOWHERE)  # 0 times infinity would be NaN
             weight = _power(p, c_each, POWER)
-            of_value = weight * _series(value, p, (c_each if POWER == 0.0 else near), DEGREE, LOGS, POWER)
-            of_slope = weight * _series(slope, p, near, DEGREE, LOGS, POWER)
+            of_value = weight * _series(value, p, (c_each if POWER == 0.0 else near), DEGREE, LOGS)
+            of_slope = weight * _series(slope, p, near, DEGREE, LOGS)
             of_others += tl.where(summed, of_value, 0.0)
             of_slopes += tl.where(summed, of_slope, 0.0)
     tl.store(others + row, tl.sum(of_others, 0))
@@ -191,8 +191,7 @@ def _backward(
     top: tl.tensor,
     state: tl.tensor,
     g_c: tl.tensor,
-    g_c_top: tl.tensor,
-    g_d_top: tl.tensor,
+    g_odds: tl.tensor,
     g_others: tl.tensor,
     gradient: tl.tensor,
     ignored: tl.tensor,
@@ -213,14 +212,14 @@ def _backward(
     shift, inverse, p_top = tl.load(of_row), tl.load(of_row + 1), tl.load(of_row + 2)
     complement, slope_sum, c_second = tl.load(of_row + 3), tl.load(of_row + 4), tl.load(of_row + 5)
     of_c = tl.where(has_target, tl.load(g_c + row), 0.0)
-    of_c_top, of_d_top = tl.load(g_c_top + row), tl.load(g_d_top + row)
+    of_odds = tl.load(g_odds + row)
     of_others = tl.load(g_others + row) if DEGREE >= 0 else 0.0
 
     of_sum = of_others * slope_sum
-    constant = complement * (of_c + of_c_top - of_sum) - of_d_top * p_top
-    at_top = p_top * (of_d_top - of_sum) - complement * of_c_top
+    constant = complement * (of_c - of_sum) - of_odds
+    at_top = of_odds - p_top * of_sum
     at_top += tl.where(has_target & (t == m), -complement * of_c, p_top * of_c)
-    nothing = (constant == 0.0) & (of_c == 0.0) & (of_c_top == 0.0) & (of_d_top == 0.0) & (of_others == 0.0)
+    nothing = (constant == 0.0) & (of_c == 0.0) & (of_odds == 0.0) & (of_others == 0.0)
 
     lanes = tl.arange(0, BLOCK)
     if nothing:
@@ -237,9 +236,9 @@ def _backward(
             at_target = made - of_c
             if DEGREE >= 0:
                 p, c_each = r * complement, c_second - x
-                of_slope = _series(slope, p, tl.minimum(c_each, _NOWHERE), DEGREE, LOGS, POWER)
-                if (LOGS == 0) & (POWER == 1.0):
-                    made = r * (of_slope * (complement * of_others) + constant)
+                of_slope = _series(slope, p, tl.minimum(c_each, _NOWHERE), DEGREE, LOGS)
+                if (LOGS == 0) & (POWER == 2.0):
+                    made = r * (of_slope * p * (complement * of_others) + constant)
                 else:
                     made += _power(p, c_each, POWER) * of_slope * of_others
             made = tl.where((j == t) & has_target, at_target, made)
@@ -247,15 +246,12 @@ def _backward(
 
 
 @triton.jit
-def _series(
-    coefficients: tl.tuple, p: tl.tensor, c: tl.tensor, DEGREE: tl.constexpr, LOGS: tl.constexpr, POWER: tl.constexpr
-) -> tl.tensor:
-    x = 4.0 * p - 1.0 if (LOGS == 0) & (POWER == 1.0) else p
+def _series(coefficients: tl.tuple, p: tl.tensor, c: tl.tensor, DEGREE: tl.constexpr, LOGS: tl.constexpr) -> tl.tensor:
     total = tl.zeros_like(p)
     for m in tl.static_range(LOGS, -1, -1):
         value = tl.zeros_like(p) + coefficients[m * (DEGREE + 1) + DEGREE]
         for k in tl.static_range(DEGREE):
-            value = value * x + coefficients[m * (DEGREE + 1) + DEGREE - 1 - k]
+            value = value * p + coefficients[m * (DEGREE + 1) + DEGREE - 1 - k]
         total = value if m == LOGS else total * c + value
     return total
 
@@ -265,6 +261,8 @@ def _power(p: tl.tensor, c: tl.tensor, POWER: tl.constexpr) -> tl.tensor:
     """p^power for p = e^-c."""
     if POWER == 1.0:
         return p
+    if POWER == 2.0:
+        return p * p
     if POWER == 0.0:
         return tl.zeros_like(p) + 1.0
     return tl.exp(-POWER * c)

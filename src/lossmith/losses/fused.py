@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
@@ -13,18 +13,25 @@ from lossmith.kernels.compiling import constant_when_compiled
 
 if TYPE_CHECKING:
     from lossmith.formulas import Expression
+    from lossmith.kernels.fitting import Array, Enclosure
+
+_SMALL: Final = 1e-250
+"""In place of p = 0, where p*log(p) is no number and abs(p) has the slope 0."""
 
 
 class NegativePart(NamedTuple):
     """The part of a class-wise loss that classes other than the target add, as the kernels take it.
 
     Attributes:
-        polynomial: of its difference from `at_zero`, on probabilities up to 1/2.
+        polynomial: of its difference from ``at_zero + slope_at_zero p``, on probabilities up to 1/2.
         at_zero: its value at p = 0; where that is infinite, without the polynomial's multiple of -log p.
+        slope_at_zero: its slope there; 0 where the polynomial takes care of it. Probabilities sum to 1, so that a slope
+            common to all classes changes no gradient; left in the sum it would drown what does.
     """
 
     polynomial: Polynomial
     at_zero: float
+    slope_at_zero: float
 
 
 @constant_when_compiled
@@ -44,18 +51,18 @@ def negative_part(expression: str, num_classes: int, factor: float) -> NegativeP
 
 @functools.lru_cache(maxsize=256)
 def _negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
-    from lossmith.formulas import parse, substitute
+    from lossmith.formulas import derivative, parse, substitute
 
     negative = substitute(parse(expression), y=0.0, n=float(num_classes))
     polynomial = _fitted(negative)
     if polynomial is None:
         return None
-    if polynomial.is_singular:  # at p = 0 itself p*log(p) is no number; e**-20 lies amid the p that occur
-        small = 1e-100 if polynomial.power else math.exp(-20)
-        at_zero = _value(negative, small) - polynomial.at(small)
+    if polynomial.is_singular:  # e**-20 lies amid the p that occur
+        small = _SMALL if polynomial.power else math.exp(-20)
+        at_zero, slope_at_zero = _value(negative, small) - polynomial.at(small), 0.0
     else:
-        at_zero = _value(negative, 0.0)
-    return NegativePart(polynomial.scaled(1 / factor), at_zero / factor)
+        at_zero, slope_at_zero = _value(negative, _SMALL), _value(derivative(negative, "p"), _SMALL)
+    return NegativePart(polynomial.scaled(1 / factor), at_zero / factor, slope_at_zero / factor)
 
 
 def _value(negative: Expression, p: float) -> float:
@@ -65,27 +72,62 @@ def _value(negative: Expression, p: float) -> float:
 
 
 def _fitted(negative: Expression) -> Polynomial | None:
+    from lossmith.formulas import FormulaError
+
     try:
-        from lossmith.formulas import bounds, derivative
         from lossmith.kernels.fitting import fit
         from lossmith.kernels.singular import fit_singular
     except ImportError:
         return None
-    slope = derivative(negative, "p")
-    curvature = derivative(slope, "p")
-    at, on = (lambda p: bounds(slope, p=(p, p))), (lambda low, high: bounds(curvature, p=(low, high)))
-    return fit(at, on) or fit_singular(at, on, [power for low in _fractions(negative) for power in (low, low + 1)])
+    enclose = _enclosure(negative)
+    powers = [power for low in _fractions(negative) for power in (low, low + 1)]
+    try:
+        return fit(enclose) or fit_singular(enclose, powers)
+    except FormulaError:  # a derivative has grown too large
+        return None
+
+
+def _enclosure(negative: Expression) -> Enclosure:
+    """Bounds of the derivatives, none on a box with a jump of a lower one, of which a derivative says nothing."""
+    import numpy as np
+
+    from lossmith.formulas import bounds, derivative
+
+    derivatives, signs = [negative], [_signs(negative)]
+
+    def enclose(order: int, low: Array, high: Array) -> tuple[Array, Array]:
+        while len(derivatives) <= order:
+            derivatives.append(derivative(derivatives[-1], "p"))
+            signs.append(signs[-1] | _signs(derivatives[-1]))
+        p = np.maximum(low, _SMALL), np.maximum(high, _SMALL)
+        least, most = bounds(derivatives[order], p=p)
+        for sign in signs[order - 1]:
+            below, above = bounds(sign, p=p)
+            least, most = np.where(below < above, -np.inf, least), np.where(below < above, np.inf, most)
+        return least, most
+
+    return enclose
+
+
+def _signs(expression: Expression) -> frozenset[Expression]:
+    """Where a formula jumps: of all operators, only sign does."""
+    return _nodes(expression, "sign")
 
 
 def _fractions(negative: Expression) -> list[float]:
     """What is left of the exponents of a formula without their whole part, beside 0 and 1/2."""
+    exponents = (node.args[1] for node in _nodes(negative, "pow"))
+    return sorted({exponent.value % 1 for exponent in exponents if exponent.is_constant} - {0.0, 0.5})
+
+
+def _nodes(expression: Expression, op: str) -> frozenset[Expression]:
     from lossmith.formulas.expression import fold
 
-    found: set[float] = set()
+    found: set[Expression] = set()
 
     def note(node: Expression, _: list[None]) -> None:
-        if node.op == "pow" and node.args[1].is_constant:
-            found.add(node.args[1].value % 1)
+        if node.op == op:
+            found.add(node)
 
-    fold(negative, note)
-    return sorted(found - {0.0, 0.5})
+    fold(expression, note)
+    return frozenset(found)

@@ -189,15 +189,20 @@ class ClasswiseLoss(ClassificationLoss):
         """`label_terms` where all but the target and the most probable class go through the kernels' polynomial."""
         logits, entries = prepared.logits, prepared.entries
         rows = row_terms(logits, target, self.ignore_index, negative.polynomial)
-        is_top = rows.top == target
-        d = torch.where(is_top, rows.d_top, -torch.log1p(-torch.exp(-rows.c).masked_fill(is_top, 0.0)))
-        positive = self.positive(_of_rows(rows.c, d, logits), entries)
+        is_top, valid = rows.top == target, target != self.ignore_index
+        # In float64, and of one number a row: what cancels between the forms, and with a common slope, cancels here.
+        c_top, d_top = -F.logsigmoid(rows.odds), -F.logsigmoid(-rows.odds)
+        c = torch.where(is_top, c_top, rows.c.double().masked_fill(is_top | ~valid, 1.0))
+        d = torch.where(is_top, d_top, -torch.log1p(-torch.exp(-c).masked_fill(is_top, 0.0)))
+        positive = self.positive(_of_rows(c, d, logits), entries)
         # 0.5 is harmless in all three forms; what is computed there is overwritten by 0.
-        top = _of_rows(rows.c_top, rows.d_top, logits).map(lambda form: form.masked_fill(is_top, 0.5))
-        at_zero = negative.at_zero * (entries.num_classes - 2 + is_top.to(logits.dtype))
-        others = rows.others + at_zero + self.negative(top, entries).masked_fill(is_top, 0.0)
+        top = _of_rows(c_top, d_top, logits).map(lambda form: form.masked_fill(is_top, 0.5))
+        top_and_rest = self.negative(top, entries).masked_fill(is_top, 0.0)
+        rest = -torch.expm1(-c_top) - torch.exp(-c).masked_fill(is_top, 0.0)  # all probability but target's and top's
+        at_zero = negative.at_zero * (entries.num_classes - 2 + is_top.double())
+        terms = positive + top_and_rest + rows.others + at_zero + negative.slope_at_zero * rest
         mass = self._target_weight(prepared.class_weight, target)
-        return self._weighted(positive + others, mass, prepared).where(target != self.ignore_index, 0.0)
+        return self._weighted(terms.to(logits.dtype), mass, prepared).where(valid, 0.0)
 
     def _sum_classes(self, p: Probability, q: Tensor, entries: Entries) -> Tensor:
         return (times(q, self.positive(p, entries)) + times(1 - q, self.negative(p, entries))).sum(entries.dim)

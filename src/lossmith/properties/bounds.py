@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from typing import Final, Literal
 
 import torch
 
-from lossmith.properties.strictness import limit_of_value
+from lossmith.formulas import Expression
+from lossmith.properties.enclosure import Function, supremum
+from lossmith.properties.extremes import Extreme, largest_gradient, largest_value
+from lossmith.properties.parts import Parts, groups_of
+from lossmith.properties.search import group_sizes, sampled_extremes
 from lossmith.properties.subject import Subject
 
 DTYPES: Final = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-_FEW: Final = 4
+_MANY: Final = 1000
 _CONSTANT: Final = 1e-9
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Whether value and gradient are bounded.
+    """How large and how small a loss gets over the whole simplex, and how large its gradient.
 
     Attributes:
-        value: supremum of the loss as the target's probability goes to 0, others sharing evenly or one taking all.
-        gradient: the largest norm of the gradient on the logits that was found; infinite where the loss has to be
-            continued by its tangent.
+        largest: of the loss.
+        smallest: of minus the loss, so that the loss is nowhere below minus what is proved.
+        gradient: of the norm of the gradient on the logits, of the formula where the loss is continued by its tangent.
     """
 
-    value: float
-    gradient: float
+    largest: Extreme
+    smallest: Extreme
+    gradient: Extreme
 
 
 @dataclass(frozen=True)
@@ -54,32 +61,34 @@ class NoiseTest:
     Attributes:
         symmetric: whether it is; a minimiser is then the same under symmetric label noise of any share below
             (C-1)/C.
-        spread: standard deviation of that sum over random predictions, relative to that of C times the loss itself;
-            0 for a symmetric loss.
+        how: ``"proved"`` by algebra, ``"counterexample"``, or ``"tested"`` (constant wherever it was sampled).
+        spread: standard deviation of that sum over random predictions, relative to that of C times the loss itself.
     """
 
     symmetric: bool
+    how: Literal["proved", "counterexample", "tested"]
     spread: float
 
 
-def bounds_of(subject: Subject) -> Bounds:
-    """Follow value and gradient to the ends of the simplex and over random logits."""
-    values = [limit_of_value(subject, -1, others_equal=even) for even in (True, False)]
-    value = max(math.inf if limit is None else limit for limit in values)
-    if subject.linear_above(torch.float32) is not None:
-        return Bounds(value, math.inf)
-    C = subject.num_classes if subject.only else min(_FEW, subject.num_classes)
-    generator = torch.Generator().manual_seed(0)
-    gap = torch.linspace(-40, 40, 1601, dtype=torch.float64)
-    line, corner = torch.zeros(2, len(gap), C, dtype=torch.float64)
-    line[:, 0], corner[:, 1] = gap, gap
-    random = torch.randn(2000, C, dtype=torch.float64, generator=generator) * torch.linspace(1, 8, 2000)[:, None]
-    logits = torch.cat([line, corner, random]).requires_grad_()
-    (gradient,) = torch.autograd.grad(subject.of_class_0(logits).sum(), logits)
-    norm = gradient.norm(dim=1)
-    grows = float(norm[0]) > 2 * float(norm[400]) or float(norm[1600]) > 2 * float(norm[1200]) + 1e-9
-    grows |= float(norm[3201]) > 2 * float(norm[2801]) + 1e-9
-    return Bounds(value, math.inf if grows or not bool(norm.isfinite().all()) else float(norm.max()))
+def bounds_of(subject: Subject, parts: Parts | None) -> Bounds:
+    """Bound value and gradient for the number of classes asked for; see `lossmith.properties.extremes`.
+
+    Args:
+        subject: the loss.
+        parts: of the loss; without them only sampling is left.
+
+    Returns:
+        The bounds.
+    """
+    sampled = cache(lambda: sampled_extremes(subject, parts))
+    if parts is None:
+        return Bounds(*(Extreme(each, "sampled", None, math.inf) for each in sampled()))
+    turned = Parts(-parts.target, -parts.other, parts.num_classes)
+    return Bounds(
+        largest_value(parts, lambda: sampled()[0]),
+        largest_value(turned, lambda: sampled()[1]),
+        largest_gradient(parts, lambda: sampled()[2]),
+    )
 
 
 def ranges_of(subject: Subject) -> tuple[Range, ...]:
@@ -87,20 +96,52 @@ def ranges_of(subject: Subject) -> tuple[Range, ...]:
     return tuple(_range(subject, name, dtype) for name, dtype in DTYPES.items())
 
 
-def noise_test(subject: Subject) -> NoiseTest:
-    """Sum the loss over all targets at random predictions; see `NoiseTest`."""
-    C = subject.num_classes if subject.only else min(_FEW, subject.num_classes)
-    logits = 2 * torch.randn(200, C, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        table = subject.table(logits)
-    spread = float(table.sum(1).std() / (C * table.std()).clamp(min=1e-300))
-    return NoiseTest(spread < _CONSTANT, 0.0 if spread < _CONSTANT else spread)
+def noise_test(subject: Subject, parts: Parts | None) -> NoiseTest:
+    """Prove or refute that the sum of the loss over all targets is constant; see `NoiseTest`."""
+    spread = 0.0
+    generator = torch.Generator().manual_seed(0)
+    all_sizes = group_sizes(subject.num_classes) if subject.symmetric else [(1,) * subject.num_classes]
+    for sizes in all_sizes:
+        logits = 2 * torch.randn(
+            200 if subject.num_classes <= _MANY else 20, len(sizes), dtype=torch.float64, generator=generator
+        )
+        count = torch.tensor(sizes, dtype=torch.float64)
+        with torch.no_grad():
+            table = groups_of(subject, parts, sizes).table(logits)
+        deviation = float((table * count).sum(1).std() / (count.sum() * table.std()).clamp(min=1e-300))
+        spread = max(spread, deviation)
+    if spread > _CONSTANT or math.isnan(spread):
+        return NoiseTest(False, "counterexample", spread)
+    if parts is not None:
+        even = _sum_over_targets(parts)
+        high, low = (supremum(Function(each), 12.0).attained for each in (even, -even))
+        if high + low > _CONSTANT * max(abs(high), abs(low), 1.0):
+            return NoiseTest(False, "counterexample", spread)
+        if _is_constant_sum(parts):
+            return NoiseTest(True, "proved", 0.0)
+    return NoiseTest(True, "tested", 0.0)
+
+
+def _sum_over_targets(parts: Parts) -> Expression:
+    """The sum of the loss over all targets, where all classes but one share evenly."""
+    each = parts.target + (parts.num_classes - 1.0) * parts.other
+    return each + (parts.num_classes - 1.0) * parts.evenly(each)
+
+
+def _is_constant_sum(parts: Parts) -> bool:
+    """Whether algebra shows that ``sum_j (target + (C-1) other)(p_j)`` is constant: an affine function of p in each."""
+    from lossmith.formulas import FormulaError, canonical, derivative
+
+    each = parts.target + (parts.num_classes - 1.0) * parts.other
+    with suppress(FormulaError):
+        return canonical(derivative(canonical(each), "p")).is_constant
+    return False
 
 
 def _range(subject: Subject, name: str, dtype: torch.dtype) -> Range:
     largest = torch.finfo(dtype).max
     gaps = [min(2.0**k, 2 * largest) for k in range(129) if 2.0 ** (k - 1) < 2 * largest]
-    C = 2 if subject.binary or not subject.only else subject.num_classes
+    C = subject.num_classes
     gap = torch.tensor([*gaps, *gaps], dtype=torch.float64)
     logits = torch.zeros(len(gap), C, dtype=torch.float64)
     logits[:, 0], logits[:, 1:] = gap / 2, (-gap / 2)[:, None]

@@ -17,6 +17,7 @@ from lossmith.properties.bounds import Bounds, NoiseTest, Range, bounds_of, nois
 from lossmith.properties.convexity import Convexity, convex_in_logits, convex_in_probabilities
 from lossmith.properties.known import Equal, equals_of
 from lossmith.properties.optimum import Optimum, Start, optimum_of, starts_of
+from lossmith.properties.parts import parts_of
 from lossmith.properties.regression import RegressionCertificate, certify_regression
 from lossmith.properties.shape import along_line
 from lossmith.properties.strictness import End, Strictness, ends_of, strictness_of
@@ -114,7 +115,8 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
             return certify_regression(loss)
         subject = subject_of(loss, num_classes)
         _check_gradient(subject)
-        small = not subject.only or subject.num_classes <= _MOST_TOLD_APART
+        parts = parts_of(subject)
+        small = subject.symmetric or subject.num_classes <= _MOST_TOLD_APART
         remarks = subject.remarks
         if not small:
             remarks += (f"Its optimum and convexity were not examined for {subject.num_classes} classes that differ.",)
@@ -128,15 +130,15 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
             formula=formula,
             latex=None if formula is None else _latex(formula),
             curve=_curve(subject),
-            strictness=strictness_of(subject),
+            strictness=strictness_of(subject, parts),
             starts=starts_of(subject),
-            convex_in_probabilities=convex_in_probabilities(subject) if small else None,
-            convex_in_logits=convex_in_logits(subject) if small else None,
-            optimum=optimum_of(subject) if small else None,
-            bounds=bounds_of(subject),
+            convex_in_probabilities=convex_in_probabilities(subject, parts) if small else None,
+            convex_in_logits=convex_in_logits(subject, parts) if small else None,
+            optimum=optimum_of(subject, parts) if small else None,
+            bounds=bounds_of(subject, parts),
             at_zero=at_zero,
             at_one=at_one,
-            noise=noise_test(subject),
+            noise=noise_test(subject, parts),
             ranges=ranges_of(subject),
             equals=equals_of(subject),
         )

@@ -17,21 +17,23 @@ from lossmith.properties.subject import Subject, subject_of
 
 _COUNTS: Final = (2, 3, 10)
 _ROUNDING: Final = 1e-8
-_POINTS: Final = 40
+_MOST_COUNTED: Final = 200
+POINTS: Final = 40
+"""How many random predictions are compared for each number of classes."""
 _LARGEST: Final = 1e100
 _LEAST_KAPPA, _MOST_KAPPA = 1e-5, 50.0
 
 
 @dataclass(frozen=True)
 class Equal:
-    """``loss = factor * known + constant``, to rounding, where neither is continued by its tangent.
+    """``loss = factor * known + constant``, to rounding, at random predictions where no tangent continues either.
 
     Attributes:
         known: text form of the known loss.
         factor: by how much it is larger.
         constant: what is added; it changes no gradient.
-        num_classes: the numbers of classes for which it holds.
-        always: whether these are all that were tried (2, 3 and 10, or the only one the loss takes).
+        num_classes: the numbers of classes with which it was found so.
+        always: whether these are all that were tried (2, 3, 10 and the number asked for, or the only one there is).
     """
 
     known: str
@@ -43,10 +45,11 @@ class Equal:
 
 def equals_of(subject: Subject) -> tuple[Equal, ...]:
     """Compare a loss with the named losses, with the parameters fitted that their families have."""
-    counts = (subject.num_classes,) if subject.only else _COUNTS
+    asked = subject.num_classes
+    counts = (asked,) if subject.only else tuple(sorted({*_COUNTS, min(asked, _MOST_COUNTED)}))
     found: dict[str, list[tuple[int, float, float]]] = {}
     for C in counts:
-        logits = 2 * torch.randn(_POINTS, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
+        logits = 2 * torch.randn(POINTS, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
         with torch.no_grad():
             table = subject.table(logits)
         if not bool((table.abs() < _LARGEST).all()):

@@ -9,10 +9,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lossmith.properties.parts import CalledGroups, Groups, Parts, groups_of
 from lossmith.properties.scale import initial_gradient
 from lossmith.properties.shape import along_gap
 from lossmith.properties.subject import Subject
 
+_MOST_CALLED: Final = 10
 CLASSES: Final = (2, 10, 100, 1000)
 _STEPS: Final = 150
 _SHARP: Final = 1e-5  # beyond it two probabilities differ
@@ -22,7 +24,7 @@ _FLAT, _ROUNDING, _STUCK = 1e-13, 4e-16, 1e5
 
 @dataclass(frozen=True)
 class Minimiser:
-    """The prediction of least expected loss.
+    """The prediction of least expected loss that was found.
 
     Attributes:
         truth: the true class probabilities.
@@ -35,9 +37,11 @@ class Minimiser:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Minimisers over the simplex for given class probabilities.
+    """The best predictions that were found for given class probabilities.
 
     Attributes:
+        num_classes: C here; all classes but the first three are equally probable.
+        sizes: how many classes each number of an example stands for.
         examples: for a sure label, a likely class, and a graded one.
         proper: whether the truth is the best prediction in every case tried.
         top_kept: whether the most probable class is predicted in every case tried (classification-calibrated).
@@ -46,6 +50,8 @@ class Optimum:
         tried: how many class probabilities were tried.
     """
 
+    num_classes: int
+    sizes: tuple[int, ...]
     examples: tuple[Minimiser, ...]
     proper: bool
     top_kept: bool
@@ -62,8 +68,8 @@ class Start:
         num_classes: C.
         gradient: norm of the first gradient, all classes equally probable, relative to cross-entropy's.
         match: the factor that makes it cross-entropy's; None if there is no gradient.
-        cap: the probability of the target at the loss's minimum for a sure label; 1 if there is no cap, None if the
-            loss is flat.
+        cap: the probability of the target at the lowest loss that was found for a sure label, others sharing evenly; 1
+            if there is no cap, None if the loss is flat.
         smoothing: the epsilon of label smoothing with the same cap.
     """
 
@@ -81,19 +87,32 @@ def starts_of(subject: Subject) -> tuple[Start, ...]:
     return tuple(_start(subject, count) for count in counts)
 
 
-def optimum_of(subject: Subject) -> Optimum:
-    """Minimise the expected loss for some class probabilities, in three classes if the loss lets us choose."""
-    C = subject.num_classes if subject.only else 3
+def optimum_of(subject: Subject, parts: Parts | None) -> Optimum:
+    """Minimise the expected loss for some class probabilities.
+
+    Args:
+        subject: the loss.
+        parts: of the loss, if it has a formula; without them no more than ten classes are tried.
+
+    Returns:
+        The minimisers, where all classes but the first three are equally probable.
+    """
+    C = subject.num_classes if parts is not None or subject.only else min(subject.num_classes, _MOST_CALLED)
+    sizes = (1,) * C if C <= 4 or not subject.symmetric else (1, 1, 1, C - 3)
+    count = torch.tensor(sizes, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    random = torch.rand(6, C, dtype=torch.float64, generator=generator) + 0.05
-    graded = torch.tensor([0.5, 0.3, 0.2] if C == 3 else range(C, 0, -1), dtype=torch.float64)
-    likely = torch.tensor([0.7] + [0.3 / (C - 1)] * (C - 1), dtype=torch.float64)
-    sure = torch.zeros(C, dtype=torch.float64).index_fill(0, torch.tensor([0]), 1.0)
+    random = torch.rand(6, len(sizes), dtype=torch.float64, generator=generator) + 0.05  # of whole groups
+    graded = torch.tensor([0.5, 0.3, 0.2] if C == 3 else range(len(sizes), 0, -1), dtype=torch.float64)
+    likely = torch.cat([torch.tensor([0.7], dtype=torch.float64), 0.3 * count[1:] / (C - 1)])
+    sure = torch.zeros(len(sizes), dtype=torch.float64).index_fill(0, torch.tensor([0]), 1.0)
     truth = torch.cat([torch.stack([sure, likely, graded]), random])
     truth = truth / truth.sum(1, keepdim=True)
-    best = minimise(subject, truth)
+    best = minimise(subject, parts, truth, sizes) / count
+    truth = truth / count
     inner = truth[1:]
     return Optimum(
+        C,
+        sizes,
         tuple(Minimiser(tuple(t.tolist()), tuple(b.tolist())) for t, b in zip(truth[:3], best[:3], strict=True)),
         bool(((truth - best).abs() < _SHARP).all()),
         bool((_margin(truth, best) > 0).all()),
@@ -103,17 +122,20 @@ def optimum_of(subject: Subject) -> Optimum:
     )
 
 
-def minimise(subject: Subject, truth: Tensor) -> Tensor:
+def minimise(subject: Subject, parts: Parts | None, truth: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """The probabilities of least expected loss, by Newton's method on the logits from several starts.
 
     Args:
         subject: the loss.
-        truth: class probabilities, float64 (K, C).
+        parts: of the loss for as many classes, or None.
+        truth: probabilities of groups of classes, float64 (K, G).
+        sizes: the number of classes in each group.
 
     Returns:
-        Shape (K, C); what lies below 1e-7 is 0.
+        The groups' best probabilities, shape (K, G); what lies below 1e-7 is 0.
     """
     K, C = truth.shape
+    groups = groups_of(subject, parts, sizes)
     corners = 5.0 * torch.eye(C, dtype=torch.float64)
     starts = torch.cat([torch.zeros(1, C, dtype=torch.float64), corners])
     z = torch.cat([truth.clamp(min=1e-4).log()[:, None], starts.expand(K, -1, -1)], 1).flatten(0, 1)
@@ -122,7 +144,7 @@ def minimise(subject: Subject, truth: Tensor) -> Tensor:
     steepest = torch.zeros((), dtype=torch.float64)
     settled = torch.zeros(len(z), dtype=torch.bool)
     for _ in range(_STEPS):
-        value, gradient, hessian = _derivatives(subject, z, target)
+        value, gradient, hessian = _derivatives(groups, z, target)
         size = gradient.abs().amax(1, keepdim=True)
         steepest = torch.maximum(steepest, size.nan_to_num(0.0, 0.0).max())
         if bool(((size < _FLAT * steepest) | settled[:, None] | (damping > _STUCK)).all()):
@@ -130,15 +152,23 @@ def minimise(subject: Subject, truth: Tensor) -> Tensor:
         longest = 2 + z.abs().amax(1, keepdim=True)  # so that minima at infinity are near
         step = _newton(gradient, hessian, damping).clamp(-longest, longest)
         with torch.no_grad():
-            gain = value - _expected(subject, z + step, target)
+            gain = value - _expected(groups, z + step, target)
         better, settled = gain[:, None] >= 0, (gain >= 0) & (gain <= _ROUNDING * value.abs())
         z = torch.where(better, z + step, z)
         damping = torch.where(better, damping / 4, damping * 8).clamp(1e-14, 1e8)
     with torch.no_grad():
-        value = _expected(subject, z, target).view(K, -1).nan_to_num(math.inf)
-        best = subject.probabilities(z).view(K, -1, C)[torch.arange(K), value.argmin(1)]
+        value = _expected(groups, z, target).view(K, -1).nan_to_num(math.inf)
+        best = _of_groups(subject, z, sizes).view(K, -1, C)[torch.arange(K), value.argmin(1)]
     best = best.where(best > _ZERO, 0.0)
     return best / best.sum(1, keepdim=True)
+
+
+def _of_groups(subject: Subject, logits: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """The probabilities of whole groups."""
+    count = torch.tensor(sizes)
+    if not hasattr(subject.loss, "probabilities"):
+        return (logits + count.log()).softmax(1)
+    return subject.probabilities(logits.repeat_interleave(count, 1))[:, count.cumsum(0) - 1] * count
 
 
 def _start(subject: Subject, num_classes: int) -> Start:
@@ -174,14 +204,14 @@ def _cap(subject: Subject, num_classes: int) -> float | None:
         return float(subject.probabilities(logits)[0, 0])
 
 
-def _expected(subject: Subject, logits: Tensor, truth: Tensor) -> Tensor:
-    terms: Tensor = torch.where(truth > 0, truth * subject.table(logits), 0.0)
+def _expected(groups: Groups | CalledGroups, logits: Tensor, truth: Tensor) -> Tensor:
+    terms: Tensor = torch.where(truth > 0, truth * groups.table(logits), 0.0)
     return terms.sum(1)
 
 
-def _derivatives(subject: Subject, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _derivatives(groups: Groups | CalledGroups, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits = logits.detach().requires_grad_()
-    value = _expected(subject, logits, truth)
+    value = _expected(groups, logits, truth)
     (gradient,) = torch.autograd.grad(value.sum(), logits, create_graph=True)
     return value.detach(), gradient.detach(), jacobian(gradient, logits)
 

@@ -10,13 +10,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from lossmith.properties.enclosure import REACHES, Function, supremum
+from lossmith.properties.parts import Parts
 from lossmith.properties.shape import along_gap, along_line
 from lossmith.properties.subject import Subject
 
 TABLE: Final = (0.01, 0.1, 0.5, 0.9)
-_GRID: Final = 2001
+POINTS: Final = 2001
 _LOWEST, _HIGHEST = 1e-7, 1 - 1e-6
 _ROUNDING: Final = 1e-7
+_BESIDE: Final = 5e-5  # to either side of a crossing, where s is too near 1 to be told from it
 _SLOWING: Final = 0.7
 _FAR: Final = (1e4, 1e5, 1e6)  # gaps between the target's logit and the others'
 
@@ -28,10 +31,14 @@ class Strictness:
     Attributes:
         at: s at the target's probabilities .01, .1, .5, .9.
         tilt: s(.1) / s(.9), which no scale changes; 1 for cross-entropy.
-        crossings: the p at which s crosses 1.
-        turns: the p at which s crosses 0: beyond, the loss pushes the target the other way.
-        value_crossings: the p at which the loss, less its value at p = 1, crosses cross-entropy.
-        kind: ``"cross-entropy"``, ``"strict"`` (s >= 1 everywhere), ``"liberal"`` (s <= 1), or ``"mixed"``.
+        crossings: the p at which s was found to cross 1.
+        turns: the p at which s was found to cross 0: beyond, the loss pushes the target the other way.
+        value_crossings: the p at which the loss, less its value at p = 1, was found to cross cross-entropy.
+        kind: ``"cross-entropy"``, ``"strict"`` (s >= 1 everywhere), ``"liberal"`` (s <= 1), or ``"mixed"``; 1 is told
+            from other numbers to 1e-7.
+        how: ``"proved"``, or ``"sampled"`` at `POINTS` points. Of a mixed loss with one crossing it is proved that s is
+            above 1 on one side of it and below on the other.
+        apart: how far apart the logits may be for the proof; inf for any logits.
     """
 
     at: tuple[tuple[float, float], ...]
@@ -40,6 +47,8 @@ class Strictness:
     turns: tuple[float, ...]
     value_crossings: tuple[float, ...]
     kind: str
+    how: str
+    apart: float
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,8 @@ class End:
     gradient: float
 
 
-def strictness_of(subject: Subject) -> Strictness:
-    """Tabulate s(p) and find its crossings to 1e-9."""
+def strictness_of(subject: Subject, parts: Parts | None) -> Strictness:
+    """Tabulate s(p), find its crossings to 1e-9, and prove its kind where the loss has a formula."""
     C = subject.num_classes
 
     def strictness(p: Tensor) -> Tensor:
@@ -72,7 +81,7 @@ def strictness_of(subject: Subject) -> Strictness:
     def excess(p: Tensor) -> Tensor:
         return along_line(subject, p, C)[0] - at_one + p.log()
 
-    p = torch.linspace(_logit(_LOWEST), _logit(_HIGHEST), _GRID, dtype=torch.float64).sigmoid()
+    p = torch.linspace(_logit(_LOWEST), _logit(_HIGHEST), POINTS, dtype=torch.float64).sigmoid()
     s = strictness(p)
     known = s[s.isfinite()]
     if bool(((known - 1).abs() < _ROUNDING).all()):
@@ -82,14 +91,38 @@ def strictness_of(subject: Subject) -> Strictness:
         kind = "liberal" if bool((known <= 1 + _ROUNDING).all()) else kind
     at = strictness(torch.tensor(TABLE, dtype=torch.float64)).tolist()
     inside = p[p < 0.999]  # at 1 both the loss and cross-entropy are 0
+    ones = crossings(lambda p: strictness(p) - 1, p)
+    how, apart = ("sampled", math.inf) if parts is None else _proof(parts, kind, known, ones)
     return Strictness(
         tuple(zip(TABLE, at, strict=True)),
         at[1] / at[3] if at[3] else math.nan,
-        crossings(lambda p: strictness(p) - 1, p),
+        ones,
         crossings(strictness, p),
         crossings(excess, inside),
         kind,
+        how,
+        apart,
     )
+
+
+def _proof(parts: Parts, kind: str, strictness: Tensor, ones: tuple[float, ...]) -> tuple[str, float]:
+    """Whether enclosures prove the kind, and how far apart logits may be for that."""
+    if kind == "mixed" and len(ones) > 1:
+        return "proved", math.inf  # s is above 1 somewhere and below 1 elsewhere: there is no more to it
+    excess = parts.even_strictness - 1.0
+    signs = {"strict": (1,), "liberal": (-1,), "cross-entropy": (1, -1)}.get(kind)
+    for reach in REACHES:
+        claims = [] if signs is None else [(sign, (-reach, reach)) for sign in signs]
+        if kind == "mixed" and ones:
+            before, after = (_logit(ones[0] + step) if 0 < ones[0] + step < 1 else None for step in (-_BESIDE, _BESIDE))
+            first = 1 if float(strictness[0]) > 1 else -1
+            claims = [] if before is None else [(first, (-reach, before))]
+            claims += [] if after is None else [(-first, (after, reach))]
+        if claims and all(
+            supremum(Function(excess if sign < 0 else -excess), span).proved <= _ROUNDING for sign, span in claims
+        ):
+            return "proved", reach
+    return "sampled", math.inf
 
 
 def ends_of(subject: Subject) -> tuple[End, End]:

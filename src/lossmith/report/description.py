@@ -7,20 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lossmith.properties.bounds import NoiseTest
 from lossmith.properties.certificate import Certificate
-from lossmith.properties.convexity import Convexity
+from lossmith.properties.convexity import Convexity, within
+from lossmith.properties.extremes import Extreme
+from lossmith.properties.known import POINTS as EQUAL_AT
 from lossmith.properties.known import Equal
 from lossmith.properties.optimum import Optimum, Start
 from lossmith.properties.regression import RegressionCertificate
-from lossmith.properties.strictness import End, Strictness
+from lossmith.properties.strictness import POINTS, End, Strictness
 from lossmith.report.numbers import MISSING, significant
 
 _KINDS: Final = {
-    "cross-entropy": "Cross-entropy's own: s(p) = 1 everywhere.",
-    "strict": "Strict: nowhere does it insist less than cross-entropy.",
-    "liberal": "Liberal: nowhere does it insist more than cross-entropy.",
-    "mixed": "Strict here, liberal there.",
+    "cross-entropy": "Cross-entropy's own: s(p) = 1 everywhere",
+    "strict": "Strict: nowhere does it insist less than cross-entropy",
+    "liberal": "Liberal: nowhere does it insist more than cross-entropy",
+    "mixed": "Strict here, liberal there",
 }
+_FOUND: Final = f" (found among {POINTS:,} points)"
+_CLOSE: Final = 2e-6
+_HUGE: Final = 1e12
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def _start(starts: Sequence[Start]) -> Section:
         "classes",
         "first gradient, CE = 1",
         "factor to match CE",
-        "best p for a sure label",
+        "best p found for a sure label",
         "same as smoothing by",
     )
     return Section("start", "Where training starts and ends", (), head, cells)
@@ -95,13 +101,16 @@ def _smoothing(start: Start) -> str:
 def _strictness(strictness: Strictness) -> Section:
     rows = [("Kind", _kind(strictness))]
     if len(strictness.crossings) > 1:
-        rows.append(("s(p) = 1 at", f"p = {_listed(strictness.crossings)}"))
+        rows.append(("s(p) = 1 at", f"p = {_listed(strictness.crossings)}{_FOUND}."))
     if strictness.turns:
-        rows.append(("s(p) = 0 at", f"p = {_listed(strictness.turns)}: there the push on the target changes sign."))
+        rows.append((
+            "s(p) = 0 at",
+            f"p = {_listed(strictness.turns)}{_FOUND}: there the push on the target changes sign.",
+        ))
     if strictness.value_crossings:
         rows.append((
             "Same value as CE",
-            f"At p = {_listed(strictness.value_crossings)}, both less their value at p = 1",
+            f"At p = {_listed(strictness.value_crossings)}{_FOUND}, both less their value at p = 1.",
         ))
     rows.append(("Tilt", f"s(.1)/s(.9) = {_number(strictness.tilt)}, whatever the scale; 1 for cross-entropy."))
     head = ("p", *(f"{p:g}" for p, _ in strictness.at))
@@ -112,16 +121,17 @@ def _strictness(strictness: Strictness) -> Section:
 
 
 def _kind(strictness: Strictness) -> str:
+    known = f"proved {within(strictness.apart)}" if strictness.how == "proved" else f"sampled at {POINTS:,} points"
     if strictness.kind != "mixed" or len(strictness.crossings) != 1:
-        return _KINDS[strictness.kind]
+        return f"{_KINDS[strictness.kind]}" + ("." if strictness.kind == "mixed" else f" ({known}).")
     (crossing,) = strictness.crossings
     strict_below = [(s > 1) == (p < crossing) for p, s in strictness.at]
     where = ("Strict", "liberal") if sum(strict_below) > 2 else ("Liberal", "strict")
-    return f"{where[0]} for p < {crossing:.4f}, {where[1]} above."
+    return f"{where[0]} for p < {crossing:.4f}, {where[1]} above ({known})."
 
 
 def _optimum(optimum: Optimum) -> Section:
-    tried = f"in all {optimum.tried} cases tried"
+    tried = f"in all {optimum.tried} cases tried with {optimum.num_classes:,} classes"
     proper = f"Yes, {tried}." if optimum.proper else "No: its best prediction is not the truth."
     order = "Not even of the most probable class."
     if optimum.top_kept:
@@ -133,39 +143,72 @@ def _optimum(optimum: Optimum) -> Section:
         bold = "under" if optimum.power < 1 else "over"
         rows.append((
             "Best prediction",
-            f"Goes like the truth to the power {_number(optimum.power)}: {bold}-confident.",
+            f"In these cases like the truth to the power {_number(optimum.power)}: {bold}-confident.",
         ))
     names = ("sure label", "likely class", "graded")
     cells = tuple(
-        (name, _probabilities(each.truth), _probabilities(each.best))
+        (name, _probabilities(each.truth, optimum.sizes), _probabilities(each.best, optimum.sizes))
         for name, each in zip(names, optimum.examples, strict=True)
     )
-    return Section("optimum", "What it takes for the best prediction", tuple(rows), ("", "truth", "best"), cells)
+    return Section("optimum", "What it takes for the best prediction", tuple(rows), ("", "truth", "best found"), cells)
 
 
 def _shape(certificate: Certificate) -> Section:
     bounds, noise = certificate.bounds, certificate.noise
-    C = certificate.num_classes
     rows = [
         ("Convex in p", _convex(certificate.convex_in_probabilities)),
         ("Convex in logits", _convex(certificate.convex_in_logits)),
-        ("Value bounded", f"Yes, by {_number(bounds.value)}." if math.isfinite(bounds.value) else "No."),
-        ("Gradient bounded", f"Yes, norm {_number(bounds.gradient)}." if math.isfinite(bounds.gradient) else "No."),
-        (
-            "Label noise",
-            f"Robust: the sum over all targets is constant, so that symmetric noise below {1 - 1 / C:.0%} moves no "
-            "optimum."
-            if noise.symmetric
-            else f"No guarantee: the sum over all targets is not constant (relative spread {_number(noise.spread)}).",
-        ),
+        ("Largest value", _extreme(bounds.largest, 1)),
+        ("Smallest value", _extreme(bounds.smallest, -1)),
+        ("Gradient's norm", _extreme(bounds.gradient, 1)),
+        ("Label noise", _noise(noise, certificate.num_classes)),
     ]
     return Section("shape", "Shape", tuple(rows))
+
+
+def _extreme(extreme: Extreme, sign: int) -> str:
+    """The least upper bound of something, or with sign -1 of its negative, in words."""
+    beyond, most = ("above", "at least") if sign > 0 else ("below", "at most")
+    attained = _outward(extreme.attained, -1, sign)
+    if extreme.proved is None:
+        if extreme.attained_how == "proved":
+            return f"No bound found: it gets {beyond} {attained} (proved)."
+        return f"No bound found: it is {most} {attained} (sampled)."
+    proved, known = _outward(extreme.proved, 1, sign), f"proved {within(extreme.apart)}"
+    if extreme.proved - extreme.attained <= _CLOSE * abs(extreme.proved) + 1e-300:
+        return f"{proved} ({known})."
+    between = [f"{attained} (reached)", f"{proved} ({known})"][::sign]
+    return f"Between {between[0]} and {between[1]}."
+
+
+def _outward(value: float, up: int, sign: int) -> str:
+    """A number to six digits, rounded up (1) or down (-1) in size of what is bounded, shown with a sign."""
+    if abs(value) < 1e-12 or not math.isfinite(value):
+        return "0" if math.isfinite(value) else _number(sign * value)
+    if abs(value) >= _HUGE:
+        return f"{math.copysign(1.0, sign * value):.0f}e+{math.floor(math.log10(abs(value))) + (up > 0)}"
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 5)
+    value -= up * 1e-12 * abs(value)  # what an enclosure adds to a round number
+    rounded = (math.ceil if up > 0 else math.floor)(value / step) * step
+    return f"{sign * rounded + 0.0:.6g}"
+
+
+def _noise(noise: NoiseTest, num_classes: int) -> str:
+    share = f"symmetric noise below {num_classes - 1:,}/{num_classes:,} moves no optimum"
+    if noise.how == "proved":
+        return f"Robust: the sum over all targets is constant (proved), so that {share}."
+    if noise.how == "tested":
+        return f"Perhaps robust: the sum over all targets was constant wherever sampled; if it is, {share}."
+    return (
+        f"No guarantee: the sum over all targets is not constant (relative spread {_number(noise.spread)} over random "
+        "predictions)."
+    )
 
 
 def _ends(certificate: Certificate) -> Section:
     head = ("", "value", "strictness s", "slope in the target's logit")
     cells = (("p to 0", *_end(certificate.at_zero, "p")), ("p to 1", *_end(certificate.at_one, "(1 - p)")))
-    return Section("ends", "At the ends", (), head, cells)
+    return Section("ends", "At the ends, extrapolated from p = 1e-7 and from logits 1e6 apart", (), head, cells)
 
 
 def _end(end: End, of: str) -> tuple[str, str, str]:
@@ -179,7 +222,7 @@ def _numbers(certificate: Certificate) -> Section:
     cells = tuple(
         (
             each.dtype,
-            "every gap" if each.whole else f"gaps up to {each.largest_gap:.2g}",
+            "at every gap tried" if each.whole else f"at the gaps tried up to {each.largest_gap:.2g}",
             "never" if each.tangent is None else f"beyond cross-entropy {each.tangent:.3g}",
         )
         for each in certificate.ranges
@@ -189,25 +232,37 @@ def _numbers(certificate: Certificate) -> Section:
 
 def _equal(equals: Sequence[Equal]) -> Section:
     if not equals:
-        return Section("equal", "Equal to", (("Known losses", "None of them, but for itself."),))
+        return Section("equal", "Equal to", (("Known losses", "None of those tried, but for itself."),))
     cells = []
     for equal in equals:
         factor = "the same" if equal.factor == 1 else f"{_number(equal.factor)} times"
         constant = "" if not equal.constant else f" {'+-'[equal.constant < 0]} {_number(abs(equal.constant))}"
-        classes = "any" if equal.always and len(equal.num_classes) > 1 else ", ".join(map(str, equal.num_classes))
+        classes = ", ".join(map(str, equal.num_classes))
         cells.append((equal.known, factor + constant, classes))
-    return Section("equal", "Equal to", (), ("loss", "this one is", "classes"), tuple(cells))
+    return Section(
+        "equal",
+        f"Equal to, at {EQUAL_AT} random predictions each",
+        (),
+        ("loss", "this one is", "classes tried"),
+        tuple(cells),
+    )
 
 
 def _regression(certificate: RegressionCertificate) -> Section:
     steepest, up_to = certificate.steepest_at, certificate.convex_up_to
     rows = (
-        ("Largest slope", f"{certificate.steepest:.4f}" + ("" if steepest is None else f" at |e| = {steepest:.4f}")),
-        ("Convex", "Yes, by test." if up_to is None else f"Only for |e| < {up_to:.4f}, by test."),
+        (
+            "Largest slope",
+            f"{certificate.steepest:.4f}" + ("" if steepest is None else f" at |e| = {steepest:.4f}") + " (sampled)",
+        ),
+        (
+            "Convex",
+            "Perhaps: no counterexample found." if up_to is None else f"No: beyond |e| = {up_to:.4f} the slope falls.",
+        ),
         ("Near 0", f"like {certificate.curvature_at_0 / 2:.3g} e^2"),
         (
             "Below |e|",
-            f"by at most {certificate.largest_gap:.3f}, at |e| = {certificate.largest_gap_at:.2f}; "
+            f"by {certificate.largest_gap:.3f} at |e| = {certificate.largest_gap_at:.2f} (the largest sampled); "
             f"by {certificate.far_gap:.3g} at |e| = 40",
         ),
     )
@@ -237,6 +292,7 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(shown) + (f" and {len(values) - 4} more" if len(values) > 4 else "")
 
 
-def _probabilities(values: Sequence[float]) -> str:
-    shown = [f"{value:.3f}" for value in values[:4]]
+def _probabilities(values: Sequence[float], sizes: Sequence[int]) -> str:
+    pairs = list(zip(values, sizes, strict=True))[:4]
+    shown = [f"{value:.3f}" if size == 1 else f"{size:,} of {_number(value)}" for value, size in pairs]
     return " ".join(shown) + (" ..." if len(values) > 4 else "")

@@ -117,7 +117,9 @@ def _strictness(certificate: Certificate) -> str:
 
 def _predictions(certificate: Certificate) -> Picture:
     assert certificate.optimum is not None
-    panels = []
+    rest, panels = "", []
+    if certificate.optimum.sizes[-1] > 1:
+        rest = f" The last bar is one of the {certificate.optimum.sizes[-1]:,} other classes, which are alike."
     for key, example in zip(("sure label", "likely class", "graded"), certificate.optimum.examples, strict=True):
         figure, ax = drawing(230, 150, (34, 4, 28, 5))
         places = range(1, len(example.truth) + 1)
@@ -132,8 +134,8 @@ def _predictions(certificate: Certificate) -> Picture:
     return Picture(
         "predictions",
         "Best predictions",
-        "Bars: the prediction of least expected loss where the classes have the probabilities of the lines. For a "
-        "proper loss, bars end at lines.",
+        "Bars: the prediction of least expected loss that was found where the classes have the probabilities of the "
+        f"lines. For a proper loss, bars end at lines.{rest}",
         tuple(panels),
         "three",
         {"truth": REFERENCE, "best prediction": _OWN},

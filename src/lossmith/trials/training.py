@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lossmith.learned import AdaptiveLoss
 from lossmith.trials.banks import Bank, SingleBank, StackedBank
-from lossmith.trials.batches import batches
+from lossmith.trials.batches import trial_batches
 from lossmith.trials.data import Dataset, Examples, Task, build_task, load_dataset
 from lossmith.trials.data.spec import DataSpec
 from lossmith.trials.learning import LearningStepper
@@ -144,7 +144,7 @@ def task_of(trial: Trial, sources: Sources, device: str = "cpu") -> Task:
 def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: str = "cpu") -> float:
     """The norm of a loss's gradient over that of cross-entropy, at a trial's initial weights on its first batch."""
     task = task_of(trial, sources, device)
-    rows = next(batches(len(task.train), trial.batch_size, trial.seed)).to(device)
+    rows = next(trial_batches(trial, len(task.train), task.clean)).to(device)
     model = build_model(trial.model, task, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     with seeded(trial.seed, device):  # a user's model may have dropout

@@ -17,7 +17,7 @@ from lossmith.studies.noisy_labels.arms import ADAPTIVE
 from lossmith.studies.noisy_labels.protocol import Findings, Run
 
 ALPHA: Final = 0.05
-OVERALL: Final = "mean of all conditions"
+OVERALL: Final = "mean of the conditions"
 _REPLAYS: Final = ("rate replay", "loss replay")
 
 

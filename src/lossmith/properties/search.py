@@ -1,0 +1,124 @@
+"""Large values and gradients, found by climbing from many starts where some classes share one logit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from lossmith.properties.parts import Groups, Parts
+from lossmith.properties.subject import Subject
+
+_POINTS: Final = 800
+_CLIMBERS, _BROODS, _ROUNDS = 8, 16, 25
+_MOST_ENTRIES: Final = 400_000
+_MOST_TARGETS: Final = 10
+_FARTHEST: Final = 1e6
+
+Objectives = Callable[[Tensor], Tensor]
+"""From logits (N, G) to quantities (K, N)."""
+
+
+def climb(objectives: Objectives, groups: int, points: int, generator: torch.Generator) -> Tensor:
+    """The largest of each quantity that random starts and random steps uphill reach.
+
+    Args:
+        objectives: from the groups' logits (N, G) to K quantities (K, N).
+        groups: G.
+        points: the number of starts.
+        generator: of random numbers.
+
+    Returns:
+        Shape (K,); -inf where a quantity was nowhere a number.
+    """
+    scale = torch.logspace(-1, 1.3, points, dtype=torch.float64)[:, None]
+    z = torch.randn(points, groups, dtype=torch.float64, generator=generator) * scale
+    edge = torch.cat([torch.linspace(-40, 40, points // 4), torch.tensor([-1.0, 1.0]) * _FARTHEST]).double()
+    line = torch.zeros(len(edge), groups, dtype=torch.float64)
+    line[:, 0] = edge
+    z = torch.cat([z, line])
+    found = objectives(z).nan_to_num(-math.inf, math.inf)
+    best = found.amax(1)
+    share = points / _POINTS
+    climbers, broods = max(2, int(_CLIMBERS * share)), max(6, int(_BROODS * share))
+    for quantity in range(len(found)):
+        most, at = found[quantity].topk(min(climbers, len(z)))
+        top, step = z[at], 2.0
+        for _ in range(_ROUNDS):
+            noise = torch.randn(len(top), broods, groups, dtype=torch.float64, generator=generator) * step
+            tried = (top[:, None] + noise).flatten(0, 1)
+            value = objectives(tried)[quantity].nan_to_num(-math.inf, math.inf).view(len(top), broods)
+            high, which = value.max(1)
+            better = high > most
+            top = torch.where(better[:, None], tried.view(len(top), broods, groups)[range(len(top)), which], top)
+            most = torch.where(better, high, most)
+            step *= 0.65
+        best[quantity] = torch.maximum(best[quantity], most.max())
+    return best
+
+
+def sampled_extremes(subject: Subject, parts: Parts | None) -> tuple[float, float, float]:
+    """The largest value, the largest negative value and the largest gradient norm that climbing finds.
+
+    Args:
+        subject: the loss.
+        parts: of the loss, if it has a formula.
+
+    Returns:
+        Lower bounds on the suprema of the loss, of minus the loss and of its gradient's norm.
+    """
+    generator = torch.Generator().manual_seed(0)
+    best = torch.full((3,), -math.inf, dtype=torch.float64)
+    for objectives, groups, points in _settings(subject, parts):
+        best = torch.maximum(best, climb(objectives, groups, points, generator))
+    value, negative, gradient = best.tolist()
+    return value, negative, gradient
+
+
+def group_sizes(num_classes: int) -> list[tuple[int, ...]]:
+    """Ways to put classes into up to four groups: the target, one other, several, the rest."""
+    C = num_classes
+    if C <= 4:
+        return [(1,) * C]
+    several = sorted({1, 2, C // 8, C // 2} - {0})
+    return [(1, 1, m, C - 2 - m) for m in several if C - 2 - m > 0]
+
+
+def _settings(subject: Subject, parts: Parts | None) -> Iterator[tuple[Objectives, int, int]]:
+    if parts is not None:
+        for sizes in group_sizes(parts.num_classes):
+            yield _by_parts(Groups(parts, sizes)), len(sizes), _POINTS
+        return
+    C = subject.num_classes
+    points = max(24, min(_POINTS, _MOST_ENTRIES // C))
+    all_sizes = group_sizes(C) if subject.symmetric else [(1,) * C]
+    targets = [0] if subject.symmetric else range(0, C, max(1, C // _MOST_TARGETS))
+    points = max(24, points // len(targets))
+    for sizes in all_sizes:
+        for target in targets:
+            yield _by_logits(subject, sizes, target), len(sizes), points
+
+
+def _by_parts(groups: Groups) -> Objectives:
+    def objectives(z: Tensor) -> Tensor:
+        value = groups.table(z)[:, 0]
+        return torch.stack([value, -value, groups.gradient_norm(z)])
+
+    return objectives
+
+
+def _by_logits(subject: Subject, sizes: tuple[int, ...], target: int) -> Objectives:
+    def objectives(z: Tensor) -> Tensor:
+        rows = []
+        for part in z.split(max(1, _MOST_ENTRIES // sum(sizes))):
+            logits = part.repeat_interleave(torch.tensor(sizes), 1).requires_grad_()
+            value = subject.of_class_0(logits) if target == 0 else subject.table(logits)[:, target]
+            (gradient,) = torch.autograd.grad(value.sum(), logits)
+            value = value.detach()
+            rows.append(torch.stack([value, -value, gradient.norm(dim=1)]))
+        return torch.cat(rows, 1)
+
+    return objectives
