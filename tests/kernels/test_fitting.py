@@ -165,7 +165,7 @@ def test_the_bound_of_rounding_holds_what_float32_does(seed: int) -> None:
 
 
 def test_powers_that_cancel_are_refused() -> None:
-    """p (1 - 4 p)^12 has terms 500,000 times its value at p = 1/2."""
+    """The polynomial p (1 - 4 p)^12 has terms 500,000 times its value at p = 1/2."""
     slope = np.array([0.0, *(math.comb(12, k) * (-4.0) ** k for k in range(13))])
     assert fitting._relative(slope, np.zeros(BOXES), 1, []) is None
 
