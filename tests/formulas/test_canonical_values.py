@@ -10,14 +10,14 @@ import pytest
 import torch
 from exact_values import NoValueError, conditioned, exact, wild
 
-from lossmith.formulas import Expression, FormulaError, canonical, digest, evaluate, parse
+from lossmith.formulas import Expression, FormulaError, canonical, evaluate, parse, substitute
 
 FARTHEST = 1e25  # how ill-conditioned a value may be that is compared in 50 digits
 NEARBY = [1 + step * 2.3e-16 for step in (-3, -2, -1, 1, 2, 3)]
 
 
 def in_floats(tree: Expression, p: float, others: dict[str, float]) -> float:
-    return evaluate(tree, p=torch.tensor(p, dtype=torch.float64), **others).item()
+    return evaluate(substitute(tree, **others), p=torch.tensor(p, dtype=torch.float64)).item()
 
 
 def rounding(tree: Expression, p: float, others: dict[str, float]) -> float:
@@ -74,10 +74,9 @@ def check(seed: int, count: int) -> None:
         others = {"y": rng.choice([0.0, 1.0]), "n": rng.choice([2.0, 10.0]), "t": 0.3}
         try:
             found += differences(tree, [p for p in places if 0 < p < 1], others)
-        except FormulaError as error:
-            assert "range of floats" in str(error)
+            compared += 1
+        except FormulaError:
             continue
-        compared += 1
     assert not found, "\n".join([f"{len(found)} differences", *found[:20]])
     assert compared > 0.99 * count
 

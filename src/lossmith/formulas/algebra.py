@@ -16,7 +16,6 @@ from lossmith.formulas.polynomials import (
     add,
     is_harmless,
     is_not_negative,
-    is_steady,
     number,
     scaled,
     term_size,
@@ -103,17 +102,19 @@ class Algebra:
         if len(a) < 2:
             return a
         leading = self.leading(a)
-        if not 1 / _FACTORED < abs(leading) < _FACTORED:
-            leading = _ONE
+        if any(term_size(product, _ONE) == math.inf for product in a) or not 1 / _FACTORED < abs(leading) < _FACTORED:
+            leading = _ONE if leading > 0 else -_ONE
         return {((self.expression(scaled(a, 1 / leading), exactly=True), _ONE),): leading}
 
-    def factored(self, a: Polynomial) -> Polynomial:
-        """A sum whose terms may cancel as one factor, so that its multiples are written alike."""
-        return a if is_steady(a) else self.as_factor(a)
-
-    def grouped(self, a: Polynomial, most: float) -> Polynomial:
-        """With the large terms of a sum, which may cancel, as one factor."""
-        large = {product: factor for product, factor in a.items() if term_size(product, factor) > most / 10}
+    def factored(self, a: Polynomial, most: float = 0) -> Polynomial:
+        """With the large terms of a sum as one factor, if more may cancel than this."""
+        if is_harmless(a, most):
+            return a
+        large = {
+            product: factor
+            for product, factor in a.items()
+            if term_size(product, factor) > most / 10 and self.sum_alone(product) is None
+        }
         small = {product: factor for product, factor in a.items() if product not in large}
         return add(self.as_factor(large), small)
 

@@ -80,7 +80,7 @@ class Normaliser(Algebra):
             return self._exp(self._mul(b, same(number(log))))
         if a.open == {((_P, _ONE),): _ONE}:
             return self._exp(self._mul(b, same({((_C, _ONE),): Fraction(-1)})))
-        return same(self.opaque("pow", self.factored(a.closed), self._arguments(b, _CLOSED).closed))
+        return same(self.opaque("pow", self.factored(a.closed), self.factored(b.closed)))
 
     def _power(self, a: Form, exponent: Fraction) -> Form:
         if exponent == 0:
@@ -162,7 +162,8 @@ class Normaliser(Algebra):
         total = self._add(a, same(number(_ONE)))
         if len(total.open) == 1:
             return self._log(same(total.open))
-        return same(self.opaque("log1p", self.factored(a.closed), exactly=True))
+        closed = self.opaque("log1p", self.factored(a.closed), exactly=True)
+        return Form(self._log(total).open if () in a.open else closed, closed)
 
     def _plog(self, a: Form) -> Form:
         return self._log(self._protected(a))
@@ -228,9 +229,9 @@ class Normaliser(Algebra):
         return Form(open_, rule(*(each.closed for each in arguments)))
 
     def _arguments(self, a: Form, most: float = 0) -> Form:
-        if is_harmless(a.open, most):
+        if most and is_harmless(a.open, most):
             return same(a.open)
-        closed = self.grouped(a.closed, most)
+        closed = self.factored(a.closed, most)
         return Form(a.open, closed) if is_harmless(a.open, _OPEN) else same(closed)
 
     def _odd(self, op: str, a: Polynomial) -> Polynomial:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
 
 from lossmith.formulas.arithmetic import ONE
-from lossmith.formulas.expression import Expression, apply
+from lossmith.formulas.expression import Expression, apply, fold
 
 Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
 """Bases with their exponents; empty for 1."""
@@ -17,6 +18,9 @@ Polynomial: TypeAlias = dict[Product, Fraction]
 EULER: Final = apply("exp", ONE)
 """The base of exponentials of numbers that are too large or too small to compute with."""
 _NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
+_LARGEST_POWER: Final = 6
+_LARGEST_EXPONENT: Final = 20
+_VAST: Final = 1e9
 _OUTWEIGHED: Final = Fraction(9, 10)
 
 
@@ -90,16 +94,42 @@ def is_harmless(a: Polynomial, most: float) -> bool:
 
 
 def term_size(product: Product, factor: Fraction) -> float:
-    """How large a term may become where terms cancel, for terminals and functions about 1 in size."""
-    exponent, falls, functions = 0.0, False, False
+    """How large a term may become where terms cancel, for p, y, t, c and n up to 1."""
+    size, falls, functions = _VAST if abs(factor) > _VAST else abs(float(factor)), False, False
     for base, power in product:
-        functions = functions or not base.name
         if base.op == "exp":
-            exponent += abs(power)
-        elif power < 0 and base.name not in {"p", "n"}:
+            size = min(_VAST, size * _grown(float(abs(power)) * _reach(base.args[0])))
+        elif abs(power) > _LARGEST_POWER or (power < 0 and base.name not in {"p", "n"}):
             return math.inf
+        else:
+            size = min(_VAST, size * _reach(base) ** max(0.0, float(power)))
+        functions = functions or not base.name
         falls = falls or (power < 0 and base.name == "p")
     # Powers of p differ where they are large, functions of p may all be the same there.
-    if (falls and functions) or exponent > 20 or abs(factor) > 1e6:
-        return math.inf
-    return abs(float(factor)) * math.exp(exponent)
+    return math.inf if (falls and functions) or size >= _VAST else size
+
+
+@functools.lru_cache(maxsize=4096)
+def _reach(expression: Expression) -> float:
+    """How large an expression may become, for p, y, t, c and n up to 1."""
+
+    def reach(node: Expression, sizes: list[float]) -> float:
+        match node.op:
+            case "constant":
+                return min(_VAST, abs(node.value))
+            case "mul":
+                return min(_VAST, sizes[0] * sizes[1])
+            case "pow":
+                return float(min(_VAST, max(1.0, sizes[0]) ** min(_LARGEST_POWER, max(0.0, node.args[1].value))))
+            case "exp" | "expm1":
+                return _grown(sizes[0])
+            case "add" | "sub" | "neg" | "abs" | "min" | "max" | "softplus":
+                return min(_VAST, 1 + sum(sizes))
+            case _:
+                return 1.0
+
+    return fold(expression, reach)
+
+
+def _grown(exponent: float) -> float:
+    return math.exp(exponent) if exponent < _LARGEST_EXPONENT else _VAST

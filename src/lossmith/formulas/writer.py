@@ -15,7 +15,6 @@ from lossmith.formulas.printer import to_text
 _DIGITS: Final = 12
 _ALL_DIGITS: Final = 17
 _MORE_DIGITS: Final = 3  # of a number that has become an exponent
-_MORE_DIGITS: Final = 3  # of a number that has become an exponent
 _MAX_NODES: Final = 20_000
 _C: Final = terminal("c")
 _ONE: Final = Fraction(1)
@@ -77,7 +76,7 @@ class Writer:
 
     def _growth(self, product: Product, rest: Polynomial, digits: int) -> _Term | None:
         """``a exp(b) - a`` as ``a expm1(b)``, which does not cancel; both are taken from the rest."""
-        for grows in (_is_exponential, _is_odd_power):
+        for grows in (_is_exponential, _is_odd_power, _is_either):
             grown = tuple(pair for pair in product if grows(*pair))
             fixed = tuple(pair for pair in product if not grows(*pair))
             if grown and rest.get(fixed) == -rest[product]:
@@ -103,6 +102,7 @@ class Writer:
             factor *= exponential(fixed) or 0
         factors = self._factors(powers, digits)
         if exponents:
+            digits += _MORE_DIGITS
             factors.append(apply("exp", self._sum(exponents)))
         return _Term(tuple(sorted(factors, key=self.text)), rounded(factor, digits))
 
@@ -168,6 +168,10 @@ def _is_exponential(base: Expression, power: Fraction) -> bool:
 def _is_odd_power(base: Expression, power: Fraction) -> bool:
     """Of p, and not simply a product of some p."""
     return base.name == "p" and (power < 0 or power.denominator > 1)
+
+
+def _is_either(base: Expression, power: Fraction) -> bool:
+    return _is_exponential(base, power) or _is_odd_power(base, power)
 
 
 def _is_bounded(expression: Expression) -> bool:
