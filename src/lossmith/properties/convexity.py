@@ -165,6 +165,8 @@ def _negative(
     # Scaled so that a unit vector in the groups is a unit vector in the classes.
     at = ((p if space == "p" else logits) * root).detach().requires_grad_()
     value = groups.table((at / root).log() if space == "p" else at / root)
+    if not value.requires_grad:
+        return []  # the same for all predictions
     floor = _ROUNDING * float(value.detach()[value.isfinite()].std().nan_to_num(0.0))
     (gradient,) = torch.autograd.grad(value[:, target].sum(), at, create_graph=True)
     hessian = jacobian(gradient, at)
