@@ -76,7 +76,8 @@ def conditioned(tree: Expression, reserve: float = 1.0, **at: Any) -> tuple[Any,
 
     A reserve above 1 lets operands be so many times larger before they count as too large.
     """
-    with mpmath.workdps(DIGITS + 10 + int(max(0, -mpmath.log10(min(at["p"], 1) or 1)))):
+    digits = DIGITS + 10 + max(0, -int(mpmath.log10(abs(at["p"]) or 1)))  # also of 1 - p
+    with mpmath.workdps(digits):
         values = {name: mpf(value) for name, value in at.items()}
 
         def step(node: Expression, operands: list[tuple[Any, Any]]) -> tuple[Any, Any]:

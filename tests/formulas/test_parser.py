@@ -126,13 +126,42 @@ def test_errors_say_what_and_where(text: str, position: int, words: str) -> None
     assert len(message) < 300
 
 
+def balanced(leaves: int) -> str:
+    """A sum of so many p, nested as little as can be; brackets where the left part would take them all."""
+    if leaves == 1:
+        return "p"
+    return f"({balanced(leaves // 2)}+{balanced(leaves - leaves // 2)})"
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["p" * 10_001, "+".join(["p"] * 2_000), "exp(" * 201 + "p" + ")" * 201, "-" * 300 + "p", "p**" * 300 + "p"],
+    "text, message",
+    [
+        ("p" + " " * 9_999, ""),
+        ("p" + " " * 10_000, "the formula is 10001 characters long, more than 10000"),
+        ("-" + balanced(1_000), ""),
+        ("--" + balanced(1_000), "the formula has more than 2000 nodes, counted up at position 1"),
+        ("p*" + balanced(1_000), "the formula has more than 2000 nodes, counted up at position 2"),
+        ("exp(" * 199 + "p" + ")" * 199, ""),
+        ("exp(" * 200 + "p" + ")" * 200, "the formula is nested more than 200 deep at position 1"),
+        ("p**" * 199 + "p", ""),
+        ("p**" * 200 + "p", "the formula is nested more than 200 deep at position 2"),
+        ("-" * 199 + "p", ""),
+        ("-" * 300 + "p", "the formula is nested more than 200 deep at position 101"),
+        ("+".join(["p"] * 2_000), "the formula is nested more than 200 deep at position 400"),
+    ],
 )
-def test_limits(text: str) -> None:
-    with pytest.raises(FormulaError, match="more than"):
+def test_limits(text: str, message: str) -> None:
+    """What is within them is read, what is one beyond is refused."""
+    if not message:
+        assert parse(text).size <= 2_000
+        return
+    with pytest.raises(FormulaError) as caught:
         parse(text)
+    assert str(caught.value) == message
+
+
+def test_the_largest_formula_has_2000_nodes() -> None:
+    assert parse("-" + balanced(1_000)).size == 2_000
 
 
 def test_brackets_alone_are_no_depth() -> None:

@@ -16,8 +16,9 @@ Array = NDArray[np.float64]
 
 _ULPS: Final = 4
 """By how many units in the last place a transcendental function of numpy may err, with something to spare."""
-_PHASE_MARGIN: Final = 1e-14  # relative; more than the rounding of a multiple of pi
-_LARGEST_PHASE: Final = 1e8  # beyond it sin and cos are bounded by 1 only
+_LARGEST_PHASE: Final = 1e7
+"""Beyond it sin and cos are bounded by 1 only. Below it a phase is off by less than 1e-8, and a wave that close to its
+peak is less than one unit in the last place below it: it makes no difference which side the peak is taken to lie on."""
 
 
 class Interval(NamedTuple):
@@ -192,10 +193,9 @@ def _wave(a: Interval, function: Callable[[Array], Array], peak: float) -> Inter
 
 
 def _passes(a: Interval, phase: float) -> NDArray[np.bool_]:
-    """Whether the interval holds a point ``phase + 2 pi k``; true where rounding leaves it open."""
-    margin = _PHASE_MARGIN * (1 + np.maximum(np.abs(a.low), np.abs(a.high)))
-    first = np.ceil((a.low - margin - phase) / (2 * math.pi))
-    passes: NDArray[np.bool_] = first <= np.floor((a.high + margin - phase) / (2 * math.pi))
+    """Whether the interval holds a point ``phase + 2 pi k``, up to the rounding of the phase."""
+    first = np.ceil((a.low - phase) / (2 * math.pi))
+    passes: NDArray[np.bool_] = first <= np.floor((a.high - phase) / (2 * math.pi))
     return passes
 
 
