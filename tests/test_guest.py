@@ -128,7 +128,7 @@ def _user() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_float32_matmul_precision("high")
     warnings.filterwarnings("ignore", message="a filter of the user's")
-    with np.errstate(under="warn"), mpl.rc_context({"lines.linewidth": 3.25}):
+    with np.errstate(divide="ignore"), mpl.rc_context({"lines.linewidth": 3.25}):
         yield
     warnings.filters[:] = filters  # type: ignore[index]
     torch.set_float32_matmul_precision("highest")
