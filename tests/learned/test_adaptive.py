@@ -281,3 +281,8 @@ def test_a_regression_loss_learns_online() -> None:
     for _ in range(200):
         last = learner.step((x, y))
     assert last.task_loss < 0.1 * F.mse_loss(first.logits, y)
+    z = last.logits.clone().requires_grad_()
+    frozen, base = (torch.autograd.grad(f(z, y), z)[0] for f in (loss.freeze(), lambda z, y: 0.5 * F.mse_loss(z, y)))
+    # The last step changed the network once more, after the loss was normalised.
+    assert float(frozen.norm()) == pytest.approx(float(base.norm()), rel=0.05)
+    assert float(last.gain) != pytest.approx(1.0, rel=0.1)

@@ -66,10 +66,16 @@ def test_it_makes_one_step_better() -> None:
 
 def test_it_stops_at_the_cap() -> None:
     loss = AdaptiveLoss().double()
-    log = learn_offline(loss, make_model, pairs(), steps=2000, lr=0.1, meta_lr=1e-2, scale="learned", max_scale=3.0)
+    log = learn_offline(loss, make_model, pairs(), steps=2000, lr=0.1, meta_lr=3e-2, scale="learned", max_scale=12.0)
     assert log.stopped == "scale"
     assert len(log.scale) < 2000
-    assert 3.0 < log.scale[-1] < 6.0
+    assert 12.0 < log.scale[-1] < 24.0
+
+
+def test_a_fixed_scale_stays_that_of_the_base() -> None:
+    log = learn_offline(AdaptiveLoss().double(), make_model, pairs(), steps=60, lr=0.1, meta_lr=1e-2)
+    assert log.scale == pytest.approx([1.0] * 60, rel=1e-9)
+    assert log.stopped == "done"
 
 
 def test_it_goes_back_to_the_best_when_nothing_is_gained() -> None:
@@ -78,3 +84,6 @@ def test_it_goes_back_to_the_best_when_nothing_is_gained() -> None:
     log = learn_offline(loss, make_model, pairs(), steps=500, lr=1e-6, patience=60)
     assert log.stopped == "stalled"
     assert log.kept + 60 == len(log.task_loss)
+    other = ML3Loss().double()
+    learn_offline(other, make_model, pairs(), steps=log.kept, lr=1e-6, patience=500)
+    assert all((a == b).all() for a, b in zip(loss.parameters(), other.parameters(), strict=True))
