@@ -76,7 +76,7 @@ def conditioned(tree: Expression, reserve: float = 1.0, **at: Any) -> tuple[Any,
 
     A reserve above 1 lets operands be so many times larger before they count as too large.
     """
-    digits = DIGITS + 10 + max(0, -int(mpmath.log10(abs(at["p"]) or 1)))  # also of 1 - p
+    digits = max(DIGITS, mpmath.mp.dps) + 10 + max(0, -int(mpmath.log10(abs(at["p"]) or 1)))  # also of 1 - p
     with mpmath.workdps(digits):
         values = {name: mpf(value) for name, value in at.items()}
 

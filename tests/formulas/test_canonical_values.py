@@ -10,7 +10,7 @@ import pytest
 import torch
 from exact_values import NoValueError, conditioned, exact, wild
 
-from lossmith.formulas import Expression, FormulaError, canonical, evaluate, parse, substitute
+from lossmith.formulas import Expression, FormulaError, canonical, digest, evaluate, parse, substitute
 
 FARTHEST = 1e25  # how ill-conditioned a value may be that is compared in 50 digits
 NEARBY = [1 + step * 2.3e-16 for step in (-3, -2, -1, 1, 2, 3)]
@@ -83,6 +83,74 @@ def check(seed: int, count: int) -> None:
 
 def test_the_canonical_form_has_the_same_values() -> None:
     check(seed=1, count=300)
+
+
+@pytest.mark.parametrize(
+    "text, places",
+    [
+        ("y*c + 0.2*y*exp(-1000000*square(p - 0.37))", [0.37, 0.3704, 0.3691, 0.5]),
+        ("p*exp(-1000*square(p - 1))", [0.99, 0.98, 0.9999, 0.5]),
+        ("p*expm1(-1000*(1 - p))", [0.999, 0.9999, 0.99, 0.5]),
+        ("p*exp(2000*(p - 0.5))", [0.5, 0.51, 0.49, 0.8]),
+        ("y*c + y*exp(-750*square(p - 1))", [0.99, 0.9999, 0.96, 0.5]),
+        ("log(exp(p + 800))", [0.25, 0.5, 0.75]),
+        ("log1p(expm1(1000*(1 - p)))", [0.25, 0.5, 0.75]),
+        ("1/square(p - 0.37)", [0.37 + 1e-7, 0.37 + 1e-9, 0.5]),
+        ("log(1 - p + 1e-13)", [1 - 1e-9, 1 - 1e-14, 0.5]),
+        ("log(1 - p + 1e-17)", [1 - 1e-9, 1 - 2**-53, 0.5]),
+        ("log(sigmoid(-50*p))", [0.1, 0.9, 1 - 1e-9]),
+        ("log(1 - 0.9999999999999*p)", [0.5, 1 - 1e-12, 1 - 2**-53]),
+        ("expm1(-p)/p + log1p(-p)/p", [1e-300, 1e-20, 1e-9, 0.5]),
+        ("p*(n*p)**200*exp(600*c)*exp(-500*c)", [0.01, 0.1, 0.5]),
+        ("exp(800*(1 - p) - 5*c)", [1e-40, 1e-50, 0.5]),
+        ("p*1e-200*1e-200 + p*p*1e-200*1e-200", [0.25, 0.5, 0.75]),
+        ("p*(1e200*p)**2/1e200/1e200", [0.25, 0.5, 0.75]),
+        ("sin(123456789.12345678*p)", [0.25, 0.5, 0.75]),
+        ("exp(-1e12*(p - 0.123456789)**2)", [0.123456789, 0.123456789 + 1e-6, 0.5]),
+        ("p*sigmoid(-900)*exp(900*p)", [0.9, 0.95, 0.5]),
+    ],
+)
+def test_rewriting_changes_no_value(text: str, places: list[float]) -> None:
+    assert canonical(parse(text)).depends_on("p", "c")
+    assert differences(parse(text), places, {"y": 1.0, "n": 10.0, "t": 0.3}) == []
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ("y*c + y*exp(-750*square(p - 1))", "y*c"),
+        ("y*c + 0.2*y*exp(-1000000*square(p - 0.37))", "y*c"),
+        ("exp(-1000*square(p - 1))", "exp(-1001*square(p - 1))"),
+        ("1e-200*1e-200*p", "1e-200*1e-201*p"),
+        ("1e200*1e200*p", "1e200*1e201*p"),
+        ("log(1 - p + 1e-13)", "log(1 - p)"),
+        ("log(1 - p + 1e-20)", "log(1 - p)"),
+        ("log(1 - 0.9999999999999*p)", "log(1 - p)"),
+        ("sigmoid(-800)*p", "sigmoid(-801)*p"),
+    ],
+)
+def test_what_floats_cannot_tell_apart_digests_do(a: str, b: str) -> None:
+    assert digest(parse(a)) != digest(parse(b))
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ("exp(-1000*square(p - 1))", "exp(-1000)*exp(2000*p)*exp(-1000*p*p)"),
+        ("1e200*1e200*p", "exp(400*log(10))*p"),
+        ("(n*p)**200", "n**200*p**200"),
+        ("exp(5*log(n) + p)", "n**5*exp(p)"),
+        ("1e12*(p - 0.5)", "1e12*p"),
+        ("tanh(1e9*(p - 0.25))", "tanh(1e9*p - 2.5e8)"),
+        ("log(1 - p)", "log1p(-p)"),
+        ("expm1(-p)/p", "(exp(-p) - 1)/p"),
+        ("log(expm1(c))", "log(exp(c) - 1)"),
+        ("aq(p, p - 0.5)", "p/sqrt(1.25 - p + p*p)"),
+        ("1/(1 - p + y*(1 - p))", "1/((1 - p) + (1 - p)*y)"),
+    ],
+)
+def test_equal_formulas_of_a_wide_range_meet(a: str, b: str) -> None:
+    assert digest(parse(a)) == digest(parse(b))
 
 
 @pytest.mark.slow

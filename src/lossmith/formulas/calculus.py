@@ -131,12 +131,12 @@ def _analytic_quotient(node: Expression, slopes: list[Expression]) -> Expression
 
 
 def _extremum(sign: float) -> Callable[..., Expression]:
-    """``max(a, b) = (a + b + |a - b|) / 2``, min with the other sign."""
+    """The slope of the larger operand, of the smaller one with the other sign; no slope is lost in another."""
 
     def rule(node: Expression, slopes: list[Expression]) -> Expression:
         (a, b), (da, db) = node.args, slopes
-        which = _mul(folded("sign", _sub(a, b)), _sub(da, db))
-        return _mul(constant(0.5), _add(da, db, _mul(constant(sign), which)))
+        share = _mul(constant(0.5), _add(ONE, _mul(constant(sign), folded("sign", _sub(a, b)))))
+        return _add(_mul(share, da), _mul(_sub(ONE, share), db))
 
     return rule
 

@@ -17,6 +17,7 @@ from lossmith.formulas.polynomials import (
     add,
     is_harmless,
     is_not_negative,
+    is_steady,
     number,
     same,
     scaled,
@@ -54,7 +55,10 @@ class Normaliser(Algebra):
         return rule(*operands)
 
     def _add(self, a: Form, b: Form) -> Form:
-        return Form(add(a.open, b.open), self.added(a.closed, b.closed))
+        total = add(a.open, b.open)
+        if is_steady(total) and all(base.name for product in total for base, _ in product):
+            return same(total)
+        return Form(total, self.added(a.closed, b.closed))
 
     def _sub(self, a: Form, b: Form) -> Form:
         return self._add(a, self._neg(b))
