@@ -25,7 +25,8 @@ from lossmith.properties.parts import P, Parts
 GROWN: Final = 1e6
 """Of what exceeds this at an end and has no bound there, no bound for logits less far apart is sought."""
 _CLOSE: Final = 1e-3
-_NEAR_ENDS: Final = np.array([15.0, 30.0, 680.0, 1e38, 1e300, 1e300])  # logits; the last one and beyond
+_NEAR_ENDS: Final = np.array([15.0, 30.0, 680.0, 1e38])
+_FAR: Final = 1e300
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def largest_value(parts: Parts, sampled: Callable[[], float]) -> Extreme:
     even = Function(parts.even_loss)
     if parts.only_target or parts.num_classes == 2:
         return _of_one(even, 1.0, sampled)
-    target, other = (Function(part) for part in parts.both)
-    corner = [_at_ends(target)[0], _at_ends(other)[1], (parts.num_classes - 2) * _at_ends(other)[0]]
-    grows = max(*_at_ends(even), -math.inf if -math.inf in corner else sum(corner))
+    (target, _), (other, whole) = (_beyond(Function(part)) for part in parts.both)
+    corner = target + whole + (parts.num_classes - 2) * other  # one that is not the target takes all
+    grows = max(*_at_ends(even), -math.inf if math.isnan(corner) else corner)
     return _between(lambda reach: separable(*parts.both, parts.num_classes, reach), grows, sampled)
 
 
@@ -105,9 +106,16 @@ def _of_one(function: Function, factor: float, sampled: Callable[[], float]) -> 
 
 def _at_ends(function: Function) -> tuple[float, float]:
     """What a function certainly exceeds near p = 0, and near p = 1: at some point or beyond all of them."""
-    low, _ = function.on(Cells(_NEAR_ENDS, np.append(_NEAR_ENDS[:-1], math.inf)))
-    below, _ = function.on(Cells(np.append(-_NEAR_ENDS[:-1], -math.inf), -_NEAR_ENDS))
-    return float(below.max()), float(low.max())
+    low, _ = function.on(Cells(_NEAR_ENDS, _NEAR_ENDS))
+    below, _ = function.on(Cells(-_NEAR_ENDS, -_NEAR_ENDS))
+    ends = _beyond(function)
+    return max(float(below.max()), ends[0]), max(float(low.max()), ends[1])
+
+
+def _beyond(function: Function) -> tuple[float, float]:
+    """What a function exceeds wherever log(p/(1-p)) is below -1e300, and wherever it is above 1e300."""
+    low, _ = function.on(Cells(np.array([-math.inf, _FAR]), np.array([-_FAR, math.inf])))
+    return float(low[0]), float(low[1])
 
 
 def _triangle(parts: Parts, reach: float, slack: float) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 
 from lossmith.formulas import Expression, apply, constant, derivative, terminal
 from lossmith.formulas.arithmetic import folded
-from lossmith.properties.enclosure import Array, Cells, Function, supremum
+from lossmith.properties.enclosure import SHARED, Array, Cells, Function, supremum
 from lossmith.properties.parts import P, Parts
 
 _GRID: Final = np.concatenate([[-680.0, -60.0], np.linspace(-25, 12, 149), [20.0, 37.0]])
@@ -94,7 +94,7 @@ def up(value: float) -> float:
 def _by_halves(parts: Parts, sampled: float, reach: float) -> float:
     sums = [_SumOfSlopes(parts, sign, reach) for sign in (1.0, -1.0)]
     target = Function(parts.slopes[0])
-    edges = np.array([-reach, *np.linspace(-12, 8, 41), reach])
+    edges = np.array([-reach - SHARED, *np.linspace(-12, 8, 41), reach])
     low_p, low_w = (each.ravel() for each in np.meshgrid(edges[:-1], edges[:-1], indexing="ij"))
     high_p, high_w = (each.ravel() for each in np.meshgrid(edges[1:], edges[1:], indexing="ij"))
     enough = sampled / math.sqrt(2) * (1 + _CLOSE / 2)
@@ -151,7 +151,7 @@ class _SumOfSlopes:
 
     def __init__(self, parts: Parts, sign: float, reach: float) -> None:
         edges = _TABLE[np.abs(_TABLE) < reach]
-        edges = np.concatenate([[-reach], edges, [reach]])
+        edges = np.concatenate([[-reach - SHARED], edges, [reach]])
         cells = Cells(edges[:-1], edges[1:])
         _, high = Function(constant(-sign) * derivative(parts.other, "p")).on(cells)
         self.p = cells.forms["p"][1]

@@ -12,8 +12,8 @@ from torch import Tensor
 from lossmith.properties.parts import Groups, Parts
 from lossmith.properties.subject import Subject
 
-_POINTS: Final = 1200
-_CLIMBERS, _BROODS, _ROUNDS = 12, 24, 25
+_POINTS: Final = 800
+_CLIMBERS, _BROODS, _ROUNDS = 8, 16, 32
 _MOST_ENTRIES: Final = 400_000
 _MOST_TARGETS: Final = 10
 _FARTHEST: Final = 1e6
