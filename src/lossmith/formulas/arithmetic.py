@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import PROTECTION, Expression, apply, constant
+from lossmith.formulas.expression import PROTECTION, Expression, apply, constant, fold
 
 ZERO: Final = constant(0.0)
 ONE: Final = constant(1.0)
@@ -32,6 +33,11 @@ def scalar(op: str, operands: Sequence[float]) -> float:
     return float(result) if isinstance(result, (int, float)) else math.nan
 
 
+def number(expression: Expression) -> float:
+    """The value of a formula without terminals, in floats."""
+    return fold(expression, lambda node, operands: node.value if node.is_constant else scalar(node.op, operands))
+
+
 def folded(op: str, *args: Expression) -> Expression:
     """Apply an operator to expressions, and fold what is constant or neutral.
 
@@ -43,7 +49,7 @@ def folded(op: str, *args: Expression) -> Expression:
         *args: its operands.
 
     Returns:
-        The expression; a constant operation that has no finite result stays as it is.
+        The expression; a constant operation that has no finite result, or one too small for a float, stays as it is.
 
     Raises:
         FormulaError: if the operator is unknown or takes another number of operands.
@@ -51,7 +57,8 @@ def folded(op: str, *args: Expression) -> Expression:
     node = apply(op, *args)
     if all(arg.is_constant for arg in args):
         value = scalar(op, [arg.value for arg in args])
-        return constant(value) if math.isfinite(value) else node
+        underflows = abs(value) < sys.float_info.min and op in _SHRINKS and all(arg.value for arg in args)
+        return constant(value) if math.isfinite(value) and not underflows else node
     rule = _NEUTRAL.get(op)
     return node if rule is None else rule(*args) or node
 
@@ -169,6 +176,8 @@ _SCALAR: Final[dict[str, Callable[..., float]]] = {
     "psqrt": lambda a: math.sqrt(abs(a) + PROTECTION),
 }
 _GROWS: Final = frozenset({"exp", "expm1"})
+_SHRINKS: Final = frozenset({"mul", "div", "pow", "aq", "square", "exp", "sigmoid", "softplus"})
+"""What has no 0 for operands that are not 0."""
 
 
 def bound_size(expression: Expression, limit: int) -> Expression:

@@ -113,10 +113,8 @@ def _product(node: Expression, slopes: list[Expression]) -> Expression:
 
 
 def _quotient(node: Expression, slopes: list[Expression]) -> Expression:
-    (a, b), (da, db) = node.args, slopes
-    if db.is_number(0):
-        return _div(da, b)
-    return _div(_sub(_mul(da, b), _mul(a, db)), folded("square", b))
+    b, (da, db) = node.args[1], slopes
+    return _div(_sub(da, _mul(node, db)), b)  # b*b might leave the range of floats
 
 
 def _power(node: Expression, slopes: list[Expression]) -> Expression:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from fractions import Fraction
 from typing import Final
 
-from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import Expression, apply, constant, fold
-from lossmith.formulas.normal import Normaliser, Polynomial, Product
-from lossmith.formulas.printer import to_text
+from lossmith.formulas.expression import Expression, fold
+from lossmith.formulas.normal import Normaliser
+from lossmith.formulas.polynomials import Product
+from lossmith.formulas.writer import Writer
 
-_DIGITS: Final = 12
 _PASSES: Final = 4
-_MAX_NODES: Final = 20_000
 
 
 def canonical(expression: Expression) -> Expression:
@@ -56,85 +53,11 @@ def digest(expression: Expression) -> str:
 
 
 def _once(expression: Expression) -> Expression:
-    writer = _Writer()
+    writer = Writer()
     normaliser = Normaliser(writer, writer.text)
-    polynomial = fold(expression, normaliser.node)
-    moving = {product: factor for product, factor in polynomial.items() if _moves(product)}
-    return normaliser.write(moving)
+    polynomial = normaliser.opened(fold(expression, normaliser.node).open)
+    return normaliser.write({product: factor for product, factor in polynomial.items() if _moves(product)})
 
 
 def _moves(product: Product) -> bool:
     return any(base.depends_on("p", "c", "d") for base, _ in product)
-
-
-class _Writer:
-    """Polynomials as expressions: terms in the order of their texts, rounded constants."""
-
-    def __init__(self) -> None:
-        self.texts: dict[Expression, str] = {}
-
-    def __call__(self, polynomial: Polynomial) -> Expression:
-        return self._sum([(self._factors(product), rounded(factor)) for product, factor in polynomial.items()])
-
-    def _sum(self, terms: list[tuple[list[Expression], float]]) -> Expression:
-        """The sum of numbers times factors; of nothing, 0."""
-        terms = [term for term in terms if term[1]]
-        terms.sort(key=lambda term: [self.text(factor) for factor in term[0]])
-        total: Expression | None = None
-        for factors, value in terms:
-            if total is None:
-                total = _joined(factors, value)
-            else:
-                total = apply("sub" if value < 0 else "add", total, _joined(factors, abs(value)))
-        if total is not None and total.size > _MAX_NODES:
-            raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
-        return total or constant(0.0)
-
-    def text(self, expression: Expression) -> str:
-        """`str`, remembered."""
-        return to_text(expression, self.texts)
-
-    def _factors(self, product: Product) -> list[Expression]:
-        """Factors in the order of their texts, all exponentials in one."""
-        exponent: list[tuple[list[Expression], float]] = []
-        factors: list[Expression] = []
-        for base, power in product:
-            value = rounded(power)
-            if base.op == "exp":
-                exponent.append((_unwrapped(base.args[0]), value))
-            elif value:
-                factors.append(base if value == 1 else apply("pow", base, constant(value)))
-        if exponent:
-            factors.append(apply("exp", self._sum(exponent)))
-        return sorted(factors, key=self.text)
-
-
-def _unwrapped(product: Expression) -> list[Expression]:
-    """The factors that `_joined` made a product of."""
-    factors: list[Expression] = []
-    while product.op == "mul":
-        product, factor = product.args
-        factors.append(factor)
-    return [product, *reversed(factors)]
-
-
-def _joined(factors: list[Expression], value: float) -> Expression:
-    """A number times factors."""
-    if not factors:
-        return constant(value)
-    result = factors[0] if abs(value) == 1 else apply("mul", constant(value), factors[0])
-    for factor in factors[1:]:
-        result = apply("mul", result, factor)
-    return apply("neg", result) if value == -1 else result
-
-
-def rounded(number: Fraction) -> float:
-    """A number to 12 digits.
-
-    Raises:
-        FormulaError: if it overflows.
-    """
-    try:
-        return float(f"{float(number):.{_DIGITS}g}")
-    except OverflowError:
-        raise FormulaError("a constant of the formula overflows when constants are folded") from None

@@ -2,282 +2,242 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Final, TypeAlias
+from typing import Final
 
-from lossmith.formulas.arithmetic import scalar
+from lossmith.formulas.algebra import Algebra, Write
+from lossmith.formulas.exact import exponential, logarithm
 from lossmith.formulas.expression import PROTECTION, Expression, apply, terminal
+from lossmith.formulas.polynomials import (
+    EULER,
+    Form,
+    Polynomial,
+    Product,
+    add,
+    is_harmless,
+    is_not_negative,
+    number,
+    same,
+    scaled,
+    value_of,
+)
 
-Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
-"""Bases with their exponents; empty for 1."""
-Polynomial: TypeAlias = dict[Product, Fraction]
-"""Products with the numbers before them; never a 0."""
-
-_LARGEST: Final = 32  # terms that a product of sums may have, to be multiplied out
+_OPEN: Final = 1e4
+_CLOSED: Final = 1e2
+"""What the terms of an open and a closed form may sum to and cancel: it costs four and two digits of 16."""
 _HIGHEST: Final = 4  # power of a sum that is multiplied out
-_LARGEST_POWER: Final = 64  # whole power of a number that is taken exactly
-_NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = Fraction(1, 10**9), 100  # of exponentials of numbers that become numbers
 _ONE: Final = Fraction(1)
 _P, _C = terminal("p"), terminal("c")
 
 
-class Normaliser:
+class Normaliser(Algebra):
     """Turns the nodes of a formula, from the leaves up, into polynomials.
 
     Args:
-        write: turns a polynomial into an expression, equal ones into equal ones.
+        write: turns a polynomial into an expression.
         text: the text of an expression, by which factors and terms are put in order.
     """
 
-    def __init__(self, write: Callable[[Polynomial], Expression], text: Callable[[Expression], str]) -> None:
-        self.write, self.text = write, text
-        self.sums: dict[Expression, Polynomial] = {}
-        self.exponents: dict[Expression, Product] = {}
+    def __init__(self, write: Write, text: Callable[[Expression], str]) -> None:
+        super().__init__(write, text)
+        self.exponents: dict[Expression, Product] = {EULER: ()}
 
-    def node(self, node: Expression, operands: list[Polynomial]) -> Polynomial:
-        """The polynomial of a node, given those of its operands."""
+    def node(self, node: Expression, operands: list[Form]) -> Form:
+        """The form of a node, given those of its operands."""
         if node.is_constant:
-            return _number(Fraction(node.value))
+            return same(number(Fraction(repr(node.value))))
         if node.name:
-            return {((node, _ONE),): _ONE}
-        rule: Callable[..., Polynomial] = getattr(self, f"_{node.op}")
+            return same({((node, _ONE),): _ONE})
+        rule: Callable[..., Form] = getattr(self, f"_{node.op}")
         return rule(*operands)
 
-    def _add(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        total = dict(a)
-        for product, factor in b.items():
-            total[product] = total.get(product, Fraction(0)) + factor
-        return {product: factor for product, factor in total.items() if factor}
+    def _add(self, a: Form, b: Form) -> Form:
+        return Form(add(a.open, b.open), self.added(a.closed, b.closed))
 
-    def _sub(self, a: Polynomial, b: Polynomial) -> Polynomial:
+    def _sub(self, a: Form, b: Form) -> Form:
         return self._add(a, self._neg(b))
 
-    def _neg(self, a: Polynomial) -> Polynomial:
-        return _scaled(a, Fraction(-1))
+    def _neg(self, a: Form) -> Form:
+        return Form(scaled(a.open, Fraction(-1)), scaled(a.closed, Fraction(-1)))
 
-    def _mul(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        if len(a) * len(b) > _LARGEST and len(a) > 1 and len(b) > 1:
-            a, b = self._as_factor(a), self._as_factor(b)
-        result: Polynomial = {}
-        for product_a, factor_a in a.items():
-            for product_b, factor_b in b.items():
-                result = self._add(result, self._term(self._merged(product_a, product_b), factor_a * factor_b))
-        return result
+    def _mul(self, a: Form, b: Form) -> Form:
+        factors = self.multiplied(self.as_factor(a.closed), self.as_factor(b.closed))
+        return Form(self.opened_out(factors, _OPEN, a.open, b.open), self.opened_out(factors, 0, a.closed, b.closed))
 
-    def _merged(self, a: Product, b: Product) -> Product:
-        """The product of two products: exponents of one base added, powers of y dropped, in a fixed order."""
-        powers: dict[Expression, Fraction] = {}
-        for base, power in (*a, *b):
-            powers[base] = powers.get(base, Fraction(0)) + power
-        kept = [(base, _ONE if base.name == "y" and power > 0 else power) for base, power in powers.items() if power]
-        return tuple(sorted(kept, key=lambda pair: self.text(pair[0])))
-
-    def _term(self, product: Product, factor: Fraction) -> Polynomial:
-        """One product as a polynomial; a sum that stands alone in it is a sum again."""
-        if len(product) == 1 and product[0][1] == 1 and product[0][0] in self.sums:
-            return _scaled(self.sums[product[0][0]], factor)
-        return {product: factor}
-
-    def _div(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        if not b:
-            return self._opaque("div", a, b)
+    def _div(self, a: Form, b: Form) -> Form:
+        if not b.open:
+            return same(self.opaque("div", self.factored(a.closed), b.open))
         return self._mul(a, self._power(b, Fraction(-1)))
 
-    def _pow(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        exponent = _value(b)
+    def _pow(self, a: Form, b: Form) -> Form:
+        exponent = value_of(b.open)
         if exponent is not None:
             return self._power(a, exponent)
-        base = _value(a)
-        if base is not None and base > 0:
-            return self._exp(_scaled(b, _log_of(base)))
-        if a == {((_P, _ONE),): _ONE}:
-            return self._exp(self._neg(self._mul(b, {((_C, _ONE),): _ONE})))
-        return self._opaque("pow", a, b)
+        base = value_of(a.open)
+        if base is not None and (log := logarithm(base)) is not None:
+            return self._exp(self._mul(b, same(number(log))))
+        if a.open == {((_P, _ONE),): _ONE}:
+            return self._exp(self._mul(b, same({((_C, _ONE),): Fraction(-1)})))
+        return same(self.opaque("pow", self.factored(a.closed), self.factored(b.closed)))
 
-    def _power(self, a: Polynomial, exponent: Fraction) -> Polynomial:
+    def _power(self, a: Form, exponent: Fraction) -> Form:
         if exponent == 0:
-            return _number(_ONE)
+            return same(number(_ONE))
         if exponent == 1:
             return a
-        value, whole = _value(a), exponent.denominator == 1
-        if value is not None:
-            if whole and abs(exponent) <= _LARGEST_POWER and (value or exponent > 0):
-                return _number(value ** int(exponent))
-            return self._function("pow", a, _number(exponent))
-        if len(a) == 1:
-            ((product, factor),) = a.items()
-            positive = factor > 0 and all(_not_negative(base) for base, _ in product)
-            if whole or positive:
-                powers = tuple((base, power * exponent) for base, power in product)
-                return self._mul({self._merged(powers, ()): _ONE}, self._power(_number(factor), exponent))
-        elif whole and 2 <= exponent <= _HIGHEST and len(a) ** int(exponent) <= _LARGEST:
-            result = a
-            for _ in range(int(exponent) - 1):
-                result = self._mul(result, a)
-            return result
-        ((product, factor),) = self._as_factor(a).items()
-        if (factor > 0 or whole) and len(product) == 1 and product[0][1] == 1:
-            return self._mul({((product[0][0], exponent),): _ONE}, self._power(_number(factor), exponent))
-        return {((self._expression(a), exponent),): _ONE}
+        root = self.root(a.closed, exponent)
+        if exponent.denominator == 1 and 2 <= exponent <= _HIGHEST:
+            times = int(exponent)
+            return Form(self.opened_out(root, _OPEN, *[a.open] * times), self.opened_out(root, 0, *[a.closed] * times))
+        return same(root)
 
-    def _as_factor(self, a: Polynomial) -> Polynomial:
-        """A sum as one factor: a number times the sum with 1 before its first term."""
-        if len(a) < 2:
-            return a
-        leading = self._leading(a)
-        return {((self._expression(_scaled(a, 1 / leading)), _ONE),): leading}
-
-    def _expression(self, a: Polynomial) -> Expression:
-        written = self.write(a)
-        if len(a) > 1:
-            self.sums[written] = a
-        return written
-
-    def _leading(self, a: Polynomial) -> Fraction:
-        """The number before the term that is written first, constants aside."""
-        moving = {product: factor for product, factor in a.items() if product} or a
-        first = min(moving, key=lambda product: self.text(self.write({product: _ONE})))
-        return a[first]
-
-    def _exp(self, a: Polynomial) -> Polynomial:
-        """``exp(a + b) = exp(a) exp(b)``, so that exponentials combine as powers do; ``exp(-c) = p``."""
-        factors: list[tuple[Expression, Fraction]] = []
-        result = _number(_ONE)
-        for product, factor in a.items():
-            if not product:
-                result = self._function("exp", _number(factor))
-            elif product == ((_C, _ONE),):
-                factors.append((_P, -factor))
-            else:
-                base = apply("exp", self._expression({product: _ONE}))
-                self.exponents[base] = product
-                factors.append((base, factor))
-        return self._mul(result, {self._merged(tuple(factors), ()): _ONE})
-
-    def _log(self, a: Polynomial) -> Polynomial:
-        if len(a) != 1:
-            return self._function("log", a)
-        ((product, factor),) = a.items()
-        if factor <= 0 or not product or not all(_not_negative(base) for base, _ in product):
-            return self._function("log", a)
-        result = _number(_log_of(factor))
-        for base, power in product:
-            if base == _P:
-                result = self._add(result, {((_C, _ONE),): -power})
-            elif base.op == "exp":
-                result = self._add(result, {self.exponents[base]: power})
-            else:
-                result = self._add(result, {((apply("log", base), _ONE),): power})
-        return result
-
-    def _expm1(self, a: Polynomial) -> Polynomial:
-        return self._sub(self._exp(a), _number(_ONE))
-
-    def _log1p(self, a: Polynomial) -> Polynomial:
-        return self._log(self._add(a, _number(_ONE)))
-
-    def _sqrt(self, a: Polynomial) -> Polynomial:
+    def _sqrt(self, a: Form) -> Form:
         return self._power(a, Fraction(1, 2))
 
-    def _square(self, a: Polynomial) -> Polynomial:
+    def _square(self, a: Form) -> Form:
         return self._power(a, Fraction(2))
 
-    def _aq(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        return self._mul(a, self._power(self._add(_number(_ONE), self._square(b)), Fraction(-1, 2)))
+    def _aq(self, a: Form, b: Form) -> Form:
+        return self._mul(a, self._power(self._add(same(number(_ONE)), self._square(b)), Fraction(-1, 2)))
 
-    def _plog(self, a: Polynomial) -> Polynomial:
-        return self._log(self._add(self._abs(a), _number(Fraction(PROTECTION))))
+    def _psqrt(self, a: Form) -> Form:
+        return self._sqrt(self._protected(a))
 
-    def _psqrt(self, a: Polynomial) -> Polynomial:
-        return self._sqrt(self._add(self._abs(a), _number(Fraction(PROTECTION))))
+    def _protected(self, a: Form) -> Form:
+        return self._add(self._abs(a), same(number(Fraction(repr(PROTECTION)))))
 
-    def _sin(self, a: Polynomial) -> Polynomial:
-        return self._odd("sin", a)
+    def _exp(self, a: Form) -> Form:
+        """``exp(a + b) = exp(a) exp(b)``, so that exponentials combine as powers do; ``exp(-c) = p``."""
+        return self._each(self._exponential, a, most=_CLOSED)
 
-    def _tanh(self, a: Polynomial) -> Polynomial:
-        return self._odd("tanh", a)
+    def _exponential(self, a: Polynomial) -> Polynomial:
+        factors: list[tuple[Expression, Fraction]] = []
+        result = number(_ONE)
+        for product, factor in a.items():
+            if not product:
+                value = exponential(factor) if _SMALLEST_EXPONENT <= abs(factor) <= _LARGEST_EXPONENT else None
+                if value is None:
+                    factors.append((EULER, factor))
+                else:
+                    result = number(value)
+            elif product == ((_C, _ONE),):
+                factors.append((_P, -factor))
+            elif len(product) == 1 and product[0][0].op == "log" and product[0][1] == 1:
+                factors.append((product[0][0].args[0], factor))
+            else:
+                base = apply("exp", self.expression({product: _ONE}))
+                self.exponents[base] = product
+                factors.append((base, factor))
+        return self.multiplied(result, {self.merged(tuple(factors), ()): _ONE})
 
-    def _sign(self, a: Polynomial) -> Polynomial:
-        return self._odd("sign", a)
+    def _log(self, a: Form) -> Form:
+        closed = a.closed
+        if len(closed) > 1 and closed.get(()) == 1:
+            return same(self.opaque("log1p", self.factored(add(closed, number(-_ONE))), exactly=True))
+        closed = self.factored(closed)
+        if len(closed) != 1:
+            return same(self.function("log", closed, exactly=True))
+        ((product, factor),) = closed.items()
+        if factor <= 0 or not all(is_not_negative(base) for base, _ in product):
+            return same(self.function("log", closed, exactly=True))
+        result = self.function("log", number(factor))
+        for base, power in product:
+            if base == _P:
+                result = add(result, {((_C, _ONE),): -power})
+            elif base.op == "exp":
+                result = add(result, {self.exponents[base]: power})
+            else:
+                result = add(result, {((apply("log", base), _ONE),): power})
+        return same(result)
 
-    def _cos(self, a: Polynomial) -> Polynomial:
-        return self._function("cos", self._neg(a) if self._is_negative(a) else a)
+    def _expm1(self, a: Form) -> Form:
+        grown = self._sub(self._exp(a), same(number(_ONE)))
+        if len(grown.open) == 1 or value_of(a.open) is not None:
+            return grown
+        return Form(grown.open, self.opaque("expm1", self.factored(a.closed), exactly=True))
 
-    def _abs(self, a: Polynomial) -> Polynomial:
+    def _log1p(self, a: Form) -> Form:
+        total = self._add(a, same(number(_ONE)))
+        if len(total.open) == 1:
+            return self._log(same(total.open))
+        closed = self.opaque("log1p", self.factored(a.closed), exactly=True)
+        return Form(self._log(total).open if () in a.open else closed, closed)
+
+    def _plog(self, a: Form) -> Form:
+        return self._log(self._protected(a))
+
+    def _sin(self, a: Form) -> Form:
+        return self._each(lambda a: self._odd("sin", a), a)
+
+    def _tanh(self, a: Form) -> Form:
+        return self._each(lambda a: self._odd("tanh", a), a)
+
+    def _sign(self, a: Form) -> Form:
+        return same(self._odd("sign", self.factored(a.closed)))
+
+    def _cos(self, a: Form) -> Form:
+        return self._each(lambda a: self.function("cos", self._positive(a)), a, most=_CLOSED)
+
+    def _abs(self, a: Form) -> Form:
+        return self._each(self._absolute, a)
+
+    def _absolute(self, a: Polynomial) -> Polynomial:
         if len(a) == 1:
             ((product, factor),) = a.items()
-            if all(_not_negative(base) or power.numerator % 2 == 0 for base, power in product):
+            if all(is_not_negative(base) or power.numerator % 2 == 0 for base, power in product):
                 return {product: abs(factor)}
-        return self._function("abs", self._neg(a) if self._is_negative(a) else a)
+        return self.function("abs", self._positive(a))
 
-    def _sigmoid(self, a: Polynomial) -> Polynomial:
-        if self._is_negative(a):
-            return self._sub(_number(_ONE), self._function("sigmoid", self._neg(a)))
-        return self._function("sigmoid", a)
+    def _sigmoid(self, a: Form) -> Form:
+        argument = self._arguments(a, _CLOSED)
+        closed = self.function("sigmoid", argument.closed)
+        if not self.is_negative(argument.open):
+            return Form(self.function("sigmoid", argument.open), closed)
+        other = self.function("sigmoid", scaled(argument.open, -_ONE))
+        return Form(add(number(_ONE), scaled(other, -_ONE)), closed)
 
-    def _softplus(self, a: Polynomial) -> Polynomial:
-        return self._function("softplus", a)
+    def _softplus(self, a: Form) -> Form:
+        return self._each(lambda a: self.function("softplus", a), a, most=_CLOSED)
 
-    def _min(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        return self._commutative("min", a, b)
+    def _min(self, a: Form, b: Form) -> Form:
+        return self._each(lambda a, b: self._commutative("min", a, b), a, b)
 
-    def _max(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        return self._commutative("max", a, b)
+    def _max(self, a: Form, b: Form) -> Form:
+        return self._each(lambda a, b: self._commutative("max", a, b), a, b)
 
     def _commutative(self, op: str, a: Polynomial, b: Polynomial) -> Polynomial:
         if a == b:
             return a
-        if self.text(self._expression(b)) < self.text(self._expression(a)):
+        if self.text(self.expression(b)) < self.text(self.expression(a)):
             a, b = b, a
-        return self._function(op, a, b)
+        return self.function(op, a, b)
+
+    def _each(self, rule: Callable[..., Polynomial], *forms: Form, most: float = 0) -> Form:
+        """A function of the open and of the closed forms.
+
+        Args:
+            rule: the function.
+            *forms: its operands.
+            most: what may cancel in the operands of its closed form; more than 0 only if it is not 0 where they are.
+        """
+        arguments = [self._arguments(form, most) for form in forms]
+        open_ = rule(*(each.open for each in arguments))
+        if all(each.open is each.closed for each in arguments):
+            return same(open_)
+        return Form(open_, rule(*(each.closed for each in arguments)))
+
+    def _arguments(self, a: Form, most: float = 0) -> Form:
+        if most and is_harmless(a.open, most):
+            return same(a.open)
+        closed = self.factored(a.closed, most)
+        return Form(a.open, closed) if is_harmless(a.open, _OPEN) else same(closed)
 
     def _odd(self, op: str, a: Polynomial) -> Polynomial:
-        return self._neg(self._function(op, self._neg(a))) if self._is_negative(a) else self._function(op, a)
+        if self.is_negative(a):
+            return scaled(self.function(op, scaled(a, -_ONE)), -_ONE)
+        return self.function(op, a)
 
-    def _is_negative(self, a: Polynomial) -> bool:
-        return bool(a) and self._leading(a) < 0
-
-    def _function(self, op: str, *operands: Polynomial) -> Polynomial:
-        """A function that nothing is known of, unless its operands are numbers."""
-        values = [_value(operand) for operand in operands]
-        if all(value is not None for value in values):
-            result = scalar(op, [_float(value) for value in values if value is not None])
-            if math.isfinite(result):
-                return _number(Fraction(result))
-        return self._opaque(op, *operands)
-
-    def _opaque(self, op: str, *operands: Polynomial) -> Polynomial:
-        return {((apply(op, *map(self._expression, operands)), _ONE),): _ONE}
-
-
-def _number(value: Fraction) -> Polynomial:
-    return {(): value} if value else {}
-
-
-def _value(a: Polynomial) -> Fraction | None:
-    """The number that a polynomial is, if it is one."""
-    if not a:
-        return Fraction(0)
-    return a.get(()) if len(a) == 1 else None
-
-
-def _log_of(value: Fraction) -> Fraction:
-    """The logarithm of a positive number, also of one that no float holds."""
-    return Fraction(math.log(value.numerator) - math.log(value.denominator))
-
-
-def _float(value: Fraction) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _scaled(a: Polynomial, factor: Fraction) -> Polynomial:
-    return {product: value * factor for product, value in a.items()} if factor else {}
-
-
-def _not_negative(base: Expression) -> bool:
-    return base.name in _NOT_NEGATIVE or base.op in {"exp", "abs", "sigmoid", "softplus"}
+    def _positive(self, a: Polynomial) -> Polynomial:
+        return scaled(a, -_ONE) if self.is_negative(a) else a

@@ -39,7 +39,7 @@ def to_sympy(expression: Expression) -> Any:
             return symbols[node.name]
         if not node.terminals:
             # Numbers are folded by now; sympy would compute 9**9**9 to its last digit.
-            raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value")
+            raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value that is a float")
         return functions[node.op](*operands)
 
     return fold(substitute(expression), convert)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
+from lossmith.formulas.arithmetic import number
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import PROTECTION, Expression, fold
+from lossmith.formulas.expression import PROTECTION, Expression, constant, fold
 from lossmith.formulas.printer import ATOM, POWER, PRODUCT, SIGN, SUM
 
 _INFIX: Final = {
@@ -57,7 +59,10 @@ def _write(node: Expression, operands: list[_Written]) -> _Written:
     if node.name:
         return _Written(node.name, ATOM)
     if not node.terminals:
-        raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value and cannot be exported")
+        value = number(node)
+        if not math.isfinite(value):
+            raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value and cannot be exported")
+        return _write(constant(value), [])
     if node.op in _INFIX:
         sign, binds, least_left, least_right = _INFIX[node.op]
         return _Written(_bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right), binds)

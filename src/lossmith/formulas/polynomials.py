@@ -1,0 +1,135 @@
+"""Sums of products of powers with exact numbers before them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
+
+from lossmith.formulas.arithmetic import ONE
+from lossmith.formulas.expression import Expression, apply, fold
+
+Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
+"""Bases with their exponents; empty for 1."""
+Polynomial: TypeAlias = dict[Product, Fraction]
+"""Products with the numbers before them; never a 0."""
+
+EULER: Final = apply("exp", ONE)
+"""The base of exponentials of numbers that are too large or too small to compute with."""
+_NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
+_LARGEST_POWER: Final = 6
+_LARGEST_EXPONENT: Final = 20
+_VAST: Final = 1e9
+_OUTWEIGHED: Final = Fraction(9, 10)
+
+
+class Form(NamedTuple):
+    """A part of a formula, written twice.
+
+    Attributes:
+        open: multiplied out, as long as the terms stay small; precise up to the size of its terms.
+        closed: in factors where terms may cancel, so that nothing does that does not in the formula as written; for
+            functions that are steep near 0.
+    """
+
+    open: Polynomial
+    closed: Polynomial
+
+
+def same(a: Polynomial) -> Form:
+    """A part that is written one way."""
+    return Form(a, a)
+
+
+def number(value: Fraction) -> Polynomial:
+    """A number as a polynomial."""
+    return {(): value} if value else {}
+
+
+def value_of(a: Polynomial) -> Fraction | None:
+    """The number that a polynomial is, if it is one."""
+    if not a:
+        return Fraction(0)
+    return a.get(()) if len(a) == 1 else None
+
+
+def add(a: Polynomial, b: Polynomial) -> Polynomial:
+    """The sum."""
+    total = dict(a)
+    for product, factor in b.items():
+        total[product] = total.get(product, Fraction(0)) + factor
+    return {product: factor for product, factor in total.items() if factor}
+
+
+def scaled(a: Polynomial, factor: Fraction) -> Polynomial:
+    """A number times a polynomial."""
+    return {product: value * factor for product, value in a.items()} if factor else {}
+
+
+def is_not_negative(base: Expression) -> bool:
+    """Whether a base is known to have no negative values."""
+    return base.name in _NOT_NEGATIVE or base.op in {"exp", "abs", "sigmoid", "softplus"}
+
+
+def is_steady(a: Polynomial) -> bool:
+    """Whether the terms of a polynomial cannot cancel: one term, all of one sign, or a constant that outweighs them."""
+    if len(a) < 2:
+        return True
+    sign = 1 if next(iter(a.values())) > 0 else -1
+    constant, against = abs(a.get((), Fraction(0))), Fraction(0)
+    if a.get((), sign) * sign < 0:
+        sign = -sign
+    for product, factor in a.items():
+        if factor * sign < 0 and all(base.name in {"p", "y", "t"} and power > 0 for base, power in product):
+            against += abs(factor)
+        elif factor * sign < 0 or not all(is_not_negative(base) or power.numerator % 2 == 0 for base, power in product):
+            return False
+    return against <= constant * _OUTWEIGHED
+
+
+def is_harmless(a: Polynomial, most: float) -> bool:
+    """Whether terms that cancel cost few digits: the sum of their sizes is at most so many."""
+    return is_steady(a) or sum(term_size(*term) for term in a.items()) <= most
+
+
+def term_size(product: Product, factor: Fraction) -> float:
+    """How large a term may become where terms cancel, for p, y, t, c and n up to 1."""
+    size, falls, functions = _VAST if abs(factor) > _VAST else abs(float(factor)), False, False
+    for base, power in product:
+        if base.op == "exp":
+            size = min(_VAST, size * _grown(float(abs(power)) * _reach(base.args[0])))
+        elif abs(power) > _LARGEST_POWER or (power < 0 and base.name not in {"p", "n"}):
+            return math.inf
+        else:
+            size = min(_VAST, size * _reach(base) ** max(0.0, float(power)))
+        functions = functions or not base.name
+        falls = falls or (power < 0 and base.name == "p")
+    # Powers of p differ where they are large, functions of p may all be the same there.
+    return math.inf if (falls and functions) or size >= _VAST else size
+
+
+@functools.lru_cache(maxsize=4096)
+def _reach(expression: Expression) -> float:
+    """How large an expression may become, for p, y, t, c and n up to 1."""
+
+    def reach(node: Expression, sizes: list[float]) -> float:
+        match node.op:
+            case "constant":
+                return min(_VAST, abs(node.value))
+            case "mul":
+                return min(_VAST, sizes[0] * sizes[1])
+            case "pow":
+                return float(min(_VAST, max(1.0, sizes[0]) ** min(_LARGEST_POWER, max(0.0, node.args[1].value))))
+            case "exp" | "expm1":
+                return _grown(sizes[0])
+            case "add" | "sub" | "neg" | "abs" | "min" | "max" | "softplus":
+                return min(_VAST, 1 + sum(sizes))
+            case _:
+                return 1.0
+
+    return fold(expression, reach)
+
+
+def _grown(exponent: float) -> float:
+    return math.exp(exponent) if exponent < _LARGEST_EXPONENT else _VAST
