@@ -51,6 +51,10 @@ def gradient_bound(parts: Parts, sampled: float, reach: float) -> float:
     Returns:
         The bound for all predictions whose logits are at most so far apart.
     """
+    cells = Cells.up_to(reach)
+    ends = Cells(cells.low[[0, -1]], cells.high[[0, -1]])
+    if not all(np.isfinite(Function(slope).on(ends)).all() for slope in parts.slopes):
+        return math.inf
     found = _by_halves(parts, sampled, reach)
     if found > sampled * _LOOSE:
         found = min(found, _by_slices(parts, sampled, reach))
