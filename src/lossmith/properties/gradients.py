@@ -31,7 +31,7 @@ _GRID: Final = np.concatenate([[-680.0, -60.0], np.linspace(-25, 12, 149), [20.0
 _CLOSE, _LOOSE = 1e-2, 1.15
 _SLICES: Final = 4
 _FINE: Final = 2e-7
-_STEEP: Final = 1e12  # beyond it a grid is too coarse to choose on
+_STEEP: Final = 1e12  # what is larger is not weighed against the rest
 _TABLE: Final = np.concatenate([
     np.linspace(-680, -30, 651)[:-1],
     np.linspace(-30, 12, 5377),
@@ -240,7 +240,7 @@ def _multipliers(values: list[Array], num_classes: int, features: list[Array], t
     for place, value in enumerate(values):
         held = [-(np.arange(len(values)) == place).astype(float)[None].repeat(len(value), 0)]
         row = np.concatenate([-np.stack([feature[place] for feature in features], 1), *held], 1)
-        good = np.isfinite(row).all(1) & np.isfinite(value)
+        good = (np.abs(row) < _STEEP).all(1) & (np.abs(value) < _STEEP)  # of NaN neither
         rows.append(row[good])
         right.append(-value[good])
     right_side = np.concatenate(right)
