@@ -34,8 +34,8 @@ def test_bounds_contain_samples(tree: Expression, p: tuple[float, float], y: tup
     contained(tree, p, y)
 
 
-@pytest.mark.parametrize("text", ["sign(log(p/p))", "sign(exp(p/p))"])
-def test_a_sign_does_not_hide_that_there_is_no_value(text: str) -> None:
+@pytest.mark.parametrize("text", ["sign(log(p/p))", "sign(exp(p/p))", "sign(0/0)", "min(1, 0/0)", "max(1, 0/0)"])
+def test_no_operator_hides_that_there_is_no_value(text: str) -> None:
     assert evaluate(parse(text), p=torch.zeros(1, dtype=torch.float64)).isnan().all()
     contained(parse(text), (0.0, 0.0), (0.0, 0.0))
 

@@ -31,7 +31,8 @@ def false_claims(text: str, num_classes: int, hints: tuple[float, ...], counts: 
         counts["refused"] += 1
         return []
     attacker = Attacker(text, num_classes, hints)
-    if not bool(attacker.of_logits(torch.zeros(1, num_classes, dtype=torch.float64)).isfinite()):
+    at_zero = attacker.of_logits(torch.zeros(1, num_classes, dtype=torch.float64))
+    if not bool(at_zero.isfinite()) or not bool(attacker.gradient(attacker.starts(4)).any()):
         counts["refused"] += 1
         return []
     found = _bounds(subject, attacker, counts)

@@ -111,6 +111,12 @@ def test_a_loss_without_a_first_gradient_has_no_match() -> None:
     assert classification("label_smoothing:epsilon=1").starts[0].match is None
 
 
+def test_a_loss_may_be_the_same_for_all_predictions_with_some_numbers_of_classes() -> None:
+    assert classification("formula(y*c*(n - 5))", 4).bounds.smallest.attained > 1e6  # -c
+    with pytest.raises(ValueError, match="the same for all predictions"):
+        certify(lossmith.create("formula(y*c*(n - 5))"), 5)
+
+
 def test_refusals() -> None:
     for text, num_classes, words in (
         ("ngl", 1, "from 2 to 100,000, not 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from lossmith.properties.parts import parts_of
 from lossmith.properties.subject import subject_of
 
 
+@functools.cache
 def bounds(text: str, num_classes: int = 10) -> Bounds:
     subject = subject_of(lossmith.create(text), num_classes)
     return bounds_of(subject, parts_of(subject))
@@ -29,7 +31,7 @@ def noise(text: str, num_classes: int = 10) -> NoiseTest:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 1000])
+@pytest.mark.parametrize("num_classes", [2, 3, 100])
 @pytest.mark.parametrize(
     "text, value",
     [
@@ -58,7 +60,7 @@ def test_bounds_of_values(text: str, value: float | None, num_classes: int) -> N
 
 def test_square_root_spread_over_many_classes() -> None:
     """``sum sqrt(p_j)`` over C - 1 classes is at most sqrt(C - 1)."""
-    for num_classes in (3, 11, 1000):
+    for num_classes in (3, 1000):
         found = bounds("formula((1 - y)*sqrt(p))", num_classes).largest
         assert found.proved == pytest.approx(math.sqrt(num_classes - 1), rel=1e-5)
         assert found.attained == pytest.approx(math.sqrt(num_classes - 1), rel=1e-4)
@@ -87,7 +89,7 @@ def test_bounds_at_a_corner_are_of_one_prediction() -> None:
 
 
 def test_the_smallest_value() -> None:
-    """NGL is its own; of -p log p + ... the entropy's negative is at least -log C."""
+    """The sum of p log p, minus the entropy, is at least -log C."""
     found = bounds("formula(p*log(p))", 7).smallest
     assert found.proved == pytest.approx(math.log(7), rel=1e-5)
     assert bounds("formula(-y*c)").smallest.attained > 1e6
@@ -123,7 +125,7 @@ def test_gradients_of_target_losses_to_six_digits(text: str, num_classes: int) -
 
 def test_label_smoothing_points_at_the_wrong_corner() -> None:
     """Softmax less the smoothed label is largest where another class has everything."""
-    for epsilon, num_classes in ((0.1, 2), (0.9, 4), (0.9, 10), (0.5, 1000)):
+    for epsilon, num_classes in ((0.1, 2), (0.9, 4), (0.5, 1000)):
         share = epsilon / num_classes
         exact = math.hypot(1 - share, 1 - epsilon + share, math.sqrt(num_classes - 2) * share)
         found = bounds(f"label_smoothing:epsilon={epsilon}", num_classes).gradient
@@ -132,7 +134,7 @@ def test_label_smoothing_points_at_the_wrong_corner() -> None:
         assert found.attained == pytest.approx(exact, rel=1e-6)
 
 
-@pytest.mark.parametrize("num_classes", [3, 10, 1000])
+@pytest.mark.parametrize("num_classes", [3, 100])
 @pytest.mark.parametrize("text", ["brier", "ngl", "bi_tempered", "formula((1-y)*sqrt(p) - y*log(p))"])
 def test_gradients_of_class_wise_losses_lie_between(text: str, num_classes: int) -> None:
     found = bounds(text, num_classes).gradient
@@ -145,7 +147,7 @@ def test_published_gradients_of_class_wise_losses() -> None:
     exact = math.sqrt(2) * 4 / 3 * (2 / 3) ** 2
     assert bounds("brier", 10).gradient.attained == pytest.approx(exact, rel=1e-6)
     assert bounds("formula((1-y)*sqrt(p) - y*log(p))", 1000).gradient.attained > 6.4
-    assert bounds("ngl", 100).gradient.attained > 0.02
+    assert bounds("ngl", 100).gradient.attained > 0.02  # sampled .020 where .552 was claimed
     assert (bounds("ngl", 100).gradient.proved or 0) < 0.03
 
 

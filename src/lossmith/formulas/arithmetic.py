@@ -24,6 +24,8 @@ def scalar(op: str, operands: Sequence[float]) -> float:
     Returns:
         The result; NaN where there is none, an infinity where it overflows or at a pole with a sign.
     """
+    if any(map(math.isnan, operands)) and op != "pow":  # Python's min, max and copysign lose it; whatever**0 is 1
+        return math.nan
     try:
         result = _SCALAR[op](*operands)
     except OverflowError:

@@ -22,6 +22,8 @@ FLOAT32: Final = 1e39
 """More than two float32 numbers can differ by."""
 REACHES: Final = (math.inf, FLOAT32, 680.0, 30.0, 12.0)
 """How far apart logits may be: a proof is sought for any, then for those; the first that succeeds counts."""
+SHARED: Final = 12.0
+"""By how much log(p/(1-p)) may lie below minus the gap of the logits: the logarithm of more than 100,000 classes."""
 _FINEST: Final = 1 / 8
 _CENTRE: Final = 40.0
 _HALVINGS: Final = 44
@@ -43,8 +45,8 @@ class Cells(NamedTuple):
 
     @classmethod
     def up_to(cls, reach: float | tuple[float, float]) -> Self:
-        """A cover of all logits from -reach to reach, or between two; an infinite one adds the ends."""
-        low, high = reach if isinstance(reach, tuple) else (-reach, reach)
+        """A cover of log(p/(1-p)) for logits at most ``reach`` apart, or between two numbers; infinities are ends."""
+        low, high = reach if isinstance(reach, tuple) else (-reach - SHARED, reach)
         edges = np.arange(-_CENTRE, _CENTRE + _FINEST / 2, _FINEST)
         outer = np.concatenate([np.geomspace(_CENTRE, 680.0, 24)[1:], np.geomspace(680.0, FLOAT32, 30)[1:]])
         edges = np.concatenate([-outer[::-1], edges, outer])
@@ -160,40 +162,39 @@ def supremum(
 
     Args:
         function: what to bound.
-        reach: the largest |log(p/(1-p))|, or the least and the largest log(p/(1-p)).
+        reach: how far apart logits may be, or the least and the largest log(p/(1-p)).
         slack: an absolute error that is small enough, beside a relative one of 1e-7.
         **parameters: intervals of the other terminals.
 
     Returns:
         The supremum over all p in reach and all values of the parameters.
     """
-    cells, attained, proved, at = Cells.up_to(reach), -math.inf, -math.inf, 0.0
-    before = [math.inf]
+    cells, attained, proved, at, reached = Cells.up_to(reach), -math.inf, -math.inf, 0.0, -math.inf
+    largest = [math.inf]  # bound of the cells that are left, round by round
     for _ in range(_HALVINGS):
         _, high = function.on(cells, **parameters)
-        here, _ = function.on(Cells(cells.middle, cells.middle), **parameters)
-        if here.max() > attained:
-            attained, at = float(here.max()), float(cells.middle[here.argmax()])
-        enough = attained + max(slack, 1e-7 * abs(attained)) if math.isfinite(attained) else -math.inf
-        whole = np.isinf(cells.low) | np.isinf(cells.high)
-        done = (high <= enough) | whole
+        points = Cells(cells.middle, cells.middle)
+        low_here, high_here = function.on(points, **parameters)
+        if low_here.max() > attained:
+            attained, at = float(low_here.max()), float(points.low[low_here.argmax()])
+        # With parameters the bound is reached for some of their values: there is no point in cutting cells below it.
+        likely = high_here[np.isfinite(high_here)] if parameters else low_here
+        reached = max(reached, float(likely.max(initial=-math.inf)))
+        enough = reached + max(slack, 1e-7 * abs(reached)) if math.isfinite(reached) else -math.inf
+        done = (high <= enough) | np.isinf(cells.low) | np.isinf(cells.high)
         proved = max(proved, float(high[done].max(initial=-math.inf)))
         cells, high = cells.take(~done), high[~done]
-        if not len(high):
-            break
-        before.append(float(high.max()))
-        stalled = len(before) > _STALLED and before[-1] == before[-1 - _STALLED] == math.inf
+        largest.append(float(high.max(initial=-math.inf)))
+        stalled = len(largest) > _STALLED and largest[-1 - _STALLED] == math.inf == largest[-1]
         narrower = cells.halves()
-        if proved == math.inf or stalled or len(narrower.low) > _MOST_CELLS or len(narrower.low) < 2 * len(high):
-            return Supremum(attained, max(proved, before[-1]), at)
+        if not len(high) or proved == math.inf or stalled or not len(high) <= len(narrower.low) / 2 <= _MOST_CELLS / 2:
+            break
         cells = narrower
-    else:
-        proved = max(proved, before[-1])
-    return Supremum(attained, max(proved, attained), at)
+    return Supremum(attained, max(proved, largest[-1], attained), at)
 
 
 def nowhere_negative(function: Function, reach: float) -> bool:
-    """Whether enclosures prove that a function is >= 0 wherever log(p/(1-p)) is in reach, exactly and not nearly."""
+    """Whether enclosures prove that a function is >= 0 for all logits in reach, exactly and not nearly."""
     if function.expression.is_constant:
         return function.expression.value >= 0
     cells = Cells.up_to(reach)

@@ -23,7 +23,7 @@ import numpy as np
 
 from lossmith.formulas import Expression, apply, constant, derivative, terminal
 from lossmith.formulas.arithmetic import folded
-from lossmith.properties.enclosure import Array, Cells, Function, supremum
+from lossmith.properties.enclosure import SHARED, Array, Cells, Function, supremum
 from lossmith.properties.parts import P, Parts
 
 _GRID: Final = np.concatenate([[-680.0, -60.0], np.linspace(-25, 12, 149), [20.0, 37.0]])
@@ -31,7 +31,7 @@ _GRID: Final = np.concatenate([[-680.0, -60.0], np.linspace(-25, 12, 149), [20.0
 _CLOSE, _LOOSE = 1e-2, 1.15
 _SLICES: Final = 4
 _FINE: Final = 2e-7
-_STEEP: Final = 1e12  # beyond it a grid is too coarse to choose on
+_STEEP: Final = 1e12  # what is larger is not weighed against the rest
 _TABLE: Final = np.concatenate([
     np.linspace(-680, -30, 651)[:-1],
     np.linspace(-30, 12, 5377),
@@ -51,6 +51,10 @@ def gradient_bound(parts: Parts, sampled: float, reach: float) -> float:
     Returns:
         The bound for all predictions whose logits are at most so far apart.
     """
+    cells = Cells.up_to(reach)
+    ends = Cells(cells.low[[0, -1]], cells.high[[0, -1]])
+    if not all(np.isfinite(Function(slope).on(ends)).all() for slope in parts.slopes):
+        return math.inf
     found = _by_halves(parts, sampled, reach)
     if found > sampled * _LOOSE:
         found = min(found, _by_slices(parts, sampled, reach))
@@ -94,7 +98,7 @@ def up(value: float) -> float:
 def _by_halves(parts: Parts, sampled: float, reach: float) -> float:
     sums = [_SumOfSlopes(parts, sign, reach) for sign in (1.0, -1.0)]
     target = Function(parts.slopes[0])
-    edges = np.array([-reach, *np.linspace(-12, 8, 41), reach])
+    edges = np.array([-reach - SHARED, *np.linspace(-12, 8, 41), reach])
     low_p, low_w = (each.ravel() for each in np.meshgrid(edges[:-1], edges[:-1], indexing="ij"))
     high_p, high_w = (each.ravel() for each in np.meshgrid(edges[1:], edges[1:], indexing="ij"))
     enough = sampled / math.sqrt(2) * (1 + _CLOSE / 2)
@@ -151,7 +155,7 @@ class _SumOfSlopes:
 
     def __init__(self, parts: Parts, sign: float, reach: float) -> None:
         edges = _TABLE[np.abs(_TABLE) < reach]
-        edges = np.concatenate([[-reach], edges, [reach]])
+        edges = np.concatenate([[-reach - SHARED], edges, [reach]])
         cells = Cells(edges[:-1], edges[1:])
         _, high = Function(constant(-sign) * derivative(parts.other, "p")).on(cells)
         self.p = cells.forms["p"][1]
@@ -236,7 +240,7 @@ def _multipliers(values: list[Array], num_classes: int, features: list[Array], t
     for place, value in enumerate(values):
         held = [-(np.arange(len(values)) == place).astype(float)[None].repeat(len(value), 0)]
         row = np.concatenate([-np.stack([feature[place] for feature in features], 1), *held], 1)
-        good = np.isfinite(row).all(1) & np.isfinite(value)
+        good = (np.abs(row) < _STEEP).all(1) & (np.abs(value) < _STEEP)  # of NaN neither
         rows.append(row[good])
         right.append(-value[good])
     right_side = np.concatenate(right)

@@ -234,10 +234,12 @@ def _sum(a: Expression, b: Expression) -> Expression:
 def _exact(op: str, values: Sequence[float]) -> float | None:
     """The result of an operation on numbers if a double holds it exactly."""
     a, b = (Fraction(value) for value in (*values, 0.0)[:2])
-    if op == "neg":
-        return -values[0]
+    if op in {"neg", "abs"}:
+        return -values[0] if op == "neg" else abs(values[0])
     if op == "square":
         b = a
+    if op == "pow" and b in range(1, 65):
+        op, a, b = "mul", Fraction(1), a ** int(b)
     if op in {"min", "max"}:
         return min(values) if op == "min" else max(values)
     if op not in {"add", "sub", "mul", "square", "div"} or (op == "div" and not b):
