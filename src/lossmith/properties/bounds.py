@@ -63,7 +63,8 @@ class NoiseTest:
         symmetric: whether it is; a minimiser is then the same under symmetric label noise of any share below
             (C-1)/C.
         how: ``"proved"`` by algebra, ``"counterexample"``, or ``"tested"`` (constant wherever it was sampled).
-        spread: standard deviation of that sum over random predictions, relative to that of C times the loss itself.
+        spread: standard deviation of that sum over random predictions, relative to that of C times the loss itself;
+            NaN where the loss is a number at none of them.
     """
 
     symmetric: bool
@@ -100,7 +101,7 @@ def ranges_of(subject: Subject) -> tuple[Range, ...]:
 
 def noise_test(subject: Subject, parts: Parts | None) -> NoiseTest:
     """Prove or refute that the sum of the loss over all targets is constant; see `NoiseTest`."""
-    spread = 0.0
+    spreads = []
     generator = torch.Generator().manual_seed(0)
     all_sizes = group_sizes(subject.num_classes) if subject.symmetric else [(1,) * subject.num_classes]
     for sizes in all_sizes:
@@ -110,9 +111,12 @@ def noise_test(subject: Subject, parts: Parts | None) -> NoiseTest:
         count = torch.tensor(sizes, dtype=torch.float64)
         with torch.no_grad():
             table = groups_of(subject, parts, sizes).table(logits)
-        deviation = float((table * count).sum(1).std() / (count.sum() * table.std()).clamp(min=1e-300))
-        spread = max(spread, deviation)
-    if spread > _CONSTANT or math.isnan(spread):
+        table = table[table.isfinite().all(1)]
+        if len(table) > 1:
+            deviation = (table * count).sum(1).std() / (count.sum() * table.std()).clamp(min=1e-300)
+            spreads.append(float(deviation))
+    spread = max(spreads, default=math.nan)
+    if not spread <= _CONSTANT:
         return NoiseTest(False, "counterexample", spread)
     if parts is not None:
         even = _sum_over_targets(parts)

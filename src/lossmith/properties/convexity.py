@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lossmith.formulas import Expression, apply, derivative, terminal
 from lossmith.formulas.arithmetic import folded
+from lossmith.properties.domain import without_value
 from lossmith.properties.enclosure import REACHES, Array, Cells, Function, finite_inside, nowhere_negative, supremum
 from lossmith.properties.optimum import jacobian
 from lossmith.properties.parts import CalledGroups, Groups, P, Parts, groups_of
@@ -225,8 +226,8 @@ def _points(sizes: tuple[int, ...]) -> Tensor:
 
 
 def _proof(parts: Parts, space: Space) -> Convexity | None:
-    """A proof by interval arithmetic, for logits as far apart as possible; none for what jumps or has corners."""
-    if parts.kinked:
+    """A proof by interval arithmetic, for logits as far apart as possible; none for what jumps, has corners or gaps."""
+    if parts.kinked or without_value(parts):
         return None
     if parts.num_classes == 2:
         slopes = [_even_slope(parts, space)]
