@@ -105,23 +105,29 @@ def _on_the_even_line(parts: Parts, space: Space) -> Convexity | None:
             continue
         end = int(falls.argmax()) + 1
         start = int(np.argmax(low[:end]))
-        p, q = (1 / (1 + math.exp(-logits[i])) for i in (start, end))
+        p, q = _told_apart(*(1 / (1 + math.exp(-logits[i])) for i in (start, end)))
+        first, last = _told_apart(low[start], high[end])
         return Convexity(
             False,
             "counterexample",
-            f"as the target goes from p = {p:.4g} to {q:.4g}, others sharing evenly, the {what} falls from "
-            f"{low[start]:.4g} to {high[end]:.4g}",
+            f"as the target goes from p = {p} to {q}, others sharing evenly, the {what} falls from {first} to {last}",
         )
     found = supremum(Function(folded("neg", _curvature(slope, space))), _SEARCHED)
     if found.attained > 0:
-        p = 1 / (1 + math.exp(-found.at))
+        at = 1 / (1 + math.exp(-found.at))
         return Convexity(
             False,
             "counterexample",
-            f"where the target has p = {p:.6g} and the others share evenly, the {what} falls, at a rate of "
+            f"where the target has p = {at:.6g} and the others share evenly, the {what} falls, at a rate of "
             f"{found.attained:.2g}",
         )
     return None
+
+
+def _told_apart(a: float, b: float) -> tuple[str, str]:
+    """Two numbers that differ, to four digits, or to as many more as tell them apart."""
+    shown = ((f"{a:.{digits}g}", f"{b:.{digits}g}") for digits in range(4, 18))
+    return next(pair for pair in shown if pair[0] != pair[1])
 
 
 def _shape(subject: Subject, parts: Parts | None) -> list[tuple[int, ...]]:
