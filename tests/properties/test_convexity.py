@@ -282,7 +282,7 @@ def test_a_counterexample_away_from_the_even_line() -> None:
     """On the even line of many classes no other has p near .8; the target and one other have it between them."""
     found = convex_in_probabilities(*subject_and_parts("formula(y*c + 0.1*(1 - y)*exp(-10000*square(p - 0.8)))", 10))
     shown, few, curvature = counterexample(POINT, found)
-    pairs = [each.split(" of ") if " of " in each else ["1", each] for each in shown.split(", ")]
+    pairs = [each.split(" x ") if " x " in each else ["1", each] for each in shown.split(", ")]
     counts = [(int(count), float(p)) for count, p in pairs]
     assert few is None
     assert sum(count for count, _ in counts) == 10

@@ -160,7 +160,7 @@ def _at_points(subject: Subject, parts: Parts | None, space: Space) -> Convexity
 
 
 def _shared(p: float, count: int) -> str:
-    return f"{p:.3g}" if count == 1 else f"{count:,} of {p:.3g}"
+    return f"{p:.3g}" if count == 1 else f"{count:,} x {p:.3g}"
 
 
 def _negative(

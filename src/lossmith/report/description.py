@@ -93,7 +93,7 @@ def _start(starts: Sequence[Start]) -> Section:
 
 
 def _smoothing(start: Start) -> str:
-    if start.smoothing is None:
+    if start.smoothing is None or start.smoothing > 1:
         return MISSING
     return "none" if start.smoothing < 1e-6 else f"{start.smoothing:.2f}"
 
@@ -291,5 +291,5 @@ def _listed(values: Sequence[float]) -> str:
 
 def _probabilities(values: Sequence[float], sizes: Sequence[int]) -> str:
     pairs = list(zip(values, sizes, strict=True))[:4]
-    shown = [f"{value:.3f}" if size == 1 else f"{size:,} of {_number(value)}" for value, size in pairs]
+    shown = [f"{value:.3f}" if size == 1 else f"{size:,} x {_number(value)}" for value, size in pairs]
     return " ".join(shown) + (" ..." if len(values) > 4 else "")
