@@ -351,7 +351,7 @@ def test_what_is_certain_is_so(space: Space) -> None:
     assert parts is not None
     generator = torch.Generator().manual_seed(5)
     count, seen = torch.tensor(SIZES), set()
-    for _ in range(60):
+    for _ in range(25):
         z = torch.randn(len(SIZES), dtype=torch.float64, generator=generator)
         p = (z + count.log()).softmax(0) / count
         v = torch.randn(len(SIZES), dtype=torch.float64, generator=generator)
@@ -398,8 +398,8 @@ def test_a_proof_says_for_which_logits() -> None:
     assert convex_in_probabilities(*subject_and_parts("m", 3)).detail == "by interval arithmetic, for all logits"
 
 
-def test_no_proof_across_a_pole_on_the_line_of_others() -> None:
-    """1/(p - .3)^2 of each other class is convex on either side of its pole, for any number of classes."""
-    for text in ("formula(y*c + 0.1*(1 - y)/square(p - 0.3))", "formula(y*(c + 0.1*abs(p - 0.31)/(p - 0.31)))"):
-        for examine in (convex_in_probabilities, convex_in_logits):
-            assert examine(*subject_and_parts(text, 4)).how != "proved"
+def test_no_proof_across_a_pole_of_another_class() -> None:
+    """0.1/(p - .3)^2 is convex on either side of its pole."""
+    ours = subject_and_parts("formula(y*c + 0.1*(1 - y)/square(p - 0.3))", 4)
+    for examine in (convex_in_probabilities, convex_in_logits):
+        assert examine(*ours).how != "proved"

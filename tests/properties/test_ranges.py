@@ -93,12 +93,16 @@ def test_bounds_are_of_value_negative_value_and_gradient() -> None:
 
 
 def test_what_is_attained_belongs_to_its_bound() -> None:
-    """With three classes it is sampled: of Brier's score 2 and 0, and its gradient at p = 1/3 beside a class of 2/3."""
-    found = bounds_of(subject("brier", 3), parts_of(subject("brier", 3)))
-    steepest = math.sqrt(2) * 4 / 3 * (2 / 3) ** 2
-    assert found.largest.attained == pytest.approx(2, rel=1e-6)
-    assert found.smallest.attained == pytest.approx(0, abs=1e-6)
-    assert found.gradient.attained == pytest.approx(steepest, rel=1e-6)
+    """With three classes it is sampled. Brier's score less 3: at most -1, at least -3, steepest at p = 1/3 beside 2/3.
+
+    It does not mind how the caller treats overflow.
+    """
+    ours = subject("formula(square(p - y) - 1)", 3)
+    with np.errstate(over="raise", under="raise"):
+        found = bounds_of(ours, parts_of(ours))
+    assert found.largest.attained == pytest.approx(-1, rel=1e-6)
+    assert found.smallest.attained == pytest.approx(3, rel=1e-6)
+    assert found.gradient.attained == pytest.approx(math.sqrt(2) * 4 / 3 * (2 / 3) ** 2, rel=1e-6)
 
 
 class FallingLoss(TargetLoss):
@@ -117,12 +121,6 @@ def test_without_a_formula_bounds_are_sampled() -> None:
         assert each.attained == pytest.approx(value, rel=1e-6)
 
 
-def test_bounds_do_not_mind_how_the_caller_treats_overflow() -> None:
-    with np.errstate(over="raise", under="raise"):
-        found = bounds_of(subject("formula(p*log(p))", 3), parts_of(subject("formula(p*log(p))", 3)))
-    assert found.smallest.proved == pytest.approx(math.log(3), rel=1e-5)
-
-
 # --- label noise ------------------------------------------------------------------------------------------------------
 
 
@@ -135,7 +133,27 @@ def noise(text: str, num_classes: int = 10) -> NoiseTest:
 def test_constant_sums_are_proved(text: str) -> None:
     """Ghosh et al. 2017: the sum over all targets is constant for the mean absolute error, whatever its name."""
     for num_classes in (3, 4, 10):
-        assert noise(text, num_classes).how == "proved"
+        assert noise(text, num_classes) == NoiseTest(True, "proved", 0.0)
+
+
+def test_both_parts_count_in_the_sum() -> None:
+    """(C - 1) c of the target and -c of each other add up to 0, though neither is constant."""
+    assert noise("formula(y*c*(n - 1) - (1 - y)*c)", 4).how == "proved"
+    # sin^2 + cos^2 = 1 is beyond algebra
+    assert noise("formula(y*c*(n - 1)*(square(sin(p)) + square(cos(p))) - (1 - y)*c)", 4).how == "tested"
+
+
+def test_a_loss_without_a_value_at_random_predictions_has_no_spread() -> None:
+    """Twelve probabilities cannot all be .1 or more."""
+    found = noise("formula(y*(1 - p) + y*sqrt(p - 0.1))", 12)
+    assert not found.symmetric
+    assert math.isnan(found.spread)
+
+
+def test_label_noise_draws_no_numbers_of_the_caller() -> None:
+    before = torch.get_rng_state()
+    assert noise("gce", 3) == noise("gce", 3)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 @pytest.mark.parametrize(
@@ -154,6 +172,7 @@ def test_constant_sums_are_proved(text: str) -> None:
 def test_other_sums_are_refuted(text: str, num_classes: int) -> None:
     found = noise(text, num_classes)
     assert (found.symmetric, found.how) == (False, "counterexample")
+    assert found.spread >= 0
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 100])
@@ -165,15 +184,14 @@ def test_the_spread_of_a_loss_that_is_the_same_for_all_targets_is_1(num_classes:
 
 @pytest.mark.parametrize("num_classes", [3, 2000])
 def test_what_is_constant_wherever_sampled_is_called_tested(num_classes: int) -> None:
-    """2 - p has no formula; with sin^2 + cos^2 = 1 algebra does not show it."""
-    written = subject("formula(y*(1 - p)*(square(sin(p)) + square(cos(p))))", num_classes)
-    for found in (noise_test(subject_of(FallingLoss(), num_classes), None), noise_test(written, parts_of(written))):
-        assert (found.symmetric, found.how, found.spread) == (True, "tested", 0.0)
+    """Of 2 - p, which has no formula."""
+    found = noise_test(subject_of(FallingLoss(), num_classes), None)
+    assert (found.symmetric, found.how, found.spread) == (True, "tested", 0.0)
 
 
 def test_classes_that_differ_are_told_apart() -> None:
     """``sum_t w_t (1 - p_t)`` varies unless all weights are equal."""
-    weighted = subject_of(lossmith.create("mae", weight=[1.0, 2.0, 3.0]), 3)
+    weighted = subject_of(lossmith.create("mae", weight=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), 6)
     assert noise_test(weighted, None).how == "counterexample"
 
 
