@@ -96,7 +96,9 @@ def _value_and_equality(subject: Subject, attacker: Attacker, counts: Counter[st
     missing, equals = without_value(parts), equals_of(subject)
     counts["a value everywhere " + ("proved" if missing is None else missing.split(" ")[1])] += 1
     with torch.no_grad():
-        if missing is None and bool(attacker.of_logits(attacker.starts()).isnan().any()):
+        starts = attacker.starts()
+        gaps = attacker.of_logits(starts).isnan() & attacker.of_logits(starts * (1 + 1e-9)).isnan()  # not 0 * a pole
+        if missing is None and bool(gaps.any()):
             found.append("a value everywhere")
         line = attacker.even(attacker.line(401, 8.0))
         z = torch.cat([line, line.roll(1, 1), 2 * attacker.random(50, C)])
@@ -148,8 +150,10 @@ KNOWN = [  # of each a claim was false: the formula, the number of classes, wher
     ("y*pow(square(p - 0.5) - 1e-6, 1.5)", 10, (0.5,)),
     # no false claim but an error: a slope that has a value for small p only
     ("y*c + 0.3*(((max(p, 1.7) * 3.0) * (max(p, p) + max((1 - p), 1.7))))", 4, ()),
+    ("y*c + 0.3*(min(max((0.3 * 0.3), (p - 2.0)), ((c * p) / (p - p))))", 4, ()),  # enclosures have no value anywhere
     # no false claim but a false alarm: terms of 1,000 that cancel
     ("y*((p - n)) + (1 - y)*((1 - p))", 1000, ()),
+    ("y*c + 0.2*y/square(p - 0.1834)", 100, (0.1834,)),
 ]
 
 
