@@ -109,7 +109,8 @@ def _compared(ours: Parts | None, theirs: Parts | None, factor: float) -> Litera
         line, size = _simplest(line), Function(own)
         for span in _SPANS:
             values = size.at(np.linspace(-span, span, 201))
-            error = _DIFFERENT * float(np.ptp(np.append(values[np.isfinite(values)], [0.0, 1e-300])))
+            values = values[np.isfinite(values)]
+            error = _DIFFERENT * float(np.ptp(values)) if len(values) else 0.0
             high, low = (supremum(Function(each), (-span, span), error).attained for each in (line, -line))
             if high + low > error:
                 return "refuted"
