@@ -6,6 +6,7 @@ what plain torch operations leave, times 4.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import subprocess
@@ -55,6 +56,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+@functools.cache
 def some_logits(kind: str, count: int, classes: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(classes)
     z = torch.randn(count, classes, generator=generator)
@@ -71,9 +73,12 @@ def some_logits(kind: str, count: int, classes: int) -> tuple[Tensor, Tensor]:
     }[kind], target
 
 
+create = functools.cache(lossmith.create)
+
+
 def gradient(text: str, logits: Tensor, target: Tensor, how: str = "reference") -> Tensor:
     made = logits.detach().clone().requires_grad_()
-    lossmith.create(text, implementation=how)(made, target).backward()
+    create(text, implementation=how)(made, target).backward()
     assert made.grad is not None
     return made.grad.double()
 
@@ -85,10 +90,11 @@ def worst(ours: Tensor, right: Tensor) -> float:
     return float(off.masked_fill(size < 1e-12 * size.max().clamp(min=1e-30), 0.0).max())
 
 
-def assert_close_to_float64(text: str, logits: Tensor, target: Tensor) -> None:
+@functools.cache
+def right_and_limit(text: str, kind: str, count: int, classes: int) -> tuple[Tensor, float]:
+    logits, target = some_logits(kind, count, classes)
     right = gradient(text, logits.double(), target)
-    limit = max(LIMIT, 4 * worst(gradient(text, logits, target), right))
-    assert worst(gradient(text, logits, target, "auto"), right) <= limit
+    return right, max(LIMIT, 4 * worst(gradient(text, logits, target), right))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +103,9 @@ def test_every_row_keeps_its_digits(text: str, kind: str, path: str) -> None:
     for classes in (3, 40) if INTERPRETED else (3, 30, 1000):
         if kind == "tied" and text == "formula(pow(p,4))":
             continue  # its gradient is 0
-        assert_close_to_float64(text, *some_logits(kind, 2 if INTERPRETED else 6, classes))
+        count = 2 if INTERPRETED else 6
+        right, limit = right_and_limit(text, kind, count, classes)
+        assert worst(gradient(text, *some_logits(kind, count, classes), "auto"), right) <= limit
 
 
 @pytest.mark.parametrize(
