@@ -9,7 +9,7 @@ from pathlib import Path
 from lossmith.catalog import create
 from lossmith.formulas import Expression, latex, parse, substitute
 from lossmith.formulas.arithmetic import number
-from lossmith.formulas.ends import End
+from lossmith.formulas.limits import Limit
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
 from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.entries import Entries
@@ -199,30 +199,30 @@ def _function(name: str, arguments: list[str], part: Part) -> str:
 def _lines(part: Part) -> list[str]:
     """The body of a function: its value, and at the ends of p, c and d where that needs it, its limit."""
     value, forms = torch_source(part.expression), part.expression.terminals & {"p", "c", "d"}
-    if not part.ends:
+    if not part.limits:
         return [f"return {value}"]
-    masks = [f"{end.form}_is_{'inf' if math.isinf(end.at) else int(end.at)}" for end in part.ends]
+    masks = [f"{limit.form}_is_{'inf' if math.isinf(limit.end) else int(limit.end)}" for limit in part.limits]
     lines = ["# At these ends the formula has no value or no slope: there it is its limit, with gradient 0."]
-    lines += [f"{mask} = {end.form} == {_literal(end.at)}" for end, mask in zip(part.ends, masks, strict=True)]
+    lines += [f"{mask} = {limit.form} == {_literal(limit.end)}" for limit, mask in zip(part.limits, masks, strict=True)]
     results: list[str] = []
-    for end, mask in zip(part.ends, masks, strict=True):
-        there = _there(part.expression, end)
-        if len(end.near) < len(forms):
+    for limit, mask in zip(part.limits, masks, strict=True):
+        there = _there(part.expression, limit)
+        if len(limit.near) < len(forms):
             lines += ["with torch.no_grad():", f"    limit_{mask} = {there}"]
             there = f"limit_{mask} + (value - value.detach())"
         results.append(f"result = torch.where({mask}, {there}, {'result' if results else 'value'})")
     lines += [
-        f"{end.form} = {end.form}.masked_fill({mask}, {end.inside!r})"
-        for end, mask in zip(part.ends, masks, strict=True)
+        f"{limit.form} = {limit.form}.masked_fill({mask}, {limit.inside!r})"
+        for limit, mask in zip(part.limits, masks, strict=True)
     ]
     return [*lines, f"value = {value}", *results, "return result"]
 
 
-def _there(expression: Expression, end: End) -> str:
-    """The value of a formula at an end, as source."""
-    if end.limit is not None:
-        return _literal(end.limit)
-    value = substitute(expression, **end.near)
+def _there(expression: Expression, limit: Limit) -> str:
+    """The value of a formula at one of its limits, as source."""
+    if limit.infinite is not None:
+        return _literal(limit.infinite)
+    value = substitute(expression, **limit.near)
     return torch_source(value) if value.terminals else _literal(number(value))
 
 

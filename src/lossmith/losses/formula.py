@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lossmith.formulas import Expression, parse, substitute
 from lossmith.formulas.arithmetic import folded
-from lossmith.formulas.ends import ends_of, limit
 from lossmith.formulas.evaluation import run, steps_of
 from lossmith.formulas.expression import constant, terminal
+from lossmith.formulas.limits import limit_at, limits_of
 from lossmith.formulas.precision import in_c, in_three_forms
 from lossmith.losses.arguments import whole_number
 from lossmith.losses.base import ClassificationLoss, CommonArguments
@@ -145,7 +145,7 @@ class TargetFormulaLoss(FormulaLoss, TargetLoss):
         others = folded("mul", folded("sub", terminal("n"), constant(1.0)), negative)
         phi = in_c(folded("add", positive, others))
         self.part = Part(phi)
-        self.is_zero_at_one = limit(phi, p=1) == 0 and not phi.depends_on("n", "t")
+        self.is_zero_at_one = limit_at(phi, p=1) == 0 and not phi.depends_on("n", "t")
 
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """The formula as a function of cross-entropy, with the constants of all classes."""
@@ -194,20 +194,20 @@ class Part:
     def __init__(self, expression: Expression) -> None:
         self.expression = expression
         self.steps = steps_of(expression)
-        self.ends = (*ends_of(expression, p=0), *ends_of(expression, p=1))
+        self.limits = (*limits_of(expression, p=0), *limits_of(expression, p=1))
 
     def run(self, scalars: dict[str, float | Tensor], forms: dict[str, Tensor]) -> float | Tensor:
         """The value of the part, given n and t, and p, c and d; what comes to an end is held there, with gradient 0."""
-        at_end = [forms[end.form] == end.at for end in self.ends]
+        at_end = [forms[limit.form] == limit.end for limit in self.limits]
         held, detached = dict(forms), {name: form.detach() for name, form in forms.items()}
-        for end, at in zip(self.ends, at_end, strict=True):
-            held[end.form] = held[end.form].masked_fill(at, end.inside)
+        for limit, at in zip(self.limits, at_end, strict=True):
+            held[limit.form] = held[limit.form].masked_fill(at, limit.inside)
         inside = result = run(self.steps, {**scalars, **held})
         if not isinstance(inside, Tensor):
             return inside
-        for end, at in zip(self.ends, at_end, strict=True):
-            there = run(self.steps, {**scalars, **detached, **end.near}) if end.limit is None else end.limit
-            if len(end.near) < len(forms):
+        for limit, at in zip(self.limits, at_end, strict=True):
+            there = run(self.steps, {**scalars, **detached, **limit.near}) if limit.infinite is None else limit.infinite
+            if len(limit.near) < len(forms):
                 there = there + (inside - inside.detach())  # through the other forms
             result = torch.where(at, there, result)
         return result
@@ -222,6 +222,6 @@ def _shape_of(tree: Expression) -> type[FormulaLoss]:
     if not negative.depends_on("p", "c"):
         return TargetFormulaLoss
     negative = in_three_forms(negative)
-    is_regular_at_one = math.isfinite(limit(negative, p=1)) and not ends_of(negative, p=1)
-    is_regular = is_regular_at_one and not math.isinf(limit(negative, p=0))
+    is_regular_at_one = math.isfinite(limit_at(negative, p=1)) and not limits_of(negative, p=1)
+    is_regular = is_regular_at_one and not math.isinf(limit_at(negative, p=0))
     return ClasswiseFormulaLoss if is_regular else SingularFormulaLoss

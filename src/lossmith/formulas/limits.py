@@ -1,4 +1,4 @@
-"""The ends p = 0 and p = 1 of a formula, where floats and autograd lose a value or a slope that it has."""
+"""The limits of a formula at p = 0 and p = 1, where floats and autograd lose a value or a slope that it has."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _STEPS: Final = tuple(5.0**2**k for k in range(5))  # beyond e**-625 floats come
 _KEEPS_GROWING: Final = 0.75  # 1 - 1/log(x) makes steps of half the one before, log(log(x)) equal ones
 
 
-class End(NamedTuple):
-    """An end at which autograd finds no finite slope of a formula, or floats no value, as of 0 times infinity.
+class Limit(NamedTuple):
+    """What a formula is where a form comes to an end and autograd finds no slope, or floats no value, as of 0 * inf.
 
     Attributes:
         form: which of p, c and d comes to an end.
-        at: where. c and d are infinite only where p is exactly 0 or 1; p, c and d come to 0 and p to 1 by rounding too.
-        inside: a number close to it, where slopes are finite; far from it if it is infinite.
+        end: where. c and d are infinite only where p is exactly 0 or 1; the other ends are come to by rounding too.
+        inside: a number at which slopes are finite, close to the end if that is finite.
         near: finite values, of this form or of all where p is exactly 0 or 1, at which the formula has its limit.
-        limit: the limit if it is infinite, else None: then it may depend on n and t.
+        infinite: the limit if it is infinite, else None: then it may depend on n and t.
     """
 
     form: str
-    at: float
+    end: float
     inside: float
     near: Forms
-    limit: float | None
+    infinite: float | None
 
 
-def ends_of(expression: Expression, *, p: Literal[0, 1]) -> tuple[End, ...]:
-    """The ends at which a formula of one class needs care.
+def limits_of(expression: Expression, *, p: Literal[0, 1]) -> tuple[Limit, ...]:
+    """The limits that a formula of one class needs.
 
     Args:
         expression: in p, c and d, without y.
@@ -49,11 +49,11 @@ def ends_of(expression: Expression, *, p: Literal[0, 1]) -> tuple[End, ...]:
     Returns:
         One for each form that comes to an end there and with which there is trouble.
     """
-    ends = (_end(expression, *path) for path in _PATHS[p] if path[0] in expression.terminals)
-    return tuple(end for end in ends if end is not None)
+    found = (_limit(expression, *path) for path in _PATHS[p] if path[0] in expression.terminals)
+    return tuple(limit for limit in found if limit is not None)
 
 
-def limit(expression: Expression, *, p: Literal[0, 1]) -> float:
+def limit_at(expression: Expression, *, p: Literal[0, 1]) -> float:
     """What a formula of one class tends to at p = 0 or p = 1, for some number of classes in mid-training.
 
     Args:
@@ -63,7 +63,7 @@ def limit(expression: Expression, *, p: Literal[0, 1]) -> float:
     Returns:
         The limit, as far as values nearby show it; NaN if there are none.
     """
-    return _limit([value for _, value in _approach(expression, _to_one if p else _to_zero)])
+    return _tends_to([value for _, value in _approach(expression, _to_one if p else _to_zero)])
 
 
 def _to_zero(x: float) -> Forms:
@@ -90,18 +90,18 @@ _PATHS: Final[dict[int, tuple[tuple[str, float, Path], ...]]] = {
 """The forms that come to an end, numbers inside, and the ways there; last the one where p is exactly 0 or 1."""
 
 
-def _end(expression: Expression, form: str, inside: float, path: Path) -> End | None:
+def _limit(expression: Expression, form: str, inside: float, path: Path) -> Limit | None:
     there = path(math.inf)
-    ends = (form,) if math.isfinite(there[form]) else ("p", "c", "d")
-    names = [name for name in ends if name in expression.terminals]
+    ended = (form,) if math.isfinite(there[form]) else ("p", "c", "d")
+    names = [name for name in ended if name in expression.terminals]
     if not math.isnan(_value(expression, there)) and all(map(math.isfinite, _slopes(expression, names, there))):
         return None
     values = _approach(expression, path)
-    tends_to = _limit([value for _, value in values])
+    tends_to = _tends_to([value for _, value in values])
     finite = [point for point, _ in values if all(map(math.isfinite, point.values()))]
     near = finite[-1] if finite else path(_STEPS[-1])
     infinite = tends_to if math.isinf(tends_to) else None
-    return End(form, there[form], inside, {name: near[name] for name in names}, infinite)
+    return Limit(form, there[form], inside, {name: near[name] for name in names}, infinite)
 
 
 def _approach(expression: Expression, path: Path) -> list[tuple[Forms, float]]:
@@ -110,7 +110,7 @@ def _approach(expression: Expression, path: Path) -> list[tuple[Forms, float]]:
     return [(point, value) for point in points if not math.isnan(value := _value(expression, point))]
 
 
-def _limit(values: list[float]) -> float:
+def _tends_to(values: list[float]) -> float:
     """Infinite if the values keep growing, in steps that do not get smaller; else the last of them, NaN of none."""
     last = values[-4:] or [math.nan]
     steps = [b - a for a, b in pairwise(last)]
