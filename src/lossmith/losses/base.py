@@ -110,7 +110,9 @@ class ClassificationLoss(Loss):
             costs a pass over the targets and does not work under `torch.compile`.
         implementation: ``"reference"``: differentiable torch operations and nothing else; ``"auto"``: the same, but
             fused kernels for large float32 logits (N, C) on the CPU with class indices as target. They have first
-            derivatives only and raise where a second one is asked for.
+            derivatives only and raise where a second one is asked for. Each row's gradient keeps its digits, also
+            where a prediction is so certain that ``"reference"`` loses them; a row whose gradient is of second order
+            there, as Brier's, loses them where its norm is below 1e-16.
 
     Raises:
         ValueError: if an argument is out of range or does not fit the task.
