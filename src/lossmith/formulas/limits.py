@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
@@ -39,6 +40,7 @@ class Limit(NamedTuple):
     infinite: float | None
 
 
+@lru_cache(maxsize=1024)
 def limits_of(expression: Expression, *, p: Literal[0, 1]) -> tuple[Limit, ...]:
     """The limits that a formula of one class needs.
 
