@@ -118,6 +118,10 @@ def test_the_enclosure_reaches_to_the_edges_of_a_box() -> None:
     assert bound == pytest.approx(0.0625 + 0.25 * 1.0)
     bound = fitting._enclosed(Boxes(quarter, 0.25, (zero, zero), (zero, zero)), square)
     assert bound == pytest.approx(0.25)  # 1/16 + 1/4 1/2 + 1/32 2, the largest p^2
+    for low, high in ((-1.0, 0.5), (-0.5, 1.0)):  # of values and slopes known roughly, the larger end counts
+        value = (np.full(1, low), np.full(1, high))
+        assert fitting._enclosed(Boxes(quarter, 0.25, value, (zero, zero)), nothing) == pytest.approx(1.0)
+        assert fitting._enclosed(Boxes(quarter, 0.25, (zero, zero), value), nothing) == pytest.approx(0.25)
 
 
 BOXES = 1 << 14
