@@ -132,7 +132,8 @@ class Tests:
         self._pytest(["--collect-only"])  # brings torch and all else into this process
         for name in _dependents(f"lossmith.{module.name}"):
             del sys.modules[name]
-        killer, self.times, late = self._forked(None, limit=600)
+        killer, self.times, late, seconds = self._forked(None, limit=600)
+        self.limit = int(3 + 3 * seconds)  # of a mutant, many of which run for ever
         if killer:
             raise SystemExit(f"{module.name}: {killer} fails without any mutant")
         for name in late:  # what only the running tests import, torch.optim being the slowest
@@ -142,13 +143,13 @@ class Tests:
 
     def killer(self, mutant: Mutant) -> str:
         """The name of the test that fails on a mutant, "time or memory" if it ran out of either; "" if none."""
-        killer, _, _ = self._forked(mutant, limit=int(10 + 5 * sum(self.times.values())))
+        killer, *_ = self._forked(mutant, self.limit)
         if killer:
             self.kills[killer] = self.kills.get(killer, 0) + 1
         return killer
 
-    def _forked(self, mutant: Mutant | None, limit: int) -> tuple[str, dict[str, float], list[str]]:
-        """The first test that fails, the time each took, and the modules of others that they have imported."""
+    def _forked(self, mutant: Mutant | None, limit: int) -> tuple[str, dict[str, float], list[str], float]:
+        """The first test that fails, the time each took, the modules of others they imported, and the CPU seconds."""
         loaded = set(sys.modules)
         read, write = os.pipe()
         child = os.fork()
@@ -168,9 +169,9 @@ class Tests:
         os.close(write)
         with os.fdopen(read) as pipe:
             said = pipe.read()
-        os.waitpid(child, 0)
+        _, _, used = os.wait4(child, 0)
         killer, times, late = json.loads(said) if said else ("time or memory", {}, [])
-        return killer, times, late
+        return killer, times, late, used.ru_utime + used.ru_stime
 
     def _pytest(self, arguments: Sequence[str]) -> tuple[str, dict[str, float]]:
         tests = self
