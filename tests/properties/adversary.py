@@ -76,18 +76,14 @@ class Attacker:
 
     def of_logits(self, z: Tensor) -> Tensor:
         """The loss (N,) for logits (N, C)."""
-        log_p = z.log_softmax(1)
-        return self._sum(log_p.exp(), -log_p)
+        return self.terms(z.log_softmax(1)).sum(1)
 
-    def of_probabilities(self, p: Tensor) -> Tensor:
-        """The loss (N,) for probabilities (N, C)."""
-        return self._sum(p, -p.log())
-
-    def _sum(self, p: Tensor, c: Tensor) -> Tensor:
-        n = _tensor(float(self.C))
-        first = evaluate(self.tree, {"p": p[:, 0], "c": c[:, 0], "y": _tensor(1.0), "n": n})
+    def terms(self, log_p: Tensor) -> Tensor:
+        """What each class adds to the loss (N, C) for the logarithms of the probabilities (N, C)."""
+        p, c, n = log_p.exp(), -log_p, _tensor(float(self.C))
+        first = evaluate(self.tree, {"p": p[:, :1], "c": c[:, :1], "y": _tensor(1.0), "n": n})
         rest = evaluate(self.tree, {"p": p[:, 1:], "c": c[:, 1:], "y": _tensor(0.0), "n": n})
-        return first.expand(len(p)) + rest.expand(len(p), self.C - 1).sum(1)
+        return torch.cat([first.expand(len(p), 1), rest.expand(len(p), self.C - 1)], 1)
 
     def gradient(self, z: Tensor) -> Tensor:
         """The gradient (N, C) on the logits."""
@@ -161,18 +157,13 @@ class Attacker:
         return -self.gradient(self.even(logit))[:, 0] / torch.sigmoid(-logit)
 
     def dent(self, *, in_logits: bool) -> float:
-        """By how much the loss in the middle lies above the mean of two ends, relative to its size; > 0 refutes."""
+        """By how much the loss in the middle lies above the mean of two ends, relative to its terms; > 0 refutes."""
         with torch.no_grad():
-            ends = self._segments()
-            points = [torch.log_softmax(z, 1) for z in ends]
-            if in_logits:
-                values = [self.of_logits(z) for z in (*ends, (ends[0] + ends[1]) / 2)]
-            else:
-                a, b = (z.exp() for z in points)
-                values = [self.of_probabilities(p) for p in (a, b, (a + b) / 2)]
-            low, high, middle = values
-            size = 1e-300 + low.abs() + high.abs() + middle.abs()
-            dent = (middle - (low + high) / 2) / size
+            low, high = self._segments()
+            mean = (low + high).div(2).log_softmax(1) if in_logits else (low.softmax(1) + high.softmax(1)).div(2).log()
+            a, b, between = (self.terms(each) for each in (low.log_softmax(1), high.log_softmax(1), mean))
+            size = 1e-300 + sum(each.abs().sum(1) for each in (a, b, between))
+            dent = (between.sum(1) - (a.sum(1) + b.sum(1)) / 2) / size
             return float(dent[dent.isfinite()].max()) if dent.isfinite().any() else -math.inf
 
     def _segments(self) -> tuple[Tensor, Tensor]:

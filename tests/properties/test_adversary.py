@@ -14,7 +14,9 @@ from adversary import Attacker, constructed_formula, random_formula
 import lossmith
 from lossmith.properties.bounds import bounds_of, noise_test
 from lossmith.properties.convexity import convex_in_logits, convex_in_probabilities
+from lossmith.properties.domain import without_value
 from lossmith.properties.extremes import Extreme
+from lossmith.properties.known import equals_of
 from lossmith.properties.parts import parts_of
 from lossmith.properties.strictness import strictness_of
 from lossmith.properties.subject import Subject, subject_of
@@ -37,6 +39,7 @@ def false_claims(text: str, num_classes: int, hints: tuple[float, ...], counts: 
         return []
     found = _bounds(subject, attacker, counts)
     found += _shape(subject, attacker, counts)
+    found += _value_and_equality(subject, attacker, counts)
     return [f"{text}, C = {num_classes}: {claim}" for claim in found]
 
 
@@ -87,6 +90,28 @@ def _shape(subject: Subject, attacker: Attacker, counts: Counter[str]) -> list[s
     return found
 
 
+def _value_and_equality(subject: Subject, attacker: Attacker, counts: Counter[str]) -> list[str]:
+    parts, found, C = parts_of(subject), [], attacker.C
+    assert parts is not None
+    missing, equals = without_value(parts), equals_of(subject)
+    counts["a value everywhere " + ("proved" if missing is None else missing.split(" ")[1])] += 1
+    with torch.no_grad():
+        if missing is None and bool(attacker.of_logits(attacker.starts()).isnan().any()):
+            found.append("a value everywhere")
+        line = attacker.even(attacker.line(401, 8.0))
+        z = torch.cat([line, line.roll(1, 1), 2 * attacker.random(50, C)])
+        value = attacker.of_logits(z)
+        target = torch.zeros(len(z), dtype=torch.int64)
+        for equal in equals:
+            counts[f"equal {equal.how}"] += 1
+            if equal.how == "proved" and C in equal.num_classes:
+                known = lossmith.create(equal.known, reduction="none")(z, target)
+                left = value - equal.factor * known
+                if float(left.max() - left.min()) > 1e-7 * float(attacker.terms(z.log_softmax(1)).abs().sum(1).max()):
+                    found.append(f"{equal}")
+    return found
+
+
 def _kind_holds(kind: str, crossings: tuple[float, ...], p: torch.Tensor, s: torch.Tensor) -> bool:
     usable = s.isfinite() & (p < 1 - 1e-7)
     p, above = p[usable], s[usable] - 1
@@ -120,6 +145,11 @@ KNOWN = [  # of each a claim was false: the formula, the number of classes, wher
     ("(0.1*y + 0.9/n)*c", 10, ()),
     ("y*sin(3*p)", 10, ()),
     ("sqrt(p)", 10, ()),
+    ("y*pow(square(p - 0.5) - 1e-6, 1.5)", 10, (0.5,)),
+    # no false claim but an error: a slope that has a value for small p only
+    ("y*c + 0.3*(((max(p, 1.7) * 3.0) * (max(p, p) + max((1 - p), 1.7))))", 4, ()),
+    # no false claim but a false alarm: terms of 1,000 that cancel
+    ("y*((p - n)) + (1 - y)*((1 - p))", 1000, ()),
 ]
 
 

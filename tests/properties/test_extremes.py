@@ -1,4 +1,4 @@
-"""Bounds of values and gradients against closed forms and attacks, with every number of classes; label noise."""
+"""Bounds of values and gradients against closed forms and attacks, with every number of classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 import lossmith
 from lossmith.losses import TargetLoss
 from lossmith.losses.entries import Entries
-from lossmith.properties.bounds import Bounds, NoiseTest, bounds_of, noise_test
+from lossmith.properties.bounds import Bounds, bounds_of
 from lossmith.properties.parts import parts_of
 from lossmith.properties.subject import subject_of
 
@@ -21,11 +21,6 @@ from lossmith.properties.subject import subject_of
 def bounds(text: str, num_classes: int = 10) -> Bounds:
     subject = subject_of(lossmith.create(text), num_classes)
     return bounds_of(subject, parts_of(subject))
-
-
-def noise(text: str, num_classes: int = 10) -> NoiseTest:
-    subject = subject_of(lossmith.create(text), num_classes)
-    return noise_test(subject, parts_of(subject))
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -181,30 +176,3 @@ def test_without_a_formula_it_is_sampled_and_climbs() -> None:
     slope = (1 - 4 * torch.sin(20 * p) * torch.cos(20 * p)) * p * (1 - p) * math.sqrt(2)
     assert found.gradient.attained == pytest.approx(float(slope.max()), rel=1e-4)
     assert found.largest.attained == pytest.approx(float((1 - p + 0.1 * (20 * p).sin() ** 2).max()), rel=1e-4)
-
-
-# --- label noise ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["mae", "gce:q=1", "taylor:order=1", "formula(y*(3 - 2*p) + (1 - y)*p)"])
-def test_constant_sums_are_proved(text: str) -> None:
-    """Ghosh et al. 2017: the sum over all targets is constant for the mean absolute error, whatever its name."""
-    for num_classes in (3, 4, 10):
-        assert noise(text, num_classes).how == "proved"
-
-
-@pytest.mark.parametrize(
-    "text, num_classes",
-    [
-        ("gce", 10),
-        ("brier", 3),
-        ("formula(y*((n-4)*c + 1 - p))", 10),  # symmetric with 4 classes only
-        ("formula(y*(1 - p) + 0.2*y*exp(-1000000*square(p - 0.37)))", 4),  # a bump that few points see
-    ],
-)
-def test_other_sums_are_refuted(text: str, num_classes: int) -> None:
-    assert noise(text, num_classes).how == "counterexample"
-
-
-def test_symmetric_with_four_classes_only() -> None:
-    assert noise("formula(y*((n-4)*c + 1 - p))", 4).how == "proved"

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import lossmith
+from lossmith.losses import TargetLoss
+from lossmith.losses.entries import Entries
 from lossmith.properties.known import Equal, equals_of
 from lossmith.properties.subject import subject_of
 
@@ -47,6 +49,7 @@ def test_identities(text: str, known: str, factor: float, num_classes: tuple[int
     assert found[known].factor == pytest.approx(factor)
     assert found[known].num_classes == num_classes
     assert found[known].always == (num_classes == EVERY)
+    assert found[known].how == "proved"
     for C in num_classes:
         logits = torch.randn(7, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
         target = torch.arange(7) % C
@@ -58,7 +61,7 @@ def test_identities(text: str, known: str, factor: float, num_classes: tuple[int
 def test_the_factor_may_go_with_the_number_of_classes() -> None:
     """The published mean over classes against a sum over them."""
     found = equals_of(subject_of(lossmith.create("ngl:class_reduction=sum"), 10))
-    assert found == tuple(Equal("ngl", float(C), 0.0, (C,), False) for C in EVERY)
+    assert found == tuple(Equal("ngl", float(C), 0.0, (C,), False, "proved") for C in EVERY)
 
 
 def test_a_constant_is_told() -> None:
@@ -69,3 +72,48 @@ def test_a_constant_is_told() -> None:
 @pytest.mark.parametrize("text", ["cross_entropy", "circle", "cos", "ngl", "ngl:alpha=1", "focal:gamma=1"])
 def test_nothing_else_is_equal(text: str) -> None:
     assert equals_of(subject_of(lossmith.create(text), 10)) == ()
+
+
+BUMP = "exp(-1000000*square(p - 0.37))"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"y*c + 0.2*y*{BUMP}",
+        f"y*c + 0.2*(1 - y)*{BUMP}",
+        f"y*(1 - p) + 1e-4*y*{BUMP}",
+        "y*c + 0.2*y*exp(-1000000*square(p - 0.9999))",
+        "y*c + 0.01*y*max(0, p - 0.999)",
+    ],
+)
+def test_what_random_predictions_miss_is_no_equality(text: str) -> None:
+    """Bumps so narrow, or so near p = 1, that none of the random predictions meets them."""
+    assert equals_of(subject_of(lossmith.create(f"formula({text})"), 10)) == ()
+
+
+def test_a_factor_that_no_double_holds() -> None:
+    (found,) = equals_of(subject_of(lossmith.create("formula(y*c/3)"), 10))
+    assert (found.known, found.factor, found.num_classes, found.how) == ("cross_entropy", 1 / 3, EVERY, "proved")
+
+
+def test_what_algebra_does_not_show_is_called_tested() -> None:
+    """sin^2 + cos^2 = 1; and a loss that has no formula."""
+
+    class Called(TargetLoss):
+        """Cross-entropy."""
+
+        name = "called"
+
+        def phi(self, c: torch.Tensor, entries: Entries) -> torch.Tensor:
+            return c
+
+    formula = lossmith.create("formula(y*c*(square(sin(p)) + square(cos(p))))")
+    for loss in (formula, Called()):
+        (found,) = equals_of(subject_of(loss, 10))
+        assert (found.known, found.factor, found.how) == ("cross_entropy", 1, "tested")
+
+
+def test_many_classes() -> None:
+    found = equals_of(subject_of(lossmith.create("formula(y/p)"), 1000))
+    assert {(each.known, each.num_classes) for each in found} >= {("m", (2, 3, 10, 200)), ("m_full", (2,))}

@@ -14,6 +14,7 @@ from lossmith.kernels.threads import one_thread
 from lossmith.losses import Loss
 from lossmith.properties.bounds import Bounds, NoiseTest, Range, bounds_of, noise_test, ranges_of
 from lossmith.properties.convexity import Convexity, convex_in_logits, convex_in_probabilities
+from lossmith.properties.domain import without_value
 from lossmith.properties.known import Equal, equals_of
 from lossmith.properties.optimum import Optimum, Start, optimum_of, starts_of
 from lossmith.properties.parts import parts_of
@@ -120,6 +121,8 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
         remarks = subject.remarks
         if not small:
             remarks += (f"Its optimum and convexity were not examined for {subject.num_classes} classes that differ.",)
+        missing = None if parts is None else without_value(parts)
+        remarks += () if missing is None else (missing,)
         formula = _formula(subject)
         at_zero, at_one = ends_of(subject)
         return Certificate(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lossmith.formulas import Expression, apply, derivative, terminal
 from lossmith.formulas.arithmetic import folded
+from lossmith.properties.domain import without_value
 from lossmith.properties.enclosure import REACHES, Array, Cells, Function, finite_inside, nowhere_negative, supremum
 from lossmith.properties.optimum import jacobian
 from lossmith.properties.parts import CalledGroups, Groups, P, Parts, groups_of
@@ -104,23 +105,29 @@ def _on_the_even_line(parts: Parts, space: Space) -> Convexity | None:
             continue
         end = int(falls.argmax()) + 1
         start = int(np.argmax(low[:end]))
-        p, q = (1 / (1 + math.exp(-logits[i])) for i in (start, end))
+        p, q = _told_apart(*(1 / (1 + math.exp(-logits[i])) for i in (start, end)))
+        first, last = _told_apart(low[start], high[end])
         return Convexity(
             False,
             "counterexample",
-            f"as the target goes from p = {p:.4g} to {q:.4g}, others sharing evenly, the {what} falls from "
-            f"{low[start]:.4g} to {high[end]:.4g}",
+            f"as the target goes from p = {p} to {q}, others sharing evenly, the {what} falls from {first} to {last}",
         )
     found = supremum(Function(folded("neg", _curvature(slope, space))), _SEARCHED)
     if found.attained > 0:
-        p = 1 / (1 + math.exp(-found.at))
+        at = 1 / (1 + math.exp(-found.at))
         return Convexity(
             False,
             "counterexample",
-            f"where the target has p = {p:.6g} and the others share evenly, the {what} falls, at a rate of "
+            f"where the target has p = {at:.6g} and the others share evenly, the {what} falls, at a rate of "
             f"{found.attained:.2g}",
         )
     return None
+
+
+def _told_apart(a: float, b: float) -> tuple[str, str]:
+    """Two numbers that differ, to four digits, or to as many more as tell them apart."""
+    shown = ((f"{a:.{digits}g}", f"{b:.{digits}g}") for digits in range(4, 18))
+    return next(pair for pair in shown if pair[0] != pair[1])
 
 
 def _shape(subject: Subject, parts: Parts | None) -> list[tuple[int, ...]]:
@@ -153,7 +160,7 @@ def _at_points(subject: Subject, parts: Parts | None, space: Space) -> Convexity
 
 
 def _shared(p: float, count: int) -> str:
-    return f"{p:.3g}" if count == 1 else f"{count:,} of {p:.3g}"
+    return f"{p:.3g}" if count == 1 else f"{count:,} x {p:.3g}"
 
 
 def _negative(
@@ -225,8 +232,8 @@ def _points(sizes: tuple[int, ...]) -> Tensor:
 
 
 def _proof(parts: Parts, space: Space) -> Convexity | None:
-    """A proof by interval arithmetic, for logits as far apart as possible; none for what jumps or has corners."""
-    if parts.kinked:
+    """A proof by interval arithmetic, for logits as far apart as possible; none for what jumps, has corners or gaps."""
+    if parts.kinked or without_value(parts):
         return None
     if parts.num_classes == 2:
         slopes = [_even_slope(parts, space)]

@@ -86,13 +86,12 @@ class Function:
 
     def __init__(self, expression: Expression) -> None:
         self.expression = expression
-        rewritten = _precise(expression)
-        self._written = (expression,) if rewritten is None or rewritten == expression else (expression, rewritten)
+        rewritten = precise(expression)
+        self._written = (expression,) if rewritten == expression else (expression, rewritten)
         self._slope = None
         if not has(expression, frozenset({"sign"})):  # it jumps, and its derivative does not show that
             with suppress(FormulaError, OverflowError):
-                slope = folded("mul", derivative(self._written[-1], "c"), terminal("p") - 1.0)
-                self._slope = _precise(slope) or slope
+                self._slope = precise(folded("mul", derivative(self._written[-1], "c"), terminal("p") - 1.0))
 
     def on(
         self, cells: Cells, **parameters: float | Array | tuple[float | Array, float | Array]
@@ -133,11 +132,11 @@ def has(expression: Expression, ops: frozenset[str]) -> bool:
     return fold(expression, lambda node, below: node.op in ops or any(below))
 
 
-def _precise(expression: Expression) -> Expression | None:
-    """A formula rewritten to p, c and d."""
+def precise(expression: Expression) -> Expression:
+    """A formula rewritten to p, c and d, each where it has its digits; as it is where that fails."""
     with suppress(FormulaError, OverflowError):
         return in_three_forms(expression)
-    return None
+    return expression
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,9 @@ def _multiplier(target: Function, other: Function, num_classes: int) -> float:
         first, second = (float(np.nanmax(value - by_p * p)) for value in values)
         return by_p + first + (num_classes - 1) * second
 
-    width = 0.1 * abs(start) + 1e-3 * float(np.nanmax(np.abs(rough)))
-    found = minimize_scalar(bound, bracket=(start - width, start + width), tol=1e-10)  # it is convex
+    width = abs(start) + float(np.nanmax(np.abs(rough)))
+    within = (start - width, start + width)  # without values near p = 1 there may be no minimum
+    found = minimize_scalar(bound, bounds=within, options={"xatol": 1e-12 * width})  # it is convex
     return float(found.x) if found.fun < bound(start) else start
 
 

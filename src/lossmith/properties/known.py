@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from fractions import Fraction
+from typing import Final, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lossmith import losses
+from lossmith.formulas import Expression, FormulaError, canonical, constant, derivative
 from lossmith.losses import ClassificationLoss
+from lossmith.properties.enclosure import Function, supremum
+from lossmith.properties.parts import Parts, parts_of
 from lossmith.properties.shape import along_line
 from lossmith.properties.subject import Subject, subject_of
 
 _COUNTS: Final = (2, 3, 10)
 _ROUNDING: Final = 1e-8
-_MOST_COUNTED: Final = 200
+_MANY, _MOST_COUNTED = 50, 200
 POINTS: Final = 40
 """How many random predictions are compared for each number of classes."""
 _LARGEST: Final = 1e100
 _LEAST_KAPPA, _MOST_KAPPA = 1e-5, 50.0
+_SPANS: Final = (4.6, 12.0, 30.0)  # logits log(p/(1-p)) within which differences are sought
+_DIFFERENT: Final = 1e-7
 
 
 @dataclass(frozen=True)
 class Equal:
-    """``loss = factor * known + constant``, to rounding, at random predictions where no tangent continues either.
+    """``loss = factor * known + constant``, to rounding, where no tangent continues either.
 
     Attributes:
         known: text form of the known loss.
@@ -34,6 +42,8 @@ class Equal:
         constant: what is added; it changes no gradient.
         num_classes: the numbers of classes with which it was found so.
         always: whether these are all that were tried (2, 3, 10 and the number asked for, or the only one there is).
+        how: ``"proved"`` by algebra for all predictions, or ``"tested"`` at `POINTS` random ones for each number of
+            classes. Where both losses have formulas, no difference was found by branch and bound either.
     """
 
     known: str
@@ -41,14 +51,17 @@ class Equal:
     constant: float
     num_classes: tuple[int, ...]
     always: bool
+    how: Literal["proved", "tested"]
 
 
 def equals_of(subject: Subject) -> tuple[Equal, ...]:
     """Compare a loss with the named losses, with the parameters fitted that their families have."""
     asked = subject.num_classes
     counts = (asked,) if subject.only else tuple(sorted({*_COUNTS, min(asked, _MOST_COUNTED)}))
-    found: dict[str, list[tuple[int, float, float]]] = {}
+    found: dict[str, list[_Match]] = {}
     for C in counts:
+        if C > _MANY and not found and not subject.only:
+            break  # what is equal with many classes only is not sought
         logits = 2 * torch.randn(POINTS, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
         with torch.no_grad():
             table = subject.table(logits)
@@ -60,9 +73,61 @@ def equals_of(subject: Subject) -> tuple[Equal, ...]:
             other = subject_of(known, C)
             inside = -logits.log_softmax(1) < min(_uncontinued(subject), _uncontinued(other))
             fitted = _fit(table[inside], other.table(logits)[inside])
-            if fitted is not None:
-                found.setdefault(known.text, []).append((C, *fitted))
+            how = "refuted" if fitted is None else _compared(parts_of(subject, C), parts_of(other, C), fitted[0])
+            if fitted is not None and how != "refuted":
+                found.setdefault(known.text, []).append(_Match(C, *fitted, how == "proved"))
     return tuple(equal for text, fits in found.items() for equal in _grouped(text, fits, counts))
+
+
+class _Match(NamedTuple):
+    """A known loss that fits with one number of classes."""
+
+    num_classes: int
+    factor: float
+    constant: float
+    proved: bool
+
+
+def _compared(ours: Parts | None, theirs: Parts | None, factor: float) -> Literal["proved", "refuted", "tested"]:
+    """Whether ``ours - factor * theirs`` is constant.
+
+    It is if both parts of it are affine in p with one slope. It is not if it varies where all classes but one share
+    evenly: there it is bounded by branch and bound, in which the narrowest bump shows.
+    """
+    if ours is None or theirs is None:
+        return "tested"
+    ratio = Fraction(factor).limit_denominator(_MOST_COUNTED)
+    exact = float(ratio) == factor  # so a third is 1/3, and no double near it
+    times = constant(float(ratio.numerator)) / float(ratio.denominator) if exact else constant(factor)
+    target, other = (_simplest(a - times * b) for a, b in zip(ours.both, theirs.both, strict=True))
+    left = Parts(target, other, ours.num_classes)
+    lines = [left.even_loss] if ours.num_classes == 2 else [left.even_loss, left.corner_loss]
+    slope = _slope(target)
+    if (slope is not None and slope == _slope(other)) or (ours.num_classes == 2 and _slope(left.even_loss) == 0):
+        return "proved"
+    for line, own in zip(lines, (ours.even_loss, ours.corner_loss), strict=False):
+        line, size = _simplest(line), Function(own)
+        for span in _SPANS:
+            values = size.at(np.linspace(-span, span, 201))
+            error = _DIFFERENT * float(np.ptp(values[np.isfinite(values)]))
+            high, low = (supremum(Function(each), (-span, span), error).attained for each in (line, -line))
+            if high + low > error:
+                return "refuted"
+    return "tested"
+
+
+def _simplest(expression: Expression) -> Expression:
+    with suppress(FormulaError, OverflowError):
+        return canonical(expression)
+    return expression
+
+
+def _slope(expression: Expression) -> float | None:
+    """The slope in p of what algebra shows to be affine in p."""
+    with suppress(FormulaError, OverflowError):
+        slope = canonical(derivative(_simplest(expression), "p"))
+        return slope.value if slope.is_constant else None
+    return None
 
 
 def _uncontinued(subject: Subject) -> float:
@@ -71,14 +136,15 @@ def _uncontinued(subject: Subject) -> float:
     return math.inf if above is None else above
 
 
-def _grouped(text: str, fits: list[tuple[int, float, float]], counts: tuple[int, ...]) -> Iterator[Equal]:
+def _grouped(text: str, fits: list[_Match], counts: tuple[int, ...]) -> Iterator[Equal]:
     """One line for all numbers of classes with the same factor."""
     while fits:
-        _, factor, _ = fits[0]
-        alike = [fit for fit in fits if abs(fit[1] - factor) <= 1e-6 * abs(factor)]
+        factor = fits[0].factor
+        alike = [fit for fit in fits if abs(fit.factor - factor) <= 1e-6 * abs(factor)]
         fits = [fit for fit in fits if fit not in alike]
-        classes = tuple(C for C, _, _ in alike)
-        yield Equal(text, factor, alike[0][2], classes, classes == counts)
+        classes = tuple(fit.num_classes for fit in alike)
+        how: Literal["proved", "tested"] = "proved" if all(fit.proved for fit in alike) else "tested"
+        yield Equal(text, factor, alike[0].constant, classes, classes == counts, how)
 
 
 def _candidates(subject: Subject, logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
@@ -170,7 +236,9 @@ def _fit(table: Tensor, known: Tensor) -> tuple[float, float] | None:
     if factor <= 0 or float((centred - factor * known_centred).norm()) > _ROUNDING * float(centred.norm()):
         return None
     constant = float(table.mean() - factor * known.mean())
-    return _plain(factor), 0.0 if abs(constant) < 1e-7 * float(table.abs().max()) else _plain(constant)
+    ratio = float(Fraction(factor).limit_denominator(_MOST_COUNTED))
+    factor = ratio if abs(ratio - factor) <= _ROUNDING * factor else factor
+    return factor, 0.0 if abs(constant) < 1e-7 * float(table.abs().max()) else _plain(constant)
 
 
 def _misfit(table: Tensor, known: Tensor) -> float:

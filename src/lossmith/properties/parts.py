@@ -15,8 +15,7 @@ from torch import Tensor
 from lossmith.formulas import Expression, FormulaError, apply, constant, derivative, evaluate, parse, terminal
 from lossmith.formulas.arithmetic import folded
 from lossmith.formulas.expression import PROTECTION, fold
-from lossmith.formulas.precision import in_three_forms
-from lossmith.properties.enclosure import Function, has, nowhere_negative
+from lossmith.properties.enclosure import Function, has, nowhere_negative, precise
 from lossmith.properties.subject import Subject
 
 P: Final = terminal("p")
@@ -172,11 +171,11 @@ class Groups:
 
     @cached_property
     def _written(self) -> tuple[Expression, ...]:
-        return tuple(_precise(each) for each in self.parts.both)
+        return tuple(precise(each) for each in self.parts.both)
 
     @cached_property
     def _written_slopes(self) -> tuple[Expression, ...]:
-        return tuple(_precise(each) for each in self.parts.slopes)
+        return tuple(precise(each) for each in self.parts.slopes)
 
     def _values(self, expression: Expression, logits: Tensor) -> Tensor:
         return evaluate(expression, **self._forms(logits)).expand_as(logits)
@@ -218,13 +217,6 @@ class CalledGroups:
 def groups_of(subject: Subject, parts: Parts | None, sizes: tuple[int, ...]) -> Groups | CalledGroups:
     """The loss where classes come in groups, by its parts if it has them."""
     return CalledGroups(subject, sizes) if parts is None else Groups(parts, sizes)
-
-
-def _precise(expression: Expression) -> Expression:
-    try:
-        return in_three_forms(expression)
-    except (FormulaError, OverflowError):
-        return expression
 
 
 def _sum(a: Expression, b: Expression) -> Expression:

@@ -40,24 +40,19 @@ def climb(objectives: Objectives, groups: int, points: int, generator: torch.Gen
     line = torch.zeros(len(edge), groups, dtype=torch.float64)
     line[:, 0] = edge
     z = torch.cat([z, line])
-    found = objectives(z).nan_to_num(-math.inf, math.inf)
-    best = found.amax(1)
-    share = points / _POINTS
-    climbers, broods = max(2, int(_CLIMBERS * share)), max(6, int(_BROODS * share))
-    for quantity in range(len(found)):
-        most, at = found[quantity].topk(min(climbers, len(z)))
-        top, step = z[at], 2.0
-        for _ in range(_ROUNDS):
-            noise = torch.randn(len(top), broods, groups, dtype=torch.float64, generator=generator) * step
-            tried = (top[:, None] + noise).flatten(0, 1)
-            value = objectives(tried)[quantity].nan_to_num(-math.inf, math.inf).view(len(top), broods)
-            high, which = value.max(1)
-            better = high > most
-            top = torch.where(better[:, None], tried.view(len(top), broods, groups)[range(len(top)), which], top)
-            most = torch.where(better, high, most)
-            step *= 0.65
-        best[quantity] = torch.maximum(best[quantity], most.max())
-    return best
+    most, at = objectives(z).nan_to_num(-math.inf, math.inf).topk(max(2, int(_CLIMBERS * points / _POINTS)))
+    top, step = z[at], 2.0  # of each quantity its own
+    broods, all_of = max(6, int(_BROODS * points / _POINTS)), torch.arange(len(top))
+    for _ in range(_ROUNDS):
+        noise = torch.randn(*top.shape[:2], broods, groups, dtype=torch.float64, generator=generator) * step
+        tried = top[:, :, None] + noise
+        value = objectives(tried.flatten(0, 2)).nan_to_num(-math.inf, math.inf).view(-1, *tried.shape[:3])
+        high, which = value[all_of, all_of].max(2)
+        better = high > most
+        top = torch.where(better[..., None], tried.take_along_dim(which[..., None, None], 2)[:, :, 0], top)
+        most = torch.where(better, high, most)
+        step *= 0.65
+    return most.amax(1)
 
 
 def sampled_extremes(subject: Subject, parts: Parts | None) -> tuple[float, float, float]:

@@ -35,7 +35,7 @@ def render_description(certificate: Certificate | RegressionCertificate) -> str:
     """
     facts, formula, drawn = ["regression"], None, None
     if isinstance(certificate, Certificate):
-        facts, formula = [f"{certificate.num_classes} classes", *certificate.remarks], certificate.formula
+        facts, formula = [f"{certificate.num_classes:,} classes", *certificate.remarks], certificate.formula
         drawn = None if certificate.latex is None else formula_svg(certificate.latex)
     return (
         environment()
@@ -43,7 +43,7 @@ def render_description(certificate: Certificate | RegressionCertificate) -> str:
         .render(
             style=Markup(asset("report.css")),
             certificate=certificate,
-            summary=certificate.summary.replace("``", ""),
+            summary=certificate.summary.replace("`", ""),
             facts=facts,
             formula=formula,
             typeset_formula=None if drawn is None else Markup(drawn),

@@ -27,7 +27,7 @@ class Description:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         options = options.update(max_width=min(_MOST, options.max_width))
         certificate = self.certificate
-        classes = f", {certificate.num_classes} classes" if isinstance(certificate, Certificate) else ""
+        classes = f", {certificate.num_classes:,} classes" if isinstance(certificate, Certificate) else ""
         yield plain_text(f"{certificate.loss}{classes}", options, "bold")
         if isinstance(certificate, Certificate):
             if certificate.formula is not None:
@@ -35,7 +35,7 @@ class Description:
             for remark in certificate.remarks:
                 yield plain_text(remark, options, "dim")
         else:
-            yield plain_text(certificate.summary.replace("``", ""), options)
+            yield plain_text(certificate.summary.replace("`", ""), options)
         for section in sections(certificate):
             yield ""
             yield plain_text(section.title, options, "bold cyan")

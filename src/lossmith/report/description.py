@@ -93,7 +93,7 @@ def _start(starts: Sequence[Start]) -> Section:
 
 
 def _smoothing(start: Start) -> str:
-    if start.smoothing is None:
+    if start.smoothing is None or start.smoothing > 1:
         return MISSING
     return "none" if start.smoothing < 1e-6 else f"{start.smoothing:.2f}"
 
@@ -199,6 +199,8 @@ def _noise(noise: NoiseTest, num_classes: int) -> str:
         return f"Robust: the sum over all targets is constant (proved), so that {share}."
     if noise.how == "tested":
         return f"Perhaps robust: the sum over all targets was constant wherever sampled; if it is, {share}."
+    if math.isnan(noise.spread):
+        return "No guarantee: the sum over all targets is no number at random predictions."
     return (
         f"No guarantee: the sum over all targets is not constant (relative spread {_number(noise.spread)} over random "
         "predictions)."
@@ -238,14 +240,9 @@ def _equal(equals: Sequence[Equal]) -> Section:
         factor = "the same" if equal.factor == 1 else f"{_number(equal.factor)} times"
         constant = "" if not equal.constant else f" {'+-'[equal.constant < 0]} {_number(abs(equal.constant))}"
         classes = ", ".join(map(str, equal.num_classes))
-        cells.append((equal.known, factor + constant, classes))
-    return Section(
-        "equal",
-        f"Equal to, at {EQUAL_AT} random predictions each",
-        (),
-        ("loss", "this one is", "classes tried"),
-        tuple(cells),
-    )
+        how = "proved" if equal.how == "proved" else f"tested at {EQUAL_AT} random predictions"
+        cells.append((equal.known, factor + constant, classes, how))
+    return Section("equal", "Equal to", (), ("loss", "this one is", "classes", "how known"), tuple(cells))
 
 
 def _regression(certificate: RegressionCertificate) -> Section:
@@ -294,5 +291,5 @@ def _listed(values: Sequence[float]) -> str:
 
 def _probabilities(values: Sequence[float], sizes: Sequence[int]) -> str:
     pairs = list(zip(values, sizes, strict=True))[:4]
-    shown = [f"{value:.3f}" if size == 1 else f"{size:,} of {_number(value)}" for value, size in pairs]
+    shown = [f"{value:.3f}" if size == 1 else f"{size:,} x {_number(value)}" for value, size in pairs]
     return " ".join(shown) + (" ..." if len(values) > 4 else "")

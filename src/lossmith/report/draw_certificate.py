@@ -9,11 +9,12 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.ticker import EngFormatter
 
 from lossmith.properties.certificate import Certificate
 from lossmith.properties.regression import ErrorCurve, RegressionCertificate
 from lossmith.report.highlights import INK, LOOKS, REFERENCE, Look
-from lossmith.report.scene import Picture, limits, log_limits, log_ticks
+from lossmith.report.scene import Picture, finite, limits, log_limits, log_ticks
 from lossmith.report.svg import PANEL, drawing, style, to_svg
 
 _OWN: Final = LOOKS[0]
@@ -21,6 +22,7 @@ _THIRD: Final = (230.0, 165.0, (38.0, 6.0, 28.0, 5.0))  # as `PANEL`, for three 
 _MOST_LOSS, _LEAST_LOSS = 5.5, -1.5
 _STEEPEST: Final = -3.0
 _STRICTNESS: Final = (0.001, 200.0)
+_WIDE: Final = 1000.0  # numbers beyond have no room beside an axis
 
 
 def pictures(certificate: Certificate | RegressionCertificate) -> tuple[Picture, ...]:
@@ -71,13 +73,25 @@ def _curves(certificate: Certificate) -> Picture:
     return Picture(
         "curves",
         "The loss beside cross-entropy",
-        f"Against the probability of the target, while the other classes of {certificate.num_classes} share the rest "
-        "evenly: the loss, less its value at the right, its slope in the target's logit, and its strictness s(p), that "
-        "slope relative to cross-entropy's. Fine dots where it pushes the target down.",
+        f"Against the probability of the target, while {_others(certificate.num_classes - 1)}: the loss, less "
+        "its value at the right; its slope in the target's logit; and its strictness s(p), which is that slope "
+        "relative to cross-entropy's, dotted where it pushes the target down.",
         panels,
         "three",
         {"cross-entropy": REFERENCE, certificate.loss: _OWN},
     )
+
+
+def _widened(window: tuple[float, float], values: Sequence[float]) -> tuple[float, float]:
+    """A window, made to hold all but the outermost fiftieths of the values where it does not hold the middle half."""
+    known = sorted(finite(values)) or [0.0]
+    few = len(known) // 50
+    low = window[0] if window[0] <= known[len(known) // 4] else known[few]
+    return low, window[1] if known[3 * len(known) // 4] <= window[1] else known[-1 - few]
+
+
+def _others(count: int) -> str:
+    return "the other class has the rest" if count == 1 else f"the other {count:,} classes share the rest evenly"
 
 
 def _panel(
@@ -86,9 +100,12 @@ def _panel(
     figure, ax = drawing(*_THIRD)
     _line(ax, p, reference, REFERENCE)
     _line(ax, p, own, _OWN)
-    found = limits(v for v in (*reference, *own) if most[0] <= v <= most[1])
+    low, high = _widened(most, own)
+    found = limits(v for v in (*reference, *own) if low <= v <= high)
     if found is not None:
         ax.set_ylim(*found)
+        if max(map(abs, found)) > _WIDE:
+            ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlim(0, 1)
     ax.set_xlabel("probability of the target")
     ax.set_ylabel(label)
@@ -105,8 +122,10 @@ def _strictness(certificate: Certificate) -> str:
     for crossing in certificate.strictness.crossings[:6]:
         ax.plot([crossing], [1], marker="o", markersize=4, color=_OWN.colour)
     ax.set_yscale("log")
-    low, high = log_limits(abs(v) for v in curve.strictness) or (0.1, 10.0)
-    low, high = min(max(low, _STRICTNESS[0]), 0.5), max(min(high, _STRICTNESS[1]), 2.0)
+    sizes = [abs(v) for v in curve.strictness if v]
+    low, high = log_limits(sizes) or (0.1, 10.0)
+    least, most = _widened(_STRICTNESS, sizes)
+    low, high = min(max(low, least), 0.5), max(min(high, most), 2.0)
     ax.set_ylim(low, high)
     log_ticks(ax, "y", low, high)
     ax.set_xlim(0, 1)
@@ -117,9 +136,12 @@ def _strictness(certificate: Certificate) -> str:
 
 def _predictions(certificate: Certificate) -> Picture:
     assert certificate.optimum is not None
-    rest, panels = "", []
-    if certificate.optimum.sizes[-1] > 1:
-        rest = f" The last bar is one of the {certificate.optimum.sizes[-1]:,} other classes, which are alike."
+    panels, sizes = [], certificate.optimum.sizes
+    names = [str(place) for place in range(1, len(sizes) + 1)]
+    rest = ""
+    if sizes[-1] > 1:
+        names[-1] += f" to {certificate.optimum.num_classes:,}"
+        rest = " The last bar and line are those of each of the other classes, which are alike."
     for key, example in zip(("sure label", "likely class", "graded"), certificate.optimum.examples, strict=True):
         figure, ax = drawing(230, 150, (34, 4, 28, 5))
         places = range(1, len(example.truth) + 1)
@@ -127,15 +149,15 @@ def _predictions(certificate: Certificate) -> Picture:
         for place, truth in zip(places, example.truth, strict=True):
             ax.plot([place - 0.42, place + 0.42], [truth, truth], color=INK, linewidth=1.6)
         ax.set_ylim(0, 1.03)
-        ax.set_xticks(list(places) if len(example.truth) <= 12 else [])
-        ax.set_xlabel(f"class; {key}")
+        ax.set_xticks(list(places) if len(names) <= 12 else [], names if len(names) <= 12 else [])
+        ax.set_xlabel(f"class ({key})")
         ax.set_ylabel("probability")
         panels.append(to_svg(figure, key.split()[0], f"Best prediction and truth, {key}"))
     return Picture(
         "predictions",
         "Best predictions",
-        "Bars: the prediction of least expected loss that was found where the classes have the probabilities of the "
-        f"lines. For a proper loss, bars end at lines.{rest}",
+        "The lines are the true probabilities of the classes, the bars the prediction of least expected loss that was "
+        f"found for them. For a proper loss, bars end at lines.{rest}",
         tuple(panels),
         "three",
         {"truth": REFERENCE, "best prediction": _OWN},

@@ -1,0 +1,78 @@
+"""Where a formula has no value: a root, a logarithm or a fractional power of what is negative."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from lossmith.formulas import Expression
+from lossmith.formulas.arithmetic import folded
+from lossmith.formulas.expression import constant, fold
+from lossmith.properties.enclosure import Function, nowhere_negative, precise, supremum
+from lossmith.properties.parts import Parts
+
+_NEVER_NEGATIVE: Final = frozenset({"exp", "sqrt", "square", "abs", "sigmoid", "softplus", "psqrt"})
+_KEEP_SIGN: Final = frozenset({"expm1", "log1p", "tanh", "sign"})
+_PLAINLY: Final = (-4.6, 4.6)  # logits log(p/(1-p)) that are looked at first
+_HELD: Final = "what is proved holds where it has one."
+
+
+def without_value(parts: Parts) -> str | None:
+    """In a sentence, where the loss has no value; None if enclosures prove that it has one everywhere.
+
+    Poles are not looked for: they show in the bounds.
+    """
+    undecided = False
+    for part, whose in zip(parts.both, ("the target", "another class"), strict=True):
+        for operand in _not_to_be_negative(part):
+            if _sign(precise(operand)) == 1:
+                continue
+            for span in (_PLAINLY, math.inf):
+                found = supremum(Function(folded("neg", operand)), span)
+                if found.attained > 0:
+                    p = 1 / (1 + math.exp(min(-found.at, 700.0)))
+                    return f"It has no value where {whose} has p = {p:.4g}, and perhaps elsewhere: {_HELD}"
+            undecided = True
+    return f"It may have no value for some predictions: {_HELD}" if undecided else None
+
+
+def _not_to_be_negative(expression: Expression) -> set[Expression]:
+    """What must be >= 0 for an expression to have a value."""
+    found: set[Expression] = set()
+
+    def step(node: Expression, args: list[Expression]) -> Expression:
+        if node.op in {"log", "sqrt"}:
+            found.add(node.args[0])
+        if node.op == "log1p":
+            found.add(folded("sub", constant(1.0), folded("neg", node.args[0])))
+        if node.op == "pow" and not (node.args[1].is_constant and node.args[1].value.is_integer()):
+            found.add(node.args[0])
+        return node
+
+    fold(expression, step)
+    return found
+
+
+def _sign(expression: Expression) -> int:
+    """1 if it is nowhere negative, -1 if it is nowhere positive, 0 if that was not proved.
+
+    The signs of the parts tell where they can: enclosures, which round, do not where an expression goes to 0.
+    """
+
+    def step(node: Expression, signs: list[int]) -> int:
+        if not node.args:
+            return 1 if node.name or node.value >= 0 else -1
+        found = 0
+        if node.op in _NEVER_NEGATIVE or (node.op == "pow" and signs[0] == 1):
+            found = 1
+        elif node.op == "neg":
+            found = -signs[0]
+        elif node.op in _KEEP_SIGN:
+            found = signs[0]
+        elif node.op in {"mul", "div"}:
+            found = signs[0] * signs[1]
+        elif node.op in {"add", "sub"} and signs[0] == (signs[1] if node.op == "add" else -signs[1]):
+            found = signs[0]
+        return found or next((sign for sign in (1, -1) if nowhere_negative(Function(sign * node), math.inf)), 0)
+
+    return fold(expression, step)
