@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lossmith.cli import main
+
 COMPARE = ("compare", "iris", "--model", "mlp:width=8", "--losses", "m,rooted:k=2", "--lrs", "4", "--steps", "60")
 
 
@@ -46,15 +48,29 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_exit_code_2(
-    tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
 ) -> None:
-    done = lossmith(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("lossmith: ")
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert all(word in done.stderr for word in words)
-    assert done.stdout == ""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lossmith", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert err.startswith("lossmith: ")
+    assert len(err.strip().splitlines()) == 1
+    assert all(word in err for word in words)
+    assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_leaves_no_traceback_behind(tmp_path: Path) -> None:
+    done = lossmith("show", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_list_fits_80_columns_and_names_every_loss(tmp_path: Path) -> None:

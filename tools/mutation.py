@@ -15,7 +15,7 @@ that survived runs again once the tests have changed. So a run that was interrup
 from __future__ import annotations
 
 import argparse
-import ast
+import contextlib
 import gc
 import hashlib
 import importlib.abc
@@ -29,167 +29,21 @@ import resource
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final
 
-import libcst as cst
 import pytest
-from mutmut.mutation.file_mutation import create_mutations, deep_replace
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+from mutants import ROOT, Module, Mutant, mutants_of, read_modules
+
 KEPT: Final = ROOT / ".mutation"
 GOAL: Final = 0.9
-MEMORY: Final = 8 << 30  # address space a mutant may add; a mutated size must not take the machine down
+MEMORY: Final = 16 << 30  # address space of a mutant: a mutated size must not take the machine down
 
 _IMPORTED: Final = re.compile(r"\b(lossmith(?:\.\w+)+)")  # named anywhere: also what is imported late
-_STRICT: Final = re.compile(r",( strict=\w+)? ?(?=\))")
-_DECORATOR: Final = re.compile(r"^([ ]*)@(?=\w)", re.MULTILINE)
-_HIDDEN: Final = re.compile(r"^([ ]*)# HIDDEN @", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One change of one module.
-
-    Attributes:
-        source: The whole module with the change.
-        was: The lines that changed, stripped, as they were.
-        becomes: The same lines after the change.
-        where: The function, class or constant of the module in which they stand.
-        line: Their number today.
-        key: The statement of the module in which the change lies, with the change, hashed.
-    """
-
-    source: str
-    was: str
-    becomes: str
-    where: str
-    line: int
-    key: str
-
-    @property
-    def name(self) -> tuple[str, str, str]:
-        """What it is called in ``mutation.toml``: stays the same when lines move."""
-        return self.where, self.was, self.becomes
-
-
-@dataclass
-class Module:
-    """A module under test, as ``mutation.toml`` describes it.
-
-    Attributes:
-        name: Dotted, without ``lossmith.``.
-        tests: Paths of the tests that are to notice.
-        only: Functions, classes and constants to mutate; all if empty.
-        deselect: A pytest ``-k`` expression of tests to leave out, or nothing.
-        equivalent: The reason why no test can notice a change, by the mutant's name.
-    """
-
-    name: str
-    tests: list[str]
-    only: list[str] = field(default_factory=list)
-    deselect: str = ""
-    equivalent: dict[tuple[str, str, str], str] = field(default_factory=dict)
-
-    @property
-    def path(self) -> Path:
-        """The module's file."""
-        return ROOT / "src" / "lossmith" / (self.name.replace(".", "/") + ".py")
-
-
-def read_modules() -> list[Module]:
-    """The modules of ``mutation.toml`` with their equivalent mutants."""
-    read = tomllib.loads((ROOT / "tools" / "mutation.toml").read_text(encoding="utf-8"))
-    modules = [Module(name, **settings) for name, settings in read["module"].items()]
-    for entry in read.get("equivalent", []):
-        (module,) = [module for module in modules if module.name == entry["module"]]
-        for becomes in entry["becomes"]:
-            module.equivalent[entry["where"], _flat(entry["was"]), _flat(becomes)] = entry["because"]
-    return modules
-
-
-def mutants_of(module: Module) -> list[Mutant]:
-    """Every mutant of a module, in the order of its lines."""
-    source = module.path.read_text(encoding="utf-8")
-    # mutmut skips decorated functions, because it would have to call their decorators twice. We do not.
-    hidden = _DECORATOR.sub(r"\1# HIDDEN @", source)
-    tree, mutations, _, _ = create_mutations(str(module.path), hidden)
-    wordings = _wordings(tree)
-    found: dict[str, Mutant] = {}
-    for mutation in mutations:
-        if mutation.original_node in wordings or _is_case(mutation.original_node, mutation.mutated_node):
-            continue
-        changed = deep_replace(tree, mutation.original_node, mutation.mutated_node)
-        assert isinstance(changed, cst.Module)
-        mutated = _HIDDEN.sub(r"\1@", changed.code)
-        mutant = _mutant(source, mutated, module.only)
-        if mutant is not None and _STRICT.sub("", mutant.was) != _STRICT.sub("", mutant.becomes):
-            found.setdefault(mutant.source, mutant)
-    return sorted(found.values(), key=lambda mutant: mutant.line)
-
-
-def _wordings(tree: cst.Module) -> set[cst.CSTNode]:
-    """The strings inside `raise` statements: their wording is no decision."""
-    found: set[cst.CSTNode] = set()
-
-    class Raises(cst.CSTVisitor):
-        inside = 0
-
-        def visit_Raise(self, node: cst.Raise) -> None:  # noqa: N802
-            self.inside += 1
-
-        def leave_Raise(self, original_node: cst.Raise) -> None:  # noqa: N802
-            self.inside -= 1
-
-        def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802
-            if self.inside:
-                found.add(node)
-
-    tree.visit(Raises())
-    return found
-
-
-def _is_case(was: cst.CSTNode, becomes: cst.CSTNode) -> bool:
-    """Whether a string has only changed from lower to upper case, which SQL and most messages do not mind."""
-    if not isinstance(was, cst.SimpleString) or not isinstance(becomes, cst.SimpleString):
-        return False
-    return was.value.lower() == becomes.value.lower()
-
-
-def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
-    """What a changed source is as a mutant; None outside of `only`, or if it is no Python."""
-    before, after = source.splitlines(), mutated.splitlines()
-    first = next(i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
-    room = min(len(before), len(after)) - first
-    same = next((i for i in range(room) if before[-1 - i] != after[-1 - i]), room)
-    was, becomes = before[first : len(before) - same], after[first : len(after) - same]
-    try:
-        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first)
-    except SyntaxError:
-        return None
-    where = _name(statement)
-    if only and where not in only:
-        return None
-    text = ast.get_source_segment(mutated, statement) or ""
-    key = hashlib.sha256("\n".join([text, *becomes]).encode()).hexdigest()[:16]
-    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first + 1, key)
-
-
-def _name(statement: ast.stmt) -> str:
-    """What a statement of a module defines; "" if nothing."""
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return statement.name
-    stored = (node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-    return next(stored, "")
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
 
 
 class Kept:
@@ -241,6 +95,10 @@ def _dependents(module: str) -> set[str]:
     return found & sys.modules.keys()
 
 
+def _is_installed(module: str) -> bool:
+    return "site-packages" in (getattr(sys.modules[module], "__file__", None) or "")
+
+
 def _packages(name: str) -> set[str]:
     parts = name.split(".")
     return {".".join(parts[:k]) for k in range(1, len(parts))}
@@ -274,41 +132,46 @@ class Tests:
         self._pytest(["--collect-only"])  # brings torch and all else into this process
         for name in _dependents(f"lossmith.{module.name}"):
             del sys.modules[name]
-        gc.freeze()
-        started = time.monotonic()
-        killer, report = self._forked(None, limit=600)
+        killer, self.times, late, seconds = self._forked(None, limit=600)
+        self.limit = int(3 + 3 * seconds)  # of a mutant, many of which run for ever
         if killer:
             raise SystemExit(f"{module.name}: {killer} fails without any mutant")
-        self.times = report
-        self.seconds = time.monotonic() - started
+        for name in late:  # what only the running tests import, torch.optim being the slowest
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        gc.freeze()
 
     def killer(self, mutant: Mutant) -> str:
         """The name of the test that fails on a mutant, "time or memory" if it ran out of either; "" if none."""
-        killer, _ = self._forked(mutant, limit=int(10 + 5 * self.seconds))
+        killer, *_ = self._forked(mutant, self.limit)
         if killer:
             self.kills[killer] = self.kills.get(killer, 0) + 1
         return killer
 
-    def _forked(self, mutant: Mutant | None, limit: int) -> tuple[str, dict[str, float]]:
+    def _forked(self, mutant: Mutant | None, limit: int) -> tuple[str, dict[str, float], list[str], float]:
+        """The first test that fails, the time each took, the modules of others they imported, and the CPU seconds."""
+        loaded = set(sys.modules)
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(read)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             signal.alarm(20 * limit)
             if mutant is not None:
                 name = f"lossmith.{self.module.name}"
                 sys.meta_path.insert(0, _Finder(name, self.module.path, mutant.source))
-            answer = self._pytest(["-x"])
+            killer, times = self._pytest(["-x"])
+            late = sorted(name for name in sys.modules.keys() - loaded if _is_installed(name))
             with os.fdopen(write, "w") as pipe:
-                json.dump(answer, pipe)
+                json.dump((killer, times, late), pipe)
             os._exit(0)
         os.close(write)
         with os.fdopen(read) as pipe:
             said = pipe.read()
-        os.waitpid(child, 0)
-        killer, times = json.loads(said) if said else ("time or memory", {})
-        return killer, times
+        _, _, used = os.wait4(child, 0)
+        killer, times, late = json.loads(said) if said else ("time or memory", {}, [])
+        return killer, times, late, used.ru_utime + used.ru_stime
 
     def _pytest(self, arguments: Sequence[str]) -> tuple[str, dict[str, float]]:
         tests = self
@@ -318,10 +181,11 @@ class Tests:
             times: dict[str, float] = {}  # noqa: RUF012
 
             def pytest_configure(self) -> None:
-                """A failure needs no shrinking to kill, and the same examples judge every mutant."""
+                """A failure needs no shrinking, the same examples judge every mutant, and a busy machine kills none."""
                 from hypothesis import Phase, settings  # pytest has to be first
 
-                brief = settings(derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+                phases = [Phase.explicit, Phase.generate]
+                brief = settings(derandomize=True, database=None, deadline=None, phases=phases)
                 settings.register_profile("mutation", brief)
                 settings.load_profile("mutation")
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
 from lossmith.catalog import create
 from lossmith.formulas import Expression, latex, parse, substitute
-from lossmith.formulas.precision import in_three_forms
+from lossmith.formulas.arithmetic import number
+from lossmith.formulas.limits import Limit
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
 from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.entries import Entries
-from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, TargetFormulaLoss
+from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, Part, TargetFormulaLoss
 
 
 def export(name: str, output: Path) -> str:
@@ -138,7 +138,7 @@ def _terminals(tree: Expression) -> str:
 
 def _target_body(loss: TargetFormulaLoss, smoothing: float) -> str:
     """The lines of ``forward`` from ``logits``, ``index`` and ``valid`` to ``losses``, and the function of c."""
-    names = _scalars(loss.phi_tree)
+    names = _scalars(loss.part.expression)
     lines = [
         "log_p = logits.log_softmax(1)",
         "c = -log_p.gather(1, index.unsqueeze(1)).squeeze(1)",
@@ -155,37 +155,11 @@ def _target_body(loss: TargetFormulaLoss, smoothing: float) -> str:
         ]
     else:
         lines.append("losses = losses if weight is None else losses * weight[index]")
-    return _indented(lines) + _RETURN + _function("phi", ["c", *names], loss.phi_tree, *_care(loss))
-
-
-def _care(loss: TargetFormulaLoss) -> tuple[list[str], list[str]]:
-    """What is done to c before and to the value after, at the ends where the formula needs it."""
-    before, after = _care_at_zero(loss.limit_at_zero)
-    if loss.is_kinked_at_one:
-        value = torch_source(substitute(loss.phi_tree, c=0.0))
-        before += [
-            "at_one = c == 0  # p = 1, where the slope is infinite; it counts as 0",
-            "c = c.masked_fill(at_one, 1.0)",
-        ]
-        after.append(f"value = torch.where(at_one, {value}, value)")
-    return before, after
-
-
-def _care_at_zero(limit: float | None) -> tuple[list[str], list[str]]:
-    """The same where p = 0: where the formula is not used as it is, its limit."""
-    if limit is None:
-        return [], []
-    before = [
-        "at_zero = c == math.inf  # p = 0, where the formula has no value or no slope",
-        "c = c.masked_fill(at_zero, 750.0)",
-    ]
-    if not math.isinf(limit):
-        return before, []
-    return before, [f"value = value.masked_fill(at_zero, {'math.inf' if limit > 0 else '-math.inf'})"]
+    return _indented(lines) + _RETURN + _function("phi", ["c", *names], loss.part)
 
 
 def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
-    parts = [in_three_forms(substitute(loss.tree, y=y)) for y in (0.0, 1.0)]
+    parts = [part.expression for part in loss.parts]
     forms = [name for name in ("p", "c", "d") if any(part.depends_on(name) for part in parts)]
     makers = {"p": "logits.softmax(1)", "c": "-logits.log_softmax(1)", "d": "complement(logits)"}
     lines = [f"{name} = {makers[name]}" for name in forms]
@@ -201,9 +175,9 @@ def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
         "losses = losses if weight is None else losses * weight[index]",
     ]
     text = _indented(lines) + _RETURN
-    for name, part, care in zip(("negative", "positive"), parts, loss.parts, strict=True):
-        used = [form for form in forms if part.depends_on(form)] + _scalars(part)
-        text += _function(name, used, part, *_care_at_zero(care.limit))
+    for name, function in zip(("negative", "positive"), loss.parts, strict=True):
+        used = [form for form in forms if function.expression.depends_on(form)] + _scalars(function.expression)
+        text += _function(name, used, function)
     return text
 
 
@@ -211,19 +185,49 @@ def _scalars(expression: Expression) -> list[str]:
     return [name for name in ("n", "t") if expression.depends_on(name)]
 
 
-def _function(
-    name: str, arguments: list[str], expression: Expression, before: Sequence[str] = (), after: Sequence[str] = ()
-) -> str:
+def _function(name: str, arguments: list[str], part: Part) -> str:
     says = {
         "phi": "The loss as a function of the target's cross-entropy.",
         "positive": "What the target class adds.",
         "negative": "What a class adds that is not the target.",
     }[name]
-    value = torch_source(expression)
-    result = [f"value = {value}", *after, "return value"] if after else [f"return {value}"]
     signature = ", ".join(f"{argument}: Tensor" for argument in arguments)
-    lines = "\n".join(f"    {line}" for line in [f'"""{says}"""', *before, *result])
+    lines = "\n".join(f"    {line}" for line in [f'"""{says}"""', *_lines(part)])
     return f"\n\ndef {name}({signature}) -> Tensor:\n{lines}\n"
+
+
+def _lines(part: Part) -> list[str]:
+    """The body of a function: its value, and at the ends of p, c and d where that needs it, its limit."""
+    value, forms = torch_source(part.expression), part.expression.terminals & {"p", "c", "d"}
+    if not part.limits:
+        return [f"return {value}"]
+    masks = [f"{limit.form}_is_{'inf' if math.isinf(limit.end) else int(limit.end)}" for limit in part.limits]
+    lines = ["# At these ends the formula has no value or no slope: there it is its limit, with gradient 0."]
+    lines += [f"{mask} = {limit.form} == {_literal(limit.end)}" for limit, mask in zip(part.limits, masks, strict=True)]
+    results: list[str] = []
+    for limit, mask in zip(part.limits, masks, strict=True):
+        there = _there(part.expression, limit)
+        if len(limit.near) < len(forms):
+            lines += ["with torch.no_grad():", f"    limit_{mask} = {there}"]
+            there = f"limit_{mask} + (value - value.detach())"
+        results.append(f"result = torch.where({mask}, {there}, {'result' if results else 'value'})")
+    lines += [
+        f"{limit.form} = {limit.form}.masked_fill({mask}, {limit.inside!r})"
+        for limit, mask in zip(part.limits, masks, strict=True)
+    ]
+    return [*lines, f"value = {value}", *results, "return result"]
+
+
+def _there(expression: Expression, limit: Limit) -> str:
+    """The value of a formula at one of its limits, as source."""
+    if limit.infinite is not None:
+        return _literal(limit.infinite)
+    value = substitute(expression, **limit.near)
+    return torch_source(value) if value.terminals else _literal(number(value))
+
+
+def _literal(value: float) -> str:
+    return repr(value) if math.isfinite(value) else "math.inf" if value > 0 else "-math.inf"
 
 
 def _indented(lines: list[str]) -> str:

@@ -68,6 +68,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
         lrs=3,
         budget=6,
         folds=2,
+        seeds=1,
         steps=60,
     )
     sources = Sources()
@@ -78,7 +79,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     assert trials[ONLINE].engine == "single"
     assert len({trial.data for trial in trials.values()}) == 1
     write_plan(plan, tmp_path / "run")
-    carry_out(plan, sources, tmp_path / "run", workers=1)
+    carry_out(plan, sources, tmp_path / "run", workers=0)
     run = load_run(tmp_path / "run")
     rows = {row.name: row for row in run.results.rows}
     assert rows[CROSS_ENTROPY].learned is None

@@ -26,6 +26,7 @@ from lossmith.compare.verdict import (
     VerdictKind,
     fewer_steps,
     overall,
+    points_with_interval,
     stronger_control,
     verdict,
 )
@@ -172,6 +173,10 @@ def test_without_an_interval_anything_is_possible() -> None:
     assert Evidence(None, None, None, DELTA, trained=False, is_smoothing=False).bounds(0.95) == everything
     few = difference(0.5, differing=3)
     assert Evidence(few, None, None, DELTA, trained=True, is_smoothing=False).bounds(0.95) == everything
+
+
+def test_what_was_not_compared_takes_no_words() -> None:
+    assert points_with_interval(None, 0.95) == ""
 
 
 def test_label_smoothing_without_an_interval_is_named_as_such() -> None:

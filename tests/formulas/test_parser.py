@@ -28,6 +28,7 @@ def test_what_is_printed_reads_back(tree: Expression) -> None:
         ("p - y - 1", (P - Y) - 1),
         ("p - (y - 1)", P - (Y - 1)),
         ("p/y/2", (P / Y) / 2),
+        ("p/y*2", (P / Y) * 2),
         ("p**y**2", P ** (Y**2)),
         ("-p**2", -(P**2)),
         ("-2**p", -(2**P)),
@@ -126,11 +127,34 @@ def test_errors_say_what_and_where(text: str, position: int, words: str) -> None
     assert len(message) < 300
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("p^2", "no formula contains '^' at position 2: write ** for powers"),
+        ("p$2", "no formula contains '$' at position 2"),
+        ("1 + Logarithm(p)", "unknown function 'Logarithm' at position 5: did you mean 'log'?"),
+        ("sigmod", "unknown name 'sigmod' at position 1: did you mean 'sigmoid'?"),
+        ("1 + PI", "unknown name 'PI' at position 5: did you mean 'pi'?"),
+        (f"p*1{'0' * 399}", f"the number 1{'0' * 26}... is too large at position 3"),
+        (f"p*1e{'9' * 28}", f"the number 1e{'9' * 28} is too large at position 3"),
+        (f"p*1e{'9' * 29}", f"the number 1e{'9' * 25}... is too large at position 3"),
+    ],
+)
+def test_errors_suggest_what_is_near_and_stay_short(text: str, message: str) -> None:
+    """What is quoted keeps to 30 characters."""
+    with pytest.raises(FormulaError) as caught:
+        parse(text)
+    assert str(caught.value) == message
+
+
 def balanced(leaves: int) -> str:
     """A sum of so many p, nested as little as can be; brackets where the left part would take them all."""
     if leaves == 1:
         return "p"
     return f"({balanced(leaves // 2)}+{balanced(leaves - leaves // 2)})"
+
+
+TOO_MANY = "the formula has more than 2000 nodes, counted up at position"
 
 
 @pytest.mark.parametrize(
@@ -139,8 +163,9 @@ def balanced(leaves: int) -> str:
         ("p" + " " * 9_999, ""),
         ("p" + " " * 10_000, "the formula is 10001 characters long, more than 10000"),
         ("-" + balanced(1_000), ""),
-        ("--" + balanced(1_000), "the formula has more than 2000 nodes, counted up at position 1"),
-        ("p*" + balanced(1_000), "the formula has more than 2000 nodes, counted up at position 2"),
+        ("--" + balanced(1_000), f"{TOO_MANY} 1"),
+        ("p*" + balanced(1_000), f"{TOO_MANY} 2"),
+        *(("-" + balanced(1_000) + f"+{leaf}", f"{TOO_MANY} 4000") for leaf in ("1", "-1", "p", "pi")),
         ("exp(" * 199 + "p" + ")" * 199, ""),
         ("exp(" * 200 + "p" + ")" * 200, "the formula is nested more than 200 deep at position 1"),
         ("p**" * 199 + "p", ""),

@@ -118,6 +118,10 @@ def test_the_enclosure_reaches_to_the_edges_of_a_box() -> None:
     assert bound == pytest.approx(0.0625 + 0.25 * 1.0)
     bound = fitting._enclosed(Boxes(quarter, 0.25, (zero, zero), (zero, zero)), square)
     assert bound == pytest.approx(0.25)  # 1/16 + 1/4 1/2 + 1/32 2, the largest p^2
+    for low, high in ((-1.0, 0.5), (-0.5, 1.0)):  # of values and slopes known roughly, the larger end counts
+        value = (np.full(1, low), np.full(1, high))
+        assert fitting._enclosed(Boxes(quarter, 0.25, value, (zero, zero)), nothing) == pytest.approx(1.0)
+        assert fitting._enclosed(Boxes(quarter, 0.25, (zero, zero), value), nothing) == pytest.approx(0.25)
 
 
 BOXES = 1 << 14
@@ -149,6 +153,31 @@ def test_what_may_be_left_of_lower_powers_counts() -> None:
     slope, none = np.eye(4)[3], np.zeros(BOXES)
     assert fitting._relative(slope, none, 3, [0.0, 1e-15]) is not None
     assert fitting._relative(slope, none, 3, [1e-15, 0.0]) is None
+
+
+def test_an_error_of_a_third_derivative_that_has_its_worst_at_the_end_is_refused() -> None:
+    """Of p^3 - 1.9 p^4, b on [0, 0.1] is b (p^3 - (p - 0.1)^3) / 6 beyond: at p = 1/2 too much for b = 2e-6."""
+    slope, b = np.array([0.0, 0.0, 0.0, 1.0, -1.9]), 2e-6
+    largest = np.abs(np.polynomial.polynomial.polyval(np.linspace(1 / 16, 0.5, 1000), slope)).max()
+    assert b * (0.5**3 - 0.4**3) / 6 > 1.3 * TOLERANCE * largest
+    bound = np.where(np.arange(BOXES) < 0.2 * BOXES, b, 0.0)
+    assert fitting._relative(slope, bound, 3, []) is None
+    assert fitting._relative(slope, bound / 4, 3, []) is not None
+
+
+def test_what_an_enclosure_leaves_open_of_lower_powers() -> None:
+    """The second and third derivative lie within 1e-201 and 6e-201 of 0 there, and the fourth is 24."""
+    ends = {2: (-1e-201, 5e-202), 3: (-1e-202, 6e-201), 4: (24.0, 24.0)}
+
+    def enclose(order: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        least, most = ends[order]
+        return np.full_like(low, least), np.full_like(high, most)
+
+    assert fitting._vanishing(enclose) == pytest.approx([1e-201, 3e-201], rel=1e-12, abs=0)
+    ends[2] = (1e-199, 2e-199)
+    assert fitting._vanishing(enclose) == []
+    ends[2] = (0.0, math.inf)
+    assert fitting._vanishing(enclose) is None
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,11 +6,15 @@ what plain torch operations leave, times 4.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import mpmath
 import pytest
 import torch
 from test_triton import INTERPRETED, needs_triton
@@ -55,6 +59,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+@functools.cache
 def some_logits(kind: str, count: int, classes: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(classes)
     z = torch.randn(count, classes, generator=generator)
@@ -71,9 +76,12 @@ def some_logits(kind: str, count: int, classes: int) -> tuple[Tensor, Tensor]:
     }[kind], target
 
 
+create = functools.cache(lossmith.create)
+
+
 def gradient(text: str, logits: Tensor, target: Tensor, how: str = "reference") -> Tensor:
     made = logits.detach().clone().requires_grad_()
-    lossmith.create(text, implementation=how)(made, target).backward()
+    create(text, implementation=how)(made, target).backward()
     assert made.grad is not None
     return made.grad.double()
 
@@ -85,10 +93,11 @@ def worst(ours: Tensor, right: Tensor) -> float:
     return float(off.masked_fill(size < 1e-12 * size.max().clamp(min=1e-30), 0.0).max())
 
 
-def assert_close_to_float64(text: str, logits: Tensor, target: Tensor) -> None:
+@functools.cache
+def right_and_limit(text: str, kind: str, count: int, classes: int) -> tuple[Tensor, float]:
+    logits, target = some_logits(kind, count, classes)
     right = gradient(text, logits.double(), target)
-    limit = max(LIMIT, 4 * worst(gradient(text, logits, target), right))
-    assert worst(gradient(text, logits, target, "auto"), right) <= limit
+    return right, max(LIMIT, 4 * worst(gradient(text, logits, target), right))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -97,7 +106,9 @@ def test_every_row_keeps_its_digits(text: str, kind: str, path: str) -> None:
     for classes in (3, 40) if INTERPRETED else (3, 30, 1000):
         if kind == "tied" and text == "formula(pow(p,4))":
             continue  # its gradient is 0
-        assert_close_to_float64(text, *some_logits(kind, 2 if INTERPRETED else 6, classes))
+        count = 2 if INTERPRETED else 6
+        right, limit = right_and_limit(text, kind, count, classes)
+        assert worst(gradient(text, *some_logits(kind, count, classes), "auto"), right) <= limit
 
 
 @pytest.mark.parametrize(
@@ -113,6 +124,31 @@ def test_as_many_classes_as_language_models_have(text: str, kind: str, shape: tu
     """These were off by 0.97, 50, 3.7 and 1e-3."""
     logits, target = some_logits(kind, *shape)
     assert worst(gradient(text, logits, target, "auto"), gradient(text, logits.double(), target)) < LIMIT
+
+
+# f' for the target and for another class
+SLOPES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "formula(y*c + square(p)*p)": (lambda p: -1 / p + 3 * p**2, lambda p: 3 * p**2),
+    "formula(y*c + (1-y)*p*log(p))": (lambda p: -1 / p, lambda p: mpmath.log(p) + 1),
+    "formula((1-y)*sqrt(p) - y*p)": (lambda p: -1, lambda p: 1 / (2 * mpmath.sqrt(p))),
+}
+
+
+@pytest.mark.parametrize("text", SLOPES)
+@pytest.mark.parametrize("gap", [20.0, 40.0, 80.0])
+def test_a_row_that_is_nearly_certain_keeps_its_digits(text: str, gap: float, path: str) -> None:
+    """Against ``p_j (f'_j - sum_k p_k f'_k)`` with 100 digits: float64 has none left of a norm of 1e-35."""
+    logits, target = some_logits("random", 2, 5)
+    logits = logits.scatter(1, target[:, None], gap)
+    expected = []
+    with mpmath.workdps(100):
+        for row, label in zip(logits.tolist(), target.tolist(), strict=True):
+            weights = [mpmath.exp(z) for z in row]
+            p = [weight / mpmath.fsum(weights) for weight in weights]
+            slopes = [SLOPES[text][j != label](p_j) for j, p_j in enumerate(p)]
+            mean = mpmath.fsum(a * b for a, b in zip(p, slopes, strict=True))
+            expected.append([float(p_j * (slope - mean) / len(logits)) for p_j, slope in zip(p, slopes, strict=True)])
+    assert worst(gradient(text, logits, target, "auto"), torch.tensor(expected, dtype=torch.float64)) < LIMIT
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -210,6 +210,13 @@ def test_transformations_and_other_inputs_take_the_reference_path(monkeypatch: p
     assert not any(seen)
 
 
+def test_it_serves_131072_logits_and_more(path: str) -> None:
+    """And without a sum over the other classes only where it is compiled: else torch's cross-entropy is as good."""
+    for count in (1023, 1024):
+        assert fuses(torch.zeros(count, 128), with_others=True) == (count == 1024)
+    assert fuses(torch.zeros(1024, 128), with_others=False) == (path == "compiled")
+
+
 def test_torch_library_checks(path: str) -> None:
     logits = torch.randn(20, 10, requires_grad=True)
     arguments = (logits, torch.randint(0, 10, (20,)), IGNORED, CUBIC.packed())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import lossmith
 from lossmith.kernels import Polynomial, rows, singular
 from lossmith.kernels.compiler import library
-from lossmith.kernels.fitting import ROUNDING
+from lossmith.kernels.fitting import ROUNDING, Enclosure
 from lossmith.kernels.singular import TOLERANCE, fit_singular
 
 IGNORED = -100
@@ -230,22 +230,27 @@ def test_the_slope_stays_within_the_bound_in_float32(text: str) -> None:
     made = fitted(text)
     assert made is not None
     c = np.concatenate([np.linspace(math.log(2), 7, 400), np.linspace(7, 86, 300)]).astype(np.float32)
-    p = np.exp(-c.astype(np.float64)).astype(np.float32)
     with mpmath.workdps(40):
         right = np.array([
             float(mpmath.exp(mpmath.mpf(float(x)) * made.power) * mpmath.diff(of_log_p(text), -mpmath.mpf(float(x))))
             for x in c
         ])
-    ours = np.zeros_like(p)
+    for x, off in zip(c, np.abs(in_float32(made, c) - right), strict=True):
+        largest = np.abs(right[(c >= x) & (c <= x + math.log(8))]).max()
+        assert off <= made.error * largest * 1.001  # the largest on a grid
+    assert made.error <= TOLERANCE + ROUNDING
+
+
+def in_float32(made: Polynomial, c: np.ndarray) -> np.ndarray:
+    """T by Horner's scheme, in p and in c."""
+    p = np.exp(-c.astype(np.float64)).astype(np.float32)
+    total = np.zeros_like(p)
     for m in range(made.logs, -1, -1):
         value = np.zeros_like(p)
         for a in reversed(made.slope[m * (made.degree + 1) : (m + 1) * (made.degree + 1)]):
             value = value * p + np.float32(a)
-        ours = ours * c + value
-    for x, off in zip(c, np.abs(ours - right), strict=True):
-        largest = np.abs(right[(c >= x) & (c <= x + math.log(8))]).max()
-        assert off <= made.error * largest * 1.001  # the largest on a grid
-    assert made.error <= TOLERANCE + ROUNDING
+        total = total * c + value
+    return total.astype(np.float64)
 
 
 def of_log_p(text: str) -> Callable[[Any], Any]:
@@ -294,19 +299,105 @@ def test_the_enclosure_holds_a_known_error(power: float, of: tuple[int, int]) ->
     assert (bound >= (p**2 * inside).max(0) * (1 - 1e-5)).all()
 
 
-def test_the_slope_of_a_box_reaches_to_its_edges() -> None:
-    """For f = p^2 / 2, of which f' = p and f'' = 1 are known exactly, nothing is to spare."""
-    one = np.ones_like
+@pytest.mark.parametrize("m, k", [(1, 1), (1, 2), (2, 0), (2, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("middle", [0.75, 1.5, 3.0])
+def test_the_enclosure_holds_what_curves_away_from_its_tangent(m: int, k: int, middle: float) -> None:
+    """T = 0 against ``c**m exp(-k c)`` without its tangent at the middle of the box."""
+    value, slope = middle**m * math.exp(-k * middle), (m / middle - k) * middle**m * math.exp(-k * middle)
+    coefficients = np.zeros((4, 3))
+    coefficients[m, k] = 1.0
+    coefficients[1, 0] -= slope
+    coefficients[0, 0] -= value - slope * middle
+    half, zero = np.array([0.05]), np.zeros(1)
+    boxes = singular._Boxes(np.array([middle]), half, (zero, zero), (zero, zero), (zero, zero))
+    inside = np.linspace(middle - 0.05, middle + 0.05, 101)
+    true = np.abs(inside**m * np.exp(-k * inside) - value - slope * (inside - middle)).max()
+    assert singular._enclosed(boxes, coefficients, 1.0) >= true * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_enclosure_holds_what_rises_and_what_falls(sign: int) -> None:
+    """T = p - exp(-1), up or down, against nothing, where f'' is known to lie between 0 and 1, or -1 and 0."""
+    c, half, zero, one = np.array([1.0]), np.array([0.05]), np.zeros(1), np.ones(1)
+    slopes = np.exp(-1.05) - np.exp(-1) * one, np.exp(-0.95) - np.exp(-1) * one
+    slopes, curvatures = (slopes, (zero, one)) if sign > 0 else ((-slopes[1], -slopes[0]), (-one, zero))
+    bound = singular._enclosed(singular._Boxes(c, half, (zero, zero), slopes, curvatures), np.zeros((1, 1)), 1.0)
+    assert bound >= math.exp(-0.95) - math.exp(-1)
+
+
+@pytest.mark.parametrize("curvatures", [(1.0, 1.0), (-0.25, 1.0), (-1.0, 0.25), (-1.0, -1.0)])
+def test_the_slope_of_a_box_reaches_to_its_edges(curvatures: tuple[float, float]) -> None:
+    """For f = p^2 / 2 and its negative, of which f'' = 1 is known more or less exactly, nothing is to spare."""
+    sign = 1 if curvatures[1] == 1 else -1
 
     def enclose(order: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return (low, high) if order == 1 else (one(low), one(low))
+        if order == 1:
+            return (low, high) if sign > 0 else (-high, -low)
+        return np.full_like(low, curvatures[0]), np.full_like(low, curvatures[1])
 
     boxes = singular._boxes(enclose)
     assert boxes is not None
+    least, most = boxes.slopes if sign > 0 else (-boxes.slopes[1], -boxes.slopes[0])
     low, high = np.exp(-boxes.c - boxes.half), np.exp(-boxes.c + boxes.half)
-    assert (boxes.slopes[0] <= low * (1 + 1e-6)).all()
-    assert (boxes.slopes[1] >= np.minimum(high, 0.5) * (1 - 1e-9)).all()
-    assert (boxes.slopes[1] <= high * (1 + 1e-6)).all()
+    assert (least <= low * (1 + 1e-6)).all()
+    assert (most >= np.minimum(high, 0.5) * (1 - 1e-9)).all()
+    assert (most <= high * (1 + 1e-6)).all()
+
+
+def test_a_product_of_intervals_holds_all_products() -> None:
+    generator = np.random.default_rng(0)
+    (low, high), (least, most) = np.sort(generator.random((2, 1000)), 0), np.sort(generator.normal(size=(2, 1000)), 0)
+    found = singular._times(low, high, (least, most))
+    corners = np.stack([low * least, low * most, high * least, high * most])
+    np.testing.assert_array_equal(found, (corners.min(0), corners.max(0)))
+
+
+def widened(share: float) -> Enclosure:
+    """Of p log p, f' being known to that share of its largest value between p / 8 and p only."""
+
+    def enclose(order: int, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if order == 2:
+            return 1 / high, 1 / low
+        wide = share * np.abs(np.log(low) + 1 - math.log(8))
+        return np.log(low) + 1 - wide, np.log(high) + 1 + wide
+
+    return enclose
+
+
+def test_what_is_not_known_well_enough_is_refused() -> None:
+    made = fit_singular(widened(TOLERANCE / 4))
+    assert made is not None
+    assert made.error >= TOLERANCE / 4
+    assert fit_singular(widened(2 * TOLERANCE)) is None
+
+
+def test_what_float32_would_lose_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Powers of p that fit the cosine cancel; the bound holds what that does."""
+    enclose = enclosure("sqrt(p)*cos(8*p)")
+    assert fit_singular(enclose) is None
+    monkeypatch.setattr(singular, "ROUNDING", 1.0)
+    made = fit_singular(enclose)
+    assert made is not None
+    assert made.power == 0.5
+    c = np.linspace(math.log(2), 4, 4000).astype(np.float32)
+    p = np.exp(-c.astype(np.float64))
+    right = np.cos(8 * p) / 2 - 8 * p * np.sin(8 * p)
+    off = np.abs(in_float32(made, c) - right)
+    largest = np.array([np.abs(right[(c >= x) & (c <= x + math.log(8))]).max() for x in c])
+    assert (off <= made.error * largest).all()
+    assert made.error > ROUNDING
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_bound_of_rounding_holds_what_float32_does(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    coefficients = generator.normal(size=(3, 12)) * 2.0 ** np.arange(12)
+    c = np.linspace(math.log(2), 8, 3000).astype(np.float32)
+    exact = sum(a * np.exp(-k * c.astype(float)) * c.astype(float) ** m for (m, k), a in np.ndenumerate(coefficients))
+    made = Polynomial(tuple(coefficients.ravel()), tuple(coefficients.ravel()), 0.0, 1.0, 2)
+    zero = np.zeros_like(c, dtype=float)
+    boxes = singular._Boxes(c.astype(float), zero, (zero, zero), (zero, zero), (zero, zero))
+    assert (np.abs(in_float32(made, c) - exact) <= singular._rounding(boxes, coefficients)).all()
 
 
 def test_sizes_are_taken_between_an_eighth_and_one() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from typing import Any
 
 import pytest
@@ -319,6 +320,18 @@ def test_bad_measurements_before_a_restart_count_after_it() -> None:
         learner.step(batch(i))
         state, learner = learner.state_dict(), make()
         learner.load_state_dict(state)
+    assert learner.gradient == "jvp"
+
+
+def test_a_good_measurement_forgets_the_bad_ones() -> None:
+    """Only three bad ones in a row end the difference."""
+    model, loss = nn.Sequential(nn.Flatten(), nn.Linear(32, C)).double(), AdaptiveLoss().double()
+    sgd, meta = torch.optim.SGD(model.parameters(), 0.1), torch.optim.Adam(loss.parameters(), 1e-3)
+    learner = OnlineLossLearner(model, loss, sgd, meta, meta_data="same", gradient="difference", audit=1)
+    for i, good in enumerate([False, False, True, False, False, False]):
+        assert learner.gradient == "difference"
+        learner.tolerance = math.inf if good else 0.0
+        learner.step(batch(i))
     assert learner.gradient == "jvp"
 
 

@@ -71,6 +71,13 @@ def test_clipping_is_by_the_norm_of_each_slice() -> None:
     torch.testing.assert_close(parameters, torch.tensor([[-0.3, -0.4], [0.0, -5.0]]))
 
 
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_stack_of_one_is_updated_where_it_lies(spec: OptimizerSpec) -> None:
+    """A device that computes nothing, and refuses operands that lie elsewhere."""
+    there = torch.zeros(1, 3, device="meta")
+    StackedOptimizer(there, [spec]).step(torch.zeros(1, 3, device="meta"), 1.0)
+
+
 def test_the_norm_is_that_of_a_row() -> None:
     assert row_norms(torch.tensor([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0]])).tolist() == [3.0, 0.0]
 

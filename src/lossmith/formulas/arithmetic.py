@@ -24,7 +24,8 @@ def scalar(op: str, operands: Sequence[float]) -> float:
     Returns:
         The result; NaN where there is none, an infinity where it overflows or at a pole with a sign.
     """
-    if any(map(math.isnan, operands)) and op != "pow":  # Python's min, max and copysign lose it; whatever**0 is 1
+    # Python's min, max and copysign lose NaN, and whatever**0 is 1; torch.compile has no symbol for math.isnan.
+    if op != "pow" and any(operand != operand for operand in operands):
         return math.nan
     try:
         result = _SCALAR[op](*operands)

@@ -7,7 +7,7 @@ from typing import Final
 
 from lossmith.formulas.arithmetic import ONE, ZERO, bound_size, folded
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import PROTECTION, TERMINALS, Expression, constant, fold, terminal
+from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS, Expression, constant, fold, terminal
 
 MAX_NODES: Final = 200_000
 """How large a derivative may grow."""
@@ -64,7 +64,7 @@ def substitute(expression: Expression, **values: float | Expression) -> Expressi
         FormulaError: if there is no such terminal or a number is not finite.
     """
     for name in values:
-        if name not in TERMINALS:
+        if name not in TERMINALS and name not in HIDDEN_TERMINALS:
             raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
     given = {name: v if isinstance(v, Expression) else constant(v) for name, v in values.items()}
 

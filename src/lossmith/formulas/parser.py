@@ -32,9 +32,8 @@ class _Token(NamedTuple):
 class _Frame(NamedTuple):
     """An operator that waits for its right operand, or a bracket that waits for its end."""
 
-    kind: str  # "operator", "bracket" or "call"
-    op: str
-    binds: int
+    op: str  # "" for a bracket that calls no function
+    binds: int  # 0 for all brackets
     position: int
     arguments_below: int = 0  # of a call: how many operands lay on the stack before its own
 
@@ -81,8 +80,8 @@ class _Parser:
             self.at += 1
             operand_expected = self._operand(token) if operand_expected else self._operator(token)
         if operand_expected:
-            raise _error("the formula ends where an operand is missing", token)
-        self._reduce(0)
+            raise _error("the formula ends where an operand is missing", token.position)
+        self._reduce(1)
         if self.frames:
             raise FormulaError(f"the bracket at position {self.frames[-1].position} is never closed")
         return self.operands[0]
@@ -91,40 +90,39 @@ class _Parser:
         """Take a token where an operand begins; returns whether an operand is still expected."""
         following = self.tokens[self.at]
         if token.kind == "number":
-            self._push(constant(_number(token)), token)
+            self._push(constant(_number(token)), token.position)
             return False
         if token.kind == "name":
             return self._name(token, following)
         if token.text == "(":
-            self.frames.append(_Frame("bracket", "", 0, token.position))
+            self.frames.append(_Frame("", 0, token.position))
         elif token.text == "-":
             if following.kind == "number" and self.tokens[self.at + 1].text != "**":
                 self.at += 1
-                self._push(constant(-_number(following)), token)
+                self._push(constant(-_number(following)), token.position)
                 return False
-            self.frames.append(_Frame("operator", "neg", _NEGATION, token.position))
+            self.frames.append(_Frame("neg", _NEGATION, token.position))
         elif token.text != "+":
-            raise _error(f"an operand is missing before {token.text!r}", token)
+            raise _error(f"an operand is missing before {token.text!r}", token.position)
         return True
 
     def _name(self, token: _Token, following: _Token) -> bool:
         name = token.text
         if following.text == "(":
             if name not in ARITY:
-                raise _error(f"unknown function {_short(name)!r}", token, _nearest(name, list(ARITY)))
+                raise _error(f"unknown function {_short(name)!r}", token.position, _nearest(name, list(ARITY)))
             self.at += 1
-            self.frames.append(_Frame("call", name, 0, token.position, len(self.operands)))
+            self.frames.append(_Frame(name, 0, token.position, len(self.operands)))
             return True
         if name in TERMINALS:
-            self._push(terminal(name), token)
+            self._push(terminal(name), token.position)
         elif name in _NAMED_CONSTANTS:
-            self._push(constant(_NAMED_CONSTANTS[name]), token)
+            self._push(constant(_NAMED_CONSTANTS[name]), token.position)
         elif name in ARITY:
-            raise _error(f"the function {name} needs its operands in brackets", token)
+            raise _error(f"the function {name} needs its operands in brackets", token.position)
         else:
-            raise _error(
-                f"unknown name {_short(name)!r}", token, _nearest(name, [*TERMINALS, *_NAMED_CONSTANTS, *ARITY])
-            )
+            hint = _nearest(name, [*TERMINALS, *_NAMED_CONSTANTS, *ARITY])
+            raise _error(f"unknown name {_short(name)!r}", token.position, hint)
         return False
 
     def _operator(self, token: _Token) -> bool:
@@ -132,22 +130,22 @@ class _Parser:
         if token.text in _BINARY:
             op, binds = _BINARY[token.text]
             self._reduce(binds + (op == "pow"))
-            self.frames.append(_Frame("operator", op, binds, token.position))
+            self.frames.append(_Frame(op, binds, token.position))
             return True
         if token.text == ")":
-            self._reduce(0)
+            self._reduce(1)
             if not self.frames:
-                raise _error("the bracket ')' closes nothing", token)
+                raise _error("the bracket ')' closes nothing", token.position)
             frame = self.frames.pop()
-            if frame.kind == "call":
+            if frame.op:
                 self._call(frame)
             return False
         if token.text == ",":
-            self._reduce(0)
-            if not self.frames or self.frames[-1].kind != "call":
-                raise _error("a comma stands outside the brackets of a function", token)
+            self._reduce(1)
+            if not self.frames or not self.frames[-1].op:
+                raise _error("a comma stands outside the brackets of a function", token.position)
             return True
-        raise _error(f"an operator is missing before {token.text!r}", token)
+        raise _error(f"an operator is missing before {token.text!r}", token.position)
 
     def _call(self, frame: _Frame) -> None:
         given, takes = len(self.operands) - frame.arguments_below, ARITY[frame.op]
@@ -158,21 +156,21 @@ class _Parser:
 
     def _reduce(self, binds: int) -> None:
         """Apply the waiting operators that bind at least as tightly."""
-        while self.frames and self.frames[-1].kind == "operator" and self.frames[-1].binds >= binds:
+        while self.frames and self.frames[-1].binds >= binds:
             self._apply(self.frames.pop())
 
     def _apply(self, frame: _Frame) -> None:
         arity = ARITY[frame.op]
         args = self.operands[-arity:]
         del self.operands[-arity:]
-        self._push(apply(frame.op, *args), frame)
+        self._push(apply(frame.op, *args), frame.position)
 
-    def _push(self, expression: Expression, where: _Token | _Frame) -> None:
+    def _push(self, expression: Expression, position: int) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise _error(f"the formula has more than {MAX_NODES} nodes, counted up", where)
+            raise _error(f"the formula has more than {MAX_NODES} nodes, counted up", position)
         if expression.depth > MAX_DEPTH:
-            raise _error(f"the formula is nested more than {MAX_DEPTH} deep", where)
+            raise _error(f"the formula is nested more than {MAX_DEPTH} deep", position)
         self.operands.append(expression)
 
 
@@ -183,27 +181,26 @@ def _tokens(text: str) -> list[_Token]:
         matched = _TOKEN.match(text, at)
         if matched is None:
             hint = "write ** for powers" if text[at] == "^" else None
-            raise _error(f"no formula contains {text[at]!r}", _Token("", "", at + 1), hint)
+            raise _error(f"no formula contains {text[at]!r}", at + 1, hint)
         if matched.lastgroup != "space":
             tokens.append(_Token(str(matched.lastgroup), matched.group(), at + 1))
         at = matched.end()
-    # The parser looks at most two tokens ahead.
-    return [*tokens, _Token("end", "", len(text) + 1), _Token("end", "", len(text) + 1)]
+    return [*tokens, _Token("end", "", len(text) + 1)]
 
 
 def _number(token: _Token) -> float:
     value = float(token.text)
     if math.isinf(value):
-        raise _error(f"the number {_short(token.text)} is too large", token)
+        raise _error(f"the number {_short(token.text)} is too large", token.position)
     return value
 
 
-def _error(problem: str, where: _Token | _Frame, hint: str | None = None) -> FormulaError:
-    return FormulaError(f"{problem} at position {where.position}" + (f": {hint}" if hint else ""))
+def _error(problem: str, position: int, hint: str | None = None) -> FormulaError:
+    return FormulaError(f"{problem} at position {position}" + (f": {hint}" if hint else ""))
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name.lower()[:30], known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
 
 

@@ -1,11 +1,12 @@
-"""Rows divided over threads."""
+"""Rows divided over threads, and work that one thread does best."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -26,3 +27,17 @@ def in_parallel(run: Callable[[int, int], int], rows: int) -> list[int]:
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     del process  # a forked child has none of its parent's threads, and needs a pool of its own
     return ThreadPoolExecutor(threads, thread_name_prefix="lossmith")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch for a while, then as many as before.
+
+    Small tensors are fastest so, and sums do not depend on how many processors there are.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

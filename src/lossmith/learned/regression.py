@@ -12,7 +12,7 @@ from lossmith.learned.adaptive import Start
 from lossmith.learned.network import Activation, LossNetwork, Output
 from lossmith.losses import Loss
 from lossmith.losses.arguments import check_choice, whole_number
-from lossmith.losses.base import Reduction
+from lossmith.losses.reductions import Reduction
 
 
 class AdaptiveRegressionLoss(Loss):

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.losses.arguments import check_choice, check_number
-from lossmith.losses.base import CommonArguments, Loss, Reduction
+from lossmith.losses.base import CommonArguments, Loss
 from lossmith.losses.entries import Entries, Probability, linear_above, scaled_expm1, scaled_expm1_continued
+from lossmith.losses.reductions import Reduction
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 from lossmith.losses.written import number, times
 

@@ -1,13 +1,16 @@
-"""Checks of constructor arguments; each refuses in one sentence that names the argument."""
+"""Constructor arguments: checks that refuse in one sentence that names the argument, defaults, and values as text."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+from lossmith.losses.text import Value
 
 
 def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
@@ -51,3 +54,24 @@ def class_values(argument: str, values: Tensor | Sequence[float]) -> Tensor:
     if vector.dim() != 1 or not vector.numel() or not bool(vector.isfinite().all()):
         raise ValueError(f"{argument} must be a vector of finite numbers, one per class")
     return vector
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """A constructor's arguments with their defaults; `inspect.Parameter.empty` where there is none."""
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+
+def as_value(value: object) -> Value:
+    """An argument as the text form writes it; of `class_values`, the shortest decimals that read back as them."""
+    if isinstance(value, Tensor):
+        return tuple(_shortest(number) for number in value)
+    return cast("Value", value)
+
+
+def _shortest(number: Tensor) -> float:
+    for digits in range(6, 17):
+        decimal = float(f"{number.item():.{digits}g}")
+        if torch.tensor(decimal, dtype=number.dtype) == number:
+            return decimal
+    return number.item()

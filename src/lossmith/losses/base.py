@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, cast, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.losses.arguments import check_choice, check_number, class_values, whole_number
-from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels
-from lossmith.losses.targets import broadcast_sample_weight, check_labels, smooth, smooth_binary
-from lossmith.losses.text import LossText, Value
+from lossmith.losses.arguments import as_value, check_choice, check_number, class_values, defaults_of, whole_number
+from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels, product
+from lossmith.losses.reductions import Reduction, mean_of_labels, reduced
+from lossmith.losses.targets import (
+    broadcast_sample_weight,
+    check_call,
+    check_labels,
+    check_values,
+    smooth,
+    smooth_binary,
+)
+from lossmith.losses.text import LossText
 from lossmith.losses.written import number
 
 Kind = Literal["classification", "regression", "gan", "learned"]
-Reduction = Literal["mean", "sum", "none"]
 ClassificationTask = Literal["multiclass", "binary"]
 Implementation = Literal["auto", "reference"]
 
@@ -44,7 +50,7 @@ class Loss(nn.Module):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """The constructor's arguments with their defaults; `inspect.Parameter.empty` where there is none."""
-        return _constructor_defaults(cls)
+        return defaults_of(cls)
 
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
         """Fill in what depends on the run and not on the loss; most losses need nothing.
@@ -60,7 +66,7 @@ class Loss(nn.Module):
     @property
     def text(self) -> str:
         """The canonical text form: arguments sorted, defaults dropped; `lossmith.create` reads it back."""
-        given = {name: (_as_value(getattr(self, name)), default) for name, default in self.defaults().items()}
+        given = {name: (as_value(getattr(self, name)), default) for name, default in self.defaults().items()}
         changed = {name: value for name, (value, default) in given.items() if value != default}
         return str(LossText(self.name, arguments=tuple(sorted(changed.items()))))
 
@@ -104,7 +110,9 @@ class ClassificationLoss(Loss):
             costs a pass over the targets and does not work under `torch.compile`.
         implementation: ``"reference"``: differentiable torch operations and nothing else; ``"auto"``: the same, but
             fused kernels for large float32 logits (N, C) on the CPU with class indices as target. They have first
-            derivatives only and raise where a second one is asked for.
+            derivatives only and raise where a second one is asked for. Each row's gradient keeps its digits, also
+            where a prediction is so certain that ``"reference"`` loses them; a row whose gradient is of second order
+            there, as Brier's, loses them where its norm is below 1e-16.
 
     Raises:
         ValueError: if an argument is out of range or does not fit the task.
@@ -146,7 +154,7 @@ class ClassificationLoss(Loss):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """The loss's own constructor arguments and the common ones, with their defaults."""
-        return _constructor_defaults(cls) | _constructor_defaults(ClassificationLoss)
+        return defaults_of(cls) | defaults_of(ClassificationLoss)
 
     def forward(
         self,
@@ -204,7 +212,9 @@ class ClassificationLoss(Loss):
             raise ValueError(f"normalizer divides the mean and has no meaning with reduction={self.reduction!r}")
         binary, soft = self.task == "binary", target.is_floating_point()
         dim = 0 if binary or logits.dim() == 1 else 1
-        self._check(logits, target, soft)
+        check_call(logits, target, binary=binary, ignore_index=self.ignore_index)
+        if self.validate:
+            check_values(target, 2 if binary else logits.shape[dim], self.ignore_index, binary=binary)
         if not soft:
             target = target.long()
         limit = log_slope_limit(logits.dtype)
@@ -217,7 +227,7 @@ class ClassificationLoss(Loss):
         prepared = Prepared(
             logits,
             Entries(num_classes, None if soft else target, self.ignore_index, dim, limit),
-            _product(class_weight, class_scale, dtype),
+            product(class_weight, None if class_scale is None else class_scale.to(dtype)),
             sample_weight,
         )
         if not soft:
@@ -229,7 +239,7 @@ class ClassificationLoss(Loss):
         else:
             terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
         mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
-        return self._reduce(terms, mass, normalizer)
+        return reduced(terms, self.reduction, mass, normalizer)
 
     def _label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
@@ -322,30 +332,11 @@ class ClassificationLoss(Loss):
     ) -> Tensor:
         """Reduce what `label_terms` gives, or its sum, as ``reduction`` says; ``class_weight`` is `weight` alone."""
         if self.reduction != "mean" or normalizer is not None:
-            return self._reduce(terms, 1.0, normalizer)
-        mass = target != self.ignore_index
-        if class_weight is None and sample_weight is None:
-            return terms.sum() / mass.sum(dtype=terms.dtype).clamp(min=1)
-        if class_weight is not None:
-            mass = mass * of_labels(class_weight, target, self.ignore_index)
-        if sample_weight is not None:
-            mass = mass * sample_weight
-        return self._reduce(terms, mass.sum(), None)
+            return reduced(terms, self.reduction, 1.0, normalizer)
+        return mean_of_labels(terms, target, self.ignore_index, class_weight, sample_weight)
 
     def _target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:
         return None if class_weight is None else of_labels(class_weight, target, self.ignore_index)
-
-    def _reduce(self, terms: Tensor, mass: float | Tensor, normalizer: float | Tensor | None) -> Tensor:
-        if self.reduction == "none":
-            return terms
-        total = terms.sum()
-        if self.reduction == "sum":
-            return total
-        if normalizer is not None:
-            mass = torch.as_tensor(normalizer, device=total.device)
-        if isinstance(mass, Tensor):
-            return total.where(mass != 0, 0.0) / mass.masked_fill(mass == 0, 1)
-        return total / (mass or 1)
 
     def _class_weight(self, num_classes: int, dtype: torch.dtype) -> Tensor | None:
         weight = self.weight
@@ -354,65 +345,3 @@ class ClassificationLoss(Loss):
         if weight.numel() != num_classes:
             raise ValueError(f"weight has {weight.numel()} values, but the logits have {num_classes} classes")
         return weight.to(dtype)
-
-    def _check(self, logits: Tensor, target: Tensor, soft: bool) -> None:
-        if not logits.is_floating_point():
-            raise ValueError(f"logits must be floating, not {logits.dtype}")
-        if self.task == "binary" and not soft:
-            raise ValueError(f"task='binary' needs floating targets, not {target.dtype}")
-        if soft:
-            if target.shape != logits.shape:
-                raise ValueError(
-                    f"floating targets must have the logits' shape {tuple(logits.shape)}, not {tuple(target.shape)}"
-                )
-            if self.ignore_index >= 0:
-                raise ValueError(f"ignore_index={self.ignore_index} needs class indices as targets, not probabilities")
-        else:
-            if target.dtype == torch.bool or target.is_complex():
-                raise ValueError(f"class indices must be integers, not {target.dtype}")
-            dims = logits.dim()
-            expected = logits.shape[:1] + logits.shape[2:] if dims > 2 else logits.shape[: dims - 1]
-            if dims == 0 or target.shape != expected:
-                raise ValueError(
-                    f"class indices for logits of shape {tuple(logits.shape)} must have shape {tuple(expected)}, "
-                    f"not {tuple(target.shape)}"
-                )
-        if self.validate:
-            self._check_values(logits, target, soft)
-
-    def _check_values(self, logits: Tensor, target: Tensor, soft: bool) -> None:
-        if soft:
-            highest = 1.0 if self.task == "binary" else math.inf
-            bad = ~((target >= 0) & (target <= highest)) | target.isinf()
-            if bool(bad.any()):
-                bounds = "in [0, 1]" if self.task == "binary" else "finite and >= 0"
-                raise ValueError(f"target probabilities must be {bounds}, found {target[bad][0].item()}")
-            return
-        check_labels(target, logits.shape[0 if logits.dim() == 1 else 1], self.ignore_index)
-
-
-def _constructor_defaults(cls: type) -> dict[str, Any]:
-    parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-
-
-def _as_value(value: object) -> Value:
-    """An attribute as the text form writes it."""
-    if isinstance(value, Tensor):
-        return tuple(_shortest(number) for number in value)
-    return cast("Value", value)
-
-
-def _shortest(number: Tensor) -> float:
-    """The shortest decimal that reads back as the same number of its dtype."""
-    for digits in range(6, 17):
-        decimal = float(f"{number.item():.{digits}g}")
-        if torch.tensor(decimal, dtype=number.dtype) == number:
-            return decimal
-    return number.item()
-
-
-def _product(a: Tensor | None, b: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    if b is None:
-        return a
-    return b.to(dtype) if a is None else a * b.to(dtype)

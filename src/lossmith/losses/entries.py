@@ -178,3 +178,12 @@ def along(values: Tensor, dim: int, dims: int) -> Tensor:
 def times(coefficient: Tensor, value: Tensor) -> Tensor:
     """``coefficient * value`` with ``0 * inf = 0``."""
     return coefficient * value.masked_fill((coefficient == 0) & value.isinf(), 0.0)
+
+
+def product(*factors: Tensor | None) -> Tensor | None:
+    """The product of those factors that are there."""
+    result: Tensor | None = None
+    for factor in factors:
+        if factor is not None:
+            result = factor if result is None else result * factor
+    return result

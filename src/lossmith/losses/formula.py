@@ -11,16 +11,15 @@ from torch import Tensor
 
 from lossmith.formulas import Expression, parse, substitute
 from lossmith.formulas.arithmetic import folded
-from lossmith.formulas.evaluation import Steps, run, steps_of
+from lossmith.formulas.evaluation import run, steps_of
 from lossmith.formulas.expression import constant, terminal
+from lossmith.formulas.limits import limit_at, limits_of
 from lossmith.formulas.precision import in_c, in_three_forms
 from lossmith.losses.arguments import whole_number
 from lossmith.losses.base import ClassificationLoss, CommonArguments
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 from lossmith.losses.text import LossText, parse_loss
-
-_FAR = 750.0  # beyond this c even float64 has p = 0
 
 
 class FormulaLoss(ClassificationLoss):
@@ -31,11 +30,11 @@ class FormulaLoss(ClassificationLoss):
     ``FormulaLoss(...)`` makes the one or the other.
 
     Powers and logarithms of p and of 1 - p are computed from -log p and -log(1 - p), so that ``log(p)`` is exact for
-    every finite logit. Promised: the formula's value and gradient wherever both are finite; at p = 0, where a product
-    such as ``p*log(p)`` is 0 times infinity, its limit, with gradient 0; for target losses gradient 0 at p = 1 where
-    the slope in c is infinite. Not promised: a finite value where the formula has none, or where it overflows, as
-    ``exp(c)`` beyond c = 88 in float32; no formula is continued by a tangent. A constant of the formula counts in the
-    value.
+    every finite logit. Promised: the formula's value and gradient wherever both are finite; at p = 0 and p = 1, where
+    a product such as ``p*log(p)`` is 0 times infinity or a slope such as that of ``sqrt(c)`` is infinite, its limit,
+    with gradient 0. Not promised: a finite value or gradient where the formula has none, or where it leaves the range
+    of floats on the way, as ``exp(c)`` beyond c = 88 in float32 or ``sqrt(p*(1 - p))`` beyond c = 104; no formula is
+    continued by a tangent. A constant of the formula counts in the value.
 
     A formula with t, the progress of training, is a schedule: t is 0 at first and 1 after ``steps`` calls of
     ``loss.step()``, to be made after ``optimizer.step()``; in ``eval()`` t is 1, the loss at the end of training. The
@@ -127,11 +126,11 @@ class FormulaLoss(ClassificationLoss):
             raise ValueError("a formula with t needs steps, the number of optimiser steps in which t goes from 0 to 1")
         return (self.steps_taken.double() / steps).clamp(max=1.0)
 
-    def _run(self, steps: Steps, like: Tensor, entries: Entries, **forms: float | Tensor) -> Tensor:
-        """Carry out a formula, in the shape and dtype of ``like``."""
+    def _run(self, part: Part, like: Tensor, entries: Entries, **forms: Tensor) -> Tensor:
+        """The value of a part of the formula, in the shape and dtype of ``like``."""
         t = self.progress
         now = t.to(like.dtype) if isinstance(t, Tensor) else t
-        value = run(steps, {"n": entries.num_classes, "t": now, **forms})
+        value = part.run({"n": entries.num_classes, "t": now}, forms)
         return value.expand_as(like) if isinstance(value, Tensor) else torch.full_like(like, value)
 
 
@@ -144,33 +143,16 @@ class TargetFormulaLoss(FormulaLoss, TargetLoss):
         super().__init__(formula, steps=steps, **common)
         positive, negative = (substitute(self.tree, y=y) for y in (1.0, 0.0))
         others = folded("mul", folded("sub", terminal("n"), constant(1.0)), negative)
-        self.phi_tree = phi = in_c(folded("add", positive, others))
-        self.steps_of_phi = steps_of(phi)
-        value, slope = _at(phi, c=0.0)
-        self.is_kinked_at_one = math.isfinite(value) and not math.isfinite(slope)
-        self.is_zero_at_one = value == 0 and math.isfinite(slope) and not phi.depends_on("n", "t")
-        self.limit_at_zero = _limit(phi, c=math.inf)
+        phi = in_c(folded("add", positive, others))
+        self.part = Part(phi)
+        self.is_zero_at_one = limit_at(phi, p=1) == 0 and not phi.depends_on("n", "t")
 
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
         """The formula as a function of cross-entropy, with the constants of all classes."""
         if entries.labels is None or self.is_zero_at_one:
-            return self._phi(c, entries)
+            return self._run(self.part, c, entries, c=c)
         ignored = entries.labels == entries.ignore_index
-        return self._phi(c.masked_fill(ignored, 1.0), entries).masked_fill(ignored, 0.0)
-
-    def _phi(self, c: Tensor, entries: Entries) -> Tensor:
-        at_one, at_zero = c == 0, c == math.inf
-        inner = c
-        if self.is_kinked_at_one:
-            inner = inner.masked_fill(at_one, 1.0)
-        if self.limit_at_zero is not None:
-            inner = inner.masked_fill(at_zero, _FAR)
-        value = self._run(self.steps_of_phi, c, entries, c=inner)
-        if self.is_kinked_at_one:
-            value = value.where(~at_one, self._run(self.steps_of_phi, c, entries, c=0.0))
-        if self.limit_at_zero is not None and math.isinf(self.limit_at_zero):
-            value = value.masked_fill(at_zero, self.limit_at_zero)
-        return value
+        return self._run(self.part, c, entries, c=c.masked_fill(ignored, 1.0)).masked_fill(ignored, 0.0)
 
 
 class ClasswiseFormulaLoss(FormulaLoss, ClasswiseLoss):
@@ -180,7 +162,7 @@ class ClasswiseFormulaLoss(FormulaLoss, ClasswiseLoss):
         self, formula: str | Expression, *, steps: int | None = None, **common: Unpack[CommonArguments]
     ) -> None:
         super().__init__(formula, steps=steps, **common)
-        self.parts = [_Part(in_three_forms(substitute(self.tree, y=y))) for y in (0.0, 1.0)]
+        self.parts = [Part(in_three_forms(substitute(self.tree, y=y))) for y in (0.0, 1.0)]
 
     def positive(self, p: Probability, entries: Entries) -> Tensor:
         """The formula at y = 1."""
@@ -190,18 +172,10 @@ class ClasswiseFormulaLoss(FormulaLoss, ClasswiseLoss):
         """The formula at y = 0."""
         return self._part(self.parts[0], p, entries)
 
-    def _part(self, part: _Part, p: Probability, entries: Entries) -> Tensor:
-        forms: dict[str, float | Tensor] = {}
-        if "p" in part.terminals:
-            forms["p"] = p.value
-        if "d" in part.terminals:
-            forms["d"] = p.d
-        if "c" in part.terminals:
-            forms["c"] = p.c if part.limit is None else p.c.masked_fill(p.c == math.inf, _FAR)
-        value = self._run(part.steps, p.value if not forms else _first(forms), entries, **forms)
-        if part.limit is not None and math.isinf(part.limit):
-            value = value.masked_fill(p.c == math.inf, part.limit)
-        return value
+    def _part(self, part: Part, p: Probability, entries: Entries) -> Tensor:
+        attributes = {"p": "value", "c": "c", "d": "d"}
+        forms = {name: getattr(p, of) for name, of in attributes.items() if part.expression.depends_on(name)}
+        return self._run(part, next(iter(forms.values())) if forms else p.value, entries, **forms)
 
 
 class SingularFormulaLoss(ClasswiseFormulaLoss):
@@ -210,17 +184,33 @@ class SingularFormulaLoss(ClasswiseFormulaLoss):
     singular: ClassVar[bool] = True
 
 
-class _Part:
-    """One of the two functions of a class-wise formula.
+class Part:
+    """A function of one class that a formula is made of.
 
     Args:
         expression: in p, c and d.
     """
 
     def __init__(self, expression: Expression) -> None:
+        self.expression = expression
         self.steps = steps_of(expression)
-        self.terminals = expression.terminals
-        self.limit = _limit(expression, p=0.0, c=math.inf, d=0.0)
+        self.limits = (*limits_of(expression, p=0), *limits_of(expression, p=1))
+
+    def run(self, scalars: dict[str, float | Tensor], forms: dict[str, Tensor]) -> float | Tensor:
+        """The value of the part, given n and t, and p, c and d; what comes to an end is held there, with gradient 0."""
+        at_end = [forms[limit.form] == limit.end for limit in self.limits]
+        held, detached = dict(forms), {name: form.detach() for name, form in forms.items()}
+        for limit, at in zip(self.limits, at_end, strict=True):
+            held[limit.form] = held[limit.form].masked_fill(at, limit.inside)
+        inside = result = run(self.steps, {**scalars, **held})
+        if not isinstance(inside, Tensor):
+            return inside
+        for limit, at in zip(self.limits, at_end, strict=True):
+            there = run(self.steps, {**scalars, **detached, **limit.near}) if limit.infinite is None else limit.infinite
+            if len(limit.near) < len(forms):
+                there = there + (inside - inside.detach())  # through the other forms
+            result = torch.where(at, there, result)
+        return result
 
 
 def _tree(formula: str | Expression) -> Expression:
@@ -232,33 +222,6 @@ def _shape_of(tree: Expression) -> type[FormulaLoss]:
     if not negative.depends_on("p", "c"):
         return TargetFormulaLoss
     negative = in_three_forms(negative)
-    at_one = _at(negative, p=1.0, c=0.0, d=math.inf)
-    value_at_zero, _ = _at(negative, p=0.0, c=math.inf, d=0.0)
-    is_regular = all(map(math.isfinite, at_one)) and not math.isinf(value_at_zero)
+    is_regular_at_one = math.isfinite(limit_at(negative, p=1)) and not limits_of(negative, p=1)
+    is_regular = is_regular_at_one and not math.isinf(limit_at(negative, p=0))
     return ClasswiseFormulaLoss if is_regular else SingularFormulaLoss
-
-
-def _limit(expression: Expression, **forms: float) -> float | None:
-    """The value where c is infinite, if that point needs care: where it is no number or has no finite slope."""
-    value, slope = _at(expression, **forms)
-    if "c" not in expression.terminals or (not math.isnan(value) and math.isfinite(slope)):
-        return None
-    return value
-
-
-def _at(expression: Expression, **forms: float) -> tuple[float, float]:
-    """A formula's value at a point, and a sum of its slopes' sizes, for some number of classes in mid-training."""
-    points = {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in forms.items()}
-    used = [points[name] for name in points if name in expression.terminals]
-    if not used:
-        return 0.0, 0.0
-    value = run(steps_of(expression), {"n": 10.0, "t": 0.5, **points})
-    assert isinstance(value, Tensor)
-    slopes = torch.autograd.grad(value, used, allow_unused=True)
-    return value.item(), sum(abs(slope.item()) for slope in slopes if slope is not None)
-
-
-def _first(forms: dict[str, float | Tensor]) -> Tensor:
-    (form, *_) = forms.values()
-    assert isinstance(form, Tensor)
-    return form

@@ -71,7 +71,9 @@ def _value(negative: Expression, p: float) -> float:
     return float(evaluate(negative, p=torch.tensor(p, dtype=torch.float64)))
 
 
+@functools.lru_cache(maxsize=256)
 def _fitted(negative: Expression) -> Polynomial | None:
+    """Once, too, for all numbers of classes of a formula without n."""
     from lossmith.formulas import FormulaError
 
     try:

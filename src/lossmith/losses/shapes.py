@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lossmith.kernels import fuses, row_terms
 from lossmith.losses.base import ClassificationLoss, Prepared
-from lossmith.losses.entries import Entries, Probability, along, times
+from lossmith.losses.entries import Entries, Probability, along, product, times
 from lossmith.losses.fused import NegativePart, negative_part
 from lossmith.losses.targets import uniform
 
@@ -48,7 +48,7 @@ class TargetLoss(ClassificationLoss):
         self, c: Tensor, target: Tensor, entries: Entries, class_weight: Tensor | None, sample_weight: Tensor | None
     ) -> Tensor:
         """The weighted losses of class-index targets with cross-entropies ``c``, which is 0 where one is ignored."""
-        return self._weighted(c, _multiply(sample_weight, self._target_weight(class_weight, target)), entries)
+        return self._weighted(c, product(sample_weight, self._target_weight(class_weight, target)), entries)
 
     def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
         """See `ClassificationLoss.soft_terms`."""
@@ -58,8 +58,8 @@ class TargetLoss(ClassificationLoss):
         """See `ClassificationLoss.binary_terms`."""
         logits, entries, class_weight, sample_weight = prepared
         no, yes = (None, None) if class_weight is None else class_weight.unbind()
-        return self._weighted(-F.logsigmoid(logits), _multiply(q, sample_weight, yes), entries) + self._weighted(
-            -F.logsigmoid(-logits), _multiply(1 - q, sample_weight, no), entries
+        return self._weighted(-F.logsigmoid(logits), product(q, sample_weight, yes), entries) + self._weighted(
+            -F.logsigmoid(-logits), product(1 - q, sample_weight, no), entries
         )
 
     def _mean_over_classes(self, c: Tensor, prepared: Prepared) -> Tensor:
@@ -214,7 +214,7 @@ class ClasswiseLoss(ClassificationLoss):
         factor = self.class_factor(prepared.entries)
         if factor != 1.0:
             terms = terms * factor
-        coefficient = _multiply(mass, prepared.sample_weight)
+        coefficient = product(mass, prepared.sample_weight)
         return terms if coefficient is None else times(coefficient, terms)
 
 
@@ -226,12 +226,3 @@ def _of_rows(c: Tensor, d: Tensor, logits: Tensor) -> Probability:
         d=lambda: d,
         classes=lambda: (logits != -math.inf).sum(1).to(logits.dtype),
     )
-
-
-def _multiply(*factors: Tensor | None) -> Tensor | None:
-    """The product of those factors that are there."""
-    product: Tensor | None = None
-    for factor in factors:
-        if factor is not None:
-            product = factor if product is None else product * factor
-    return product

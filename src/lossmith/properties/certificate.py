@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import torch
 
+from lossmith.kernels.threads import one_thread
 from lossmith.losses import Loss
 from lossmith.properties.bounds import Bounds, NoiseTest, Range, bounds_of, noise_test, ranges_of
 from lossmith.properties.convexity import Convexity, convex_in_logits, convex_in_probabilities
@@ -112,7 +111,7 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
     """
     if not 2 <= num_classes <= _MOST_CLASSES:
         raise ValueError(f"the number of classes must be from 2 to {_MOST_CLASSES:,}, not {num_classes}")
-    with _one_thread():
+    with one_thread():
         if loss.kind == "regression":
             return certify_regression(loss)
         subject = subject_of(loss, num_classes)
@@ -151,17 +150,6 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
 def to_json(certificate: Certificate | RegressionCertificate) -> str:
     """A certificate as JSON text: infinities are the words "inf" and "-inf", what is no number is null."""
     return json.dumps(_plain(asdict(certificate)), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Many small tensors: more threads only get in each other's way."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _check_gradient(subject: Subject) -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lossmith.kernels.threads import one_thread
 from lossmith.learned import AdaptiveLoss
 from lossmith.trials.banks import Bank, SingleBank, StackedBank
 from lossmith.trials.batches import trial_batches
@@ -158,14 +159,8 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
 @contextlib.contextmanager
 def _guest(seed: int, device: str) -> Iterator[None]:
     """One thread on the CPU, and random numbers that follow from the seed; afterwards both are the caller's again."""
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        with seeded(seed, device):  # a user's model may have dropout
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread() if device == "cpu" else contextlib.nullcontext(), seeded(seed, device):
+        yield  # a user's model may have dropout
 
 
 def _train_bank(

@@ -15,6 +15,7 @@ from torch import nn
 from lossmith.compare.plan import derive_seed
 from lossmith.compare.protocol import MAX_EXTENSIONS
 from lossmith.compare.tuning import Scored, Setting, best, extension, sobol_settings
+from lossmith.kernels.threads import one_thread
 from lossmith.studies.regression.arms import RegressionArm, make_arms
 from lossmith.studies.regression.table import Examples, Parts, Regression, split
 from lossmith.studies.regression.training import Memory, Trained, Training, gradient_ratio, train
@@ -141,9 +142,7 @@ def run_study(
     Raises:
         DataError: if a fold cannot be split.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         folds = [split(data, fold, study.folds, study.seed) for fold in range(study.folds)]
         outcomes = [Outcome(arm) for arm in (make_arms() if arms is None else arms)]
         for number, parts in enumerate(folds):
@@ -152,8 +151,6 @@ def run_study(
             for outcome in outcomes:
                 _run_fold(_Fold(study, outcome.arm, parts, number, memory), outcome)
                 progress.advance(1)
-    finally:
-        torch.set_num_threads(threads)
     first = folds[0]
     for outcome in outcomes:
         if outcome.scales:

@@ -1,0 +1,47 @@
+"""From the losses of all samples to what a call returns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lossmith.losses.entries import of_labels
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def reduced(terms: Tensor, reduction: Reduction, mass: float | Tensor, normalizer: float | Tensor | None) -> Tensor:
+    """The losses, their sum, or their sum over ``normalizer`` or else ``mass``; 0 where that is 0.
+
+    Args:
+        terms: the weighted losses.
+        reduction: what of them is wanted.
+        mass: what their weights add up to.
+        normalizer: the user's own divisor of the mean.
+    """
+    if reduction == "none":
+        return terms
+    total = terms.sum()
+    if reduction == "sum":
+        return total
+    if normalizer is not None:
+        mass = torch.as_tensor(normalizer, device=total.device)
+    if isinstance(mass, Tensor):
+        return total.where(mass != 0, 0.0) / mass.masked_fill(mass == 0, 1)
+    return total / (mass or 1)
+
+
+def mean_of_labels(
+    terms: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None, sample_weight: Tensor | None
+) -> Tensor:
+    """The sum of the weighted losses over the sum of the weights of all class indices that are not ignored."""
+    mass = target != ignore_index
+    if class_weight is None and sample_weight is None:
+        return terms.sum() / mass.sum(dtype=terms.dtype).clamp(min=1)
+    if class_weight is not None:
+        mass = mass * of_labels(class_weight, target, ignore_index)
+    if sample_weight is not None:
+        mass = mass * sample_weight
+    return reduced(terms, "mean", mass.sum(), None)
