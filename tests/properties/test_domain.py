@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 import lossmith
+from lossmith.formulas import parse
 from lossmith.properties import Certificate, certify
 from lossmith.properties.bounds import noise_test
-from lossmith.properties.convexity import convex_in_probabilities
-from lossmith.properties.domain import without_value
+from lossmith.properties.convexity import convex_in_probabilities, within
+from lossmith.properties.domain import without_poles, without_value
 from lossmith.properties.parts import Parts, parts_of
 from lossmith.properties.subject import subject_of
 
@@ -17,6 +20,30 @@ def parts(text: str, num_classes: int = 10) -> Parts:
     found = parts_of(subject_of(lossmith.create(text), num_classes))
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(
+    "text, everywhere",
+    [
+        ("1/p + log(1 - p)/c", True),  # poles at the ends
+        ("exp(-p)/(2 - p) + log(1 + p*c)", True),
+        ("1/sqrt(p*(2 - p)) + pow(c, -3)", True),
+        ("tanh(p)/expm1(c) + log1p(square(p))", True),
+        ("1/(p - 0.3)", False),
+        ("log(square(p - 1e-36))", False),
+        ("log1p(-2*p)", False),
+        ("pow(p - 1e-100, -2)", False),
+    ],
+)
+def test_poles(text: str, everywhere: bool) -> None:
+    assert without_poles(parse(text), math.inf) == everywhere
+
+
+def test_a_pole_so_near_0_that_logits_must_lie_83_apart() -> None:
+    """At p = .9e-36, 1.0001e-36, 1.1e-36 the loss is 84, 1,000,083, 84."""
+    subject = subject_of(lossmith.create("formula(y*c + y*1e-74*pow(p - 1e-36, -2))"), 4)
+    found = convex_in_probabilities(subject, parts_of(subject))
+    assert found.how != "proved" or within(30.0) in found.detail
 
 
 @pytest.mark.parametrize(

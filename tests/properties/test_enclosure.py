@@ -124,7 +124,7 @@ def test_nowhere_negative(text: str, holds: bool) -> None:
 def test_poles_are_seen() -> None:
     assert finite_inside(Function(parse("1/(p + 0.1)")), math.inf)
     assert finite_inside(Function(parse("1/p")), math.inf)  # at the end, not inside
-    for pole in ("1/(p - 0.3)", "1/square(p - 0.3)", "log(square(p - 0.3))", "c/(c - 2)"):
+    for pole in ("1/(p - 0.3)", "1/square(p - 0.3)", "log(square(p - 0.3))", "c/(c - 2)", "1/square(p - 1e-36)"):
         assert not finite_inside(Function(parse(pole)), math.inf)
 
 

@@ -137,6 +137,22 @@ def test_gradients_of_class_wise_losses_lie_between(text: str, num_classes: int)
     assert found.attained <= found.proved <= 1.5 * found.attained
 
 
+@pytest.mark.parametrize(
+    "text, num_classes, norm",
+    [("y*c - (1 - y)*log(1 - p)", 10, math.sqrt(8)), ("-y*log(1 - p) + 0.001*(1 - y)*p", 3, math.sqrt(2))],
+)
+def test_a_gradient_is_reached_and_no_rounding_of_it(text: str, num_classes: int, norm: float) -> None:
+    """As p goes to 1 the slope of -log(1-p) in its logit goes to p, though that in p goes to infinity."""
+    found = bounds(f"formula({text})", num_classes).gradient
+    assert found.attained == pytest.approx(norm, rel=1e-6)
+    assert norm <= (found.proved or 0) < 50
+
+
+def test_a_bound_of_a_negative_value_is_rounded_outward() -> None:
+    assert (bounds("formula(y*c + y)").smallest.proved or 0) >= -1.0
+    assert bounds("formula(y*c + y)").smallest.attained <= -1.0
+
+
 def test_published_gradients_of_class_wise_losses() -> None:
     """Brier's is sqrt(2) * 4 p (1 - p)^2 at p = 1/3; the README's formula reaches 6.43 with 1,000 classes."""
     exact = math.sqrt(2) * 4 / 3 * (2 / 3) ** 2

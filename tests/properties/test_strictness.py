@@ -195,3 +195,10 @@ def test_the_shape_of_a_comparison_is_on_the_same_line() -> None:
     assert shape.p[0] == pytest.approx(0.01)
     assert shape.loss == pytest.approx([1 / p - 1 / 0.99 for p in shape.p])
     assert shape.strictness == pytest.approx([1 / p for p in shape.p])
+
+
+def test_a_kind_is_proved_for_logits_and_not_for_log_odds() -> None:
+    """With 999 others at 0 and the target at -30, c = 30 + log(999 + e^-30) = 36.9, where s = .5 + e^1.9 > 1."""
+    subject = subject_of(lossmith.create("formula(y*(0.5*c + exp(c - 35)))"), 1000)
+    found = strictness_of(subject, parts_of(subject))
+    assert found.kind != "liberal" or found.how == "sampled" or found.apart < 30

@@ -107,7 +107,8 @@ class AdaptiveLoss(Wrapper):
         check_choice("class_reduction", class_reduction, get_args(ClassReduction))
         if start == "random" and (control == "scale" or type(base) is not CrossEntropyLoss):
             raise ValueError("start='random' uses no base loss: leave out the loss in brackets, and control='scale'")
-        self.base, self.start, self.control, self.class_reduction = base, start, control, class_reduction
+        self.base = copy.deepcopy(base)  # a learner switches it to its reference path
+        self.start, self.control, self.class_reduction = start, control, class_reduction
         self.init_seed = whole_number("init_seed", init_seed, low=0)
         self.recipe = Recipe(
             online,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lossmith.formulas import Expression, apply, derivative, terminal
 from lossmith.formulas.arithmetic import folded
-from lossmith.properties.domain import without_value
-from lossmith.properties.enclosure import REACHES, Array, Cells, Function, finite_inside, nowhere_negative, supremum
+from lossmith.properties.domain import without_poles, without_value
+from lossmith.properties.enclosure import REACHES, Array, Cells, Function, nowhere_negative, supremum
 from lossmith.properties.optimum import jacobian
 from lossmith.properties.parts import CalledGroups, Groups, P, Parts, groups_of
 from lossmith.properties.search import group_sizes
@@ -248,7 +248,7 @@ def _proof(parts: Parts, space: Space) -> Convexity | None:
     functions = [Function(each) for each in nonnegative]
     for reach in REACHES:
         if all(nowhere_negative(each, reach) for each in functions) and all(
-            finite_inside(Function(slope), reach) for slope in slopes
+            without_poles(slope, reach) for slope in slopes
         ):
             return Convexity(True, "proved", f"by interval arithmetic, {within(reach)}")
     return None

@@ -29,7 +29,8 @@ _CENTRE: Final = 40.0
 _HALVINGS: Final = 44
 _MOST_CELLS: Final = 10_000
 _STALLED: Final = 4
-_FIRM: Final = 60.0  # |logit| up to which a function must be finite to be continuous
+FIRM: Final = 680.0
+"""How far apart logits may be for poles to be sought: beyond, exp(c) overflows in doubles."""
 _P, _C, _D = (
     parse("sigmoid(c)"),  # c stands for the logit log(p / (1 - p))
     parse("softplus(-c)"),
@@ -213,8 +214,8 @@ def nowhere_negative(function: Function, reach: float) -> bool:
 
 
 def finite_inside(function: Function, reach: float) -> bool:
-    """Whether enclosures prove that a function has no pole where ``|log(p/(1-p))| <= 60``."""
-    cells = Cells.up_to(min(reach, _FIRM))
+    """Whether enclosures prove that a function has no pole for logits in reach, at most `FIRM`."""
+    cells = Cells.up_to(min(reach, FIRM))
     for _ in range(_HALVINGS):
         low, high = function.on(cells)
         doubtful = ~(np.isfinite(low) & np.isfinite(high))

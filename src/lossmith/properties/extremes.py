@@ -23,8 +23,10 @@ from lossmith.properties.gradients import gradient_bound, separable, up
 from lossmith.properties.parts import P, Parts
 
 GROWN: Final = 1e6
-"""Of what exceeds this at an end and has no bound there, no bound for logits less far apart is sought."""
+"""Of what exceeds this at an end and has no bound there, no bound for logits less far apart is sought. A bound so many
+times above what is reached, though, says less than one for logits less far apart."""
 _CLOSE: Final = 1e-3
+_LARGEST: Final = float(np.finfo(np.float64).max)
 _NEAR_ENDS: Final = np.array([15.0, 30.0, 680.0, 1e38, 1e300, 1e300])  # logits; the last one and beyond
 
 
@@ -80,22 +82,26 @@ def largest_gradient(parts: Parts, sampled: Callable[[], float]) -> Extreme:
 
 def _between(bound: Callable[[float], float], grows: float, sampled: Callable[[], float]) -> Extreme:
     """The extreme from a function that bounds it for a reach, and what it certainly exceeds at an end."""
+    found = None
     for reach in REACHES:
         proved = bound(reach)
         if math.isfinite(proved):
-            return Extreme(min(sampled(), proved), "sampled", proved, reach)
-        if grows > GROWN:
+            attained = sampled()
+            found = found or Extreme(min(attained, proved), "sampled", proved, reach)
+            if proved <= GROWN * max(1.0, abs(attained)):
+                return Extreme(min(attained, proved), "sampled", proved, reach)
+        elif grows > GROWN:
             return Extreme(grows, "proved", None, math.inf)
-    return Extreme(sampled(), "sampled", None, math.inf)
+    return found or Extreme(sampled(), "sampled", None, math.inf)
 
 
 def _of_one(function: Function, factor: float, sampled: Callable[[], float]) -> Extreme:
     """The extreme of a function of the target's probability, times a factor."""
-    grows = factor * max(_at_ends(function))
+    grows = min(factor * max(_at_ends(function)), _LARGEST)
     for reach in REACHES:
         found = supremum(function, reach)
         if math.isfinite(found.proved):
-            return Extreme(factor * found.attained, "proved", factor * found.proved * (1 + 1e-15), reach)
+            return Extreme(-up(-factor * found.attained), "proved", up(factor * found.proved), reach)
         if grows > GROWN:
             return Extreme(grows, "proved", None, math.inf)
     return Extreme(sampled(), "sampled", None, math.inf)

@@ -109,7 +109,8 @@ def parts_of(subject: Subject, num_classes: int | None = None) -> Parts | None:
         tree = parse(text)
         target, other = (put(tree, y=constant(y), n=constant(float(C)), t=constant(0.0)) for y in (1.0, 0.0))
         found = Parts(_plain_signs(target), _plain_signs(other), C)
-        assert found.slopes
+        for part in found.both:
+            derivative(part, "c")  # refused here rather than later
     except (FormulaError, OverflowError):
         return None
     return found
@@ -160,14 +161,16 @@ class Groups:
     def gradient_norm(self, logits: Tensor) -> Tensor:
         """The norm (N,) of the gradient on all C logits with a class of the first group as the target."""
         target, other = self.slopes(logits)
-        size = torch.tensor(self.sizes, dtype=logits.dtype)
-        p = self._forms(logits)["p"]
-        rest = size.clone()
+        forms = self._forms(logits)
+        p, left = forms["p"], torch.exp(-forms["d"])
+        rest = torch.tensor(self.sizes, dtype=logits.dtype)  # classes that are not the target
         rest[0] -= 1
-        others = torch.where(rest > 0, rest * other, 0.0)
-        total = target[:, 0] + others.sum(1)
-        square = torch.where(rest > 0, rest * (other - p * total[:, None]) ** 2, 0.0).sum(1)
-        return torch.sqrt(square + (target[:, 0] - p[:, 0] * total) ** 2)
+        beside = rest - torch.eye(len(self.sizes), dtype=logits.dtype)  # of them, those beside one of a group
+        # With D = dL/dc of a class, minus (1 - p) D - p (the sum of the others' D): nothing large cancels near p = 1.
+        beside_target = torch.where(rest > 0, rest * other, 0.0).sum(1)
+        beside_other = target[:, :1] + torch.where(beside > 0, beside * other[:, None], 0.0).sum(2)
+        square = torch.where(rest > 0, rest * (left * other - p * beside_other) ** 2, 0.0).sum(1)
+        return torch.sqrt(square + (left[:, 0] * target[:, 0] - p[:, 0] * beside_target) ** 2)
 
     @cached_property
     def _written(self) -> tuple[Expression, ...]:

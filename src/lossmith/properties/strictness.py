@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lossmith.properties.enclosure import REACHES, Function, supremum
+from lossmith.properties.enclosure import REACHES, SHARED, Function, supremum
 from lossmith.properties.parts import Parts
 from lossmith.properties.shape import along_gap, along_line
 from lossmith.properties.subject import Subject
@@ -112,11 +112,12 @@ def _proof(parts: Parts, kind: str, strictness: Tensor, ones: tuple[float, ...])
     excess = parts.even_strictness - 1.0
     signs = {"strict": (1,), "liberal": (-1,), "cross-entropy": (1, -1)}.get(kind)
     for reach in REACHES:
-        claims = [] if signs is None else [(sign, (-reach, reach)) for sign in signs]
+        low = -reach - SHARED
+        claims = [] if signs is None else [(sign, (low, reach)) for sign in signs]
         if kind == "mixed" and ones:
             before, after = (_logit(ones[0] + step) if 0 < ones[0] + step < 1 else None for step in (-_BESIDE, _BESIDE))
             first = 1 if float(strictness[0]) > 1 else -1
-            claims = [] if before is None else [(first, (-reach, before))]
+            claims = [] if before is None else [(first, (low, before))]
             claims += [] if after is None else [(-first, (after, reach))]
         if claims and all(
             supremum(Function(excess if sign < 0 else -excess), span).proved <= _ROUNDING for sign, span in claims
@@ -130,13 +131,12 @@ def ends_of(subject: Subject) -> tuple[End, End]:
     return _end(subject, -1), _end(subject, 1)
 
 
-def limit_of_value(subject: Subject, sign: int, others_equal: bool = True) -> float | None:
-    """The loss as the target's logit falls below (-1) or rises above (1) the others without end.
+def limit_of_value(subject: Subject, sign: int) -> float | None:
+    """The loss as the target's logit falls below (-1) or rises above (1) the others without end; these share evenly.
 
     Args:
         subject: the loss.
         sign: -1 or 1.
-        others_equal: whether the other classes share evenly, or one takes all.
 
     Returns:
         The limit, infinite where the loss goes on growing, None where it is no number.
@@ -145,8 +145,6 @@ def limit_of_value(subject: Subject, sign: int, others_equal: bool = True) -> fl
     gap = sign * torch.tensor(_FAR, dtype=torch.float64)
     logits = torch.zeros(len(_FAR), C, dtype=torch.float64)
     logits[:, 0] = gap
-    if not others_equal:
-        logits[:, 2:] = -gap.abs()[:, None]
     with torch.no_grad():
         first, near, far = subject.of_class_0(logits).tolist()
     if math.isnan(far):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lossmith.properties.bounds import NoiseTest
+from lossmith.properties.bounds import NoiseTest, Range
 from lossmith.properties.certificate import Certificate
 from lossmith.properties.convexity import Convexity, within
 from lossmith.properties.extremes import Extreme
@@ -116,12 +116,18 @@ def _strictness(strictness: Strictness) -> Section:
     head = ("p", *(f"{p:g}" for p, _ in strictness.at))
     cells = (("s(p)", *(_number(s) for _, s in strictness.at)),)
     return Section(
-        "strictness", "Strictness: the pull on the target's logit, cross-entropy's = 1", tuple(rows), head, cells
+        "strictness",
+        "Strictness: the slope in the target's logit, cross-entropy's = 1, where the other classes share evenly",
+        tuple(rows),
+        head,
+        cells,
     )
 
 
 def _kind(strictness: Strictness) -> str:
-    known = f"proved {within(strictness.apart)}" if strictness.how == "proved" else f"sampled at {POINTS:,} points"
+    known = f"sampled at {POINTS:,} points"
+    if strictness.how == "proved":
+        known = f"proved {within(strictness.apart)}, the others sharing evenly"
     if strictness.kind != "mixed" or len(strictness.crossings) != 1:
         return f"{_KINDS[strictness.kind]}" + ("." if strictness.kind == "mixed" else f" ({known}).")
     (crossing,) = strictness.crossings
@@ -133,10 +139,12 @@ def _kind(strictness: Strictness) -> str:
 def _optimum(optimum: Optimum) -> Section:
     tried = f"in all {optimum.tried} cases tried with {optimum.num_classes:,} classes"
     proper = f"Yes, {tried}." if optimum.proper else "No: its best prediction is not the truth."
-    order = "Not even of the most probable class."
+    order = "No: in a case tried, not even the most probable class stays first."
     if optimum.top_kept:
         order = (
-            f"Of all classes, {tried}." if optimum.order_kept else f"Of the most probable class, {tried}; not of all."
+            f"Of all classes, {tried}."
+            if optimum.order_kept
+            else f"The most probable stays first, {tried}; not all do."
         )
     rows = [("Proper", proper), ("Order kept", order)]
     if optimum.power is not None and not optimum.proper:
@@ -161,9 +169,17 @@ def _shape(certificate: Certificate) -> Section:
         ("Largest value", _extreme(bounds.largest, 1)),
         ("Smallest value", _extreme(bounds.smallest, -1)),
         ("Gradient's norm", _extreme(bounds.gradient, 1)),
+        *_tangent(certificate.ranges),
         ("Label noise", _noise(noise, certificate.num_classes)),
     ]
     return Section("shape", "Shape", tuple(rows))
+
+
+def _tangent(ranges: Sequence[Range]) -> list[tuple[str, str]]:
+    """That bounds are of the formula, for a loss that is continued by its tangent."""
+    if all(each.tangent is None for each in ranges):
+        return []
+    return [("Tangent", "These bounds are the formula's. The loss itself is continued by its tangent: see Numbers.")]
 
 
 def _extreme(extreme: Extreme, sign: int) -> str:
@@ -175,7 +191,7 @@ def _extreme(extreme: Extreme, sign: int) -> str:
             return f"No bound found: it gets {beyond} {attained} (proved)."
         return f"No bound found: it is {most} {attained} (sampled)."
     proved, known = _outward(extreme.proved, 1, sign), f"proved {within(extreme.apart)}"
-    if extreme.proved - extreme.attained <= _CLOSE * abs(extreme.proved) + 1e-300:
+    if extreme.proved - extreme.attained <= _CLOSE * abs(extreme.proved) + 1e-300 or proved == attained:
         return f"{proved} ({known})."
     between = [f"{attained} (reached)", f"{proved} ({known})"][::sign]
     return f"Between {between[0]} and {between[1]}."

@@ -39,7 +39,7 @@ class LearningStepper:
 
     With ``control="rate_replay"`` or ``"loss_replay"`` the trial is first trained as it would be without that control;
     the course of the effective scale, or that of the loss's parameters under another seed, is then replayed on a fresh
-    model, which trains on all training examples.
+    model, which trains on all training examples but the clean ones that taught the loss.
 
     Args:
         trial: what is trained.

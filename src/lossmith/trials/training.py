@@ -194,10 +194,12 @@ class _Run:
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []
+        self.seen = 0  # training examples, by each model
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
         logits, labels = self.stepper.step(step)
+        self.seen += labels.shape[1]
         if observe:
             self.observed.append(_curve_point(logits, labels))
 
@@ -226,7 +228,6 @@ class _Run:
         """The results, from the weights as they are now."""
         valid = self.bank.predict(self.task.valid.inputs).float().cpu().numpy()
         test = self.bank.predict(self.task.test.inputs).float().cpu().numpy() if self.trial.final else None
-        seen = self.trial.steps * min(self.trial.batch_size, len(self.task.train))
         results = []
         for i in range(self.size):
             temperature = fit_temperature(valid[i], self.task.valid.labels.cpu().numpy())
@@ -240,7 +241,7 @@ class _Run:
                     valid_nll_scaled=float(judged.nll_scaled.mean(dtype=float)),
                     temperature=temperature,
                     gradient_ratio=float(self.stepper.gradient_ratio[i]),
-                    extended_share=float(self.stepper.extended[i]) / seen,
+                    extended_share=float(self.stepper.extended[i]) / self.seen,
                     diverged=bool(self.diverged[i]),
                     notes=self.stepper.notes(i),
                     seconds=seconds,

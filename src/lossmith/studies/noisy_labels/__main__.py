@@ -53,9 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _noise(text: str) -> tuple[NoiseKind, float]:
     kind, _, share = text.partition(":")
     kinds: dict[str, NoiseKind] = {known: known for known in get_args(NoiseKind)}
-    if kind not in kinds:
-        raise argparse.ArgumentTypeError(f"{kind!r} is no kind of noise: give {' or '.join(kinds)}, as symmetric:0.2")
-    return kinds[kind], float(share)
+    try:
+        return kinds[kind], float(share)
+    except (KeyError, ValueError):
+        known = " or ".join(kinds)
+        raise argparse.ArgumentTypeError(f"{text!r} is no noise: give {known} and a share, as symmetric:0.2") from None
 
 
 def _parser() -> argparse.ArgumentParser:
