@@ -171,3 +171,10 @@ def test_probabilities_of_its_own_take_the_reference_path(monkeypatch: pytest.Mo
     monkeypatch.setattr(rows, "SMALLEST", 0)
     logits, target = torch.linspace(-3, 3, 9 * C).view(9, C), torch.arange(9)
     torch.testing.assert_close(OfHalfTheLogits()(logits, target), lossmith.create("brier")(logits / 2, target))
+
+
+@pytest.mark.parametrize("text", ["cross_entropy", "rooted", "brier"])
+def test_the_reference_never_runs_the_kernels(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    monkeypatch.setattr(rows, "forward", lambda *_: pytest.fail("the kernels ran"))
+    lossmith.create(text, implementation="reference")(torch.randn(9, C), torch.zeros(9, dtype=torch.int64))
