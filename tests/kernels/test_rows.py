@@ -117,6 +117,33 @@ def test_labels_out_of_range_are_refused(label: int) -> None:
         row_terms(torch.zeros(40, 10), torch.full((40,), label), IGNORED)
 
 
+@pytest.mark.parametrize("at", [0, 40, 99])
+def test_a_label_out_of_range_is_refused_whichever_thread_meets_it(at: int, path: str) -> None:
+    target = torch.arange(100) % 10
+    target[at] = 10 + at
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(
+            (IndexError, RuntimeError), match=f"Target {10 + at} is out" if path == "compiled" else "out"
+        ):
+            row_terms(torch.zeros(100, 10), target, IGNORED)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_targets_that_do_not_lie_side_by_side() -> None:
+    logits, wide = torch.randn(12, 20), torch.arange(24) % 20
+    made = row_terms(logits, wide[::2], IGNORED)
+    assert torch.equal(made.c, row_terms(logits, wide[::2].clone(), IGNORED).c)
+    assert not torch.equal(made.c, row_terms(logits, wide[:12], IGNORED).c)
+    leaf = logits.requires_grad_()
+    gradients = []
+    for target in (wide[::2], wide[::2].clone()):
+        gradients += torch.autograd.grad(row_terms(leaf, target, IGNORED).c.sum(), leaf)
+    assert torch.equal(*gradients)
+
+
 def test_rows_that_do_not_lie_side_by_side() -> None:
     wide = torch.randn(12, 40)
     target = torch.arange(12)

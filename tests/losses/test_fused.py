@@ -12,6 +12,8 @@ from torch import Tensor
 import lossmith
 from lossmith.kernels import rows
 from lossmith.losses import ClassificationLoss, ClasswiseLoss
+from lossmith.losses.base import Prepared
+from lossmith.losses.entries import Probability
 
 C = 11
 NAMES = [info.name for info in lossmith.available("classification") if info.text == info.name or "(" not in info.text]
@@ -146,3 +148,33 @@ def test_a_loss_of_ones_own_without_expression_takes_the_reference_path(monkeypa
     monkeypatch.setattr(lossmith.losses.BrierLoss, "expression", ClassificationLoss.expression)
     monkeypatch.setattr(rows, "forward", lambda *_: pytest.fail("the kernels ran"))
     lossmith.create("brier")(torch.randn(9, C), torch.zeros(9, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("text", ["brier", "ngl", "m_full"])
+def test_label_smoothing_spreads_as_for_soft_targets(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(9, C, generator=generator), torch.randint(0, C, (9,), generator=generator)
+    shares = torch.full((9, C), 0.2 / C).scatter(1, target[:, None], 0.8 + 0.2 / C)
+    smoothed = lossmith.create(text, label_smoothing=0.2)(logits, target)
+    torch.testing.assert_close(smoothed, lossmith.create(text)(logits, shares))
+
+
+class OfHalfTheLogits(lossmith.losses.BrierLoss):
+    """With probabilities of its own."""
+
+    def probability(self, prepared: Prepared) -> Probability:
+        return Probability.softmax(prepared.logits / 2, prepared.entries.dim)
+
+
+def test_probabilities_of_its_own_take_the_reference_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    logits, target = torch.linspace(-3, 3, 9 * C).view(9, C), torch.arange(9)
+    torch.testing.assert_close(OfHalfTheLogits()(logits, target), lossmith.create("brier")(logits / 2, target))
+
+
+@pytest.mark.parametrize("text", ["cross_entropy", "rooted", "brier"])
+def test_the_reference_never_runs_the_kernels(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    monkeypatch.setattr(rows, "forward", lambda *_: pytest.fail("the kernels ran"))
+    lossmith.create(text, implementation="reference")(torch.randn(9, C), torch.zeros(9, dtype=torch.int64))
