@@ -258,3 +258,11 @@ def test_its_own_formula() -> None:
     for text in ("square(y - p)", "y*c"):
         smooth = FormulaLoss(text, label_smoothing=0.1)
         check(FormulaLoss(str(smooth.formula)), smooth, logits, target, rtol=1e-12, atol=1e-12)
+
+
+def test_a_constant_beyond_the_dtype_is_infinite() -> None:
+    """e^100 is about 2.7e43; float32 ends at 3.4e38."""
+    logits, target = torch.zeros(2, 100), torch.zeros(2, dtype=torch.int64)
+    loss = lossmith.create("formula(y*exp(n) + (1 - y)*abs(p))", reduction="none")
+    assert loss(logits, target).tolist() == [math.inf, math.inf]
+    assert loss(logits.double(), target).tolist() == pytest.approx([math.exp(100)] * 2)

@@ -13,6 +13,7 @@ from adversary import Attacker, constructed_formula, random_formula
 
 import lossmith
 from lossmith.properties.bounds import bounds_of, noise_test
+from lossmith.properties.certificate import _check_gradient
 from lossmith.properties.convexity import convex_in_logits, convex_in_probabilities
 from lossmith.properties.domain import without_value
 from lossmith.properties.extremes import Extreme
@@ -29,6 +30,7 @@ def false_claims(text: str, num_classes: int, hints: tuple[float, ...], counts: 
     """The claims of a formula's certificate that the attack refutes."""
     try:
         subject = subject_of(lossmith.create(f"formula({text})"), num_classes)
+        _check_gradient(subject)
     except ValueError:
         counts["refused"] += 1
         return []
@@ -96,9 +98,8 @@ def _value_and_equality(subject: Subject, attacker: Attacker, counts: Counter[st
     missing, equals = without_value(parts), equals_of(subject)
     counts["a value everywhere " + ("proved" if missing is None else missing.split(" ")[1])] += 1
     with torch.no_grad():
-        starts = attacker.starts()
-        gaps = attacker.of_logits(starts).isnan() & attacker.of_logits(starts * (1 + 1e-9)).isnan()  # not 0 * a pole
-        if missing is None and bool(gaps.any()):
+        own = attacker.terms(attacker.starts().log_softmax(1))[:, 0]  # in others' terms 0 * infinity is no gap
+        if missing is None and bool(own.isnan().any()):
             found.append("a value everywhere")
         line = attacker.even(attacker.line(401, 8.0))
         z = torch.cat([line, line.roll(1, 1), 2 * attacker.random(50, C)])
@@ -107,8 +108,9 @@ def _value_and_equality(subject: Subject, attacker: Attacker, counts: Counter[st
         for equal in equals:
             counts[f"equal {equal.how}"] += 1
             if equal.how == "proved" and C in equal.num_classes:
-                known = lossmith.create(equal.known, reduction="none")(z, target)
-                left = value - equal.factor * known
+                known = lossmith.create(equal.known, reduction="none")
+                inside = -z.log_softmax(1).amin(1) < (subject_of(known, C).linear_above(z.dtype) or math.inf)
+                left = (value - equal.factor * known(z, target))[inside]
                 if float(left.max() - left.min()) > 1e-7 * float(attacker.terms(z.log_softmax(1)).abs().sum(1).max()):
                     found.append(f"{equal}")
     return found
@@ -151,6 +153,8 @@ KNOWN = [  # of each a claim was false: the formula, the number of classes, wher
     # no false claim but an error: a slope that has a value for small p only
     ("y*c + 0.3*(((max(p, 1.7) * 3.0) * (max(p, p) + max((1 - p), 1.7))))", 4, ()),
     ("y*c + 0.3*(min(max((0.3 * 0.3), (p - 2.0)), ((c * p) / (p - p))))", 4, ()),  # enclosures have no value anywhere
+    ("y*(exp(n)) + (1 - y)*(abs(p))", 100, ()),  # a constant beyond float32
+    ("y*((sqrt(p) / pow(p, 3.0)))", 4, ()),  # its known equals are continued by their tangents
     # no false claim but a false alarm: terms of 1,000 that cancel
     ("y*((p - n)) + (1 - y)*((1 - p))", 1000, ()),
     ("y*c + 0.2*y/square(p - 0.1834)", 100, (0.1834,)),

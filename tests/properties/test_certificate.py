@@ -122,6 +122,7 @@ def test_refusals() -> None:
         ("ngl", 1, "from 2 to 100,000, not 1"),
         ("tempered:kappa=[1,2]", 10, "kappa has 2 values"),
         ("formula(p)", 10, "the same for all predictions"),
+        ("formula(y*sigmoid(p/p))", 10, "the same for all predictions"),
         ("formula(y*log(p - 0.5))", 10, "is nan where all classes are equally probable"),
     ):
         with pytest.raises(ValueError, match=words):

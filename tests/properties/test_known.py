@@ -117,3 +117,15 @@ def test_what_algebra_does_not_show_is_called_tested() -> None:
 def test_many_classes() -> None:
     found = equals_of(subject_of(lossmith.create("formula(y/p)"), 1000))
     assert {(each.known, each.num_classes) for each in found} >= {("m", (2, 3, 10, 200)), ("m_full", (2,))}
+
+
+@pytest.mark.parametrize("scale", ["1e-9", "1e9"])
+def test_families_do_not_mind_the_scale(scale: str) -> None:
+    found = equals_of(subject_of(lossmith.create(f"formula({scale}*y*(c + 2*(1 - p)))"), 3))
+    assert "poly1:epsilon=2" in [each.known for each in found]
+
+
+def test_a_member_beyond_a_family_s_bounds_is_none() -> None:
+    """Of Poly-1, epsilon is at most a million."""
+    found = equals_of(subject_of(lossmith.create("formula(y*c + 1e15*y*(1 - p))"), 3))
+    assert not [each.known for each in found if "poly" in each.known or "symmetric" in each.known]

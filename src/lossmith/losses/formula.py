@@ -131,7 +131,9 @@ class FormulaLoss(ClassificationLoss):
         t = self.progress
         now = t.to(like.dtype) if isinstance(t, Tensor) else t
         value = part.run({"n": entries.num_classes, "t": now}, forms)
-        return value.expand_as(like) if isinstance(value, Tensor) else torch.full_like(like, value)
+        if isinstance(value, Tensor):
+            return value.expand_as(like)
+        return torch.full_like(like, value, dtype=torch.float64).to(like.dtype)  # infinite where the dtype ends
 
 
 class TargetFormulaLoss(FormulaLoss, TargetLoss):

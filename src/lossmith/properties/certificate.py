@@ -165,7 +165,7 @@ def _check_gradient(subject: Subject) -> None:
     value = subject.of_class_0(logits)
     if not bool(value[0].isfinite()):
         raise ValueError(f"{subject.text} is {float(value[0].detach()):g} where all classes are equally probable")
-    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    gradient = torch.autograd.grad(value.sum(), logits)[0] if value.requires_grad else torch.zeros(())
     if bool((gradient.abs() <= _ROUNDING * value.detach().abs()[:, None]).all()):
         raise ValueError(f"{subject.text} is the same for all predictions: there is nothing to describe")
 

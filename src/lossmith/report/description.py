@@ -258,7 +258,13 @@ def _equal(equals: Sequence[Equal]) -> Section:
         classes = ", ".join(map(str, equal.num_classes))
         how = "proved" if equal.how == "proved" else f"tested at {EQUAL_AT} random predictions"
         cells.append((equal.known, factor + constant, classes, how))
-    return Section("equal", "Equal to", (), ("loss", "this one is", "classes", "how known"), tuple(cells))
+    return Section(
+        "equal",
+        "Equal to, where no tangent continues either",
+        (),
+        ("loss", "this one is", "classes", "how known"),
+        tuple(cells),
+    )
 
 
 def _regression(certificate: RegressionCertificate) -> Section:
