@@ -6,7 +6,7 @@ import ast
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -90,16 +90,41 @@ def mutants_of(module: Module) -> list[Mutant]:
     tree, mutations, _, _ = create_mutations(str(module.path), hidden)
     wordings = _wordings(tree)
     found: dict[str, Mutant] = {}
-    for mutation in mutations:
-        if mutation.original_node in wordings or _is_case(mutation.original_node, mutation.mutated_node):
-            continue
-        changed = deep_replace(tree, mutation.original_node, mutation.mutated_node)
-        assert isinstance(changed, cst.Module)
-        mutated = _HIDDEN.sub(r"\1@", changed.code)
-        mutant = _mutant(source, mutated, module.only)
-        if mutant is not None and _STRICT.sub("", mutant.was) != _STRICT.sub("", mutant.becomes):
-            found.setdefault(mutant.source, mutant)
+    for statement, start, end in _statements(tree, hidden):
+        nodes = _nodes(statement)
+        for mutation in mutations:
+            was, becomes = mutation.original_node, mutation.mutated_node
+            if was not in nodes or was in wordings or _is_case(was, becomes):
+                continue
+            replaced = deep_replace(statement, was, becomes)
+            assert isinstance(replaced, cst.CSTNode)
+            changed = _shown(tree.code_for_node(replaced))
+            mutant = _mutant(source, _shown(hidden[:start]) + changed + _shown(hidden[end:]), changed)
+            if mutant is None or (module.only and mutant.where not in module.only):
+                continue
+            if _STRICT.sub("", mutant.was) != _STRICT.sub("", mutant.becomes):
+                found.setdefault(mutant.source, mutant)
     return sorted(found.values(), key=lambda mutant: mutant.line)
+
+
+def _shown(hidden: str) -> str:
+    return _HIDDEN.sub(r"\1@", hidden)
+
+
+def _statements(tree: cst.Module, source: str) -> Iterator[tuple[cst.CSTNode, int, int]]:
+    """The statements of a module, each with where it begins and ends in the source."""
+    codes = [tree.code_for_node(statement) for statement in tree.body]
+    start = source.index("".join(codes))
+    for statement, code in zip(tree.body, codes, strict=True):
+        yield statement, start, start + len(code)
+        start += len(code)
+
+
+def _nodes(statement: cst.CSTNode) -> set[cst.CSTNode]:
+    found = {statement}
+    for child in statement.children:
+        found |= _nodes(child)
+    return found
 
 
 def _wordings(tree: cst.Module) -> set[cst.CSTNode]:
@@ -130,23 +155,20 @@ def _is_case(was: cst.CSTNode, becomes: cst.CSTNode) -> bool:
     return was.value.lower() == becomes.value.lower()
 
 
-def _mutant(source: str, mutated: str, only: Sequence[str]) -> Mutant | None:
-    """What a changed source is as a mutant; None outside of `only`, or if it is no Python."""
+def _mutant(source: str, mutated: str, changed: str) -> Mutant | None:
+    """What a source with one changed statement is as a mutant; None if it is no Python."""
     before, after = source.splitlines(), mutated.splitlines()
     first = next(i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
     room = min(len(before), len(after)) - first
     same = next((i for i in range(room) if before[-1 - i] != after[-1 - i]), room)
     was, becomes = before[first : len(before) - same], after[first : len(after) - same]
     try:
-        statement = next(node for node in ast.parse(mutated).body if (node.end_lineno or 0) > first)
+        (statement,) = ast.parse(changed).body
     except SyntaxError:
         return None
-    where = _name(statement)
-    if only and where not in only:
-        return None
-    text = ast.get_source_segment(mutated, statement) or ""
+    text = ast.get_source_segment(changed, statement) or ""
     key = hashlib.sha256("\n".join([text, *becomes]).encode()).hexdigest()[:16]
-    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), where, first + 1, key)
+    return Mutant(mutated, _flat("\n".join(was)), _flat("\n".join(becomes)), _name(statement), first + 1, key)
 
 
 def _name(statement: ast.stmt) -> str:

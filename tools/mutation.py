@@ -218,6 +218,7 @@ def test_module(module: Module, seconds: float) -> bool:
     kept = Kept(module)
     counted = [mutant for mutant in mutants if mutant.name not in module.equivalent]
     waiting = [mutant for mutant in counted if kept.killed(mutant) is None]
+    waiting.sort(key=lambda mutant: mutant.key)  # hashes, so that an interrupted run has met a fair sample
     tests: Tests | None = None
     for number, mutant in enumerate(waiting):
         if time.monotonic() - started > seconds:

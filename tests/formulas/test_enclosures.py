@@ -18,6 +18,7 @@ from lossmith.formulas.expression import ARITY
 
 UNARY = [op for op, operands in ARITY.items() if operands == 1]
 BINARY = [op for op, operands in ARITY.items() if operands == 2]
+TRANSCENDENTAL = ["exp", "log", "expm1", "log1p", "sin", "cos", "tanh", "sigmoid", "softplus", "plog"]
 FINITE = float(np.finfo(np.float64).max)
 TINY = 5e-324
 Box = tuple[float, float]
@@ -176,8 +177,10 @@ def test_bounds_of_two_points_are_a_few_units_apart(op: str) -> None:
         ("p**n", (2.0, 3.0), (1.0, 2.0), (2.0, 9.0)),
         ("p**n", (0.5, 3.0), (-1.0, 2.0), (0.25, 9.0)),
         ("p**n", (0.0, 3.0), (1.0, 2.0), (0.0, 9.0)),
-        ("p**n", (0.0, 0.5), (1.0, 2.0), (0.0, 1.0)),
-        ("p**n", (0.0, 3.0), (0.0, 2.0), (0.0, math.inf)),
+        ("p**n", (0.0, 0.5), (1.0, 2.0), (0.0, 0.5)),
+        ("p**n", (0.0, 0.5), (0.0, 2.0), (0.0, 1.0)),
+        ("p**n", (0.0, 3.0), (0.0, 2.0), (0.0, 9.0)),
+        ("p**n", (0.0, 0.5), (-2.0, -1.0), (2.0, math.inf)),
         ("p**n", (-3.0, -2.0), (1.0, 2.0), (-9.0, 9.0)),
         ("p**n", (-3.0, 0.5), (1.0, 2.0), (-9.0, 9.0)),
         ("p**3", (-2.0, -1.0), (0.0, 0.0), (-8.0, -1.0)),
@@ -231,6 +234,8 @@ def test_bounds_of_known_ranges(text: str, p: Box, n: Box, expected: Box) -> Non
         ("tanh(p)", (30.0, 90.0), 0.9, 1),
         ("softplus(p)", (-900.0, -800.0), 0, 1e-300),
         ("sin(p)", (1.57, 1.58), 0.9, 1),
+        ("sin(p)", (1.5707963, 1.5707963), 0.9, 1),
+        ("cos(p)", (3.1415926, 3.1415926), -1, -0.9),
         ("square(p)", (0.0, 0.0), 0, 1e-300),
         ("expm1(p)", (-90.0, -80.0), -1, -0.9),
         ("sqrt(p)", (0.0, 0.0), 0, 1e-300),
@@ -240,6 +245,39 @@ def test_bounds_of_known_ranges(text: str, p: Box, n: Box, expected: Box) -> Non
 def test_bounds_keep_to_the_range_of_a_function(text: str, p: Box, least: float, most: float) -> None:
     low, high = bounds(parse(text), p=p)
     assert least <= low <= high <= most
+
+
+@pytest.mark.parametrize(
+    "text, rounded",
+    [
+        ("p + n", 0.1 + 0.7),
+        ("p - n", 0.1 - 0.7),
+        ("p*n", 0.1 * 0.7),
+        ("square(p)", 0.1 * 0.1),
+        ("p*p", 0.1 * 0.1),
+        ("sqrt(n)", math.sqrt(0.7)),
+    ],
+)
+def test_what_rounds_correctly_is_bounded_by_the_next_numbers(text: str, rounded: float) -> None:
+    """Sums, products and roots lie within half a unit of what IEEE 754 has them rounded to."""
+    low, high = bounds(parse(text), p=0.1, n=0.7)
+    assert (low, high) == (math.nextafter(rounded, -math.inf), math.nextafter(rounded, math.inf))
+
+
+@pytest.mark.parametrize("text", ["p**3", "p**0.3", *(f"{op}(p)" for op in TRANSCENDENTAL)])
+def test_bounds_leave_room_for_what_numpy_may_err(text: str) -> None:
+    """NumPy's vector code may be off by up to four units in the last place, on other processors than this one too."""
+    low, high = bounds(parse(text), p=0.7)
+    value = float(exact(parse(text), p=0.7))
+    assert low <= value - 3 * math.ulp(value)
+    assert high >= value + 3 * math.ulp(value)
+
+
+def test_whole_numbers_are_bounds_as_well() -> None:
+    """They do not overflow as the integers they are given as."""
+    low, high = bounds(parse("p + n"), p=9 * 10**18, n=9 * 10**18)
+    assert low <= 18 * 10**18 <= high
+    assert (low, high) == pytest.approx((1.8e19, 1.8e19), rel=1e-15)
 
 
 def test_bounds_of_narrow_bumps() -> None:

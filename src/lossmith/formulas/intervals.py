@@ -67,7 +67,7 @@ def bounds(expression: Expression, **intervals: float | Array | tuple[float | Ar
             return _RULES[node.op](*operands)
 
         low, high = fold(expression, step)
-        shape = np.broadcast_shapes(*(part.shape for interval in given.values() for part in interval), low.shape)
+        shape = np.broadcast_shapes(*(part.shape for interval in given.values() for part in interval))
         return Interval(np.broadcast_to(low, shape).copy(), np.broadcast_to(high, shape).copy())
 
 
@@ -82,7 +82,7 @@ def _interval(name: str, value: float | Array | tuple[float | Array, float | Arr
 
 
 def _point(value: float) -> Interval:
-    return Interval(np.float64(value) * np.ones(()), np.float64(value) * np.ones(()))
+    return Interval(np.array(value), np.array(value))
 
 
 def _outward(low: Array, high: Array, ulps: int = 1) -> Interval:
@@ -122,10 +122,10 @@ def _times(x: Array, y: Array) -> Array:
 
 
 def _reciprocal(a: Interval) -> Interval:
-    inside = (a.low < 0) & (a.high > 0) | (a.low == 0) & (a.high == 0)
+    inside = (a.low < 0) & (a.high > 0)
     low = np.where(inside | (a.high == 0), -np.inf, 1 / a.high)
     high = np.where(inside | (a.low == 0), np.inf, 1 / a.low)
-    return _outward(np.where((a.high == 0) & ~inside, -np.inf, low), np.where((a.low == 0) & ~inside, np.inf, high))
+    return _outward(low, high)
 
 
 def _div(a: Interval, b: Interval) -> Interval:
@@ -146,22 +146,21 @@ _exp: Final = _increasing(np.exp, 0.0, np.inf)
 
 def _log(a: Interval) -> Interval:
     """The logarithm; where part of the interval is not positive, of the part that is."""
-    low = np.where(a.low > 0, np.log(a.low), -np.inf)
-    high = np.where(a.high > 0, np.log(a.high), np.inf)
-    return _outward(low, high, _ULPS)
+    return _outward(np.log(a.low), np.where(a.high > 0, np.log(a.high), np.inf), _ULPS)
 
 
 def _log1p(a: Interval) -> Interval:
-    low = np.where(a.low > -1, np.log1p(a.low), -np.inf)
-    high = np.where(a.high > -1, np.log1p(a.high), np.inf)
-    return _outward(low, high, _ULPS)
+    return _outward(np.log1p(a.low), np.where(a.high > -1, np.log1p(a.high), np.inf), _ULPS)
+
+
+def _from_zero(function: Callable[[Array], Array], a: Interval, ulps: int) -> Interval:
+    """An increasing function from 0 on; where part of the interval is negative, of the part that is not."""
+    ends = _outward(function(a.low), function(a.high), ulps)
+    return Interval(np.where(a.high < 0, -np.inf, np.maximum(ends.low, 0)), ends.high)
 
 
 def _sqrt(a: Interval) -> Interval:
-    """The square root; where part of the interval is negative, of the part that is not."""
-    nowhere = a.high < 0
-    root = _outward(np.sqrt(np.maximum(a.low, 0)), np.sqrt(np.maximum(a.high, 0)), 1)
-    return Interval(np.where(nowhere, -np.inf, np.maximum(root.low, 0)), np.where(nowhere, np.inf, root.high))
+    return _from_zero(np.sqrt, a, 1)
 
 
 def _square(a: Interval) -> Interval:
@@ -170,8 +169,7 @@ def _square(a: Interval) -> Interval:
 
 
 def _abs(a: Interval) -> Interval:
-    low = np.where((a.low <= 0) & (a.high >= 0), 0.0, np.minimum(np.abs(a.low), np.abs(a.high)))
-    return Interval(low, np.maximum(np.abs(a.low), np.abs(a.high)))
+    return Interval(np.maximum(np.maximum(a.low, -a.high), 0.0), np.maximum(-a.low, a.high))
 
 
 def _cos(a: Interval) -> Interval:
@@ -204,10 +202,7 @@ def _pow(a: Interval, b: Interval) -> Interval:
         return _fixed_power(a, float(b.low))
     # a**b = exp(b log a) for positive a; a negative a has a power for whole b only, of that size and either sign.
     size = _exp(_mul(b, _log(_abs(a))))
-    zero_power = (a.low <= 0) & (a.high >= 0)  # 0**b is 0, 1 or infinite
-    low = np.where(zero_power, 0.0, size.low)
-    high = np.where(zero_power & (b.low <= 0), np.inf, np.where(zero_power, np.maximum(size.high, 1.0), size.high))
-    return Interval(np.where(a.low < 0, -high, low), high)
+    return Interval(np.where(a.low < 0, -size.high, size.low), size.high)
 
 
 def _fixed_power(a: Interval, k: float) -> Interval:
@@ -219,9 +214,7 @@ def _fixed_power(a: Interval, k: float) -> Interval:
         if k % 2:
             return _outward(np.power(a.low, k), np.power(a.high, k), _ULPS)
         a = _abs(a)
-    nowhere = a.high < 0
-    power = _outward(np.power(np.maximum(a.low, 0), k), np.power(np.maximum(a.high, 0), k), _ULPS)
-    return Interval(np.where(nowhere, -np.inf, np.maximum(power.low, 0)), np.where(nowhere, np.inf, power.high))
+    return _from_zero(lambda x: np.power(x, k), a, _ULPS)
 
 
 def _aq(a: Interval, b: Interval) -> Interval:
