@@ -217,6 +217,9 @@ def test_a_dent_is_told_with_its_curvature() -> None:
     found = convex_in_probabilities(*subject_and_parts("formula(y*(1 - p) - 3e-18*y*square(p))"))
     _, what, rate = counterexample(DENT, found)
     assert (what, float(rate)) == ("probability", 6e-18)
+    bump = "formula(y*(1 - p) + 1e-22*y*exp(-1000000*square(p - 0.37)))"
+    at, _, rate = counterexample(DENT, convex_in_probabilities(*subject_and_parts(bump, 3)))
+    assert (float(at), float(rate)) == pytest.approx((0.37, 2e-16), rel=1e-3)
 
 
 def hessian(loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor) -> torch.Tensor:
