@@ -97,10 +97,6 @@ def conditioned(tree: Expression, reserve: float = 1.0, **at: Any) -> tuple[Any,
                 moved = mpf(0) + sum(abs(s) * m for s, (_, m) in zip(slopes(value, *numbers), operands, strict=True))
             except (ZeroDivisionError, ValueError, OverflowError):
                 raise NoValueError from None
-            if node.op == "expm1":
-                moved += 1  # as exp(a) - 1
-            if node.op == "square":
-                moved += 1e-6 * operands[0][1] ** 2  # multiplied out
             return value, abs(value) + moved
 
         return fold(tree, step)
