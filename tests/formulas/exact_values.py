@@ -10,7 +10,7 @@ import mpmath
 from mpmath import mpf
 
 from lossmith.formulas import Expression, apply, constant, parse, terminal
-from lossmith.formulas.expression import ARITY, fold
+from lossmith.formulas.expression import ARITY, PROTECTION, fold
 
 DIGITS = 50
 FAR = {**dict.fromkeys(("exp", "expm1", "sigmoid", "softplus", "tanh"), 1e11), "sin": 1e40, "cos": 1e40}
@@ -57,8 +57,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., tuple[Any, ...]]]] 
     "sign": (mpmath.sign, lambda v, a: (0,)),
     "sigmoid": (lambda a: 1 / (1 + mpmath.exp(-a)), lambda v, a: (v * (1 - v),)),
     "softplus": (lambda a: mpmath.log1p(mpmath.exp(a)), lambda v, a: (1 / (1 + mpmath.exp(-a)),)),
-    "plog": (lambda a: mpmath.log(abs(a) + mpf("1e-7")), lambda v, a: (1 / (abs(a) + mpf("1e-7")),)),
-    "psqrt": (lambda a: mpmath.sqrt(abs(a) + mpf("1e-7")), lambda v, a: (1 / v,)),
+    "plog": (lambda a: mpmath.log(abs(a) + mpf(PROTECTION)), lambda v, a: (1 / (abs(a) + mpf(PROTECTION)),)),
+    "psqrt": (lambda a: mpmath.sqrt(abs(a) + mpf(PROTECTION)), lambda v, a: (1 / v,)),
 }
 
 
@@ -97,10 +97,6 @@ def conditioned(tree: Expression, reserve: float = 1.0, **at: Any) -> tuple[Any,
                 moved = mpf(0) + sum(abs(s) * m for s, (_, m) in zip(slopes(value, *numbers), operands, strict=True))
             except (ZeroDivisionError, ValueError, OverflowError):
                 raise NoValueError from None
-            if node.op == "expm1":
-                moved += 1  # as exp(a) - 1
-            if node.op == "square":
-                moved += 1e-6 * operands[0][1] ** 2  # multiplied out
             return value, abs(value) + moved
 
         return fold(tree, step)

@@ -41,6 +41,10 @@ IDENTITIES = [
 ]
 
 
+# Their numbers differ in the last digit: 1/3 and 0.3333333333333333, 1 - 0.1 and 0.9.
+NEARLY = {"tempered:kappa=0.3333333333333333", "label_smoothing"}
+
+
 @pytest.mark.parametrize(
     "text, known, factor, num_classes", IDENTITIES, ids=[f"{a} = {b}" for a, b, _, _ in IDENTITIES]
 )
@@ -49,7 +53,7 @@ def test_identities(text: str, known: str, factor: float, num_classes: tuple[int
     assert found[known].factor == pytest.approx(factor)
     assert found[known].num_classes == num_classes
     assert found[known].always == (num_classes == EVERY)
-    assert found[known].how == "proved"
+    assert found[known].how == ("tested" if known in NEARLY else "proved")
     for C in num_classes:
         logits = torch.randn(7, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
         target = torch.arange(7) % C

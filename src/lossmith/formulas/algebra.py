@@ -6,10 +6,10 @@ import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
-from lossmith.formulas.exact import exact_value
-from lossmith.formulas.expression import Expression, apply
+from lossmith.formulas.exact import as_float, exact_value, parts_of, power, primitive
+from lossmith.formulas.expression import Expression, apply, constant
 from lossmith.formulas.polynomials import (
     Polynomial,
     Product,
@@ -24,16 +24,14 @@ from lossmith.formulas.polynomials import (
 
 _LARGEST: Final = 32  # terms that a product of sums may have, to be multiplied out
 _FACTORED: Final = 10**30  # largest number that is taken out of a sum
+_LONGEST: Final = 4  # doubles that the numbers of a product of sums may take, to be multiplied out
+_SHORT: Final = 10**6  # largest divisor of the numbers of a sum, of which one is taken out
 _MAGNIFIES: Final = 1e6  # size of a term whose factors may hold what has cancelled
-_FAR_APART: Final = Fraction(1, 10**9)  # constants of this ratio are not added where the sum may cancel
 _ONE: Final = Fraction(1)
 
 
-class Write(Protocol):
-    """Turns a polynomial into an expression, equal ones into equal ones."""
-
-    def __call__(self, polynomial: Polynomial, exactly: bool = False) -> Expression:
-        """Write it; exactly, with all digits of its numbers."""
+Write: TypeAlias = Callable[[Polynomial], Expression]
+"""Turns a polynomial into an expression of exactly its value, equal ones into equal ones."""
 
 
 class Algebra:
@@ -56,40 +54,38 @@ class Algebra:
             result = add(result, {product: factor} if inner is None else scaled(self.opened(inner), factor))
         return result
 
-    def added(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        """A sum; as it stands where one constant would be lost in the other."""
-        small, large = sorted((abs(a.get((), Fraction(0))), abs(b.get((), Fraction(0)))))
-        if 0 < small < large * _FAR_APART and max(len(a), len(b)) > 1:
-            parts = sorted((self.expression(a, exactly=True), self.expression(b, exactly=True)), key=self.text)
-            return {((apply("add", *parts), _ONE),): _ONE}
-        return add(a, b)
-
     def opened_out(self, factors: Polynomial, most: float, *sums: Polynomial) -> Polynomial:
         """A product of sums multiplied out, if that stays small and its terms do not cancel; else in its factors."""
         if math.prod(map(len, sums)) > _LARGEST and sorted(map(len, sums))[-2] > 1:
             return factors
         result = functools.reduce(self.multiplied, sums)
         magnifies = most and any(term_size(*term) > _MAGNIFIES for term in result.items())
-        return result if is_harmless(result, most) and not magnifies else factors
+        long = any(parts_of(factor) > _LONGEST for factor in result.values())
+        return result if is_harmless(result, most) and not magnifies and not long else factors
 
     def multiplied(self, a: Polynomial, b: Polynomial) -> Polynomial:
         """The product, multiplied out."""
         result: Polynomial = {}
         for product_a, factor_a in a.items():
             for product_b, factor_b in b.items():
-                result = add(result, self.term(self.merged(product_a, product_b), factor_a * factor_b))
+                result = add(result, self.term((*product_a, *product_b), factor_a * factor_b))
         return result
 
-    def merged(self, a: Product, b: Product) -> Product:
-        """The product of two products: exponents of one base added, powers of y dropped, in a fixed order."""
-        powers: dict[Expression, Fraction] = {}
-        for base, power in (*a, *b):
-            powers[base] = powers.get(base, Fraction(0)) + power
-        kept = [(base, _ONE if base.name == "y" and power > 0 else power) for base, power in powers.items() if power]
-        return tuple(sorted(kept, key=lambda pair: self.text(pair[0])))
-
     def term(self, product: Product, factor: Fraction) -> Polynomial:
-        """One product as a polynomial; a sum that stands alone in it is a sum again."""
+        """One product as a polynomial, in a fixed order.
+
+        Exponents of one base are added, powers of y dropped, numbers computed; a sum that stands alone is a sum again.
+        """
+        powers: dict[Expression, Fraction] = {}
+        for base, exponent in product:
+            powers[base] = powers.get(base, Fraction(0)) + exponent
+        for base in [base for base in powers if base.is_constant]:
+            value = power(Fraction(base.value), powers[base])
+            if value is not None:
+                factor *= value
+                del powers[base]
+        kept = [(base, _ONE if base.name == "y" and k > 0 else k) for base, k in powers.items() if k]
+        product = tuple(sorted(kept, key=lambda pair: self.text(pair[0])))
         inner = self.sum_alone(product)
         return {product: factor} if inner is None or abs(factor) != 1 else scaled(inner, factor)
 
@@ -104,7 +100,9 @@ class Algebra:
         leading = self.leading(a)
         if any(term_size(product, _ONE) == math.inf for product in a) or not 1 / _FACTORED < abs(leading) < _FACTORED:
             leading = _ONE if leading > 0 else -_ONE
-        return {((self.expression(scaled(a, 1 / leading), exactly=True), _ONE),): leading}
+        if not all(_is_short(factor / leading) for factor in a.values()):
+            leading = Fraction(2) ** round(math.log2(abs(leading))) * (1 if leading > 0 else -1)
+        return {((self.expression(scaled(a, 1 / leading)), _ONE),): leading}
 
     def factored(self, a: Polynomial, most: float = 0) -> Polynomial:
         """With the large terms of a sum as one factor, if more may cancel than this."""
@@ -118,9 +116,9 @@ class Algebra:
         small = {product: factor for product, factor in a.items() if product not in large}
         return add(self.as_factor(large), small)
 
-    def expression(self, a: Polynomial, exactly: bool = False) -> Expression:
+    def expression(self, a: Polynomial) -> Expression:
         """A polynomial written, and remembered if it is a sum."""
-        written = self.write(a, exactly)
+        written = self.write(a)
         if len(a) > 1:
             self.sums[written] = a
         return written
@@ -137,25 +135,52 @@ class Algebra:
 
     def root(self, a: Polynomial, exponent: Fraction) -> Polynomial:
         """A power of what is taken as one factor."""
-        if value_of(a) is not None:
-            return self.function("pow", a, number(exponent))
+        if (value := value_of(a)) is not None:
+            return self.power_of(value, exponent)
         ((product, factor),) = self.as_factor(a).items()
         alone = len(product) == 1 and product[0][1] == 1
         positive = factor > 0 and (alone or all(is_not_negative(base) for base, _ in product))
         if not positive and exponent.denominator != 1:
-            product, factor = ((self.expression(a, exactly=True), _ONE),), _ONE
+            product, factor = ((self.expression(a), _ONE),), _ONE
         powers = tuple((base, power * exponent) for base, power in product)
-        outside = self.function("pow", number(factor), number(exponent))
-        return self.multiplied({self.merged(powers, ()): _ONE}, outside)
+        return self.multiplied(self.term(powers, _ONE), self.power_of(factor, exponent))
 
-    def function(self, op: str, *operands: Polynomial, exactly: bool = False) -> Polynomial:
-        """A function, of numbers a number."""
+    def power_of(self, value: Fraction, exponent: Fraction) -> Polynomial:
+        """A power of a number."""
+        result = power(value, exponent)
+        if result is not None:
+            return number(result)
+        bases = self.bases(value)
+        if bases is None:
+            return self.opaque("pow", number(value), number(exponent))
+        return self.term(tuple((base, times * exponent) for base, times in bases), _ONE)
+
+    def bases(self, value: Fraction) -> list[tuple[Expression, int]] | None:
+        """A positive number as a product of powers of doubles, if it is short."""
+        if value <= 0:
+            return None
+        found = []
+        for part in (
+            [value] if as_float(value) == value else [Fraction(value.numerator), Fraction(1, value.denominator)]
+        ):
+            base, times = primitive(part)
+            if as_float(base) != base:
+                return None
+            found.append((constant(float(base)), times))
+        return found
+
+    def function(self, op: str, *operands: Polynomial) -> Polynomial:
+        """A function, of numbers a number if that is known exactly."""
         values = [value for operand in operands if (value := value_of(operand)) is not None]
         if len(values) == len(operands) and (result := exact_value(op, values)) is not None:
             return number(result)
-        return self.opaque(op, *operands, exactly=exactly)
+        return self.opaque(op, *operands)
 
-    def opaque(self, op: str, *operands: Polynomial, exactly: bool = False) -> Polynomial:
+    def opaque(self, op: str, *operands: Polynomial) -> Polynomial:
         """A function that nothing is known of."""
-        written = (self.expression(operand, exactly) for operand in operands)
-        return {((apply(op, *written), _ONE),): _ONE}
+        return {((apply(op, *map(self.expression, operands)), _ONE),): _ONE}
+
+
+def _is_short(value: Fraction) -> bool:
+    """Whether a number is a double, or the quotient of one and a small number."""
+    return value.denominator < _SHORT or as_float(value) == value

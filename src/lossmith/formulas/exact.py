@@ -1,91 +1,164 @@
-"""Functions of exact numbers, with more digits and a wider range than floats have."""
+"""Numbers of formulas in exact arithmetic: what is rational is computed, all else stays as it is written."""
 
 from __future__ import annotations
 
-import decimal
 import math
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
-from lossmith.formulas.arithmetic import scalar
+from lossmith.formulas.errors import FormulaError
+from lossmith.formulas.expression import Expression, apply, constant
+from lossmith.formulas.printer import number_text
 
-_CONTEXT: Final = decimal.Context(
-    prec=60, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[decimal.InvalidOperation, decimal.Overflow]
-)
-LARGEST_EXPONENT: Final = 2_000
-"""Above it `exponential` has no number: a fraction of that size is slow to compute with."""
 _LARGEST_BITS: Final = 20_000  # of a whole power
+_LARGEST_ROOT: Final = 64
+_MOST_PARTS: Final = 24  # doubles that one number may be written as a sum of
+_SHIFTS: Final = sorted(range(-64, 65), key=abs)  # powers of two tried in search of a short quotient
 
 
 def exact_value(op: str, operands: Sequence[Fraction]) -> Fraction | None:
-    """Apply an operator to numbers, to some 60 digits.
-
-    Args:
-        op: the operator's name.
-        operands: its operands.
-
-    Returns:
-        The result, never 0 by underflow; None where there is none or it is too large to compute with.
-    """
-    if op in _EXACT:
-        return _EXACT[op](*operands)
-    try:
-        values = [float(operand) for operand in operands]
-    except OverflowError:
-        return None
-    if any(operand and not value for operand, value in zip(operands, values, strict=True)):
-        return None
-    result = scalar(op, values)
-    return Fraction(result) if math.isfinite(result) else None
-
-
-def exponential(value: Fraction) -> Fraction | None:
-    """The exponential function; None for an exponent above 2,000 in size."""
-    return Fraction(_CONTEXT.exp(_decimal(value))) if abs(value) <= LARGEST_EXPONENT else None
-
-
-def logarithm(value: Fraction) -> Fraction | None:
-    """The logarithm of a positive number."""
-    return Fraction(_CONTEXT.ln(_decimal(value))) if value > 0 else None
+    """The result of an operator on numbers if it is known to be rational, and not too long; else None."""
+    return _EXACT[op](*operands) if op in _EXACT else None
 
 
 def power(base: Fraction, exponent: Fraction) -> Fraction | None:
-    """A power; exact where the exponent is whole and the result not too long."""
-    if exponent.denominator == 1 and (base or exponent > 0):
-        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-        return base ** int(exponent) if bits * abs(exponent) <= _LARGEST_BITS else None
+    """A power, if it is rational and not too long."""
     if not base:
-        return Fraction(0) if exponent > 0 else None
-    log = logarithm(base)
-    return None if log is None else exponential(log * exponent)
+        return None if exponent < 0 else Fraction(int(not exponent))
+    if base == 1:
+        return base
+    if exponent.denominator > 1:
+        base_root = _root(base, exponent.denominator)
+        if base_root is None:
+            return None
+        base = base_root
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    times = exponent.numerator
+    return base**times if (bits - 1) * abs(times) <= _LARGEST_BITS else None
 
 
-def _sigmoid(value: Fraction) -> Fraction | None:
-    grown = exponential(-value)
-    return None if grown is None else 1 / (1 + grown)
+def primitive(value: Fraction) -> tuple[Fraction, int]:
+    """A positive number as a power ``(base, k)`` of a base above 1, with the largest k; of a fraction 1/n that of n."""
+    if value < 1:
+        if value.numerator > 1:
+            return value, 1
+        base, k = primitive(1 / value)
+        return base, -k
+    for k in range(min(_LARGEST_ROOT, value.numerator.bit_length()), 1, -1):
+        if (base_root := _root(value, k)) is not None:
+            return base_root, k
+    return value, 1
 
 
-def _tanh(value: Fraction) -> Fraction | None:
-    grown = exponential(2 * value)
-    return None if grown is None else (grown - 1) / (grown + 1)
+@lru_cache(maxsize=4096)
+def numerals(value: Fraction) -> tuple[Expression, ...]:
+    """Numbers that add up to a value exactly, the largest first.
+
+    A double is written as it is. Other binary fractions are sums of doubles: the nearest one and what it leaves.
+    All others are quotients of such, the shortest ones that differ by powers of two only: 1/3, 1/0.7.
+
+    Raises:
+        FormulaError: if the value is beyond the range of floats or takes too many digits.
+    """
+    divisor = value.denominator >> _twos(value.denominator)
+    if divisor == 1 and (parts := _doubles(value)):
+        return tuple(map(constant, parts))
+    found: list[tuple[int, float, tuple[float, ...], tuple[float, ...]]] = []
+    centre = math.floor(math.log2(divisor))
+    for shift in (*_SHIFTS, centre, -centre) if divisor > 1 else (1000, 600, 300):
+        below = Fraction(2) ** shift * divisor
+        over, under = _doubles(value * below), _doubles(below)
+        if over and under:
+            found.append((sum(len(number_text(part)) for part in over + under), abs(over[0]), over, under))
+    if not found:
+        raise FormulaError("a number of the formula leaves the range of floats or takes too many digits when folded")
+    _, _, over, under = min(found)
+    whole_divisor = total([constant(part) for part in under])
+    return tuple(apply("div", constant(part), whole_divisor) for part in over)
 
 
-def _softplus(value: Fraction) -> Fraction | None:
-    grown = exponential(value)
-    return None if grown is None else logarithm(1 + grown)
+def numeral(value: Fraction) -> Expression:
+    """An expression with exactly this value; 0 for 0."""
+    return total(list(numerals(value))) if value else constant(0.0)
 
 
-def _decimal(value: Fraction) -> Decimal:
-    return _CONTEXT.divide(Decimal(value.numerator), Decimal(value.denominator))
+def total(parts: list[Expression]) -> Expression:
+    """The sum of expressions."""
+    result = parts[0]
+    for part in parts[1:]:
+        result = apply("add", result, part)
+    return result
+
+
+def parts_of(value: Fraction) -> int:
+    """How many doubles a number takes, about."""
+    odd = value.denominator >> _twos(value.denominator)
+    return -(-max(value.numerator.bit_length() - _twos(value.numerator), odd.bit_length()) // 53)
+
+
+def log_size(value: Fraction) -> float:
+    """The logarithm of the size of a number, also of one that no float holds."""
+    return math.log(abs(value.numerator)) - math.log(value.denominator)
+
+
+def as_float(value: Fraction) -> float:
+    """The nearest float, infinite where it is too large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _doubles(value: Fraction) -> tuple[float, ...]:
+    """Doubles that add up to a number, the nearest one first; none if that takes too many."""
+    parts: list[float] = []
+    while value and len(parts) < _MOST_PARTS:
+        part = as_float(value)
+        if not part or math.isinf(part):
+            return ()
+        parts.append(part)
+        value -= Fraction(part)
+    return () if value else tuple(parts)
+
+
+def _twos(value: int) -> int:
+    """How often 2 divides a whole number."""
+    return (value & -value).bit_length() - 1 if value else 0
+
+
+def _root(value: Fraction, degree: int) -> Fraction | None:
+    """The root of a positive number, if it is rational."""
+    if value <= 0 or degree > _LARGEST_ROOT:
+        return None
+    above, below = _whole_root(value.numerator, degree), _whole_root(value.denominator, degree)
+    return None if above is None or below is None else Fraction(above, below)
+
+
+def _whole_root(value: int, degree: int) -> int | None:
+    root = 1 << -(-value.bit_length() // degree)
+    while True:  # Newton's method from above
+        lower = ((degree - 1) * root + value // root ** (degree - 1)) // degree
+        if lower >= root:
+            return root if root**degree == value else None
+        root = lower
+
+
+def _at(argument: int, value: Fraction) -> Callable[[Fraction], Fraction | None]:
+    return lambda given: value if given == argument else None
 
 
 _EXACT: Final[dict[str, Callable[..., Fraction | None]]] = {
-    "exp": exponential,
-    "log": logarithm,
     "pow": power,
-    "sigmoid": _sigmoid,
-    "tanh": _tanh,
-    "softplus": _softplus,
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "sign": lambda a: Fraction((a > 0) - (a < 0)),
+    "exp": _at(0, Fraction(1)),
+    "log": _at(1, Fraction(0)),
+    "sin": _at(0, Fraction(0)),
+    "cos": _at(0, Fraction(1)),
+    "tanh": _at(0, Fraction(0)),
+    "sigmoid": _at(0, Fraction(1, 2)),
 }

@@ -16,10 +16,16 @@ _PASSES: Final = 4
 def canonical(expression: Expression) -> Expression:
     """The canonical form of a formula.
 
-    Sums and products are flattened, sorted and multiplied out where that stays small, constants folded and rounded to
-    12 digits; log(p) and c, exp and powers, quotients, aq, expm1 and the like are written one way; y counts as 0 or 1,
-    p, c, n and t as not negative. Terms of the sum that depend on neither p nor c are dropped: they have no gradient.
-    Two formulas with one canonical form have the same gradient up to rounding; the converse cannot be promised.
+    It has the value of the formula, exactly, up to a constant: no rewrite rounds. A number is the double that it is
+    read as, and is computed with as a fraction. A result that no double holds is written as a sum or a quotient of
+    doubles (``3*0.1`` as ``0.30000000000000004 - 2.7755575615628914e-17``), and a function of numbers that is not
+    rational stays as it is. The value meant is that in exact arithmetic; evaluation rounds each step of either form, by
+    a few units in the last place of its largest term, so that what cancels exactly is 0 here and may not be in floats.
+
+    Sums and products are flattened, sorted and multiplied out where that stays small; log(p) and c, exp and powers,
+    quotients, aq, expm1 and the like are written one way; y counts as 0 or 1, p, c, n and t as not negative. Terms of
+    the sum that depend on neither p nor c are dropped: they have no gradient. Two formulas with one canonical form have
+    the same gradient in exact arithmetic; the converse cannot be promised.
 
     Args:
         expression: the formula.
@@ -28,7 +34,7 @@ def canonical(expression: Expression) -> Expression:
         The canonical form, fit for comparing and hashing; for computing the formula as written is more precise.
 
     Raises:
-        FormulaError: if a constant overflows, or the form would have more than 20,000 nodes.
+        FormulaError: if a number cannot be written in doubles, or the form would have more than 20,000 nodes.
     """
     for _ in range(_PASSES):
         previous, expression = expression, _once(expression)

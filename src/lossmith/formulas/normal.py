@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Final
 
 from lossmith.formulas.algebra import Algebra, Write
-from lossmith.formulas.exact import exponential, logarithm
 from lossmith.formulas.expression import PROTECTION, Expression, apply, terminal
 from lossmith.formulas.polynomials import (
     EULER,
@@ -28,7 +27,6 @@ _OPEN: Final = 1e4
 _CLOSED: Final = 1e2
 """What the terms of an open and a closed form may sum to and cancel: it costs four and two digits of 16."""
 _HIGHEST: Final = 4  # power of a sum that is multiplied out
-_SMALLEST_EXPONENT, _LARGEST_EXPONENT = Fraction(1, 10**9), 100  # of exponentials of numbers that become numbers
 _ONE: Final = Fraction(1)
 _P, _C = terminal("p"), terminal("c")
 
@@ -48,7 +46,7 @@ class Normaliser(Algebra):
     def node(self, node: Expression, operands: list[Form]) -> Form:
         """The form of a node, given those of its operands."""
         if node.is_constant:
-            return same(number(Fraction(repr(node.value))))
+            return same(number(Fraction(node.value)))
         if node.name:
             return same({((node, _ONE),): _ONE})
         rule: Callable[..., Form] = getattr(self, f"_{node.op}")
@@ -58,7 +56,7 @@ class Normaliser(Algebra):
         total = add(a.open, b.open)
         if is_steady(total) and all(base.name for product in total for base, _ in product):
             return same(total)
-        return Form(total, self.added(a.closed, b.closed))
+        return Form(total, add(a.closed, b.closed))
 
     def _sub(self, a: Form, b: Form) -> Form:
         return self._add(a, self._neg(b))
@@ -80,8 +78,8 @@ class Normaliser(Algebra):
         if exponent is not None:
             return self._power(a, exponent)
         base = value_of(a.open)
-        if base is not None and (log := logarithm(base)) is not None:
-            return self._exp(self._mul(b, same(number(log))))
+        if base is not None and base > 0:
+            return self._exp(self._mul(b, self._log(a)))
         if a.open == {((_P, _ONE),): _ONE}:
             return self._exp(self._mul(b, same({((_C, _ONE),): Fraction(-1)})))
         return same(self.opaque("pow", self.factored(a.closed), self.factored(b.closed)))
@@ -110,7 +108,7 @@ class Normaliser(Algebra):
         return self._sqrt(self._protected(a))
 
     def _protected(self, a: Form) -> Form:
-        return self._add(self._abs(a), same(number(Fraction(repr(PROTECTION)))))
+        return self._add(self._abs(a), same(number(Fraction(PROTECTION))))
 
     def _exp(self, a: Form) -> Form:
         """``exp(a + b) = exp(a) exp(b)``, so that exponentials combine as powers do; ``exp(-c) = p``."""
@@ -118,14 +116,9 @@ class Normaliser(Algebra):
 
     def _exponential(self, a: Polynomial) -> Polynomial:
         factors: list[tuple[Expression, Fraction]] = []
-        result = number(_ONE)
         for product, factor in a.items():
             if not product:
-                value = exponential(factor) if _SMALLEST_EXPONENT <= abs(factor) <= _LARGEST_EXPONENT else None
-                if value is None:
-                    factors.append((EULER, factor))
-                else:
-                    result = number(value)
+                factors.append((EULER, factor))
             elif product == ((_C, _ONE),):
                 factors.append((_P, -factor))
             elif len(product) == 1 and product[0][0].op == "log" and product[0][1] == 1:
@@ -134,19 +127,19 @@ class Normaliser(Algebra):
                 base = apply("exp", self.expression({product: _ONE}))
                 self.exponents[base] = product
                 factors.append((base, factor))
-        return self.multiplied(result, {self.merged(tuple(factors), ()): _ONE})
+        return self.term(tuple(factors), _ONE)
 
     def _log(self, a: Form) -> Form:
         closed = a.closed
         if len(closed) > 1 and closed.get(()) == 1:
-            return same(self.opaque("log1p", self.factored(add(closed, number(-_ONE))), exactly=True))
+            return same(self.opaque("log1p", self.factored(add(closed, number(-_ONE)))))
         closed = self.factored(closed)
         if len(closed) != 1:
-            return same(self.function("log", closed, exactly=True))
+            return same(self.function("log", closed))
         ((product, factor),) = closed.items()
         if factor <= 0 or not all(is_not_negative(base) for base, _ in product):
-            return same(self.function("log", closed, exactly=True))
-        result = self.function("log", number(factor))
+            return same(self.function("log", closed))
+        result = self._log_of(factor)
         for base, power in product:
             if base == _P:
                 result = add(result, {((_C, _ONE),): -power})
@@ -156,17 +149,27 @@ class Normaliser(Algebra):
                 result = add(result, {((apply("log", base), _ONE),): power})
         return same(result)
 
+    def _log_of(self, value: Fraction) -> Polynomial:
+        """The logarithm of a positive number."""
+        bases = self.bases(value)
+        if bases is None:
+            return self.function("log", number(value))
+        result: Polynomial = {}
+        for base, times in bases:
+            result = add(result, scaled(self.function("log", number(Fraction(base.value))), Fraction(times)))
+        return result
+
     def _expm1(self, a: Form) -> Form:
         grown = self._sub(self._exp(a), same(number(_ONE)))
         if len(grown.open) == 1 or value_of(a.open) is not None:
             return grown
-        return Form(grown.open, self.opaque("expm1", self.factored(a.closed), exactly=True))
+        return Form(grown.open, self.opaque("expm1", self.factored(a.closed)))
 
     def _log1p(self, a: Form) -> Form:
         total = self._add(a, same(number(_ONE)))
         if len(total.open) == 1:
             return self._log(same(total.open))
-        closed = self.opaque("log1p", self.factored(a.closed), exactly=True)
+        closed = self.opaque("log1p", self.factored(a.closed))
         return Form(self._log(total).open if () in a.open else closed, closed)
 
     def _plog(self, a: Form) -> Form:

@@ -8,6 +8,8 @@ from fractions import Fraction
 from typing import Final, NamedTuple, TypeAlias
 
 from lossmith.formulas.arithmetic import ONE
+from lossmith.formulas.arithmetic import number as float_of
+from lossmith.formulas.exact import as_float
 from lossmith.formulas.expression import Expression, apply, fold
 
 Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
@@ -16,12 +18,13 @@ Polynomial: TypeAlias = dict[Product, Fraction]
 """Products with the numbers before them; never a 0."""
 
 EULER: Final = apply("exp", ONE)
-"""The base of exponentials of numbers that are too large or too small to compute with."""
+"""The base of the exponentials of numbers."""
 _NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
 _LARGEST_POWER: Final = 6
 _LARGEST_EXPONENT: Final = 20
 _VAST: Final = 1e9
-_OUTWEIGHED: Final = Fraction(9, 10)
+_FAR: Final = 700.0
+_OUTWEIGHED: Final = 0.9
 
 
 class Form(NamedTuple):
@@ -69,7 +72,7 @@ def scaled(a: Polynomial, factor: Fraction) -> Polynomial:
 
 def is_not_negative(base: Expression) -> bool:
     """Whether a base is known to have no negative values."""
-    return base.name in _NOT_NEGATIVE or base.op in {"exp", "abs", "sigmoid", "softplus"}
+    return base.name in _NOT_NEGATIVE or base.value > 0 or base.op in {"exp", "abs", "sigmoid", "softplus"}
 
 
 def is_steady(a: Polynomial) -> bool:
@@ -77,15 +80,16 @@ def is_steady(a: Polynomial) -> bool:
     if len(a) < 2:
         return True
     sign = 1 if next(iter(a.values())) > 0 else -1
-    constant, against = abs(a.get((), Fraction(0))), Fraction(0)
+    constant, against = abs(a.get((), Fraction(0))), 0.0
     if a.get((), sign) * sign < 0:
         sign = -sign
     for product, factor in a.items():
+        size, product = _without_numbers(product)
         if factor * sign < 0 and all(base.name in {"p", "y", "t"} and power > 0 for base, power in product):
-            against += abs(factor)
+            against += abs(as_float(factor)) * size
         elif factor * sign < 0 or not all(is_not_negative(base) or power.numerator % 2 == 0 for base, power in product):
             return False
-    return against <= constant * _OUTWEIGHED
+    return against <= as_float(constant) * _OUTWEIGHED
 
 
 def is_harmless(a: Polynomial, most: float) -> bool:
@@ -95,7 +99,8 @@ def is_harmless(a: Polynomial, most: float) -> bool:
 
 def term_size(product: Product, factor: Fraction) -> float:
     """How large a term may become where terms cancel, for p, y, t, c and n up to 1."""
-    size, falls, functions = _VAST if abs(factor) > _VAST else abs(float(factor)), False, False
+    size, product = _without_numbers(product)
+    size, falls, functions = min(_VAST, size * abs(as_float(factor))), False, False
     for base, power in product:
         if base.op == "exp":
             size = min(_VAST, size * _grown(float(abs(power)) * _reach(base.args[0])))
@@ -109,18 +114,32 @@ def term_size(product: Product, factor: Fraction) -> float:
     return math.inf if (falls and functions) or size >= _VAST else size
 
 
+def _without_numbers(product: Product) -> tuple[float, Product]:
+    """The size of the numbers among the factors, and the other factors."""
+    size = sum(as_float(power) * _log_size(base) for base, power in product if not base.terminals)
+    return math.exp(min(size, _FAR)), tuple(pair for pair in product if pair[0].terminals)
+
+
+@functools.lru_cache(maxsize=4096)
+def _log_size(base: Expression) -> float:
+    """The logarithm of the size of a number; at most what counts as far."""
+    size = abs(float_of(base))
+    return math.log(size) if 0 < size < math.inf else _FAR
+
+
 @functools.lru_cache(maxsize=4096)
 def _reach(expression: Expression) -> float:
     """How large an expression may become, for p, y, t, c and n up to 1."""
 
     def reach(node: Expression, sizes: list[float]) -> float:
+        if not node.terminals:
+            size = abs(float_of(node))
+            return min(_VAST, size) if size < math.inf else _VAST
         match node.op:
-            case "constant":
-                return min(_VAST, abs(node.value))
             case "mul":
                 return min(_VAST, sizes[0] * sizes[1])
             case "pow":
-                return float(min(_VAST, max(1.0, sizes[0]) ** min(_LARGEST_POWER, max(0.0, node.args[1].value))))
+                return float(min(_VAST, max(1.0, sizes[0]) ** min(_LARGEST_POWER, max(0.0, _fixed(node.args[1])))))
             case "exp" | "expm1":
                 return _grown(sizes[0])
             case "add" | "sub" | "neg" | "abs" | "min" | "max" | "softplus":
@@ -129,6 +148,10 @@ def _reach(expression: Expression) -> float:
                 return 1.0
 
     return fold(expression, reach)
+
+
+def _fixed(exponent: Expression) -> float:
+    return 0.0 if exponent.terminals else float_of(exponent)
 
 
 def _grown(exponent: float) -> float:
