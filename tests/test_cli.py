@@ -32,6 +32,7 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--losses", "rooted:k=?,m,"), ("empty loss",)),
         (("compare", "--losses", "smae"), ("smae", "regression")),
         (("compare", "--lrs", "fast"), ("--lrs",)),
+        (("compare", "--lrs", "inf"), ("--lrs inf", "finite")),
         (("compare", "--budget", "5"), ("--budget",)),
         (("compare", "--optimizer", "adamm"), ("--optimizer", "adam")),
         (("compare", "--model", "mlpp"), ("mlpp", "mlp")),

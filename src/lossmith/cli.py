@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import replace
@@ -267,6 +268,8 @@ def _learning_rates(text: str | None) -> tuple[float, ...] | int | None:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--lrs {text}: write learning rates such as 0.001,0.002,0.004 or a number of them") from None
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"--lrs {text}: learning rates are finite numbers")
     if len(values) == 1 and values[0] == int(values[0]):
         return int(values[0])
     return tuple(values)

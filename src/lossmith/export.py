@@ -168,14 +168,22 @@ def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
     for part, pattern in zip(parts, ("{}.scatter(1, at, 0.5)", "{}.gather(1, at).squeeze(1)"), strict=True):
         given = [pattern.format(name) for name in forms if part.depends_on(name)]
         calls.append(", ".join([*given, *_scalars(part)]))
+    if parts[0].depends_on("p", "c", "d"):
+        lines += [
+            "# The target is taken out of the sum before the formula sees it: there p = 1 may be a pole.",
+            f"others = negative({calls[0]}).scatter(1, at, 0.0).sum(1)",
+        ]
+    else:
+        lines.append(f"others = (logits.shape[1] - 1) * negative({calls[0]})")
     lines += [
-        "# The target is taken out of the sum before the formula sees it: there p = 1 may be a pole.",
-        f"others = negative({calls[0]}).scatter(1, at, 0.0)",
-        f"losses = others.sum(1) + positive({calls[1]})",
+        f"losses = others + positive({calls[1]})",
         "losses = losses if weight is None else losses * weight[index]",
     ]
+    if parts[0].is_number(0):
+        lines = [line.replace("others + ", "") for line in lines if not line.startswith("others = ")]
     text = _indented(lines) + _RETURN
-    for name, function in zip(("negative", "positive"), loss.parts, strict=True):
+    functions = [("negative", loss.parts[0]), ("positive", loss.parts[1])]
+    for name, function in functions[parts[0].is_number(0) :]:
         used = [form for form in forms if function.expression.depends_on(form)] + _scalars(function.expression)
         text += _function(name, used, function)
     return text
@@ -262,10 +270,12 @@ def complement(logits: Tensor) -> Tensor:
     log_p = logits.log_softmax(1)
     log_p_top, top = log_p.max(1, keepdim=True)
     lowest = torch.finfo(log_p.dtype).min
-    others = log_p.scatter(1, top, lowest).logsumexp(1, keepdim=True)
+    rest = logits.scatter(1, top, lowest)
+    largest = rest.amax(1, keepdim=True).detach()
+    others = (rest - largest).logsumexp(1, keepdim=True) + (largest - logits.gather(1, top)) + log_p_top
     holds_half = log_p_top > -math.log(2)
     d_top = torch.where(holds_half, -others, -torch.log1p(-log_p_top.exp().masked_fill(holds_half, 0.0)))
-    d_top = d_top.masked_fill(others == lowest, math.inf)
+    d_top = d_top.masked_fill(largest == lowest, math.inf)
     return torch.log1p(-log_p.exp().scatter(1, top, 0.0)).neg().scatter(1, top, d_top)
 '''
 _FILE = '''"""{docstring}

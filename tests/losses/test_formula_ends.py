@@ -137,3 +137,33 @@ def test_a_formula_is_read_in_any_mode(mode: Callable[[], Any]) -> None:
     with mode():
         loss = lossmith.create("formula(y*c + y*p*sqrt(c) + (1 - y)*p*c)")
     assert loss(torch.tensor([-math.inf, 0.0]), torch.tensor(0)) == math.inf
+
+
+@pytest.mark.parametrize("gap", [5.0, 18.0, 60.0, 1e9])
+@pytest.mark.parametrize("text", ["formula(y*c - 0.1*y*log(1 - p))", "sparse_label_smoothing"])
+@pytest.mark.parametrize("how", ["called", "exported"])
+def test_the_other_classes_tell_how_far_a_certain_one_is_from_1(
+    text: str, gap: float, how: str, tmp_path: Path
+) -> None:
+    """``-log(1-p)`` has the gradient p in the target's logit and minus the others' shares of the rest in theirs."""
+    share = 0.1 if text.startswith("formula") else 0.1 * 4 / 5
+    kept = 1 if text.startswith("formula") else 1 - share
+    added = 0.0 if text.startswith("formula") else share * math.log(4)
+    loss = lossmith.create(text)
+    if how == "exported":
+        export(text, tmp_path / "exported.py")
+        loss = runpy.run_path(str(tmp_path / "exported.py"))["Loss"]()
+    logits = torch.tensor([[gap, 0.0, 1.0, 0.0, 0.0]], requires_grad=True)
+    value = loss(logits, torch.tensor([0]))
+    value.backward()
+    z = [mpf(each) for each in logits[0].tolist()]
+    others, total = fsum(map(exp, z[1:])), fsum(map(exp, z))
+    c, d = log1p(others / exp(z[0])), log(total / others)
+    assert value.item() == pytest.approx(float(kept * c + share * d + added), rel=1e-5)
+    p = [exp(each) / total for each in z]
+    expected = [
+        kept * (p[0] - 1) + share * p[0],
+        *(kept * p[j] + share * (p[j] - exp(z[j]) / others) for j in range(1, 5)),
+    ]
+    assert logits.grad is not None
+    assert logits.grad[0].tolist() == pytest.approx([float(each) for each in expected], rel=1e-4, abs=1e-8)

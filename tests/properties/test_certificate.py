@@ -113,7 +113,7 @@ def test_a_loss_without_a_first_gradient_has_no_match() -> None:
 
 def test_a_loss_may_be_the_same_for_all_predictions_with_some_numbers_of_classes() -> None:
     assert classification("formula(y*c*(n - 5))", 4).bounds.smallest.attained > 1e6  # -c
-    with pytest.raises(ValueError, match="the same for all predictions"):
+    with pytest.raises(ValueError, match="has no gradient"):
         certify(lossmith.create("formula(y*c*(n - 5))"), 5)
 
 
@@ -121,8 +121,8 @@ def test_refusals() -> None:
     for text, num_classes, words in (
         ("ngl", 1, "from 2 to 100,000, not 1"),
         ("tempered:kappa=[1,2]", 10, "kappa has 2 values"),
-        ("formula(p)", 10, "the same for all predictions"),
-        ("formula(y*sigmoid(p/p))", 10, "the same for all predictions"),
+        ("formula(p)", 10, "has no gradient"),
+        ("formula(y*sigmoid(p/p))", 10, "has no gradient"),
         ("formula(y*log(p - 0.5))", 10, "is nan where all classes are equally probable"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -107,7 +107,7 @@ class SparseLabelSmoothingLoss(ClasswiseLoss):
         if self.epsilon == 0:
             return f"{y}*c"
         e = number(self.epsilon)
-        return f"{y}*((1 - {e} + {e}/n)*c + {e}*(n - 1)/n*log((n - 1)/(1 - p)))"
+        return f"{y}*((1 - {e} + {e}/n)*c + {e}*(n - 1)/n*(log(n - 1) - log(1 - p)))"
 
 
 class LogitAdjustedLoss(CrossEntropyLoss):

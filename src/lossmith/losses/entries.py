@@ -134,10 +134,12 @@ def softmax_complement(logits: Tensor, dim: int) -> Tensor:
     log_p = logits.log_softmax(dim)
     log_p_top, top = log_p.max(dim, keepdim=True)
     lowest = torch.finfo(log_p.dtype).min  # not -inf, whose logsumexp has no gradient where no other class is left
-    others = log_p.scatter(dim, top, lowest).logsumexp(dim, keepdim=True)
+    rest = logits.scatter(dim, top, lowest)
+    largest = rest.amax(dim, keepdim=True).detach()  # taken off first, so that far from the top the others differ still
+    others = (rest - largest).logsumexp(dim, keepdim=True) + (largest - logits.gather(dim, top)) + log_p_top
     holds_half = log_p_top > -math.log(2)
     d_top = torch.where(holds_half, -others, -torch.log1p(-log_p_top.exp().masked_fill(holds_half, 0.0)))
-    d_top = d_top.masked_fill(others == lowest, math.inf)
+    d_top = d_top.masked_fill(largest == lowest, math.inf)
     return torch.log1p(-log_p.exp().scatter(dim, top, 0.0)).neg().scatter(dim, top, d_top)
 
 

@@ -25,8 +25,9 @@ from lossmith.losses.text import LossText, parse_loss
 class FormulaLoss(ClassificationLoss):
     """The loss a formula says: its sum over the classes, y = 1 for the target and 0 for the others.
 
-    If a class that is not the target adds nothing that depends on its probability, as in ``-y*log(p)``, the loss is a
-    function of the target's cross-entropy (a `TargetLoss`); else it is a sum over all classes (a `ClasswiseLoss`).
+    If a class that is not the target adds nothing that depends on its probability, as in ``-y*log(p)``, and the loss is
+    finite at p = 1, it is a function of the target's cross-entropy (a `TargetLoss`); else it is a sum over all
+    classes (a `ClasswiseLoss`).
     ``FormulaLoss(...)`` makes the one or the other.
 
     Powers and logarithms of p and of 1 - p are computed from -log p and -log(1 - p), so that ``log(p)`` is exact for
@@ -143,9 +144,7 @@ class TargetFormulaLoss(FormulaLoss, TargetLoss):
         self, formula: str | Expression, *, steps: int | None = None, **common: Unpack[CommonArguments]
     ) -> None:
         super().__init__(formula, steps=steps, **common)
-        positive, negative = (substitute(self.tree, y=y) for y in (1.0, 0.0))
-        others = folded("mul", folded("sub", terminal("n"), constant(1.0)), negative)
-        phi = in_c(folded("add", positive, others))
+        phi = _phi(self.tree)
         self.part = Part(phi)
         self.is_zero_at_one = limit_at(phi, p=1) == 0 and not phi.depends_on("n", "t")
 
@@ -219,9 +218,17 @@ def _tree(formula: str | Expression) -> Expression:
     return formula if isinstance(formula, Expression) else parse(formula)
 
 
+def _phi(tree: Expression) -> Expression:
+    """The loss as a function of the target's cross-entropy, with the constants of the other classes."""
+    positive, negative = (substitute(tree, y=y) for y in (1.0, 0.0))
+    others = folded("mul", folded("sub", terminal("n"), constant(1.0)), negative)
+    return in_c(folded("add", positive, others))
+
+
 def _shape_of(tree: Expression) -> type[FormulaLoss]:
     negative = substitute(tree, y=0.0)
-    if not negative.depends_on("p", "c"):
+    # What is infinite at p = 1 needs 1 - p from the other classes: the target's cross-entropy is soon 0.
+    if not negative.depends_on("p", "c") and math.isfinite(limit_at(_phi(tree), p=1)):
         return TargetFormulaLoss
     negative = in_three_forms(negative)
     is_regular_at_one = math.isfinite(limit_at(negative, p=1)) and not limits_of(negative, p=1)

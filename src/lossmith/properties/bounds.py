@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
@@ -14,7 +13,7 @@ import torch
 from lossmith.formulas import Expression
 from lossmith.properties.enclosure import Function, supremum
 from lossmith.properties.extremes import Extreme, largest_gradient, largest_value
-from lossmith.properties.parts import Parts, groups_of
+from lossmith.properties.parts import Parts, groups_of, slope_in_p
 from lossmith.properties.search import group_sizes, sampled_extremes
 from lossmith.properties.subject import Subject
 
@@ -119,7 +118,8 @@ def noise_test(subject: Subject, parts: Parts | None) -> NoiseTest:
     if not spread <= _CONSTANT:
         return NoiseTest(False, "counterexample", spread)
     if parts is not None:
-        if _is_constant_sum(parts):
+        # Then it is the same affine function of each p_j, and those sum to 1.
+        if slope_in_p(parts.target + (parts.num_classes - 1.0) * parts.other) is not None:
             return NoiseTest(True, "proved", 0.0)
         even = _sum_over_targets(parts)
         high, low = (supremum(Function(each), 12.0).attained for each in (even, -even))
@@ -132,16 +132,6 @@ def _sum_over_targets(parts: Parts) -> Expression:
     """The sum of the loss over all targets, where all classes but one share evenly."""
     each = parts.target + (parts.num_classes - 1.0) * parts.other
     return each + (parts.num_classes - 1.0) * parts.evenly(each)
-
-
-def _is_constant_sum(parts: Parts) -> bool:
-    """Whether algebra shows that ``sum_j (target + (C-1) other)(p_j)`` is constant: an affine function of p in each."""
-    from lossmith.formulas import FormulaError, canonical, derivative
-
-    each = parts.target + (parts.num_classes - 1.0) * parts.other
-    with suppress(FormulaError):
-        return canonical(derivative(canonical(each), "p")).is_constant
-    return False
 
 
 def _range(subject: Subject, name: str, dtype: torch.dtype) -> Range:

@@ -106,7 +106,7 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
 
     Raises:
         ValueError: if the number of classes is out of range or does not fit the loss, or the loss is no number at
-            equal probabilities or the same for all predictions.
+            equal probabilities or has no gradient.
         ModuleNotFoundError: if SciPy is not installed; it comes with ``lossmith[compare]``.
     """
     if not 2 <= num_classes <= _MOST_CLASSES:
@@ -156,7 +156,7 @@ def _check_gradient(subject: Subject) -> None:
     """Refuse a loss of which nothing can be said.
 
     Raises:
-        ValueError: if it is not a number at equal probabilities, or the same for all predictions.
+        ValueError: if it is not a number at equal probabilities, or has no gradient.
     """
     C = subject.num_classes
     logits = torch.randn(50 if C <= _MANY else 5, C, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -167,7 +167,7 @@ def _check_gradient(subject: Subject) -> None:
         raise ValueError(f"{subject.text} is {float(value[0].detach()):g} where all classes are equally probable")
     gradient = torch.autograd.grad(value.sum(), logits)[0] if value.requires_grad else torch.zeros(())
     if bool((gradient.abs() <= _ROUNDING * value.detach().abs()[:, None]).all()):
-        raise ValueError(f"{subject.text} is the same for all predictions: there is nothing to describe")
+        raise ValueError(f"{subject.text} has no gradient at any of {len(logits)} predictions: nothing to describe")
 
 
 def _curve(subject: Subject) -> Curve:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lossmith import losses
-from lossmith.formulas import Expression, FormulaError, canonical, constant, derivative
+from lossmith.formulas import constant
 from lossmith.losses import ClassificationLoss
 from lossmith.properties.enclosure import Function, supremum
-from lossmith.properties.parts import Parts, parts_of
+from lossmith.properties.parts import Parts, parts_of, simplest, slope_in_p
 from lossmith.properties.shape import along_line
 from lossmith.properties.subject import Subject, subject_of
 
@@ -99,14 +98,16 @@ def _compared(ours: Parts | None, theirs: Parts | None, factor: float) -> Litera
     ratio = Fraction(factor).limit_denominator(_MOST_COUNTED)
     exact = float(ratio) == factor  # so a third is 1/3, and no double near it
     times = constant(float(ratio.numerator)) / float(ratio.denominator) if exact else constant(factor)
-    target, other = (_simplest(a - times * b) for a, b in zip(ours.both, theirs.both, strict=True))
+    target, other = (simplest(a - times * b) for a, b in zip(ours.both, theirs.both, strict=True))
     left = Parts(target, other, ours.num_classes)
     lines = [left.even_loss] if ours.num_classes == 2 else [left.even_loss, left.corner_loss]
-    slope = _slope(target)
-    if (slope is not None and slope == _slope(other)) or (ours.num_classes == 2 and _slope(left.even_loss) == 0):
+    slope = slope_in_p(target)
+    if (slope is not None and slope == slope_in_p(other)) or (
+        ours.num_classes == 2 and slope_in_p(left.even_loss) == 0
+    ):
         return "proved"
     for line, own in zip(lines, (ours.even_loss, ours.corner_loss), strict=False):
-        line, size = _simplest(line), Function(own)
+        line, size = simplest(line), Function(own)
         for span in _SPANS:
             values = size.at(np.linspace(-span, span, 201))
             values = values[np.isfinite(values)]
@@ -115,20 +116,6 @@ def _compared(ours: Parts | None, theirs: Parts | None, factor: float) -> Litera
             if high + low > error:
                 return "refuted"
     return "tested"
-
-
-def _simplest(expression: Expression) -> Expression:
-    with suppress(FormulaError, OverflowError):
-        return canonical(expression)
-    return expression
-
-
-def _slope(expression: Expression) -> float | None:
-    """The slope in p of what algebra shows to be affine in p."""
-    with suppress(FormulaError, OverflowError):
-        slope = canonical(derivative(_simplest(expression), "p"))
-        return slope.value if slope.is_constant else None
-    return None
 
 
 def _uncontinued(subject: Subject) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -12,7 +13,17 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lossmith.formulas import Expression, FormulaError, apply, constant, derivative, evaluate, parse, terminal
+from lossmith.formulas import (
+    Expression,
+    FormulaError,
+    apply,
+    canonical,
+    constant,
+    derivative,
+    evaluate,
+    parse,
+    terminal,
+)
 from lossmith.formulas.arithmetic import folded
 from lossmith.formulas.expression import PROTECTION, fold
 from lossmith.properties.enclosure import Function, has, nowhere_negative, precise
@@ -131,6 +142,21 @@ def put(expression: Expression, **given: Expression) -> Expression:
         return folded(node.op, *args)
 
     return fold(expression, step)
+
+
+def simplest(expression: Expression) -> Expression:
+    """The canonical form; the expression as it is where it has none."""
+    with suppress(FormulaError, OverflowError):
+        return canonical(expression)
+    return expression
+
+
+def slope_in_p(expression: Expression) -> float | None:
+    """The slope in p of what algebra shows to be affine in p, else None."""
+    with suppress(FormulaError, OverflowError):
+        slope = canonical(derivative(simplest(expression), "p"))
+        return slope.value if slope.is_constant else None
+    return None
 
 
 @dataclass(frozen=True)
