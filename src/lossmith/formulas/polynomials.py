@@ -103,7 +103,7 @@ def term_size(product: Product, factor: Fraction) -> float:
     size, falls, functions = min(_VAST, size * abs(as_float(factor))), False, False
     for base, power in product:
         if base.op == "exp":
-            size = min(_VAST, size * _grown(float(abs(power)) * _reach(base.args[0])))
+            size = min(_VAST, size * _grown(as_float(abs(power)) * _reach(base.args[0])))
         elif abs(power) > _LARGEST_POWER or (power < 0 and base.name not in {"p", "n"}):
             return math.inf
         else:
