@@ -27,7 +27,8 @@ def rounding(tree: Expression, p: float, others: dict[str, float]) -> float:
     worst = 0.0
     for at in [p, *(p * near for near in NEARBY)]:
         try:
-            worst = max(worst, float(abs(in_floats(tree, at, others) - exact(tree, p=at, **others))))
+            off = float(abs(in_floats(tree, at, others) - exact(tree, p=at, **others)))
+            worst = math.inf if math.isnan(off) else max(worst, off)
         except (NoValueError, ValueError, OverflowError):
             continue
     return worst

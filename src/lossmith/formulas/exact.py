@@ -80,13 +80,13 @@ def numerals(value: Fraction) -> tuple[Expression, ...]:
     if not found:
         raise FormulaError("a number of the formula leaves the range of floats or takes too many digits when folded")
     _, _, over, under = min(found)
-    divided_by = _total(tuple(map(constant, under)))
+    divided_by = summed(tuple(map(constant, under)))
     return tuple(apply("div", constant(part), divided_by) for part in over)
 
 
 def numeral(value: Fraction) -> Expression:
     """An expression with exactly this value; 0 for 0."""
-    return _total(numerals(value)) if value else constant(0.0)
+    return summed(numerals(value)) if value else constant(0.0)
 
 
 def negative(part: Expression) -> Expression:
@@ -99,6 +99,15 @@ def negative(part: Expression) -> Expression:
 def is_negative(part: Expression) -> bool:
     """Whether one of `numerals` is negative."""
     return (part if part.is_constant else part.args[0]).value < 0
+
+
+def summed(parts: tuple[Expression, ...]) -> Expression:
+    """The sum of `numerals`."""
+    result = parts[0]
+    for part in parts[1:]:
+        below = is_negative(part)
+        result = apply("sub" if below else "add", result, negative(part) if below else part)
+    return result
 
 
 def parts_of(value: Fraction) -> int:
@@ -118,14 +127,6 @@ def as_float(value: Fraction) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-
-
-def _total(parts: tuple[Expression, ...]) -> Expression:
-    result = parts[0]
-    for part in parts[1:]:
-        below = is_negative(part)
-        result = apply("sub" if below else "add", result, negative(part) if below else part)
-    return result
 
 
 def _doubles(value: Fraction) -> tuple[float, ...]:

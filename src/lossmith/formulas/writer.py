@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from lossmith.formulas.arithmetic import ZERO
 from lossmith.formulas.arithmetic import number as float_of
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.exact import as_float, is_negative, log_size, negative, numeral, numerals
+from lossmith.formulas.exact import as_float, is_negative, log_size, negative, numeral, numerals, summed
 from lossmith.formulas.expression import Expression, apply, constant, fold, terminal
 from lossmith.formulas.polynomials import EULER, Polynomial, Product
 from lossmith.formulas.printer import to_text
@@ -56,17 +56,17 @@ class Writer:
         """The sum of numbers times factors; of nothing, 0. What numbers have beyond a double comes last."""
         terms = [term for term in terms if term.value]
         terms.sort(key=lambda term: [self.text(factor) for factor in term.factors])
-        written = [(term.factors, numerals(term.value)) for term in terms]
+        written = [(term.factors, _parts(*term)) for term in terms]
         parts = [(factors, first) for factors, (first, *_) in written]
         parts += [(factors, part) for factors, (_, *beyond) in written for part in beyond]
         total: Expression | None = None
         for factors, part in parts:
             if total is None:
-                total = _joined(factors, part)
-            elif is_negative(part):
-                total = apply("sub", total, _joined(factors, negative(part)))
+                total = _joined(factors, summed(part))
+            elif is_negative(part[0]):
+                total = apply("sub", total, _joined(factors, summed(tuple(map(negative, part)))))
             else:
-                total = apply("add", total, _joined(factors, part))
+                total = apply("add", total, _joined(factors, summed(part)))
         if total is not None and total.size > _MAX_NODES:
             raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
         return total or ZERO
@@ -180,6 +180,12 @@ def _unwrapped(product: Expression) -> list[Expression]:
         product, factor = product.args
         factors.append(factor)
     return [product, *reversed(factors)]
+
+
+def _parts(factors: tuple[Expression, ...], value: Fraction) -> list[tuple[Expression, ...]]:
+    """The numbers before factors, one by one; as one sum where the factors may overflow and their terms cancel."""
+    found = numerals(value)
+    return [(each,) for each in found] if all(map(_is_bounded, factors)) else [found]
 
 
 def _joined(factors: tuple[Expression, ...], value: Expression) -> Expression:
