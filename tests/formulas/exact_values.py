@@ -111,6 +111,8 @@ def _refuse(node: Expression, operands: list[tuple[Any, Any]], reserve: float) -
         (a < 0 and not node.args[1].is_constant) or (a and abs(b * mpmath.log(abs(a))) > 1e11 * reserve)
     ):
         raise NoValueError
+    if node.op == "pow" and a == 0 < moves and not node.args[1].is_constant:
+        raise NoValueError
     if node.op == "sign" and abs(a) < 1e-9 * moves:
         raise NoValueError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final, TypeAlias
 
-from lossmith.formulas.exact import as_float, exact_value, parts_of, power, primitive
+from lossmith.formulas.exact import LONGEST, as_float, exact_value, parts_of, power, primitive
 from lossmith.formulas.expression import Expression, apply, constant
 from lossmith.formulas.polynomials import (
     Polynomial,
@@ -24,7 +24,6 @@ from lossmith.formulas.polynomials import (
 
 _LARGEST: Final = 32  # terms that a product of sums may have, to be multiplied out
 _FACTORED: Final = 10**30  # largest number that is taken out of a sum
-_LONGEST: Final = 4  # doubles that the numbers of a product of sums may take, to be multiplied out
 _SHORT: Final = 10**6  # largest divisor of the numbers of a sum, of which one is taken out
 _MAGNIFIES: Final = 1e6  # size of a term whose factors may hold what has cancelled
 _ONE: Final = Fraction(1)
@@ -60,7 +59,7 @@ class Algebra:
             return factors
         result = functools.reduce(self.multiplied, sums)
         magnifies = most and any(term_size(*term) > _MAGNIFIES for term in result.items())
-        long = any(parts_of(factor) > _LONGEST for factor in result.values())
+        long = any(parts_of(factor) > LONGEST for factor in result.values())
         return result if is_harmless(result, most) and not magnifies and not long else factors
 
     def multiplied(self, a: Polynomial, b: Polynomial) -> Polynomial:

@@ -14,17 +14,19 @@ from lossmith.formulas.printer import number_text
 
 _LARGEST_BITS: Final = 20_000  # of a whole power
 _LARGEST_ROOT: Final = 64
-_MOST_PARTS: Final = 24  # doubles that one number may be written as a sum of
+LONGEST: Final = 4
+"""How many doubles numbers may take that are computed rather than left as they are written."""
+_MOST_PARTS: Final = 40  # doubles that one number may be written as a sum of
 _SHIFTS: Final = sorted(range(-64, 65), key=abs)  # powers of two tried in search of a short quotient
 
 
 def exact_value(op: str, operands: Sequence[Fraction]) -> Fraction | None:
-    """The result of an operator on numbers if it is known to be rational, and not too long; else None."""
+    """The result of an operator on numbers if it is known to be rational, and short; else None."""
     return _EXACT[op](*operands) if op in _EXACT else None
 
 
 def power(base: Fraction, exponent: Fraction) -> Fraction | None:
-    """A power, if it is rational and not too long."""
+    """A power, if it is rational and short."""
     if not base:
         return None if exponent < 0 else Fraction(int(not exponent))
     if base == 1:
@@ -36,7 +38,10 @@ def power(base: Fraction, exponent: Fraction) -> Fraction | None:
         base = base_root
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())
     times = exponent.numerator
-    return base**times if (bits - 1) * abs(times) <= _LARGEST_BITS else None
+    if (bits - 1) * abs(times) > _LARGEST_BITS:
+        return None
+    result = base**times
+    return result if parts_of(result) <= LONGEST else None
 
 
 def primitive(value: Fraction) -> tuple[Fraction, int]:
@@ -54,7 +59,7 @@ def primitive(value: Fraction) -> tuple[Fraction, int]:
 
 @lru_cache(maxsize=4096)
 def numerals(value: Fraction) -> tuple[Expression, ...]:
-    """Numbers that add up to a value exactly, the largest first.
+    """Numbers that add up to a value other than 0 exactly, the largest first.
 
     A double is written as it is. Other binary fractions are sums of doubles: the nearest one and what it leaves.
     All others are quotients of such, the shortest ones that differ by powers of two only: 1/3, 1/0.7.
@@ -75,20 +80,33 @@ def numerals(value: Fraction) -> tuple[Expression, ...]:
     if not found:
         raise FormulaError("a number of the formula leaves the range of floats or takes too many digits when folded")
     _, _, over, under = min(found)
-    whole_divisor = total([constant(part) for part in under])
-    return tuple(apply("div", constant(part), whole_divisor) for part in over)
+    divided_by = summed(tuple(map(constant, under)))
+    return tuple(apply("div", constant(part), divided_by) for part in over)
 
 
 def numeral(value: Fraction) -> Expression:
     """An expression with exactly this value; 0 for 0."""
-    return total(list(numerals(value))) if value else constant(0.0)
+    return summed(numerals(value)) if value else constant(0.0)
 
 
-def total(parts: list[Expression]) -> Expression:
-    """The sum of expressions."""
+def negative(part: Expression) -> Expression:
+    """The negative of one of `numerals`."""
+    if part.is_constant:
+        return constant(-part.value)
+    return apply("div", negative(part.args[0]), part.args[1])
+
+
+def is_negative(part: Expression) -> bool:
+    """Whether one of `numerals` is negative."""
+    return (part if part.is_constant else part.args[0]).value < 0
+
+
+def summed(parts: tuple[Expression, ...]) -> Expression:
+    """The sum of `numerals`."""
     result = parts[0]
     for part in parts[1:]:
-        result = apply("add", result, part)
+        below = is_negative(part)
+        result = apply("sub" if below else "add", result, negative(part) if below else part)
     return result
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from lossmith.formulas.algebra import Algebra, Write
+from lossmith.formulas.exact import as_float
 from lossmith.formulas.expression import PROTECTION, Expression, apply, terminal
 from lossmith.formulas.polynomials import (
     EULER,
@@ -151,6 +152,8 @@ class Normaliser(Algebra):
 
     def _log_of(self, value: Fraction) -> Polynomial:
         """The logarithm of a positive number."""
+        if as_float(value) != value and abs(value - 1) < Fraction(1, 2):
+            return self.opaque("log1p", number(value - 1))
         bases = self.bases(value)
         if bases is None:
             return self.function("log", number(value))

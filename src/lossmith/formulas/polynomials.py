@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from lossmith.formulas.arithmetic import ONE
 from lossmith.formulas.arithmetic import number as float_of
-from lossmith.formulas.exact import as_float
+from lossmith.formulas.exact import as_float, log_size
 from lossmith.formulas.expression import Expression, apply, fold
 
 Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
@@ -23,6 +23,8 @@ _NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
 _LARGEST_POWER: Final = 6
 _LARGEST_EXPONENT: Final = 20
 _VAST: Final = 1e9
+_LOG_VAST: Final = math.log(_VAST)
+_SMALLEST: Final = 1e-300
 _FAR: Final = 700.0
 _OUTWEIGHED: Final = 0.9
 
@@ -100,24 +102,24 @@ def is_harmless(a: Polynomial, most: float) -> bool:
 def term_size(product: Product, factor: Fraction) -> float:
     """How large a term may become where terms cancel, for p, y, t, c and n up to 1."""
     size, product = _without_numbers(product)
-    size, falls, functions = min(_VAST, size * abs(as_float(factor))), False, False
+    log, falls, functions = math.log(size) + log_size(factor), False, False
     for base, power in product:
         if base.op == "exp":
-            size = min(_VAST, size * _grown(float(abs(power)) * _reach(base.args[0])))
+            log += as_float(abs(power)) * _reach(base.args[0])
         elif abs(power) > _LARGEST_POWER or (power < 0 and base.name not in {"p", "n"}):
             return math.inf
         else:
-            size = min(_VAST, size * _reach(base) ** max(0.0, float(power)))
+            log += math.log(max(_SMALLEST, _reach(base))) * max(0.0, float(power))
         functions = functions or not base.name
         falls = falls or (power < 0 and base.name == "p")
     # Powers of p differ where they are large, functions of p may all be the same there.
-    return math.inf if (falls and functions) or size >= _VAST else size
+    return math.inf if (falls and functions) or log >= _LOG_VAST else math.exp(log)
 
 
 def _without_numbers(product: Product) -> tuple[float, Product]:
     """The size of the numbers among the factors, and the other factors."""
     size = sum(as_float(power) * _log_size(base) for base, power in product if not base.terminals)
-    return math.exp(min(size, _FAR)), tuple(pair for pair in product if pair[0].terminals)
+    return math.exp(max(-_FAR, min(size, _FAR))), tuple(pair for pair in product if pair[0].terminals)
 
 
 @functools.lru_cache(maxsize=4096)

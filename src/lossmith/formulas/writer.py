@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from lossmith.formulas.arithmetic import ZERO
 from lossmith.formulas.arithmetic import number as float_of
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.exact import as_float, log_size, numeral, numerals
+from lossmith.formulas.exact import as_float, is_negative, log_size, negative, numeral, numerals, summed
 from lossmith.formulas.expression import Expression, apply, constant, fold, terminal
 from lossmith.formulas.polynomials import EULER, Polynomial, Product
 from lossmith.formulas.printer import to_text
@@ -56,17 +56,17 @@ class Writer:
         """The sum of numbers times factors; of nothing, 0. What numbers have beyond a double comes last."""
         terms = [term for term in terms if term.value]
         terms.sort(key=lambda term: [self.text(factor) for factor in term.factors])
-        written = [(factors, value < 0, numerals(abs(value))) for factors, value in terms]
-        first = [(factors, negative, parts[0]) for factors, negative, parts in written]
-        beyond = [(factors, negative, part) for factors, negative, parts in written for part in parts[1:]]
+        written = [(term.factors, _parts(*term)) for term in terms]
+        parts = [(factors, first) for factors, (first, *_) in written]
+        parts += [(factors, part) for factors, (_, *beyond) in written for part in beyond]
         total: Expression | None = None
-        for factors, negative, part in first + beyond:
+        for factors, part in parts:
             if total is None:
-                total = _joined(factors, _negative(part) if negative else part)
-            elif negative != (float_of(part) < 0):
-                total = apply("sub", total, _joined(factors, _negative(part) if float_of(part) < 0 else part))
+                total = _joined(factors, summed(part))
+            elif is_negative(part[0]):
+                total = apply("sub", total, _joined(factors, summed(tuple(map(negative, part)))))
             else:
-                total = apply("add", total, _joined(factors, _negative(part) if negative else part))
+                total = apply("add", total, _joined(factors, summed(part)))
         if total is not None and total.size > _MAX_NODES:
             raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
         return total or ZERO
@@ -116,6 +116,7 @@ class Writer:
 def _is_wild(exponents: list[_Term], powers: list[tuple[Expression, Fraction]], size: float) -> bool:
     """Whether a product might leave the range of floats on the way to a value within it."""
     reach = sum(abs(as_float(value)) if all(map(_is_bounded, factors)) else math.inf for factors, value in exponents)
+    powers = [(base, power) for base, power in powers if not base.is_constant]
     high = any(_is_absorbed(base, power) for base, power in powers if power < 0 or power > _TAME_POWER)
     if exponents:
         return high or reach > _TAME_EXPONENT or abs(size) > _TAME_EXPONENT
@@ -181,11 +182,10 @@ def _unwrapped(product: Expression) -> list[Expression]:
     return [product, *reversed(factors)]
 
 
-def _negative(numeral: Expression) -> Expression:
-    """The negative of one of `numerals`."""
-    if numeral.is_constant:
-        return constant(-numeral.value)
-    return apply("div", constant(-numeral.args[0].value), numeral.args[1])
+def _parts(factors: tuple[Expression, ...], value: Fraction) -> list[tuple[Expression, ...]]:
+    """The numbers before factors, one by one; as one sum where the factors may overflow and their terms cancel."""
+    found = numerals(value)
+    return [(each,) for each in found] if all(map(_is_bounded, factors)) else [found]
 
 
 def _joined(factors: tuple[Expression, ...], value: Expression) -> Expression:
