@@ -133,3 +133,11 @@ def test_a_member_beyond_a_family_s_bounds_is_none() -> None:
     """Of Poly-1, epsilon is at most a million."""
     found = equals_of(subject_of(lossmith.create("formula(y*c + 1e15*y*(1 - p))"), 3))
     assert not [each.known for each in found if "poly" in each.known or "symmetric" in each.known]
+
+
+def test_slopes_that_nearly_agree_prove_nothing() -> None:
+    """It is MAE but for a billionth of p^2, which no rounding of a factor may hide."""
+    near = equals_of(subject_of(lossmith.create("formula(y*(1 - p) + 1e-9*y*p*p)"), 10))
+    assert all(each.how == "tested" for each in near)
+    (found,) = [e for e in equals_of(subject_of(lossmith.create("formula(3*y*(1 - p))"), 10)) if e.known == "mae"]
+    assert (found.factor, found.how) == (3.0, "proved")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lossmith import losses
-from lossmith.formulas import constant
+from lossmith.formulas import constant, evaluate
 from lossmith.losses import ClassificationLoss
 from lossmith.properties.enclosure import Function, supremum
 from lossmith.properties.parts import Parts, parts_of, simplest, slope_in_p
@@ -29,6 +29,7 @@ _LARGEST: Final = 1e100
 _LEAST_KAPPA, _MOST_KAPPA = 1e-5, 50.0
 _SPANS: Final = (4.6, 12.0, 30.0)  # logits log(p/(1-p)) within which differences are sought
 _DIFFERENT: Final = 1e-7
+_ROUNDED: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,13 @@ def _compared(ours: Parts | None, theirs: Parts | None, factor: float) -> Litera
     target, other = (simplest(a - times * b) for a, b in zip(ours.both, theirs.both, strict=True))
     left = Parts(target, other, ours.num_classes)
     lines = [left.even_loss] if ours.num_classes == 2 else [left.even_loss, left.corner_loss]
-    slope = slope_in_p(target)
-    if (slope is not None and slope == slope_in_p(other)) or (
-        ours.num_classes == 2 and slope_in_p(left.even_loss) == 0
-    ):
+    sizes = [abs(float(evaluate(slope, p=0.5))) for slope in (*ours.slopes, *theirs.slopes)]
+    error = _ROUNDED * max(sizes)
+    first, second = slope_in_p(target), slope_in_p(other)
+    if first is not None and second is not None and abs(first - second) <= error:
+        return "proved"
+    even = slope_in_p(left.even_loss) if ours.num_classes == 2 else None
+    if even is not None and abs(even) <= error:
         return "proved"
     for line, own in zip(lines, (ours.even_loss, ours.corner_loss), strict=False):
         line, size = simplest(line), Function(own)

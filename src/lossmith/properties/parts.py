@@ -152,10 +152,11 @@ def simplest(expression: Expression) -> Expression:
 
 
 def slope_in_p(expression: Expression) -> float | None:
-    """The slope in p of what algebra shows to be affine in p, else None."""
+    """The slope in p of what algebra shows to be affine in p, to rounding; else None."""
     with suppress(FormulaError, OverflowError):
-        slope = canonical(derivative(simplest(expression), "p"))
-        return slope.value if slope.is_constant else None
+        slope = derivative(simplest(expression), "p")
+        if canonical(slope).is_constant:  # whose value it drops
+            return float(evaluate(slope, p=0.5))
     return None
 
 
