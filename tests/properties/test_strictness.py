@@ -202,3 +202,12 @@ def test_a_kind_is_proved_for_logits_and_not_for_log_odds() -> None:
     subject = subject_of(lossmith.create("formula(y*(0.5*c + exp(c - 35)))"), 1000)
     found = strictness_of(subject, parts_of(subject))
     assert found.kind != "liberal" or found.how == "sampled" or found.apart < 30
+
+
+@pytest.mark.parametrize(("sign", "kind"), [("+", "liberal"), ("-", "strict")])
+def test_a_bump_between_all_points_is_seen(sign: str, kind: str) -> None:
+    """A step of width 1e-7 at p = .613 is steep there and nowhere else."""
+    subject = subject_of(lossmith.create(f"formula(y*c {sign} y*1e-7*tanh((p - 0.613)/1e-7))"), 4)
+    assert strictness_of(subject, parts_of(subject)).kind == kind
+    bump = subject_of(lossmith.create("formula(y*c + 1e-3*y*exp(-square((p - 0.613)/1e-7)))"), 4)
+    assert strictness_of(bump, parts_of(bump)).kind == "mixed"

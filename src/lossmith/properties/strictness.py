@@ -20,6 +20,7 @@ POINTS: Final = 2001
 _LOWEST, _HIGHEST = 1e-7, 1 - 1e-6
 _ROUNDING: Final = 1e-7
 _BESIDE: Final = 5e-5  # to either side of a crossing, where s is too near 1 to be told from it
+_SEARCHED: Final = 12.0  # logits log(p/(1-p)) within which bumps are sought
 _SLOWING: Final = 0.7
 _FAR: Final = (1e4, 1e5, 1e6)  # gaps between the target's logit and the others'
 
@@ -84,11 +85,7 @@ def strictness_of(subject: Subject, parts: Parts | None) -> Strictness:
     p = torch.linspace(_logit(_LOWEST), _logit(_HIGHEST), POINTS, dtype=torch.float64).sigmoid()
     s = strictness(p)
     known = s[s.isfinite()]
-    if bool(((known - 1).abs() < _ROUNDING).all()):
-        kind = "cross-entropy"
-    else:
-        kind = "strict" if bool((known >= 1 - _ROUNDING).all()) else "mixed"
-        kind = "liberal" if bool((known <= 1 + _ROUNDING).all()) else kind
+    kind = _kind(known, parts)
     at = strictness(torch.tensor(TABLE, dtype=torch.float64)).tolist()
     inside = p[p < 0.999]  # at 1 both the loss and cross-entropy are 0
     ones = crossings(lambda p: strictness(p) - 1, p)
@@ -105,6 +102,18 @@ def strictness_of(subject: Subject, parts: Parts | None) -> Strictness:
     )
 
 
+def _kind(strictness: Tensor, parts: Parts | None) -> str:
+    """What s is like at points, and where the loss has a formula in the narrowest bump that enclosures find."""
+    above, below = float(strictness.max()) - 1, 1 - float(strictness.min())
+    if parts is not None:
+        excess = parts.even_strictness - 1.0
+        above = max(above, supremum(Function(excess), _SEARCHED, _ROUNDING / 2).attained)
+        below = max(below, supremum(Function(-excess), _SEARCHED, _ROUNDING / 2).attained)
+    if above <= _ROUNDING and below <= _ROUNDING:
+        return "cross-entropy"
+    return "liberal" if above <= _ROUNDING else "strict" if below <= _ROUNDING else "mixed"
+
+
 def _proof(parts: Parts, kind: str, strictness: Tensor, ones: tuple[float, ...]) -> tuple[str, float]:
     """Whether enclosures prove the kind, and how far apart logits may be for that."""
     if kind == "mixed" and len(ones) > 1:
@@ -119,9 +128,8 @@ def _proof(parts: Parts, kind: str, strictness: Tensor, ones: tuple[float, ...])
             first = 1 if float(strictness[0]) > 1 else -1
             claims = [] if before is None else [(first, (low, before))]
             claims += [] if after is None else [(-first, (after, reach))]
-        if claims and all(
-            supremum(Function(excess if sign < 0 else -excess), span).proved <= _ROUNDING for sign, span in claims
-        ):
+        proofs = (supremum(Function(-sign * excess), span, _ROUNDING / 2).proved for sign, span in claims)
+        if claims and all(proved <= _ROUNDING for proved in proofs):
             return "proved", reach
     return "sampled", math.inf
 
