@@ -104,6 +104,8 @@ def strictness_of(subject: Subject, parts: Parts | None) -> Strictness:
 
 def _kind(strictness: Tensor, parts: Parts | None) -> str:
     """What s is like at points, and where the loss has a formula in the narrowest bump that enclosures find."""
+    if not len(strictness):
+        return "mixed"
     above, below = float(strictness.max()) - 1, 1 - float(strictness.min())
     if parts is not None:
         excess = parts.even_strictness - 1.0
