@@ -141,3 +141,8 @@ def test_slopes_that_nearly_agree_prove_nothing() -> None:
     assert all(each.how == "tested" for each in near)
     (found,) = [e for e in equals_of(subject_of(lossmith.create("formula(3*y*(1 - p))"), 10)) if e.known == "mae"]
     assert (found.factor, found.how) == (3.0, "proved")
+
+
+def test_a_loss_that_is_0_at_some_number_of_classes_has_no_family_there() -> None:
+    found = equals_of(subject_of(lossmith.create("formula(y*c*(n - 2)*(n - 2))"), 4))
+    assert all(2 not in each.num_classes for each in found if each.known == "cross_entropy")

@@ -187,7 +187,7 @@ def _powers(subject: Subject, num_classes: int) -> Iterator[ClassificationLoss]:
 def _line_of_poly(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
     """``a c + b (1 - p)``: Poly-1 and symmetric cross-entropy."""
     found = _combination(table, -logits.log_softmax(1), 1 - logits.softmax(1))
-    if found is None or min(map(abs, found)) < 1e-5 * max(map(abs, found)) or found[0] < 0:
+    if found is None or min(map(abs, found)) <= 1e-5 * max(map(abs, found)) or found[0] < 0:
         return
     epsilon = _plain(found[1] / found[0])
     if epsilon >= -1:
