@@ -168,22 +168,17 @@ def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
     for part, pattern in zip(parts, ("{}.scatter(1, at, 0.5)", "{}.gather(1, at).squeeze(1)"), strict=True):
         given = [pattern.format(name) for name in forms if part.depends_on(name)]
         calls.append(", ".join([*given, *_scalars(part)]))
-    if parts[0].depends_on("p", "c", "d"):
-        lines += [
-            "# The target is taken out of the sum before the formula sees it: there p = 1 may be a pole.",
-            f"others = negative({calls[0]}).scatter(1, at, 0.0).sum(1)",
-        ]
-    else:
-        lines.append(f"others = (logits.shape[1] - 1) * negative({calls[0]})")
-    lines += [
-        f"losses = others + positive({calls[1]})",
-        "losses = losses if weight is None else losses * weight[index]",
-    ]
-    if parts[0].is_number(0):
-        lines = [line.replace("others + ", "") for line in lines if not line.startswith("others = ")]
+    functions, total = {"positive": loss.parts[1]}, f"positive({calls[1]})"
+    if not parts[0].is_number(0):
+        functions, total = {"negative": loss.parts[0]} | functions, f"others + {total}"
+        if parts[0].depends_on("p", "c", "d"):
+            lines.append("# The target is taken out of the sum before the formula sees it: there p = 1 may be a pole.")
+            lines.append(f"others = negative({calls[0]}).scatter(1, at, 0.0).sum(1)")
+        else:
+            lines.append(f"others = (logits.shape[1] - 1) * negative({calls[0]})")
+    lines += [f"losses = {total}", "losses = losses if weight is None else losses * weight[index]"]
     text = _indented(lines) + _RETURN
-    functions = [("negative", loss.parts[0]), ("positive", loss.parts[1])]
-    for name, function in functions[parts[0].is_number(0) :]:
+    for name, function in functions.items():
         used = [form for form in forms if function.expression.depends_on(form)] + _scalars(function.expression)
         text += _function(name, used, function)
     return text

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
 import lossmith
+from lossmith.formulas import parse
 from lossmith.properties.extremes import _triangle
 from lossmith.properties.gradients import _by_halves, _by_slices, _SumOfSlopes, separable
 from lossmith.properties.parts import Parts, parts_of
@@ -77,8 +79,6 @@ def test_the_triangle_is_reached_by_cross_entropy() -> None:
 @pytest.mark.parametrize("num_classes", [3, 7])
 def test_sums_of_slopes(num_classes: int) -> None:
     """Of ``(1-y) c`` each slope in c is 1; of ``(1-y) p`` it is -p, and the sum minus the classes' probability."""
-    import numpy as np
-
     least, most = np.array([0.2]), np.array([0.5])
     ones = _SumOfSlopes(parts("(1 - y)*c + y*p", num_classes), 1.0, REACH)
     assert ones(least, most)[0] == pytest.approx(num_classes - 1, rel=1e-6)
@@ -99,7 +99,5 @@ def test_sums_of_slopes(num_classes: int) -> None:
     ],
 )
 def test_separable_sums(target: str, other: str, largest: float) -> None:
-    from lossmith.formulas import parse
-
     bound = separable(parse(target), parse(other), 5, REACH, 1e-6)
     assert largest - 1e-9 <= bound <= largest * 1.05 + 1e-3

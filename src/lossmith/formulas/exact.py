@@ -1,4 +1,4 @@
-"""Numbers of formulas in exact arithmetic: what is rational is computed, all else stays as it is written."""
+"""Exact arithmetic on the numbers of a formula: rational results are computed, all others are left as written."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from lossmith.formulas import Expression
@@ -18,6 +20,7 @@ _PLAINLY: Final = (-4.6, 4.6)  # logits log(p/(1-p)) that are looked at first
 _HELD: Final = "what is proved holds where it has one."
 
 
+@lru_cache(maxsize=16)
 def without_value(parts: Parts) -> str | None:
     """In a sentence, where the loss has no value; None if enclosures prove that it has one everywhere.
 
@@ -45,15 +48,25 @@ def without_poles(expression: Expression, reach: float) -> bool:
 
 
 def _not_to_be_zero(expression: Expression) -> set[Expression]:
-    """What an expression divides by or takes the logarithm or a power of that may be infinite at 0."""
+    """What an expression divides by, or takes the logarithm or a power of that may be infinite at 0."""
+    return _operands(expression, {"div", "log"}, lambda exponent: exponent.is_constant and exponent.value >= 0)
+
+
+def _not_to_be_negative(expression: Expression) -> set[Expression]:
+    """What must be >= 0 for an expression to have a value."""
+    return _operands(expression, {"log", "sqrt"}, lambda exponent: exponent.is_constant and exponent.value.is_integer())
+
+
+def _operands(expression: Expression, ops: set[str], is_harmless: Callable[[Expression], bool]) -> set[Expression]:
+    """The last operands of some operators, 1 + a of log1p(a), and bases of powers whose exponent is not harmless."""
     found: set[Expression] = set()
 
     def step(node: Expression, args: list[Expression]) -> Expression:
-        if node.op in {"div", "log"}:
+        if node.op in ops:
             found.add(node.args[-1])
         if node.op == "log1p":
             found.add(folded("sub", constant(1.0), folded("neg", node.args[0])))
-        if node.op == "pow" and not (node.args[1].is_constant and node.args[1].value >= 0):
+        if node.op == "pow" and not is_harmless(node.args[1]):
             found.add(node.args[0])
         return node
 
@@ -80,23 +93,6 @@ def _is_never_zero(expression: Expression) -> bool:
         return any(supremum(Function(each), math.inf).proved < 0 for each in (node, folded("neg", node)))
 
     return fold(expression, step)
-
-
-def _not_to_be_negative(expression: Expression) -> set[Expression]:
-    """What must be >= 0 for an expression to have a value."""
-    found: set[Expression] = set()
-
-    def step(node: Expression, args: list[Expression]) -> Expression:
-        if node.op in {"log", "sqrt"}:
-            found.add(node.args[0])
-        if node.op == "log1p":
-            found.add(folded("sub", constant(1.0), folded("neg", node.args[0])))
-        if node.op == "pow" and not (node.args[1].is_constant and node.args[1].value.is_integer()):
-            found.add(node.args[0])
-        return node
-
-    fold(expression, step)
-    return found
 
 
 def _sign(expression: Expression) -> int:

@@ -31,7 +31,7 @@ _GRID: Final = np.concatenate([[-680.0, -60.0], np.linspace(-25, 12, 149), [20.0
 _CLOSE, _LOOSE = 1e-2, 1.15
 _SLICES: Final = 4
 _FINE: Final = 2e-7
-_STEEP: Final = 1e12  # what is larger is not weighed against the rest
+_STEEP: Final = 1e12  # larger values are left out of the linear program
 _TABLE: Final = np.concatenate([
     np.linspace(-680, -30, 651)[:-1],
     np.linspace(-30, 12, 5377),

@@ -61,7 +61,7 @@ def equals_of(subject: Subject) -> tuple[Equal, ...]:
     found: dict[str, list[_Match]] = {}
     for C in counts:
         if C > _MANY and not found and not subject.only:
-            break  # what is equal with many classes only is not sought
+            break  # a loss that equals none with few classes is not compared with many
         logits = 2 * torch.randn(POINTS, C, dtype=torch.float64, generator=torch.Generator().manual_seed(C))
         with torch.no_grad():
             table = subject.table(logits)
