@@ -28,7 +28,7 @@ unit: $(READY)
 test-slow: $(READY)                 ## the tests that take minutes each
 	$(BIN)/pytest -n auto -m slow
 
-mutation: $(READY)                  ## small faults in the modules that decide: do the tests notice? MODULE=compare.verdict: one
+mutation: $(READY)                  ## small faults in the modules that decide: do the tests notice? MODULE=comparison.verdict: one
 	$(BIN)/python tools/mutation.py $(MODULE)
 
 benchmark: $(READY)                 ## cost of every loss against cross-entropy

@@ -39,13 +39,13 @@ import torch._dynamo
 from torch import nn
 
 import lossmith
+from lossmith import data as trial_data
 from lossmith import formulas, kernels, learned, losses, properties
 from lossmith.studies import noisy_labels, regression
 from lossmith.studies.regression.arms import ONLINE, SQUARED, make_arms
-from lossmith.trials import data as trial_data
 
 assert all((rich.console, rich.progress, scipy.stats, sklearn.datasets, sympy, torch._dynamo))
-PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".trials.data")
+PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".data")
 STUDIES = (".studies.regression", ".studies.noisy_labels")
 Call = Callable[[Path], object]
 CALLS: dict[str, Call] = {}
@@ -396,7 +396,7 @@ def failing(train: Callable[[], object]) -> None:
 
 @covers()
 def a_plan_for_a_model_with_dropout(folder: Path) -> None:
-    from lossmith.compare.plan import Options, make_plan
+    from lossmith.comparison.plan import Options, make_plan
     from lossmith.trials.trial import Sources
 
     (folder / "nets.py").write_text(DROPOUT)

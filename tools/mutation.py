@@ -261,7 +261,7 @@ def _chosen(modules: Sequence[Module], wanted: Sequence[str]) -> Iterator[Module
 def main() -> int:
     """Run the modules named, or all; 1 if one of them has too many survivors."""
     parser = argparse.ArgumentParser(description="Mutation testing of the modules that decide.")
-    parser.add_argument("modules", nargs="*", help="such as compare.statistics; all of mutation.toml if none")
+    parser.add_argument("modules", nargs="*", help="such as comparison.statistics; all of mutation.toml if none")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of these modules")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each after so long; 0 only reports")
     parser.add_argument("--count", action="store_true", help="only count the mutants")

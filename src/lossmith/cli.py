@@ -73,8 +73,8 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.")] = None,
 ) -> None:
     """Compare losses fairly on your data and model; run again to go on where it stopped."""
-    from lossmith.compare.plan import Options, make_plan, write_plan
-    from lossmith.compare.session import carry_out
+    from lossmith.comparison.plan import Options, make_plan, write_plan
+    from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
     from lossmith.report.page import write_report
     from lossmith.report.run import load_run

@@ -10,8 +10,8 @@ from typing import Any
 
 import tomli_w
 
-from lossmith.compare.files import write_file, write_summary
-from lossmith.compare.rows import Calibration, Gap, MeanCurve, RatePoint, Reliability, Row, SpeedRow, Summary
+from lossmith.comparison.files import write_file, write_summary
+from lossmith.comparison.rows import Calibration, Gap, MeanCurve, RatePoint, Reliability, Row, SpeedRow, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.run import Run, load_run
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from report_example import CANDIDATES, CONTROLS, HOSTILE, as_run, make_run, row, summary, untrained, usual
 
 from lossmith.catalog import create
-from lossmith.compare.rows import LearnedRow, Row
+from lossmith.comparison.rows import LearnedRow, Row
 from lossmith.report.draw_learned import write_curves
 from lossmith.report.figures import pictures
 from lossmith.report.highlights import GROUND, INK, LOOKS, far_off, highlighted, tone

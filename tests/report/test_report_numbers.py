@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from report_example import gap, plan, row, summary, untrained, usual
 
-from lossmith.compare.rows import Calibration, LearnedRow, Row, SpeedRow, Summary
-from lossmith.compare.verdict import RULES, VerdictKind
+from lossmith.comparison.rows import Calibration, LearnedRow, Row, SpeedRow, Summary
+from lossmith.comparison.verdict import RULES, VerdictKind
 from lossmith.report import numbers
 from lossmith.report.columns import Column, page_columns
 from lossmith.report.highlights import far_off, highlighted, tone, without_interval

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from report_example import CANDIDATES, row, summary, usual, write_run
 
-from lossmith.compare.plan import Plan
+from lossmith.comparison.plan import Plan
 from lossmith.export import export
 from lossmith.report.reading import ReadError, clean, read
 from lossmith.report.run import Design, RunError, load_run

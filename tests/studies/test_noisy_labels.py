@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossmith.compare.tuning import Setting
+from lossmith.comparison.tuning import Setting
+from lossmith.data import DataSpec
 from lossmith.learned import OnlineLossLearner
 from lossmith.studies.noisy_labels.__main__ import main
 from lossmith.studies.noisy_labels.arms import ADAPTIVE, StudyArm, make_arms
 from lossmith.studies.noisy_labels.findings import OVERALL, compare, scores_of, sentence
 from lossmith.studies.noisy_labels.protocol import Condition, Plan, Run, Study, run_study, scored
 from lossmith.trials.batches import batches, trial_batches
-from lossmith.trials.data import DataSpec
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import task_of, train, train_model

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from lossmith.compare.plan import derive_seed
+from lossmith.comparison.plan import derive_seed
 from lossmith.learned import OnlineLossLearner
 from lossmith.studies.regression.__main__ import main
 from lossmith.studies.regression.arms import (

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from lossmith.catalog import available
-from lossmith.trials.data import DataSpec
+from lossmith.data import DataSpec
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.metrics import Outcomes
 from lossmith.trials.result import TrialResult, summary_to_json

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lossmith.data import DataSpec
 from lossmith.trials.batches import batches, pad_rows, trial_batches
-from lossmith.trials.data import DataSpec
 from lossmith.trials.trial import CleanUse, OptimizerSpec, Trial
 
 CLEAN, NOISY = 6, 24

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import lossmith
+from lossmith.data import DataSpec
 from lossmith.learned import OnlineLossLearner, strictness_curve
 from lossmith.trials.batches import batches
-from lossmith.trials.data import DataSpec
 from lossmith.trials.learning import REPLAY_STREAM
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import build_model

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lossmith.trials.data import CleanSet, DataSpec
+from lossmith.data import CleanSet, DataSpec
 from lossmith.trials.ledger import Ledger, LedgerError
 from lossmith.trials.metrics import Outcomes
 from lossmith.trials.result import Curve, TrialResult

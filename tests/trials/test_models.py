@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lossmith.trials.data import DataSpec
+from lossmith.data import DataSpec
 from lossmith.trials.models import MODELS, ModelError, build_model, canonical_model
 from lossmith.trials.training import load_task
 from lossmith.trials.trial import Sources

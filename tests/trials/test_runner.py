@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lossmith.trials.data import DataSpec
+from lossmith.data import DataSpec
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner, WorkerLostError
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
@@ -119,7 +119,7 @@ def test_a_mistake_reaches_the_caller_and_ends_the_workers_but_no_other_child(tm
 SCRIPT = """
     import os, sys, time
     from pathlib import Path
-    from lossmith.trials.data import DataSpec
+    from lossmith.data import DataSpec
     from lossmith.trials.ledger import Ledger
     from lossmith.trials.runner import Runner
     from lossmith.trials.trial import OptimizerSpec, Sources, Trial

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lossmith.data import DataSpec
 from lossmith.losses import ClassificationLoss
 from lossmith.trials.banks import StackedBank
 from lossmith.trials.batches import batches
-from lossmith.trials.data import DataSpec
 from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.steppers import PlainStepper, training_loss
 from lossmith.trials.training import banks, task_of, train, train_many, train_model

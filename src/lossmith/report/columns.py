@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from lossmith.compare.arms import CROSS_ENTROPY
-from lossmith.compare.rows import Gap, Row, SpeedRow, Summary
-from lossmith.compare.verdict import RULES
+from lossmith.comparison.arms import CROSS_ENTROPY
+from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
+from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
 from lossmith.report.numbers import MISSING, is_known, percent
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from lossmith.compare.files import write_file
+from lossmith.comparison.files import write_file
 from lossmith.properties.certificate import Certificate
 from lossmith.properties.regression import RegressionCertificate
 from lossmith.report.description import sections

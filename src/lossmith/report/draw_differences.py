@@ -6,8 +6,8 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from lossmith.compare.arms import AGAIN
-from lossmith.compare.rows import Row
+from lossmith.comparison.arms import AGAIN
+from lossmith.comparison.rows import Row
 from lossmith.report.highlights import GROUND, INK, without_interval
 from lossmith.report.numbers import bounds, decimals, gap, points, typeset
 from lossmith.report.scene import Picture, Scene, elide, finite, limits

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from torch import nn
 
-from lossmith.compare.rows import LearnedRow, Row
+from lossmith.comparison.rows import LearnedRow, Row
 from lossmith.learned import strictness_curve
 from lossmith.report.highlights import INK, LOOKS
 from lossmith.report.scene import Picture, Scene, elide, limits

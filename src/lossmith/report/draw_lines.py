@@ -9,8 +9,8 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from lossmith.compare.arms import CROSS_ENTROPY
-from lossmith.compare.rows import Reliability, Row, Summary
+from lossmith.comparison.arms import CROSS_ENTROPY
+from lossmith.comparison.rows import Reliability, Row, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.highlights import INK
 from lossmith.report.scene import FAINT, Picture, Scene, draw_lines, limits, log_limits, log_ticks

@@ -9,8 +9,8 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lossmith.compare.arms import CROSS_ENTROPY
-from lossmith.compare.rows import RatePoint, Row
+from lossmith.comparison.arms import CROSS_ENTROPY
+from lossmith.comparison.rows import RatePoint, Row
 from lossmith.report.highlights import GROUND, INK, REFERENCE
 from lossmith.report.scene import Picture, Scene, draw_lines, elide, finite, limits, log_limits, log_ticks
 from lossmith.report.svg import FONT_SIZE, PANEL, drawing, to_svg

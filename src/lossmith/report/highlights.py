@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lossmith.compare.arms import AGAIN, CROSS_ENTROPY
-from lossmith.compare.rows import Row, Summary
-from lossmith.compare.verdict import BETTER_THAN_CE_ONLY, VerdictKind
+from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
+from lossmith.comparison.rows import Row, Summary
+from lossmith.comparison.verdict import BETTER_THAN_CE_ONLY, VerdictKind
 
 # Stand-ins that no palette uses; the page turns them into the colours of its text and its ground, light or dark.
 INK: Final = "#010203"

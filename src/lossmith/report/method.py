@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from lossmith.compare.arms import AGAIN, CROSS_ENTROPY
-from lossmith.compare.protocol import MAX_EXTENSIONS
-from lossmith.compare.rows import Summary
-from lossmith.compare.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
+from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
+from lossmith.comparison.protocol import MAX_EXTENSIONS
+from lossmith.comparison.rows import Summary
+from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
 from lossmith.report.run import Design, Run
 from lossmith.trials.metrics import CALIBRATION_BINS
 

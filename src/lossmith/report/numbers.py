@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from statistics import median
 
-from lossmith.compare.rows import Calibration, Gap, Interval, Row, SpeedRow
+from lossmith.comparison.rows import Calibration, Gap, Interval, Row, SpeedRow
 
 MISSING = "–"
 

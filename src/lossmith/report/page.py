@@ -11,11 +11,11 @@ from pathlib import Path
 import tomli_w
 from markupsafe import Markup
 
-from lossmith.compare.adaptation import ADAPTS, NOT_SHOWN
-from lossmith.compare.arms import AGAIN
-from lossmith.compare.files import write_file
-from lossmith.compare.rows import Row, Summary
-from lossmith.compare.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_CONTROL
+from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
+from lossmith.comparison.arms import AGAIN
+from lossmith.comparison.files import write_file
+from lossmith.comparison.rows import Row, Summary
+from lossmith.comparison.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_CONTROL
 from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures

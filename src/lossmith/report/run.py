@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lossmith.compare.rows import Row, Summary
+from lossmith.comparison.rows import Row, Summary
 from lossmith.report.reading import ReadError, clean, read
 
 
@@ -20,7 +20,7 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """What a report says of how the data were split and spoilt; see `trials.data.DataSpec`."""
+    """What a report says of how the data were split and spoilt; see `data.DataSpec`."""
 
     folds: int
     label_noise: float
@@ -47,7 +47,7 @@ class PlannedArm:
 
 @dataclass(frozen=True)
 class Design:
-    """The part of a plan that a report talks about; see `compare.plan.Plan`."""
+    """The part of a plan that a report talks about; see `comparison.plan.Plan`."""
 
     name: str
     data: Data

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from lossmith.compare.arms import CROSS_ENTROPY
-from lossmith.compare.rows import Row, Summary
+from lossmith.comparison.arms import CROSS_ENTROPY
+from lossmith.comparison.rows import Row, Summary
 from lossmith.report.highlights import INK, Look, far_off, highlighted
 from lossmith.report.run import Design, Run
 

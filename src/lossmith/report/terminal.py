@@ -12,8 +12,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from lossmith.compare.arms import CROSS_ENTROPY
-from lossmith.compare.rows import Row, Summary
+from lossmith.comparison.arms import CROSS_ENTROPY
+from lossmith.comparison.rows import Row, Summary
 from lossmith.report import numbers
 from lossmith.report.highlights import tone, without_interval
 from lossmith.report.method import times_scored

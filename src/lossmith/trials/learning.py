@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.catalog import create
+from lossmith.data import Task
 from lossmith.learned import AdaptiveLoss, OnlineLossLearner, StepRecord, distil, learn_offline, strictness_curve
 from lossmith.losses.text import parse_loss
 from lossmith.trials.banks import SingleBank
 from lossmith.trials.batches import batches
-from lossmith.trials.data import Task
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from lossmith.trials.data import DataSpec
+from lossmith.data import DataSpec
 from lossmith.trials.result import TrialResult, outcomes_to_bytes, result_from_json, summary_to_json
 from lossmith.trials.trial import Trial
 

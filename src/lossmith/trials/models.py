@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.catalog import nearest
+from lossmith.data import Task
 from lossmith.losses.text import LossText, parse_loss
-from lossmith.trials.data import Task
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 
-from lossmith.trials.data import DataSpec, Task, load_dataset
+from lossmith.data import DataSpec, Task, load_dataset
 from lossmith.trials.models import STACKABLE, canonical_model
 from lossmith.trials.training import task_of
 from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lossmith.trials.data import Task
+from lossmith.data import Task
 from lossmith.trials.trial import Sources, Trial
 
 

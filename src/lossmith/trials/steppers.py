@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.catalog import create
+from lossmith.data import Task
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
 from lossmith.trials.banks import Bank
 from lossmith.trials.batches import pad_rows, trial_batches
-from lossmith.trials.data import Task
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
 

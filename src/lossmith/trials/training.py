@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lossmith.data import Dataset, Examples, Task, build_task, load_dataset
+from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import AdaptiveLoss
 from lossmith.trials.banks import Bank, SingleBank, StackedBank
 from lossmith.trials.batches import trial_batches
-from lossmith.trials.data import Dataset, Examples, Task, build_task, load_dataset
-from lossmith.trials.data.spec import DataSpec
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.metrics import Outcomes, fit_temperature, outcomes
 from lossmith.trials.models import build_model

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from lossmith.trials.data import DataSpec
+from lossmith.data import DataSpec
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["none", "cosine"]

@@ -10,10 +10,10 @@ from typing import get_args
 
 from rich.console import Console
 
+from lossmith.data.spec import NoiseKind
 from lossmith.progress import ConsoleProgress
 from lossmith.studies.noisy_labels.findings import write_findings
 from lossmith.studies.noisy_labels.protocol import Findings, Study, run_study
-from lossmith.trials.data.spec import NoiseKind
 from lossmith.trials.ledger import Ledger, LedgerError
 from lossmith.trials.runner import Runner, WorkerLostError
 from lossmith.trials.trial import Sources

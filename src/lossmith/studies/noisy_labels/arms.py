@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lossmith.compare.arms import SEARCH, Arm, Dimension
-from lossmith.compare.tuning import Setting
+from lossmith.comparison.arms import SEARCH, Arm, Dimension
+from lossmith.comparison.tuning import Setting
 from lossmith.trials.trial import CleanUse
 
 ADAPTIVE: Final = "adaptive"

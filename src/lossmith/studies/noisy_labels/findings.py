@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from lossmith.compare.files import write_file
-from lossmith.compare.statistics import FloatArray, PairedDifference, holm, paired_difference
+from lossmith.comparison.files import write_file
+from lossmith.comparison.statistics import FloatArray, PairedDifference, holm, paired_difference
 from lossmith.studies.noisy_labels.arms import ADAPTIVE
 from lossmith.studies.noisy_labels.protocol import Findings, Run
 

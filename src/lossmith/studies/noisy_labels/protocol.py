@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from lossmith.compare.arms import Dimension
-from lossmith.compare.plan import derive_seed
-from lossmith.compare.tuning import Scored, Setting, best
+from lossmith.comparison.arms import Dimension
+from lossmith.comparison.plan import derive_seed
+from lossmith.comparison.tuning import Scored, Setting, best
+from lossmith.data import CleanSet, DataSpec, load_dataset
+from lossmith.data.dataset import TEST
+from lossmith.data.spec import NoiseKind
 from lossmith.studies.noisy_labels.arms import StudyArm, make_arms
-from lossmith.trials.data import CleanSet, DataSpec, load_dataset
-from lossmith.trials.data.dataset import TEST
-from lossmith.trials.data.spec import NoiseKind
 from lossmith.trials.models import STACKABLE, canonical_model
 from lossmith.trials.result import TrialResult
 from lossmith.trials.runner import Runner

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lossmith.compare.files import write_file
+from lossmith.comparison.files import write_file
 from lossmith.progress import ConsoleProgress
 from lossmith.studies.regression.leaderboard import WIDTH, as_json, print_findings
 from lossmith.studies.regression.protocol import Study, run_study

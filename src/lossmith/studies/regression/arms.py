@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.catalog import create
-from lossmith.compare.arms import Arm, Dimension, Role
+from lossmith.comparison.arms import Arm, Dimension, Role
 from lossmith.learned import AdaptiveRegressionLoss
 
 SQUARED: Final = "squared error"

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lossmith.compare.statistics import PairedDifference, holm, paired_difference
+from lossmith.comparison.statistics import PairedDifference, holm, paired_difference
 from lossmith.studies.regression.arms import (
     AGAIN,
     LONGER,

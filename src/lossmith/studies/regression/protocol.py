@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lossmith.compare.plan import derive_seed
-from lossmith.compare.protocol import MAX_EXTENSIONS
-from lossmith.compare.tuning import Scored, Setting, best, extension, sobol_settings
+from lossmith.comparison.plan import derive_seed
+from lossmith.comparison.protocol import MAX_EXTENSIONS
+from lossmith.comparison.tuning import Scored, Setting, best, extension, sobol_settings
 from lossmith.kernels.threads import one_thread
 from lossmith.studies.regression.arms import RegressionArm, make_arms
 from lossmith.studies.regression.table import Examples, Parts, Regression, split

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossmith.trials.data.columns import Where, is_missing, read_categories, read_numbers
-from lossmith.trials.data.dataset import Column, Dataset
-from lossmith.trials.data.encode import fit_table
-from lossmith.trials.data.errors import DataError, quoted
-from lossmith.trials.data.files import find_files
-from lossmith.trials.data.generators import Purpose, generator
-from lossmith.trials.data.read_csv import label_column, read_table
-from lossmith.trials.data.split import HELD_OUT
+from lossmith.data.columns import Where, is_missing, read_categories, read_numbers
+from lossmith.data.dataset import Column, Dataset
+from lossmith.data.encode import fit_table
+from lossmith.data.errors import DataError, quoted
+from lossmith.data.files import find_files
+from lossmith.data.generators import Purpose, generator
+from lossmith.data.read_csv import label_column, read_table
+from lossmith.data.split import HELD_OUT
 
 MIN_ROWS: Final = 100
 META_SHARE: Final = 0.2

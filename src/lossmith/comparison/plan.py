@@ -1,0 +1,313 @@
+"""The plan of a comparison: everything that is decided before the first training."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import tomli_w
+
+from lossmith.comparison.arms import Arm, default_losses, make_arms
+from lossmith.comparison.files import write_file
+from lossmith.comparison.tuning import Setting
+from lossmith.data import DataSpec
+from lossmith.trials.request import Draft, Request, RequestError, draft
+from lossmith.trials.steppers import is_stackable, learns, training_loss
+from lossmith.trials.training import gradient_ratio
+from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
+
+DELTA: Final = 0.005
+_ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
+_SGD_LR0: Final = 0.1
+_SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
+_STREAMS: Final = {"tuning": 0, "final": 1}
+
+Metric = Literal["accuracy", "balanced accuracy"]
+
+
+class PlanError(ValueError):
+    """A run folder that holds another plan; the message is one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Request):
+    """What a user may ask of a comparison besides what `Request` holds; ``None`` leaves the choice to us.
+
+    Args:
+        losses: text forms; ``None``: all of the catalog.
+        budget: trainings spent on tuning each loss in each fold; ``None``: twice the number of learning rates.
+        lrs: learning rates of the grid, or how many; ``None``: 8.
+        seeds: final seeds per fold; ``None``: 2 with folds, 5 without.
+        delta: difference in score that matters, a fraction.
+    """
+
+    losses: tuple[str, ...] | None = None
+    budget: int | None = None
+    lrs: tuple[float, ...] | int | None = None
+    seeds: int | None = None
+    delta: float = DELTA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A comparison as a value; two equal plans have equal results.
+
+    Args:
+        name: what the data set is called.
+        data: its examples, of fold 0.
+        num_classes: C.
+        class_names: the classes' names.
+        examples: number of examples in training, validation and test of fold 0.
+        model: canonical text of the model.
+        arms: what is compared.
+        lrs: the grid of learning rates, ascending by factors of 2, for cross-entropy.
+        optimizer: the optimiser, its learning rate aside.
+        steps: optimiser steps of a training.
+        batch_size: examples per step.
+        evaluations: points of each learning curve.
+        budget: trainings spent on tuning each arm in each fold, half of them on bracketing the learning rate.
+        final_seeds: final trainings of each arm in each fold.
+        seed: of everything that is drawn.
+        metric: what the losses are judged by.
+        delta: the difference that matters, a fraction.
+        select: whether the last weights count or the best on validation.
+        engine: how trainings are run.
+        device: ``"cpu"`` or ``"cuda"``.
+        versions: of Lossmith and torch.
+        notes: what the losses warn of under this plan.
+    """
+
+    name: str
+    data: DataSpec
+    num_classes: int
+    class_names: tuple[str, ...]
+    examples: tuple[int, int, int]
+    model: str
+    arms: tuple[Arm, ...]
+    lrs: tuple[float, ...]
+    optimizer: OptimizerSpec
+    steps: int
+    batch_size: int
+    evaluations: int
+    budget: int
+    final_seeds: int
+    seed: int
+    metric: Metric
+    delta: float
+    select: Select
+    engine: Engine
+    device: str
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def folds(self) -> range:
+        """The numbers of the test folds; one for a hold-out."""
+        return range(max(1, self.data.folds))
+
+    @property
+    def bracket_seeds(self) -> int:
+        """Tuning seeds of each learning rate in the bracketing half of the budget."""
+        return self.budget // (2 * len(self.lrs))
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing."""
+        return 1 / self.num_classes
+
+    @property
+    def text(self) -> str:
+        """The plan as TOML."""
+        return tomli_w.dumps(_without_none(asdict(self)))
+
+    @property
+    def digest(self) -> str:
+        """The first 8 hexadecimal digits of the text's SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:8]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def grid(self, arm: Arm) -> list[Setting]:
+        """The bracketing grid of an arm."""
+        return [Setting(float(f"{lr * arm.lr_scale:.6g}")) for lr in self.lrs]
+
+    def trial(self, arm: Arm, fold: int, setting: Setting, use: Literal["tuning", "final"], number: int) -> Trial:
+        """One training.
+
+        Args:
+            arm: what is trained.
+            fold: on which fold.
+            setting: with which learning rate and values.
+            use: what for; tuning and final seeds are disjoint.
+            number: which of the seeds of that use.
+
+        Returns:
+            The trial.
+        """
+        named = {} if setting.values is None else dict(zip((d.name for d in arm.tuned), setting.values, strict=True))
+        optimizer = replace(self.optimizer, lr=setting.lr, weight_decay=named.get("weight_decay", 0.0))
+        if optimizer.weight_decay and optimizer.name == "adam":
+            optimizer = replace(optimizer, name="adamw")  # Adam's coupled decay is a different, weaker control
+        return Trial(
+            data=replace(self.data, fold=fold),
+            model=self.model,
+            loss=arm.loss_with(setting.values),
+            optimizer=optimizer,
+            steps=round(arm.length * self.steps),
+            batch_size=self.batch_size,
+            seed=derive_seed(self.seed, arm.stream, _STREAMS[use], fold, number),
+            evaluations=self.evaluations,
+            select=self.select,
+            final=use == "final",
+            engine=self.engine if is_stackable(arm.loss_with()) else "single",
+        )
+
+
+def make_plan(options: Options, sources: Sources) -> Plan:
+    """Plan a comparison; data, model and every loss are tried once on one batch, so that mistakes show at once.
+
+    Args:
+        options: what was asked for.
+        sources: where data and models lie; filled in.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: if data, model, a loss or an option does not do; the message is one sentence.
+    """
+    lrs = _grid(options)
+    budget = _budget(options, len(lrs))
+    drafted = draft(options, sources)
+    trial, task = drafted.trial, drafted.task
+    if trial.steps < trial.evaluations:
+        raise RequestError(
+            f"{trial.steps} steps are too few for a learning curve of {trial.evaluations} points: give more --epochs "
+            "or --steps, or a smaller --batch-size"
+        )
+    losses = default_losses(trial.steps, task.num_classes) if options.losses is None else options.losses
+    imbalanced = options.imbalance > 1
+    arms = make_arms(losses, options.optimizer, task.class_counts.tolist(), imbalanced)
+    ratios, notes = _try_out(trial, arms, drafted, sources)
+    if options.optimizer == "sgd":
+        arms = [
+            arm if learns(arm.loss_with()) else replace(arm, lr_scale=1 / ratio)  # what it will learn is not known yet
+            for arm, ratio in zip(arms, ratios, strict=True)
+        ]
+    return Plan(
+        name=task.name,
+        data=trial.data,
+        num_classes=task.num_classes,
+        class_names=task.class_names,
+        examples=(len(task.train), len(task.valid), len(task.test)),
+        model=trial.model,
+        arms=tuple(arms),
+        lrs=lrs,
+        optimizer=trial.optimizer,
+        steps=trial.steps,
+        batch_size=trial.batch_size,
+        evaluations=trial.evaluations,
+        budget=budget,
+        final_seeds=options.seeds or (2 if trial.data.folds else 5),
+        seed=options.seed,
+        metric="balanced accuracy" if imbalanced else "accuracy",
+        delta=options.delta,
+        select=trial.select,
+        engine=trial.engine,
+        device=drafted.device,
+        versions={"lossmith": version("lossmith"), "torch": version("torch")},
+        notes=notes,
+    )
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Write the plan into its run folder, unless it stands there already.
+
+    Args:
+        plan: the plan.
+        folder: the run folder, made if absent.
+
+    Raises:
+        PlanError: if the folder holds another plan.
+    """
+    file = folder / "plan.toml"
+    if file.exists() and file.read_text(encoding="utf-8") != plan.text:
+        different = _first_difference(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(plan.text))
+        raise PlanError(
+            f"{folder} holds the run of another plan ({different}): choose another --out, or give the options it was "
+            "made with"
+        )
+    write_file(file, plan.text)
+
+
+def derive_seed(*numbers: int) -> int:
+    """A seed below 2^31 from several numbers."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big") >> 1
+
+
+def _budget(options: Options, lrs: int) -> int:
+    budget = options.budget or 2 * lrs
+    if budget % (2 * lrs):
+        raise RequestError(
+            f"--budget {budget} cannot be shared out: it must be a multiple of twice the {lrs} learning rates, such as "
+            f"{2 * lrs}"
+        )
+    return budget
+
+
+def _grid(options: Options) -> tuple[float, ...]:
+    full = _SGD_LRS if options.optimizer == "sgd" else _ADAM_LRS
+    if options.lrs is None:
+        return full
+    if isinstance(options.lrs, int):
+        if not 3 <= options.lrs <= len(full):
+            raise RequestError(f"--lrs {options.lrs}: a number of learning rates lies between 3 and {len(full)}")
+        start = (len(full) - options.lrs + 1) // 2
+        return full[start : start + options.lrs]
+    lrs = tuple(sorted(set(options.lrs)))
+    if len(lrs) < 3 or lrs[0] <= 0:
+        raise RequestError(
+            "--lrs needs at least 3 positive learning rates: fewer cannot show that the best lies inside"
+        )
+    return lrs
+
+
+def _try_out(
+    trial: Trial, arms: Sequence[Arm], drafted: Draft, sources: Sources
+) -> tuple[list[float], tuple[str, ...]]:
+    """Each arm's gradient norm relative to cross-entropy's on one batch, and warnings; what cannot run fails here."""
+    ratios = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for arm in arms:
+            loss = training_loss(arm.loss_with(), drafted.task, trial.steps)
+            ratio = gradient_ratio(trial, loss, sources, drafted.device)
+            if not ratio > 0:
+                raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
+            ratios.append(float(f"{ratio:.4g}"))
+    return ratios, tuple(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+                return f"{key}.{_first_difference(old[key], new[key])}"
+            return f"{key} differs"
+    return "they differ"

@@ -1,0 +1,46 @@
+"""One sitting of a comparison: from a plan to the files of a finished run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lossmith.comparison.files import write_summary
+from lossmith.comparison.plan import Plan
+from lossmith.comparison.protocol import run_protocol
+from lossmith.comparison.rows import Summary
+from lossmith.comparison.summary import summarise
+from lossmith.trials.ledger import Ledger
+from lossmith.trials.runner import Progress, Runner
+from lossmith.trials.trial import Sources
+
+
+def carry_out(
+    plan: Plan, sources: Sources, folder: Path, *, workers: int = 1, progress: Progress | None = None
+) -> Summary:
+    """Carry out a plan, or what is left of it, and write its results.
+
+    Trainings are kept in ``ledger.sqlite`` beside the run folder, so that runs of one parent folder share them.
+
+    Args:
+        plan: the plan.
+        sources: where data and models lie.
+        folder: the run folder.
+        workers: number of worker processes.
+        progress: told how far it has come.
+
+    Returns:
+        The summary, as written to the folder.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; finished trainings are kept.
+        LedgerError: if another process uses the ledger.
+    """
+    with Ledger(folder.resolve().parent / "ledger.sqlite", plan.device) as ledger:
+        runner = Runner(ledger, sources, workers=workers, device=plan.device, progress=progress)
+        try:
+            findings = run_protocol(plan, runner, folder)
+        finally:
+            runner.close()
+    summary = summarise(plan, findings)
+    write_summary(summary, folder)
+    return summary

@@ -1,0 +1,73 @@
+"""The data sets that need no file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.data.dataset import Column, Dataset
+from lossmith.data.errors import DataError
+
+BUNDLED: dict[str, str] = {
+    "digits": "1,797 handwritten digits, 8x8 grey images, 10 classes",
+    "wine": "178 wines, 13 measurements, 3 cultivars",
+    "breast_cancer": "569 tumours, 30 measurements, malignant or benign",
+    "iris": "150 flowers, 4 measurements, 3 species",
+    "spirals": "300 points of the plane on 3 interleaved spirals, unscaled",
+}
+
+
+def load_bundled(name: str) -> Dataset:
+    """Load one of `BUNDLED`; its digest is its name.
+
+    Args:
+        name: A key of `BUNDLED`.
+
+    Returns:
+        The data set; digits are images (1, 8, 8), all others are tables.
+
+    Raises:
+        DataError: If scikit-learn, which brings all but the spirals, is not installed.
+    """
+    if name == "spirals":
+        return _spirals()
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError(
+            f"the data set {name!r} comes with scikit-learn, which is not installed; pip install 'lossmith[compare]'."
+        ) from error
+    bunch: Any = getattr(datasets, f"load_{name}")()
+    labels = bunch.target.astype(np.int64)
+    class_names = tuple(str(text) for text in bunch.target_names)
+    if name == "digits":
+        images = bunch.images.astype(np.uint8)[:, None]
+        return Dataset(name, name, "image", images, labels, class_names)
+    columns = tuple(Column(str(text)) for text in bunch.feature_names)
+    return Dataset(name, name, "tabular", bunch.data.astype(np.float64), labels, class_names, columns=columns)
+
+
+def _spirals(classes: int = 3, per_class: int = 100) -> Dataset:
+    """Draw the spirals of Ruiz-Garcia et al. (2021, arXiv 2102.03793), as the authors' notebook does.
+
+    For class j: r from 0 to 1, angle from 2 pi j / C over two full turns plus 0.2 times a standard normal.
+    """
+    normal: Any = np.random.RandomState(0).randn  # the notebook's generator, bit for bit
+    radius = np.linspace(0.0, 1.0, per_class)
+    arms: list[NDArray[np.float64]] = []
+    for j in range(classes):
+        start = j * 2 * np.pi / classes
+        angle = np.linspace(start, start + 4 * np.pi, per_class) + 0.2 * normal(per_class)
+        arms.append(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
+    return Dataset(
+        name="spirals",
+        digest="spirals",
+        kind="tabular",
+        inputs=np.concatenate(arms),
+        labels=np.repeat(np.arange(classes, dtype=np.int64), per_class),
+        class_names=tuple(str(j) for j in range(classes)),
+        columns=(Column("x"), Column("y")),
+        standardize=False,
+    )

@@ -1,0 +1,102 @@
+"""The columns of a table: which are numbers, which are categories, and which one is free text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.data.dataset import Column
+from lossmith.data.errors import DataError, quoted
+from lossmith.data.labels import MISSING
+
+MOST_CATEGORIES = 50
+LARGEST = float(np.finfo(np.float32).max)
+
+Where = Callable[[int], str]
+
+
+def read_numbers(name: str, cells: Sequence[str], where: Where) -> NDArray[np.float64] | None:
+    """Read a column of numbers.
+
+    Args:
+        name: The column's name, for an error.
+        cells: The column's n cells.
+        where: The place of row i in an error.
+
+    Returns:
+        The numbers (n,), NaN where a cell is missing; None if the column holds anything but numbers.
+
+    Raises:
+        DataError: If a number is infinite or too large for float32, or every cell is missing.
+    """
+    values = _floats(cells)
+    if values is None:
+        return None
+    if np.isnan(values).all():
+        raise DataError(f"the column {quoted(name)} holds no value at all; remove it.")
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise DataError(
+            f"the column {quoted(name)} is infinite or too large for float32 in {where(row)} ({quoted(cells[row])});"
+            " correct it or leave the cell empty."
+        )
+    return values
+
+
+def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Column, NDArray[np.float64]]:
+    """Number the values of a categorical column in alphabetical order.
+
+    Args:
+        name: The column's name.
+        cells: The column's n cells.
+        where: The place of row i in an error.
+
+    Returns:
+        The column with its values, and their codes (n,), NaN where a cell is missing.
+
+    Raises:
+        DataError: If there are more than 50 distinct values.
+    """
+    stripped = [cell.strip() for cell in cells]
+    values = tuple(sorted({cell for cell in stripped if not is_missing(cell)}))
+    if len(values) > MOST_CATEGORIES:
+        row = next(row for row, cell in enumerate(stripped) if not is_missing(cell) and _float(cell) is None)
+        raise DataError(
+            f"the column {quoted(name)} has {len(values):,} distinct values and is no number in {where(row)}"
+            f" ({quoted(cells[row])}), while a category may have at most {MOST_CATEGORIES};"
+            " make it numeric, remove it, or keep it alone for a text task."
+        )
+    code = {value: float(rank) for rank, value in enumerate(values)}
+    return Column(name, values), np.array([code.get(cell, math.nan) for cell in stripped], np.float64)
+
+
+def is_free_text(cells: Sequence[str]) -> bool:
+    """Tell whether a column holds running text: over 50 distinct values, at least half of them of several words."""
+    return len(set(cells)) > MOST_CATEGORIES and 2 * sum(len(cell.split()) > 1 for cell in cells) >= len(cells)
+
+
+def is_missing(cell: str) -> bool:
+    """Tell whether a cell stands for a missing value: empty, `?`, NA or NaN."""
+    return cell.strip().lower() in MISSING
+
+
+def _floats(cells: Sequence[str]) -> NDArray[np.float64] | None:
+    if any("_" in cell for cell in cells):  # float("1_000") is a number to Python alone
+        return None
+    try:
+        return np.array([float(cell) for cell in cells], np.float64)
+    except ValueError:
+        pass
+    values = [math.nan if is_missing(cell) else _float(cell) for cell in cells]
+    return None if None in values else np.array(values, np.float64)
+
+
+def _float(cell: str) -> float | None:
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None

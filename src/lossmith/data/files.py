@@ -1,0 +1,198 @@
+"""Which files make up a data set: from the path a user gives to the set's files and their digest."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+from lossmith.data.dataset import TEST, TRAIN, VALID
+from lossmith.data.errors import DataError, did_you_mean, listed
+
+EXTENSIONS = (".csv.gz", ".csv", ".npz")
+SUFFIXES = {"_train": TRAIN, "_valid": VALID, "_val": VALID, "_dev": VALID, "_test": TEST}
+IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """The files of one data set.
+
+    Args:
+        name: What the files have in common, without suffix and extension.
+        format: How they are to be read.
+        paths: The files, train before valid before test; of idx files images before labels.
+        parts: What each file holds (0 train, 1 valid, 2 test); None where there is no official split.
+    """
+
+    name: str
+    format: Literal["csv", "npz", "idx"]
+    paths: tuple[Path, ...]
+    parts: tuple[int, ...] | None
+
+    def digest(self) -> str:
+        """Return "sha256:<hex>" over all files' roles, lengths and contents."""
+        total = hashlib.sha256()
+        for path, part in zip(self.paths, self.parts or (TRAIN,) * len(self.paths), strict=True):
+            try:
+                with path.open("rb") as handle:
+                    content = hashlib.file_digest(handle, "sha256")
+            except OSError as error:
+                raise unreadable(path, error) from error
+            total.update(f"{self.format} {part} {content.hexdigest()}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+
+def find_files(source: str, bundled: tuple[str, ...] = ()) -> FileSet:
+    """Find the files that `source` stands for.
+
+    Args:
+        source: Path of a file, of a folder of idx files, or of a set without `_train`, `_valid`, `_test`.
+        bundled: Names to suggest beside the folder's files where nothing is found.
+
+    Returns:
+        The set of files, every one of which exists.
+
+    Raises:
+        DataError: If there is no such file, or it is ambiguous which files are meant.
+    """
+    try:
+        path = Path(source).expanduser()
+        if not source or not (path.is_dir() or path.is_file()):
+            files = _common_prefix(path)
+            if files is None:
+                raise _not_found(source, path, bundled)
+            return files
+        if path.is_dir():
+            return _idx_folder(path)
+        if IDX_NAME.fullmatch(path.name):
+            return _idx_folder(path.parent)
+        return _one_or_set(path)
+    except DataError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, with a zero byte, or of an unknown ~user
+        raise DataError(f"there is no data set {source!r:.200}: {_reason(error)}.") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file, unpacked if its name ends in .gz."""
+    try:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(path) as handle:
+                return handle.read()
+        return path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: BaseException) -> DataError:
+    """Return the error for a file that exists but cannot be read."""
+    return DataError(f"the file {str(path)!r} cannot be read ({_reason(error)}); it may be truncated or damaged.")
+
+
+def _reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()).partition(". ")[0].rstrip(".") or type(error).__name__
+
+
+def _one_or_set(path: Path) -> FileSet:
+    stem, extension = _split_extension(path.name)
+    if not extension:
+        raise DataError(
+            f"the file {str(path)!r} is of no known kind; give a .csv, .csv.gz or .npz file, or a folder of idx files."
+        )
+    for suffix in SUFFIXES:
+        if stem.lower().endswith(suffix) and len(stem) > len(suffix):
+            members = _members(path.parent, stem[: -len(suffix)], path.name[len(stem) :])
+            if len(members) > 1:
+                return _as_set(stem[: -len(suffix)], extension, members)
+    return FileSet(stem, _format(extension), (path,), None)
+
+
+def _common_prefix(path: Path) -> FileSet | None:
+    """Find NAME_train and its kin where the user wrote NAME, or NAME with an extension."""
+    stem, extension = _split_extension(path.name)
+    if not stem:
+        return None
+    found = {}
+    for candidate in (extension,) if extension else EXTENSIONS:
+        members = _members(path.parent, stem, candidate)
+        if members:
+            found[candidate] = members
+    if len(found) > 1:
+        raise DataError(
+            f"{str(path)!r} is found with several extensions ({listed(found)}); write the one that is meant."
+        )
+    for extension, members in found.items():
+        return _as_set(stem, extension, members)
+    return None
+
+
+def _members(folder: Path, prefix: str, extension: str) -> list[tuple[int, Path]]:
+    paths = [(part, folder / f"{prefix}{suffix}{extension}") for suffix, part in SUFFIXES.items()]
+    return [(part, path) for part, path in paths if path.is_file()]
+
+
+def _as_set(name: str, extension: str, members: list[tuple[int, Path]]) -> FileSet:
+    parts = tuple(part for part, _ in members)
+    paths = tuple(path for _, path in members)
+    names = listed(path.name for path in paths)
+    if len(set(parts)) < len(parts):
+        raise DataError(f"the set {name!r} has two validation files ({names}); keep one of them.")
+    if TRAIN not in parts:
+        raise DataError(f"the set {name!r} has no training part beside {names}; add {name}_train{extension}.")
+    return FileSet(name, _format(extension), paths, parts if len(parts) > 1 else None)
+
+
+def _idx_folder(folder: Path) -> FileSet:
+    """Find MNIST's four files, or the first two, with dashes or dots, plain or packed; the plain one goes first."""
+    paths: list[Path] = []
+    parts: list[int] = []
+    for split, part in (("train", TRAIN), ("t10k", TEST)):
+        found = [_idx_file(folder, split, what, rank) for what, rank in (("images", 3), ("labels", 1))]
+        if found == [None, None] and part == TEST:
+            continue
+        for what, path in zip(("images-idx3", "labels-idx1"), found, strict=True):
+            if path is None:
+                raise DataError(
+                    f"the folder {str(folder)!r} holds no file {split}-{what}-ubyte or {split}-{what}-ubyte.gz;"
+                    " give a folder of MNIST-style idx files, or the path of a .csv, .csv.gz or .npz file."
+                )
+            paths.append(path)
+            parts.append(part)
+    return FileSet(folder.resolve().name, "idx", tuple(paths), tuple(parts) if TEST in parts else None)
+
+
+def _idx_file(folder: Path, split: str, what: str, rank: int) -> Path | None:
+    for packed, separator in product(("", ".gz"), "-."):
+        path = folder / f"{split}-{what}{separator}idx{rank}-ubyte{packed}"
+        if path.is_file():
+            return path
+    return None
+
+
+def _not_found(source: str, path: Path, bundled: tuple[str, ...]) -> DataError:
+    if source and path.exists():
+        return DataError(f"{source!r} is neither a regular file nor a folder; give a .csv, .csv.gz or .npz file.")
+    if not path.parent.is_dir():
+        return DataError(f"there is no file {source!r}, for its folder {str(path.parent)!r} does not exist.")
+    nearby = {_split_extension(entry.name)[0]: str(path.parent / entry.name) for entry in sorted(path.parent.iterdir())}
+    nearby.update({name: name for name in bundled})
+    ending = did_you_mean(_split_extension(path.name)[0], nearby)
+    return DataError(f"there is no file {source!r}, nor a bundled data set of that name ({', '.join(bundled)}){ending}")
+
+
+def _split_extension(name: str) -> tuple[str, str]:
+    for extension in EXTENSIONS:
+        if name.lower().endswith(extension):
+            return name[: -len(extension)], name[-len(extension) :]
+    return name, ""
+
+
+def _format(extension: str) -> Literal["csv", "npz"]:
+    return "npz" if extension.lower() == ".npz" else "csv"

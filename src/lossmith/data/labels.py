@@ -1,0 +1,150 @@
+"""Labels as the data hold them, turned into class indices; whatever is no class label is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.data.dataset import TRAIN, VALID
+from lossmith.data.errors import DataError, listed, quoted
+
+MOST_CLASSES = 1000
+MISSING = frozenset({"", "?", "na", "nan"})
+
+Encoded = tuple[NDArray[np.int64], tuple[str, ...]]
+
+
+def encode_texts(texts: Sequence[str], what: str, where: Callable[[int], str]) -> Encoded:
+    """Number the classes: in numerical order where every label is a number, else alphabetically.
+
+    Args:
+        texts: One label per example.
+        what: The labels' name in an error, such as "the label column 'target'".
+        where: The place of example i in an error, such as "data row 3 of 'a.csv'".
+
+    Returns:
+        Class indices (n,), and the C classes' names.
+
+    Raises:
+        DataError: If a label is missing, or the labels are not those of 2 to 1,000 classes.
+    """
+    stripped = [text.strip() for text in texts]
+    for row, text in enumerate(stripped):
+        if text.lower() in MISSING:
+            raise DataError(f"{what} is empty in {where(row)} ({quoted(text)}); label every example or remove it.")
+    distinct = sorted(set(stripped))
+    numbers = {text: number for text in distinct if (number := _number(text)) is not None}
+    if len(numbers) < len(distinct):
+        _check_number_of_classes(len(distinct), len(stripped), what)
+        index = {text: code for code, text in enumerate(distinct)}
+        return np.array([index[text] for text in stripped], np.int64), tuple(distinct)
+    whole = {text: number for text, number in numbers.items() if isinstance(number, int)}
+    for text in distinct:
+        if text not in whole:
+            raise _regression(what, f"such numbers as {quoted(text)}")
+    classes = sorted(set(whole.values()))
+    _check_number_of_classes(len(classes), len(stripped), what)
+    rank = {number: code for code, number in enumerate(classes)}
+    return np.array([rank[whole[text]] for text in stripped], np.int64), tuple(str(number) for number in classes)
+
+
+def encode_array(values: NDArray[Any], what: str, where: Callable[[int], str]) -> Encoded:
+    """Number the classes of an array of labels, as `encode_texts` does.
+
+    Args:
+        values: One label per example, (n,): integers, booleans, whole floats or texts.
+        what: The labels' name in an error.
+        where: The place of example i in an error.
+
+    Returns:
+        Class indices (n,), and the C classes' names.
+
+    Raises:
+        DataError: If a label is missing, or the labels are not those of 2 to 1,000 classes.
+    """
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind == "U":
+        return encode_texts(values.tolist(), what, where)
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{what} is of the type {values.dtype}; labels are whole numbers or texts.")
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise DataError(
+                f"{what} is not a number in {where(int(finite.argmin()))}; label every example or remove it."
+            )
+        broken = values != np.floor(values)
+        if broken.any():
+            raise _regression(what, f"such numbers as {quoted(values[broken.argmax()])}")
+    classes, labels = np.unique(values, return_inverse=True)
+    _check_number_of_classes(len(classes), len(values), what)
+    return labels.astype(np.int64), tuple(str(int(number)) for number in classes)
+
+
+def check_classes(
+    labels: NDArray[np.int64], part: NDArray[np.int8] | None, class_names: Sequence[str], what: str
+) -> None:
+    """Refuse labels that no split can serve.
+
+    Args:
+        labels: Class indices (n,).
+        part: The official parts (n,), or None.
+        class_names: The C classes' names.
+        what: The data set's name in an error.
+
+    Raises:
+        DataError: If a class has fewer than 2 examples to train on, or is met outside the training part only.
+    """
+    training = labels if part is None else labels[part == TRAIN]
+    counts = np.bincount(training, minlength=len(class_names))
+    if part is not None and (counts == 0).any():
+        unseen = int((counts == 0).argmax())
+        place = "validation" if (labels[part == VALID] == unseen).any() else "test"
+        raise DataError(
+            f"the class {quoted(class_names[unseen])} of {what} is in the {place} part but not in the training part;"
+            " add training examples of it or remove it."
+        )
+    if (counts < 2).any():
+        rare = [name for name, count in zip(class_names, counts, strict=True) if count < 2]
+        hint = ""
+        if len(class_names) > 20 and all(_number(text) is not None for text in class_names):
+            hint = "; or, if the label is a quantity and not a class, choose another label column"
+        raise DataError(
+            f"{what} has fewer than 2 training examples of the class {listed(rare, limit=3)}; add examples, merge or"
+            f" remove rare classes{hint}."
+        )
+
+
+def _check_number_of_classes(classes: int, examples: int, what: str) -> None:
+    if classes < 2:
+        raise DataError(f"{what} holds a single class in all {examples:,} examples; at least 2 are needed.")
+    if classes > MOST_CLASSES or 2 * classes > max(examples, 40):
+        raise _regression(what, f"{classes:,} distinct values in {examples:,} examples")
+
+
+def _regression(what: str, found: str) -> DataError:
+    return DataError(
+        f"{what} holds {found}, which look like no classes; choose a column or array that holds class labels."
+    )
+
+
+def _number(text: str) -> int | float | None:
+    """Return the number a text stands for, an int where it is whole; None for other texts."""
+    if "_" in text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() else value

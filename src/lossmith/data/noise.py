@@ -1,0 +1,34 @@
+"""Label noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.data.spec import NoiseKind
+
+
+def noisy_labels(
+    labels: NDArray[np.int64], share: float, classes: int, draw: np.random.Generator, kind: NoiseKind = "symmetric"
+) -> NDArray[np.int64]:
+    """Replace a share of the labels, rounded to whole labels, by a different class.
+
+    Args:
+        labels: Class indices (n,).
+        share: How many of them to replace, in [0, 1).
+        classes: The number of classes C.
+        draw: What chooses the examples and their new classes.
+        kind: "symmetric": all other classes are equally likely; "asymmetric": class c becomes (c + 1) mod C.
+
+    Returns:
+        Class indices (n,); `labels` is left as it is.
+
+    Source: both kinds as in Han et al., "Co-teaching", 2018, arXiv 1804.06872 (the second is its "pair flipping"), but
+    with exactly the share asked for.
+    """
+    count = int(np.floor(share * len(labels) + 0.5))
+    chosen = draw.permutation(len(labels))[:count]
+    noisy = labels.copy()
+    shift = draw.integers(1, classes, size=count) if kind == "symmetric" else 1
+    noisy[chosen] = (labels[chosen] + shift) % classes
+    return noisy

@@ -1,0 +1,233 @@
+"""Images, tables and texts from Keras-style `.npz`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.data.dataset import TEST, TRAIN, VALID, Column, Dataset
+from lossmith.data.errors import DataError, listed
+from lossmith.data.files import FileSet, unreadable
+from lossmith.data.labels import Encoded, encode_array
+
+SPLITS = {"train": TRAIN, "val": VALID, "valid": VALID, "test": TEST}
+CHANNELS = (1, 3, 4)
+
+
+def read_npz(files: FileSet) -> Dataset:
+    """Read `x_train, y_train`, and where they exist `x_val` or `x_valid` and `x_test` with their labels; or `x, y`.
+
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w).  Channels are last where the last size is 1, 3 or 4 (as Keras
+    has them, so this goes first), else first where the second size is.  Tables are (n, d), texts (n,).  Names of
+    arrays are the same in capitals.  An array `class_names` names the classes of labels 0, 1, ...
+
+    Args:
+        files: One file, or the files of a set with `x, y` each.
+
+    Returns:
+        An image, tabular or text data set.
+
+    Raises:
+        DataError: If a file cannot be read, or its arrays do not make a classification problem.
+    """
+    pieces: list[_Piece] = []
+    names: NDArray[Any] | None = None
+    for path, part in zip(files.paths, files.parts or (None,), strict=True):
+        arrays = _read_arrays(path)
+        pieces += _pieces(arrays, path, part)
+        names = arrays.get("class_names", names)
+    _check_pieces(pieces)
+    labels, class_names = _labels(pieces, names)
+    part_of = np.repeat(
+        np.array([piece.part or TRAIN for piece in pieces], np.int8), [len(piece.y) for piece in pieces]
+    )
+    inputs = np.concatenate([piece.x for piece in pieces])
+    what = f"{pieces[0].x_name!r} of {files.paths[0].name!r}"
+    common: dict[str, Any] = {
+        "name": files.name,
+        "digest": files.digest(),
+        "labels": labels,
+        "class_names": class_names,
+        "part": part_of if len(pieces) > 1 else None,
+    }
+    if inputs.dtype.kind in "US":
+        texts = np.char.decode(inputs, "utf-8", "replace") if inputs.dtype.kind == "S" else inputs
+        return Dataset(kind="text", inputs=[str(text) for text in texts], **common)
+    if inputs.ndim == 2:
+        columns = tuple(Column(str(i)) for i in range(inputs.shape[1]))
+        return Dataset(kind="tabular", inputs=_as_table(inputs, what), columns=columns, **common)
+    return Dataset(kind="image", inputs=_as_images(inputs, what), **common)
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """One part's inputs and labels."""
+
+    part: int | None
+    x_name: str
+    x: NDArray[Any]
+    y_name: str
+    y: NDArray[Any]
+    path: Path
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    wanted = {f"{letter}_{split}" for letter in "xy" for split in SPLITS} | {"x", "y", "class_names"}
+    try:
+        with path.open("rb") as handle, _open_archive(handle, path) as archive:
+            found = list(archive.files)
+            for key in found:
+                if key.lower() in wanted:
+                    if key.lower() in arrays:
+                        raise DataError(f"the file {str(path)!r} has two arrays named {key.lower()!r}; rename one.")
+                    arrays[key.lower()] = np.asarray(archive[key])
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise nearly anything
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"the file {str(path)!r} is no archive of plain arrays, and pickled objects are not loaded;"
+                " save arrays of numbers or texts by numpy.savez."
+            ) from error
+        raise unreadable(path, error) from error
+    if not arrays.keys() - {"class_names"}:
+        raise DataError(
+            f"the file {str(path)!r} has no arrays x_train and y_train, or x and y (it has {listed(found)});"
+            " rename its arrays."
+        )
+    return arrays
+
+
+def _open_archive(handle: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
+    archive = np.load(handle, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"the file {str(path)!r} holds one array without labels; save x and y by numpy.savez.")
+    return archive
+
+
+def _pieces(arrays: Mapping[str, NDArray[Any]], path: Path, part: int | None) -> list[_Piece]:
+    split = [key for key in SPLITS if f"x_{key}" in arrays or f"y_{key}" in arrays]
+    plain = "x" in arrays or "y" in arrays
+    if plain and split:
+        raise DataError(
+            f"the file {str(path)!r} has both x, y and {listed(f'x_{key}' for key in split)}; keep one kind."
+        )
+    if split and part is not None:
+        raise DataError(f"the file {str(path)!r} is one part of a set, so it needs arrays x and y, not x_{split[0]}.")
+    pieces = [] if split else [_piece(arrays, "x", "y", part, path)]
+    pieces += [_piece(arrays, f"x_{key}", f"y_{key}", SPLITS[key], path) for key in split]
+    parts = [piece.part for piece in pieces]
+    if len(set(parts)) < len(parts):
+        raise DataError(f"the file {str(path)!r} has both x_val and x_valid; keep one of them.")
+    if split and TRAIN not in parts:
+        raise DataError(f"the file {str(path)!r} has no x_train beside x_{split[0]}; add x_train and y_train.")
+    return sorted(pieces, key=lambda piece: piece.part or TRAIN)
+
+
+def _piece(arrays: Mapping[str, NDArray[Any]], x_name: str, y_name: str, part: int | None, path: Path) -> _Piece:
+    for name, other in ((x_name, y_name), (y_name, x_name)):
+        if name not in arrays:
+            raise DataError(f"the file {str(path)!r} has {other} but no {name}; add the array {name}.")
+    x, y = arrays[x_name], arrays[y_name]
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+        sizes = ["1" if array.ndim == 0 else f"{len(array):,}" for array in (x, y)]
+        raise DataError(
+            f"{x_name} of {str(path)!r} has {sizes[0]} examples but {y_name} has {sizes[1]}; they must agree."
+        )
+    if x.size == 0:
+        raise DataError(
+            f"{x_name} of {str(path)!r} is empty (shape {x.shape}); it needs at least one example and feature."
+        )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise DataError(
+            f"{y_name} of {str(path)!r} has the shape {y.shape}, but a classification trial needs one class label"
+            f" per example, shape ({len(y)},); masks and one-hot rows are not read."
+        )
+    texts = x.dtype.kind in "US" and x.ndim == 1
+    if not texts and (x.dtype.kind not in "biuf" or x.ndim not in {2, 3, 4}):
+        raise DataError(
+            f"{x_name} of {str(path)!r} has the shape {x.shape} and type {x.dtype}; give numbers (n, features),"
+            " (n, height, width) or (n, height, width, channels), or texts (n,)."
+        )
+    return _Piece(part, x_name, x, y_name, y, path)
+
+
+def _check_pieces(pieces: list[_Piece]) -> None:
+    first = pieces[0]
+    for piece in pieces[1:]:
+        for name, a, other, b in (
+            (first.x_name, first.x, piece.x_name, piece.x),
+            (first.y_name, first.y, piece.y_name, piece.y),
+        ):
+            texts = (a.dtype.kind in "US", b.dtype.kind in "US")
+            if a.shape[1:] != b.shape[1:] or texts[0] != texts[1]:
+                raise DataError(
+                    f"{name} of {first.path.name!r} and {other} of {piece.path.name!r} do not match"
+                    f" (one example is {a.shape[1:]} {a.dtype} and {b.shape[1:]} {b.dtype});"
+                    " give them one shape and type."
+                )
+
+
+def _labels(pieces: list[_Piece], names: NDArray[Any] | None) -> Encoded:
+    def where(row: int) -> str:
+        for piece in pieces:
+            if row < len(piece.y):
+                return f"example {row} of {piece.y_name}"
+            row -= len(piece.y)
+        raise IndexError(row)
+
+    what = f"the label array {pieces[0].y_name!r}"
+    labels, class_names = encode_array(np.concatenate([piece.y for piece in pieces]), what, where)
+    if names is None or pieces[0].y.dtype.kind in "US":
+        return labels, class_names
+    codes = [int(text) for text in class_names]
+    if names.ndim != 1 or min(codes) < 0 or max(codes) >= len(names):
+        raise DataError(
+            f"class_names of {pieces[0].path.name!r} has the shape {names.shape}, but the labels run from"
+            f" {min(codes)} to {max(codes)}; give one name for each of 0 to {max(codes)}."
+        )
+    return labels, tuple(str(names[code]) for code in codes)
+
+
+def _as_table(inputs: NDArray[Any], what: str) -> NDArray[Any]:
+    small = inputs.dtype.itemsize < 4 or inputs.dtype == np.float32
+    with np.errstate(over="ignore"):
+        table = inputs.astype(np.float32 if small else np.float64, copy=False)
+    too_large = np.abs(table) > np.finfo(np.float32).max
+    if too_large.any():
+        row, column = np.argwhere(too_large)[0]
+        raise DataError(f"{what} is infinite or too large for float32 at example {row}, column {column}; correct it.")
+    empty = np.isnan(table).all(axis=0)
+    if empty.any():
+        raise DataError(f"{what} holds no value at all in column {int(empty.argmax())}; remove that column.")
+    return table
+
+
+def _as_images(inputs: NDArray[Any], what: str) -> NDArray[Any]:
+    if inputs.ndim == 3:
+        images = inputs[:, None]
+    elif inputs.shape[3] in CHANNELS:
+        images = inputs.transpose(0, 3, 1, 2)
+    elif inputs.shape[1] in CHANNELS:
+        images = inputs
+    else:
+        raise DataError(
+            f"{what} has the shape {inputs.shape}, where neither the last nor the second size is 1, 3 or 4 channels;"
+            " give images as (n, height, width, channels) or (n, channels, height, width)."
+        )
+    if inputs.dtype.kind in "biu" and inputs.min() >= 0 and inputs.max() <= 255:
+        return np.ascontiguousarray(images, dtype=np.uint8)
+    with np.errstate(over="ignore"):
+        images = np.ascontiguousarray(images, dtype=np.float32)
+    bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+    if bad.any():
+        raise DataError(f"{what} has a pixel that is not a finite number in image {int(bad.argmax())}; correct it.")
+    return images

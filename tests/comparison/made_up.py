@@ -1,0 +1,210 @@
+"""Comparisons without trainings: what each would have given is made up, so that the findings are known beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm, Dimension
+from lossmith.comparison.plan import Plan
+from lossmith.comparison.protocol import Findings, run_protocol
+from lossmith.comparison.tuning import Setting
+from lossmith.data import DataSpec
+from lossmith.trials.metrics import Outcomes
+from lossmith.trials.result import Curve, TrialResult
+from lossmith.trials.runner import Runner
+from lossmith.trials.trial import OptimizerSpec, Trial
+
+VALID, TEST = 50, 100
+EVALUATIONS = 10
+
+ARMS = (
+    Arm(CROSS_ENTROPY, "cross_entropy", "control"),
+    Arm(AGAIN, "cross_entropy", "control", stream=1),
+    Arm(LABEL_SMOOTHING, "label_smoothing:epsilon=?", "control", (Dimension("epsilon", (0.05, 0.1, 0.2)),)),
+    Arm("brier", "brier"),
+    Arm("mae", "mae"),
+    Arm("ngl", "ngl"),
+)
+
+PLAN = Plan(
+    name="made up",
+    data=DataSpec("iris", folds=2),
+    num_classes=4,
+    class_names=("a", "b", "c", "d"),
+    examples=(200, VALID, TEST),
+    model="mlp",
+    arms=ARMS,
+    lrs=(1.0, 2.0, 4.0),
+    optimizer=OptimizerSpec("adam", 1.0),
+    steps=300,
+    batch_size=16,
+    evaluations=EVALUATIONS,
+    budget=6,
+    final_seeds=2,
+    seed=0,
+    metric="accuracy",
+    delta=0.005,
+    select="last",
+    engine="single",
+    device="cpu",
+    versions={},
+    notes=(),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which training a trial is.
+
+    Attributes:
+        arm: name of the arm.
+        fold: number of the fold.
+        use: "tuning" or "final".
+        number: which of the seeds of that use.
+        lr: learning rate.
+        steps: length of the training.
+        final: whether it scores the test part.
+    """
+
+    arm: str
+    fold: int
+    use: str
+    number: int
+    lr: float
+    steps: int
+    final: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a made-up training gives.
+
+    Attributes:
+        accuracy: on validation, at the end of the curve too.
+        reached: number of the evaluation, from 0, at which the curve gets to it; at guessing before.
+        right: how many of the test examples are right.
+        first: the first of them.
+        nll: validation cross-entropy.
+        diverged: whether it diverged.
+    """
+
+    accuracy: float = 0.75
+    reached: int = 4
+    right: int = 70
+    first: int = 0
+    nll: float = 1.0
+    diverged: bool = False
+
+
+World = Callable[[Run], Outcome]
+_USES: tuple[Literal["tuning", "final"], ...] = ("tuning", "final")
+
+
+def _name(loss: str) -> str:
+    return loss.partition(":")[0]
+
+
+def outcomes(examples: int, right: int, first: int = 0) -> Outcomes:
+    """Outcomes of which so many, from the first on, are right; the classes take turns."""
+    label = np.arange(examples) % PLAN.num_classes
+    wrong = (np.arange(examples) < first) | (np.arange(examples) >= first + right)
+    half = np.full(examples, 0.5, dtype=np.float32)
+    return Outcomes(np.arange(examples), label, (label + wrong) % PLAN.num_classes, half, half, half, half)
+
+
+@dataclass
+class MadeUp:
+    """A runner and its ledger in one, for a world that says what each training gives."""
+
+    plan: Plan
+    world: World
+    labels: list[str] = field(default_factory=list)
+    trained: list[Run] = field(default_factory=list)
+    opened: list[Run] = field(default_factory=list)
+    on_open: Callable[[], None] = lambda: None
+
+    @property
+    def ledger(self) -> MadeUp:
+        """The ledger."""
+        return self
+
+    def run(self, trials: Sequence[Trial], label: str) -> dict[Trial, TrialResult]:
+        """Train what has not been trained yet, as `Runner.run`."""
+        self.labels.append(label)
+        for trial in trials:
+            if self.which(trial) not in self.trained:
+                self.trained.append(self.which(trial))
+        return {trial: replace(self.result(trial), test=None) for trial in trials}
+
+    def get(self, trial: Trial) -> TrialResult | None:
+        """The result of what was trained, as `Ledger.get`."""
+        return replace(self.result(trial), test=None) if self.which(trial) in self.trained else None
+
+    def open_test(self, trial: Trial) -> TrialResult:
+        """The result with the test part, as `Ledger.open_test`."""
+        self.on_open()
+        self.opened.append(self.which(trial))
+        return self.result(trial)
+
+    def times_scored(self, data: DataSpec) -> int:
+        """How many of the models opened belong to a fold."""
+        return sum(run.fold == data.fold for run in self.opened)
+
+    def which(self, trial: Trial) -> Run:
+        """Which training of the plan a trial is."""
+        fold, lr = trial.data.fold, trial.optimizer.lr
+        stream, use, number = self._seeds[fold, trial.seed]
+        (arm,) = [arm for arm in self.plan.arms if arm.stream == stream and _name(arm.loss) == _name(trial.loss)]
+        return Run(arm.name, fold, use, number, lr, trial.steps, trial.final)
+
+    @cached_property
+    def _seeds(self) -> dict[tuple[int, int], tuple[int, str, int]]:
+        return {
+            (fold, self.plan.trial(arm, fold, Setting(1.0), use, number).seed): (arm.stream, use, number)
+            for arm in (self.plan.arm(CROSS_ENTROPY), self.plan.arm(AGAIN))
+            for fold in self.plan.folds
+            for use in _USES
+            for number in range(4)
+        }
+
+    def result(self, trial: Trial) -> TrialResult:
+        """What the world gives."""
+        run = self.which(trial)
+        given = self.world(run)
+        low = PLAN.chance
+        course = tuple(given.accuracy if i >= given.reached else low for i in range(EVALUATIONS))
+        steps = tuple(trial.evaluation_steps())
+        flat = (1.0,) * EVALUATIONS
+        return TrialResult(
+            curve=Curve(steps, flat, flat, flat, course),
+            valid_accuracy=given.accuracy,
+            valid_balanced_accuracy=given.accuracy / 2,
+            valid_nll=given.nll,
+            valid_nll_scaled=given.nll,
+            temperature=1.0,
+            gradient_ratio=1.0,
+            extended_share=0.0,
+            diverged=given.diverged,
+            notes=(),
+            seconds=1.0,
+            valid=outcomes(VALID, round(given.accuracy * VALID)) if trial.final else None,
+            test=outcomes(TEST, given.right, given.first) if trial.final else None,
+        )
+
+
+def peaked(lr: float, at: float, top: float = 0.75) -> float:
+    """A score that falls by .02 for every octave from the best learning rate."""
+    return top - 0.02 * abs(math.log2(lr / at))
+
+
+def carry_out(world: World, folder: Path, plan: Plan = PLAN) -> tuple[Findings, MadeUp]:
+    """Run the protocol on a world."""
+    made_up = MadeUp(plan, world)
+    return run_protocol(plan, cast(Runner, made_up), folder), made_up

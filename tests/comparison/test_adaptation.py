@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lossmith.comparison.adaptation import adaptation
+from lossmith.comparison.arms import CROSS_ENTROPY, EQUAL_TIME, Arm, make_arms
+from lossmith.comparison.plan import Options, make_plan, write_plan
+from lossmith.comparison.session import carry_out
+from lossmith.comparison.tuning import Setting
+from lossmith.report.page import render
+from lossmith.report.run import load_run
+from lossmith.trials.trial import Sources
+
+ONLINE = "adaptive:meta_data=next"
+RATE, LOSS = (f"adaptive:control={control},meta_data=next" for control in ("rate_replay", "loss_replay"))
+
+
+def arms() -> list[Arm]:
+    return make_arms([ONLINE, RATE, LOSS, "adaptive:control=scale", "ml3"], "sgd", [5, 5], False)
+
+
+def scores(**gains: float) -> dict[str, list[np.ndarray]]:
+    """Ten seeds and 2,000 examples, of which so many more are right."""
+    draw = np.random.default_rng(0)
+    base = (draw.random((10, 2000)) < 0.8).astype(float)
+    made = {}
+    for name, gain in {ONLINE: gains["online"], RATE: gains["rate"], LOSS: gains["loss"]}.items():
+        made[name] = [np.maximum(base, (draw.random((10, 2000)) < gain).astype(float))]
+    return made
+
+
+def test_a_loss_adapts_only_above_both_of_its_replays() -> None:
+    (said,) = adaptation(arms(), scores(online=0.3, rate=0.1, loss=0.1))
+    assert said.startswith(f"{ONLINE} adapts: +")
+    for gains in ({"rate": 0.3, "loss": 0.1}, {"rate": 0.1, "loss": 0.3}, {"rate": 0.6, "loss": 0.1}):
+        (said,) = adaptation(arms(), scores(online=0.3, **gains))
+        assert said.startswith(f"That {ONLINE} adapts was not shown: ")
+
+
+def test_nothing_is_said_where_a_replay_is_missing() -> None:
+    found = scores(online=0.3, rate=0.1, loss=0.1)
+    del found[LOSS]
+    assert adaptation(arms(), found) == ()
+
+
+def test_controls_that_are_asked_for_are_controls() -> None:
+    roles = {arm.name: arm.role for arm in arms()}
+    assert {name for name, role in roles.items() if role == "candidate"} == {ONLINE, "ml3"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "wanted"), [(ONLINE, True), ("ml3", False), ("adaptive:offline=9,online=false", False)]
+)
+def test_a_loss_that_learns_online_is_compared_with_three_times_the_steps(loss: str, wanted: bool) -> None:
+    assert (EQUAL_TIME in {arm.name for arm in make_arms([loss], "adam", [5, 5], False)}) is wanted
+
+
+def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
+    """From the plan to the page: equal budgets, one engine each, what was learned is shown."""
+    options = Options(
+        data="iris",
+        model="mlp:width=8",
+        losses=(ONLINE, RATE, LOSS, "adaptive:control=scale,meta_lr=?"),
+        optimizer="sgd",
+        lrs=3,
+        budget=6,
+        folds=2,
+        seeds=1,
+        steps=60,
+    )
+    sources = Sources()
+    plan = make_plan(options, sources)
+    trials = {arm.name: plan.trial(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
+    assert trials[EQUAL_TIME].steps == 180
+    assert trials[CROSS_ENTROPY].engine == "stacked"
+    assert trials[ONLINE].engine == "single"
+    assert len({trial.data for trial in trials.values()}) == 1
+    write_plan(plan, tmp_path / "run")
+    carry_out(plan, sources, tmp_path / "run", workers=0)
+    run = load_run(tmp_path / "run")
+    rows = {row.name: row for row in run.results.rows}
+    assert rows[CROSS_ENTROPY].learned is None
+    learned = rows[ONLINE].learned
+    assert learned is not None
+    assert learned.moments == (0, 15, 30, 45, 60)
+    assert learned.strictness[0] == pytest.approx([1.0] * len(learned.p))
+    (said,) = run.results.adaptation
+    page = render(run)
+    assert "What the losses learned" in page
+    assert "its own learning rates replayed" in page
+    assert said.split(":")[0] in page.replace("<wbr>", "")

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from lossmith.comparison.arms import (
+    AGAIN,
+    CROSS_ENTROPY,
+    LABEL_SMOOTHING,
+    WEIGHT_DECAY,
+    WEIGHTED,
+    Arm,
+    Dimension,
+    default_losses,
+    make_arms,
+)
+from lossmith.comparison.tuning import Scored, Setting, best, expected_best, extension, smoothed, sobol_settings
+
+PLAIN = Arm("m", "m")
+CHANCE = 0.1
+
+
+def grid(*accuracies: float, nll: list[float] | None = None) -> list[Scored]:
+    """Scores at learning rates 1, 2, 4, ..."""
+    nll = nll or [1.0] * len(accuracies)
+    return [Scored(Setting(2.0**i), a, n) for i, (a, n) in enumerate(zip(accuracies, nll, strict=True))]
+
+
+def test_smoothing_is_a_quarter_a_half_a_quarter_with_chance_beyond_the_upper_end() -> None:
+    """By hand, for .4 .8 .6; below the lowest rate its own score is repeated."""
+    assert smoothed(grid(0.4, 0.8, 0.6), PLAIN, CHANCE) == pytest.approx([
+        0.25 * 0.4 + 0.5 * 0.4 + 0.25 * 0.8,
+        0.25 * 0.4 + 0.5 * 0.8 + 0.25 * 0.6,
+        0.25 * 0.8 + 0.5 * 0.6 + 0.25 * 0.1,
+    ])
+
+
+def test_the_divergence_cliff_is_not_chosen_where_a_plain_maximum_would() -> None:
+    """The highest rate before the cliff has the best single score and one neighbour at chance."""
+    points = grid(0.90, 0.94, 0.95, 0.955, 0.10)
+    assert max(points, key=lambda p: p.accuracy).setting.lr == 8
+    assert best(points, PLAIN, CHANCE).setting.lr == 4
+
+
+def test_ties_go_to_the_lower_cross_entropy() -> None:
+    points = grid(0.9, 0.9, 0.9, 0.9, 0.5, nll=[3.0, 2.0, 1.0, 0.5, 0.1])
+    assert best(points, PLAIN, CHANCE).setting.lr == 4
+
+
+def test_the_grid_is_extended_where_its_best_lies_on_the_edge() -> None:
+    assert extension(grid(0.5, 0.6, 0.9, 0.95), PLAIN) == 16.0
+    assert extension(grid(0.9, 0.8, 0.7), PLAIN) == 0.5
+    assert extension(grid(0.7, 0.9, 0.7), PLAIN) is None
+
+
+def test_a_rising_end_is_extended_though_it_would_never_be_chosen() -> None:
+    """Counting what lies beyond as chance is for the choice; it must not hide that the grid is too short."""
+    points = grid(0.5, 0.6, 0.9, 0.95)
+    assert best(points, PLAIN, CHANCE).setting.lr == 4
+    assert extension(points, PLAIN) == 16.0
+
+
+def test_replicates_and_neighbours_in_hyperparameters_count() -> None:
+    """Two points an octave apart in one dimension and equal in the other: weights 1 and 1/2."""
+    arm = Arm("x", "label_smoothing:epsilon=?", tuned=(Dimension("epsilon", (0.1, 0.2, 0.4)),))
+    points = [Scored(Setting(1.0, (0.1,)), 0.6, 1.0), Scored(Setting(1.0, (0.2,)), 0.9, 1.0)]
+    # At the point (1, .1): itself 1, the other 1/2, chance one octave above 1/2, its own score below 1/2.
+    expected = (0.6 + 0.5 * 0.9 + 0.5 * CHANCE + 0.5 * 0.6) / 2.5
+    assert smoothed(points, arm, CHANCE)[0] == pytest.approx(expected)
+    # At the point (1, .2) likewise, with the two changed over.
+    assert smoothed(points, arm, CHANCE)[1] == pytest.approx((0.9 + 0.5 * 0.6 + 0.5 * CHANCE + 0.5 * 0.9) / 2.5)
+
+
+def test_points_two_octaves_or_two_choices_apart_do_not_meet() -> None:
+    arm = Arm("x", "label_smoothing:epsilon=?", tuned=(Dimension("epsilon", (0.1, 0.2, 0.4)),))
+    for other in (Setting(4.0, (0.1,)), Setting(2.0, (0.4,))):
+        points = [Scored(Setting(1.0, (0.1,)), 0.6, 1.0), Scored(other, 0.9, 1.0)]
+        octaves = math.log2(other.lr)
+        top = max(0, 1 - (octaves + 1) / 2)  # how near the point is to chance, an octave above the highest
+        assert smoothed(points, arm, CHANCE)[0] == pytest.approx((0.6 + top * CHANCE + 0.5 * 0.6) / (1.5 + top))
+
+
+def test_a_point_without_values_stands_at_the_defaults() -> None:
+    arm = Arm("x", "label_smoothing:epsilon=?", tuned=(Dimension("epsilon", (0.05, 0.1, 0.2)),))
+    assert arm.default_positions == [1.0]
+    decay = Arm("x", CROSS_ENTROPY, tuned=(Dimension("weight_decay", (0.01, 0.1)),))
+    assert decay.default_positions == [-1.0]
+    points = [Scored(Setting(1.0), 0.6, 1.0), Scored(Setting(1.0, (0.1,)), 0.9, 1.0)]
+    # Both stand at the same place: the mean of the two, chance half and the point's own score half.
+    assert smoothed(points, arm, CHANCE)[0] == pytest.approx((0.6 + 0.9 + 0.5 * CHANCE + 0.5 * 0.6) / 3)
+
+
+@pytest.mark.parametrize("scale", ["choices", "linear", "log"])
+def test_sobol_settings_cover_an_octave_to_each_side_and_the_whole_range(scale: str) -> None:
+    arm = Arm("x", "gce:q=?", tuned=(Dimension("q", (0.1, 0.9), scale),))  # type: ignore[arg-type]
+    settings = sobol_settings(arm, 0.01, 64, seed=1)
+    octaves = [math.log2(setting.lr / 0.01) for setting in settings]
+    values = [setting.values[0] for setting in settings if setting.values]
+    assert len(settings) == len(values) == 64
+    assert min(octaves) >= -1
+    assert max(octaves) <= 1
+    assert max(np.diff(sorted(octaves))) < 0.1
+    assert 0.1 <= min(values) < 0.2
+    assert 0.8 < max(values) <= 0.9
+    assert settings == sobol_settings(arm, 0.01, 64, seed=1)
+    assert settings != sobol_settings(arm, 0.01, 64, seed=2)
+
+
+def test_sobol_settings_fill_the_square_evenly() -> None:
+    """The first 64 points of a Sobol sequence put one into each of 8 by 8 equal cells; rounding may move one or two."""
+    arm = Arm("x", "gce:q=?", tuned=(Dimension("q", (0.0, 1.0), "linear"),))
+    cells = {
+        (int(8 * (math.log2(setting.lr) + 1) / 2), int(8 * value))
+        for setting in sobol_settings(arm, 1.0, 64, seed=3)
+        for value in setting.values or ()
+    }
+    assert len(cells) >= 62
+
+
+def test_one_sobol_setting_is_one() -> None:
+    arm = Arm("x", "gce:q=?", tuned=(Dimension("q", (0.1, 0.9), "linear"),))
+    assert len(sobol_settings(arm, 1.0, 1, seed=0)) == 1
+    assert len(sobol_settings(arm, 1.0, 5, seed=0)) == 5
+
+
+def test_expected_best_is_the_mean_over_all_subsets() -> None:
+    scores = [0.3, 0.9, 0.5, 0.7, 0.7]
+    brute = [np.mean([max(subset) for subset in itertools.combinations(scores, k)]) for k in range(1, 6)]
+    assert expected_best(scores) == pytest.approx(brute)
+
+
+def test_controls_are_always_there_and_no_loss_is_in_twice() -> None:
+    arms = make_arms(["m", "rooted:k=3", "cross_entropy", "rooted", "label_smoothing:epsilon=?"], "adam", [5, 5], False)
+    assert [arm.name for arm in arms] == [CROSS_ENTROPY, AGAIN, WEIGHT_DECAY, LABEL_SMOOTHING, "m", "rooted"]
+    assert [arm.role for arm in arms] == ["control"] * 4 + ["candidate"] * 2
+    assert {arm.stream for arm in arms if arm.name != AGAIN} == {0}
+    assert arms[1].stream == 1
+    assert arms[3].tuned[0].values == (0.05, 0.1, 0.2, 0.4, 0.65)
+
+
+def test_imbalance_adds_its_controls() -> None:
+    names = [arm.name for arm in make_arms(["m"], "adam", [30, 10], True)]
+    assert WEIGHTED in names
+    assert "logit_adjusted" in names
+    weighted = next(arm for arm in make_arms(["m"], "adam", [30, 10], True) if arm.name == WEIGHTED)
+    assert weighted.loss == "cross_entropy:weight=[0.6667,2]"
+
+
+def test_a_tuned_value_goes_where_the_question_mark_stood() -> None:
+    arm = next(arm for arm in make_arms(["symmetric:alpha=?,beta=2"], "adam", [1, 1], False) if arm.role == "candidate")
+    assert arm.loss == "symmetric:alpha=?,beta=2"
+    assert arm.loss_with() == "symmetric:beta=2"
+    assert arm.loss_with([0.5]) == "symmetric:alpha=0.5,beta=2"
+    with pytest.raises(ValueError, match="cannot be tuned"):
+        make_arms(["dynamical:period=?"], "adam", [1, 1], False)
+    with pytest.raises(ValueError, match="nothing of this loss can"):
+        make_arms(["bi_tempered:t1=?", "brier:weight=?"], "adam", [1, 1], False)
+
+
+def test_the_default_dynamical_loss_gives_each_class_its_turn_and_ends_static() -> None:
+    for steps, classes in ((340, 10), (70, 3), (1000, 2)):
+        text = next(loss for loss in default_losses(steps, classes) if loss.startswith("dynamical"))
+        values = dict(part.split("=") for part in text.partition(":")[2].split(","))
+        period, tail = int(values["period"]), int(values["static_after"])
+        assert tail % period == 0
+        assert period * classes <= steps
+        assert 0.5 * steps <= tail <= 0.9 * steps
