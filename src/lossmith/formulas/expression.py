@@ -16,8 +16,9 @@ TERMINALS: Final = {
     "n": "number of classes",
     "t": "progress of training, 0 to 1",
 }
-HIDDEN_TERMINALS: Final = frozenset({"d"})
-"""``d = -log(1 - p)``: no formula has it, but what a formula is rewritten to for precision may."""
+HIDDEN_TERMINALS: Final = frozenset({"d", "e", "h"})
+"""What no formula that users write has: ``d = -log(1 - p)``, to which a formula is rewritten for precision; ``e``, the
+error of a regression; ``h``, a hyperparameter of which each class has its own."""
 
 ARITY: Final = {
     **dict.fromkeys(("add", "sub", "mul", "div", "pow", "aq", "min", "max"), 2),

@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lossmith.learned.frozen import FrozenLoss, common_arguments
 from lossmith.learned.network import Activation, LossNetwork, Output
 from lossmith.learned.recipe import MetaData, Recipe
 from lossmith.learned.scale import Scale
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
-from lossmith.losses.arguments import check_choice, whole_number
+from lossmith.losses.arguments import Range, check_choice, whole_number
 from lossmith.losses.base import Prepared
 from lossmith.losses.entries import Entries, Probability
 from lossmith.losses.wrapper import checked_base
@@ -71,6 +72,7 @@ class AdaptiveLoss(Wrapper):
     """
 
     name = "adaptive"
+    searched = (Range("meta_lr", (1e-5, 1e-2), "log"),)
     kind = "learned"
 
     def __init__(
@@ -107,7 +109,7 @@ class AdaptiveLoss(Wrapper):
         check_choice("class_reduction", class_reduction, get_args(ClassReduction))
         if start == "random" and (control == "scale" or type(base) is not CrossEntropyLoss):
             raise ValueError("start='random' uses no base loss: leave out the loss in brackets, and control='scale'")
-        self.base = copy.deepcopy(base)  # a learner switches it to its reference path
+        self.base = copy.deepcopy(base)
         self.start, self.control, self.class_reduction = start, control, class_reduction
         self.init_seed = whole_number("init_seed", init_seed, low=0)
         self.recipe = Recipe(
@@ -154,18 +156,18 @@ class AdaptiveLoss(Wrapper):
     ) -> Tensor:
         """Evaluate the loss as it is now; see `ClassificationLoss.forward`."""
         given: dict[str, Any] = {"sample_weight": sample_weight, "normalizer": normalizer}
+        given["implementation"] = "reference"  # to learn, a loss needs second derivatives, which the kernels lack
         if self.residual is None:
-            scaled: Tensor = self.log_scale.exp() * self.base(logits, target, **given)
-            return scaled
-        residual: Tensor = self.residual(logits, target, **given)
-        return residual if self.start == "random" else residual + self.base(logits, target, **given)
+            return self.log_scale.exp() * self.base.evaluate(logits, target, **given)
+        residual = self.residual.evaluate(logits, target, **given)
+        return residual if self.start == "random" else residual + self.base.evaluate(logits, target, **given)
 
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """See `Loss.bind`."""
         self.base.bind(total_steps=total_steps, class_counts=class_counts)
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """See `ClassificationLoss.extended`."""
+        """Which samples lie where the base is continued by its tangent; see `ClassificationLoss.extended`."""
         if self.start == "random":
             return torch.zeros_like(target, dtype=torch.bool)
         return self.base.extended(logits, target)
@@ -193,12 +195,8 @@ class AdaptiveLoss(Wrapper):
         from safetensors.torch import save_file
 
         path = Path(path)
-        described = copy.deepcopy(self)
-        described.base.implementation = "auto"  # a learner or a trial may have chosen another
         partial = path.with_name(path.name + ".part")
-        save_file(
-            {name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": described.text}
-        )
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": self.text})
         partial.replace(path)
 
 
@@ -211,29 +209,28 @@ class _NetworkLoss(ClasswiseLoss):
         super().__init__(**common)
         self.network, self.class_reduction = network, class_reduction
 
+    @override
     def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
-        """See `ClassificationLoss.label_terms`; one pass of the network over all classes in place of three passes."""
         if self.label_smoothing:
             return super().label_terms(prepared, target)
+        # One pass of the network over all classes in place of three.
         dim, valid = prepared.entries.dim, target != self.ignore_index
         p = self.probability(prepared).value
         y = torch.zeros_like(p).scatter(dim, target.where(valid, 0).unsqueeze(dim), 1.0)
         terms: Tensor = self.network(y, p).sum(dim)
-        mass = self._target_weight(prepared.class_weight, target)
-        return self._weighted(terms, mass, prepared).where(valid, 0.0)
+        mass = self.target_weight(prepared.class_weight, target)
+        return self.weighted(terms, mass, prepared).where(valid, 0.0)
 
+    @override
     def positive(self, p: Probability, entries: Entries) -> Tensor:
-        """``l_phi(1, p)``."""
-        del entries
         value: Tensor = self.network(1.0, p.value)
         return value
 
+    @override
     def negative(self, p: Probability, entries: Entries) -> Tensor:
-        """``l_phi(0, p)``."""
-        del entries
         value: Tensor = self.network(0.0, p.value)
         return value
 
+    @override
     def class_factor(self, entries: Entries) -> float:
-        """1/C for the mean over classes."""
         return 1.0 if self.class_reduction == "sum" else 1 / entries.num_classes

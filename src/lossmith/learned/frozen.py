@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lossmith.losses import ClassificationLoss
 from lossmith.losses.base import CommonArguments, Implementation
 from lossmith.losses.entries import Entries
+from lossmith.losses.reductions import Reduction
 
 _DIGITS: Final = 16  # of a file's SHA-256 in its text form
 
@@ -38,6 +40,7 @@ class FrozenLoss(ClassificationLoss):
         self.factor, self.source = float(factor), source
         self.requires_grad_(requires_grad=False)
 
+    @override
     def evaluate(
         self,
         logits: Tensor,
@@ -46,27 +49,37 @@ class FrozenLoss(ClassificationLoss):
         sample_weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         class_scale: Tensor | None = None,
+        reduction: Reduction | None = None,
+        implementation: Implementation | None = None,
     ) -> Tensor:
-        """See `ClassificationLoss.evaluate`."""
         first, *rest = (
-            part.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=class_scale)
+            part.evaluate(
+                logits,
+                target,
+                sample_weight=sample_weight,
+                normalizer=normalizer,
+                class_scale=class_scale,
+                reduction=reduction,
+                implementation=implementation,
+            )
             for part in self._parts()
         )
         total: Tensor = sum(rest, start=first)
         return total if self.factor == 1 else self.factor * total
 
+    @override
     def linear_above(self, entries: Entries) -> float | Tensor | None:
-        """See `ClassificationLoss.linear_above`."""
         return self._parts()[0].linear_above(entries)
 
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """See `Loss.bind`."""
         for part in self._parts():
             part.bind(total_steps=total_steps, class_counts=class_counts)
 
     @property
+    @override
     def text(self) -> str:
-        """``@path#digest``, or ``learned``, which `lossmith.create` does not know, for a loss that was not saved."""
+        # `lossmith.create` does not know "learned", the text of a loss that was not saved.
         return self.name if self.source is None else f"@{self.source}"
 
     def _parts(self) -> list[ClassificationLoss]:

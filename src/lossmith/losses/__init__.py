@@ -13,7 +13,6 @@ from lossmith.losses.alternate import (
     MLoss,
     ParabolicLoss,
     ParamMLoss,
-    SmoothMeanAbsoluteErrorLoss,
 )
 from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.baselines import (
@@ -34,6 +33,7 @@ from lossmith.losses.dynamical import DynamicalLoss, gamma, static_tail
 from lossmith.losses.evolved import NextGenerationLoss
 from lossmith.losses.formula import FormulaLoss
 from lossmith.losses.linear import linear_loss
+from lossmith.losses.regression import RegressionLoss, SmoothMeanAbsoluteErrorLoss
 from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
 from lossmith.losses.scaled import ScaledLoss
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
@@ -68,6 +68,7 @@ __all__ = [
     "ParabolicLoss",
     "ParamMLoss",
     "PolyLoss",
+    "RegressionLoss",
     "RootedGANLoss",
     "RootedLogisticLoss",
     "ScaledLoss",

@@ -5,12 +5,28 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from lossmith.losses.text import Value
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of an argument that a comparison searches.
+
+    Args:
+        argument: its name.
+        values: the values to choose from, ascending; or the lowest and highest of a continuous range.
+        scale: ``"choices"``, ``"linear"`` or ``"log"``.
+    """
+
+    argument: str
+    values: tuple[float, ...]
+    scale: Literal["choices", "linear", "log"] = "choices"
 
 
 def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:

@@ -136,7 +136,8 @@ class _Group(NamedTuple):
         Returns:
             A scalar.
         """
-        terms = self.loss(logits.flatten(0, 1), labels.flatten()).view(labels.shape)[:, :size]
+        # By plain torch, so that a training in a stack is bitwise the same training alone.
+        terms = self.loss.per_sample(logits.flatten(0, 1), labels.flatten()).view(labels.shape)[:, :size]
         weight = self.base.weight
         mass = size if weight is None else weight[labels[:, :size]].sum(1, keepdim=True)
         total: Tensor = (terms / mass).sum()
@@ -149,11 +150,7 @@ def _loss_groups(trials: Sequence[Trial], task: Task, device: str) -> list[_Grou
         size = len(list(members))
         loss, notes = noted_loss(text, task, trials[0].steps)
         assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
-        group = _Group(slice(start, start + size), loss.to(device), notes)
-        for part in group.base.modules():
-            if isinstance(part, ClassificationLoss):
-                part.reduction = "none"
-        groups.append(group)
+        groups.append(_Group(slice(start, start + size), loss.to(device), notes))
         start += size
     return groups
 
@@ -186,9 +183,6 @@ def training_loss(text: str, task: Task, steps: int) -> TrainingLoss:
     base = loss if isinstance(loss, ClassificationLoss) else loss.base
     if base.reduction != "mean" or base.task != "multiclass":
         raise ValueError(f"{text}: trials train with task=multiclass and reduction=mean; leave both out")
-    for part in loss.modules():
-        if isinstance(part, ClassificationLoss):
-            part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
     loss.bind(total_steps=steps, class_counts=task.class_counts.tolist())
     return loss
 
