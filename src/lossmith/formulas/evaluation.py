@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, cast
@@ -119,15 +120,15 @@ def _sign(a: Tensor) -> Tensor:
 
 
 OPERATIONS: Final[dict[str, Callable[..., Tensor]]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
     "pow": _power,
     "aq": lambda a, b: a * (torch.rsqrt(1 + b * b) if isinstance(b, Tensor) else (1 + b * b) ** -0.5),
     "min": _minimum,
     "max": _maximum,
-    "neg": lambda a: -a,
+    "neg": operator.neg,
     "exp": torch.exp,
     "log": torch.log,
     "sqrt": torch.sqrt,

@@ -15,6 +15,8 @@ from lossmith.formulas.expression import Expression, apply, terminal
 
 _TENSORS: Final = ("p", "c", "d", "e")
 """The terminals that are always tensors."""
+_SATURATED: Final = 750.0
+"""Beyond it even float64 has exp(-x) = 0."""
 
 
 Operation = tuple[Callable[..., Any], tuple[Expression, ...]]
@@ -26,15 +28,17 @@ class Program:
 
     Args:
         expression: the formula.
+        saturated: whether expm1(-k c) is a constant where it is -1 to rounding, so that its slope there, 0, is not
+            multiplied by what may be infinite.
     """
 
-    def __init__(self, expression: Expression) -> None:
-        self.expression = expression
-        compiled = _Compiler(expression)
+    def __init__(self, expression: Expression, *, saturated: bool = False) -> None:
+        self.expression, self.saturated = expression, saturated
+        compiled = _Compiler(expression, saturated)
         self._names, self._steps, self._last = tuple(compiled.names), tuple(compiled.steps), compiled.last
 
-    def __reduce__(self) -> tuple[Callable[[Expression], Program], tuple[Expression]]:
-        return program_of, (self.expression,)
+    def __reduce__(self) -> tuple[Callable[..., Program], tuple[Any, ...]]:
+        return program_of, (self.expression, self.saturated)
 
     def run(self, values: Mapping[str, Any]) -> Any:
         """The formula's value, given one for each terminal; a number if no tensor takes part."""
@@ -48,7 +52,7 @@ class Program:
 
 
 @lru_cache(maxsize=1024)
-def program_of(expression: Expression) -> Program:
+def program_of(expression: Expression, saturated: bool = False) -> Program:
     """Compile a formula.
 
     ``a*expm1(k*c)`` of c or d, which are never negative, is one operation; so is ``x + a*y``. At small sizes the number
@@ -56,11 +60,12 @@ def program_of(expression: Expression) -> Program:
 
     Args:
         expression: the formula.
+        saturated: see `Program`.
 
     Returns:
         The program, with each common part computed once.
     """
-    return Program(expression)
+    return Program(expression, saturated=saturated)
 
 
 class _Compiler:
@@ -72,7 +77,8 @@ class _Compiler:
         last: the place of the formula's own value.
     """
 
-    def __init__(self, expression: Expression) -> None:
+    def __init__(self, expression: Expression, saturated: bool) -> None:
+        self.saturated = saturated
         self.names = sorted(expression.terminals)
         self.steps: list[tuple[Callable[..., Any], tuple[int, ...]]] = []
         self.places = {terminal(name): i for i, name in enumerate(self.names)}
@@ -83,7 +89,7 @@ class _Compiler:
         while stack:
             node = stack[-1]
             if node not in operations and node not in self.places:
-                operations[node] = _operation(node)
+                operations[node] = _operation(node, self.saturated)
             waiting = [each for each in operations[node][1] if each not in self.places] if node in operations else []
             if waiting:
                 stack.extend(waiting)
@@ -96,7 +102,7 @@ class _Compiler:
         return self.places[expression]
 
 
-def _operation(node: Expression) -> Operation:
+def _operation(node: Expression, saturated: bool) -> Operation:
     """A function of the values of some expressions that computes a node."""
     if not node.terminals:
         return partial(_constant, number(node)), ()
@@ -104,10 +110,10 @@ def _operation(node: Expression) -> Operation:
         return partial(_of_numbers, node.op), node.args
     if node.op == "sub" and _multiple(node.args[1])[1].op == "expm1" and _scaled_expm1(node.args[1]):
         node = apply("add", node.args[0], -node.args[1])  # -expm1(-c) = 1 - p is what most formulas have already
-    return _scaled_expm1(node) or _sum_with_multiple(node) or _with_constants(node)
+    return _scaled_expm1(node, saturated) or _sum_with_multiple(node) or _with_constants(node)
 
 
-def _scaled_expm1(node: Expression) -> Operation | None:
+def _scaled_expm1(node: Expression, saturated: bool = False) -> Operation | None:
     """``scale * expm1(rate * c)`` for c >= 0, as one operation on -c, unless it is expm1(c)."""
     scale, inner = _multiple(node)
     if inner.op != "expm1":
@@ -115,7 +121,8 @@ def _scaled_expm1(node: Expression) -> Operation | None:
     rate, variable = _multiple(inner.args[0])
     if variable.name not in {"c", "d"} or scale == rate == 1:
         return None
-    return partial(_elu, scale, -rate), (-variable,)
+    function = _saturated_elu if saturated and rate < 0 else _elu
+    return partial(function, scale, -rate), (-variable,)
 
 
 def _sum_with_multiple(node: Expression) -> Operation | None:
@@ -162,6 +169,10 @@ def _with_constants(node: Expression) -> Operation:
 
 def _elu(scale: float, rate: float, x: Tensor) -> Tensor:
     return torch._C._nn.elu(x, scale, 1.0, rate)  # for x <= 0 it is scale expm1(rate x)
+
+
+def _saturated_elu(scale: float, rate: float, x: Tensor) -> Tensor:
+    return _elu(scale, rate, x.clamp(min=-_SATURATED / rate))
 
 
 def _add_multiple(a: Tensor, b: Tensor, factor: float) -> Tensor:

@@ -56,9 +56,9 @@ def fuses(logits: Tensor, *, with_others: bool) -> bool:
         with_others: whether a polynomial would be summed over the classes; without one, and without a compiler,
             `torch.nn.functional.cross_entropy` is as good.
     """
-    if logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
+    if logits.numel() < SMALLEST or logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
         return False
-    if logits.shape[1] < 2 or logits.numel() < SMALLEST or not _outside_of_transformations():
+    if logits.shape[1] < 2 or not _outside_of_transformations():
         return False
     if logits.device.type == "cuda":
         return has_kernels(logits.device.index)

@@ -271,7 +271,7 @@ class ClassificationLoss(Loss):
             target = target.long()
         limit = log_slope_limit(logits.dtype)
         logits = self.adjust(at_least_float32(logits))
-        dtype, num_classes = logits.dtype, 2 if binary else logits.shape[dim]
+        dtype, num_classes = logits.dtype, 2 if binary else logits.size(dim)
         if sample_weight is not None:
             samples = target.shape[:dim] + target.shape[dim + 1 :] if soft and not binary else target.shape
             sample_weight = broadcast_sample_weight(sample_weight, samples).to(dtype)

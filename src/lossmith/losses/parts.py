@@ -123,7 +123,19 @@ class Part:
         self.program = program_of(expression)
         ends = () if self.is_continued else (0, 1)
         self.limits = tuple(limit for p in ends for limit in limits_of(expression, p=p))
+        if any(limit.end == math.inf for limit in self.limits) and self.forms == ("c",):
+            self._saturate()
         self.ends = tuple(self._end(limit) for limit in self.limits)
+
+    def _saturate(self) -> None:
+        """Do without the limit at c = infinity where saturated exponentials need none."""
+        program = program_of(self.expression, saturated=True)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            c = torch.tensor([math.inf], dtype=torch.float64, device="cpu", requires_grad=True)
+            value = program.run({"n": 10.0, "t": 0.5, "c": c})
+            (slope,) = torch.autograd.grad(value, c)
+        if not value.isnan() and slope.isfinite():
+            self.program, self.limits = program, tuple(limit for limit in self.limits if limit.end != math.inf)
 
     def linear_above(self, log_slope_limit: float) -> float | None:
         """The c or d beyond which the function is continued by its tangent, if it is."""
@@ -184,7 +196,7 @@ class ClassParts(NamedTuple):
     Attributes:
         positive: what the target's class adds.
         negative: what any other class adds.
-        gain: the first less the second; None where `singular`, or where both are better computed apart.
+        gain: the first less the second; None where both are better computed apart.
         singular: whether `negative` is infinite at p = 0, or has no finite value or slope at p = 1.
         is_mean: whether the sum is divided by the number of classes; the parts are free of it.
     """
@@ -196,6 +208,7 @@ class ClassParts(NamedTuple):
     is_mean: bool
 
 
+@lru_cache(maxsize=1024)
 def target_part(expression: Expression, *, exploding: bool) -> Part:
     """The loss as a function of the target's cross-entropy, with the constants of the other classes."""
     return Part(loss_in_c(expression), exploding=exploding)
@@ -208,6 +221,7 @@ def loss_in_c(expression: Expression) -> Expression:
     return in_c(folded("add", positive, others))
 
 
+@lru_cache(maxsize=1024)
 def class_parts(expression: Expression, *, precise: bool, exploding: bool) -> ClassParts:
     """The parts of a sum over the classes.
 
@@ -227,7 +241,11 @@ def class_parts(expression: Expression, *, precise: bool, exploding: bool) -> Cl
     positive, negative = parts
     at_one = negative.is_continued or bool(limits_of(negative.expression, p=1))
     singular = at_one or not _is_finite(negative.expression)
-    gain = None if singular or precise else Part(in_forms(_difference(yes, no)))
+    gain = None
+    if negative.is_nothing:
+        gain = positive
+    elif not singular and not precise:
+        gain = Part(in_forms(_difference(yes, no)))
     return ClassParts(positive, negative, gain, singular, is_mean)
 
 

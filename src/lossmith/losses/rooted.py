@@ -82,8 +82,8 @@ class RootedGANLoss(Loss):
 
     def __init__(self, k: float = 2.0) -> None:
         super().__init__()
-        self.k = float(k)
         self.rooted = RootedLogisticLoss(k, task="binary")
+        self.k = self.rooted.k
 
     def generator(self, fake: Tensor) -> Tensor:
         """The generator's loss, a scalar, from the discriminator's logits on generated samples, of any shape."""

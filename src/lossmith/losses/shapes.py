@@ -111,6 +111,8 @@ class TargetLoss(StatedLoss):
         self, c: Tensor, target: Tensor, entries: Entries, class_weight: Tensor | None, sample_weight: Tensor | None
     ) -> Tensor:
         """`terms_of_rows` without label smoothing."""
+        if class_weight is None and sample_weight is None:
+            return self.phi(c, entries)
         return self._weighted(c, product(sample_weight, self.target_weight(class_weight, target)), entries)
 
     @override
@@ -227,7 +229,9 @@ class ClasswiseLoss(StatedLoss):
             others = self.negative(p.map(lambda form: form.scatter(dim, index, 0.5)), entries).scatter(dim, index, 0.0)
             terms = others.sum(dim) + self.positive(p_target, entries)
         else:
-            terms = self.negative(p, entries).sum(dim) + self.gain(p_target, entries)
+            terms = self.gain(p_target, entries)
+            if self.parts is None or not self.parts.negative.is_nothing:
+                terms = self.negative(p, entries).sum(dim) + terms
         mass = self.target_weight(class_weight, target)
         if smoothing:
             spread = uniform(prepared.logits, dim)

@@ -108,7 +108,7 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     """
 
     name = "gce"
-    statement = "y*(1 - p**q)/q"
+    statement = "y*(1 - exp(-q*c))/q"
     searched = (Range("q", (0.1, 1.0), "linear"),)
 
     def __init__(self, q: float = 0.7, **common: Unpack[CommonArguments]) -> None:
