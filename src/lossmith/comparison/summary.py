@@ -10,16 +10,14 @@ import numpy as np
 
 from lossmith.catalog import create
 from lossmith.comparison.adaptation import adaptation
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm
+from lossmith.comparison.arms import Arm, Baselines
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.protocol import Chosen, Findings, Scores, Speed, difference, example_scores
+from lossmith.comparison.protocol import Chosen, Findings, Speed, difference
 from lossmith.comparison.rows import (
-    Calibration,
     Gap,
     LearnedRow,
     MeanCurve,
     RatePoint,
-    Reliability,
     Row,
     SpeedRow,
     Summary,
@@ -28,7 +26,7 @@ from lossmith.comparison.statistics import PairedDifference, holm, share_of_pair
 from lossmith.comparison.tuning import expected_best, smoothed
 from lossmith.comparison.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
 from lossmith.properties.shape import loss_shape
-from lossmith.trials.metrics import CALIBRATION_BINS, Outcomes, calibration_error
+from lossmith.tasks.task import Judged, Scores, Task
 from lossmith.trials.result import LearnedPath, TrialResult
 
 
@@ -42,15 +40,20 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     Returns:
         The summary.
     """
+    names = plan.names
     scores = {
-        arm.name: example_scores(plan, [[_test(run) for run in fold] for fold in findings.finals[arm.name]])
+        arm.name: plan.task.unit_scores(
+            [[_test(run) for run in fold] for fold in findings.finals[arm.name]], plan.metric
+        )
         for arm in plan.arms
     }
     trained = [arm for arm in plan.arms if arm.name not in findings.untrained]
     against_ce = {
-        arm.name: difference(scores[arm.name], scores[CROSS_ENTROPY]) for arm in trained if arm.name != CROSS_ENTROPY
+        arm.name: difference(scores[arm.name], scores[names.reference])
+        for arm in trained
+        if arm.name != names.reference
     }
-    smoothing = LABEL_SMOOTHING if LABEL_SMOOTHING in against_ce else None
+    smoothing = names.rival if names.rival in against_ce else None
     against_ls = {
         arm.name: difference(scores[arm.name], scores[smoothing])
         for arm in trained
@@ -67,26 +70,50 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
             adjusted.get(arm.name),
             plan.delta,
             trained=arm.name in against_ce,
-            is_smoothing=arm.name == LABEL_SMOOTHING,
+            is_smoothing=arm.name == names.rival,
         )
         for arm in plan.arms
-        if arm.name != CROSS_ENTROPY
+        if arm.name != names.reference
     }
     rows = [_row(plan, findings, arm, scores, against_ce, against_ls, adjusted, level, verdicts) for arm in plan.arms]
     ranked = _ranked(rows)
     upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
-    return Summary(
+    found = Summary(
         headline=_headline(plan, scores, {name: verdicts[name] for name in candidates}, upper, list(against_ce)),
-        noise=_noise(against_ce.get(AGAIN), findings.weak_reference),
+        noise=_noise(against_ce.get(names.again), findings.weak_reference),
         recommendation=f"Recommended from validation, before the test part was opened: {findings.recommendation.arm} "
-        f"({findings.recommendation.reason}). {_planned_test(findings, against_ce)}",
+        f"({findings.recommendation.reason}). {_planned_test(findings, names, against_ce)}",
         recommended=findings.recommendation.arm,
+        reference=names.reference,
+        again=names.again,
         best_label_smoothing=smoothing,
         metric=plan.metric,
         times_scored=findings.times_scored,
         speed_sentences=tuple(row.speed.sentence for row in ranked if row.speed and row.speed.sentence),
         adaptation=adaptation(plan.arms, {arm.name: scores[arm.name] for arm in trained}),
         rows=tuple(ranked),
+    )
+    return _in_words(found, plan.task)
+
+
+def _in_words(found: Summary, task: Task) -> Summary:
+    """A summary whose sentences are in the words of the task."""
+    rows = [
+        replace(
+            row,
+            verdict=task.said(row.verdict),
+            untrained=row.untrained and task.said(row.untrained),
+        )
+        for row in found.rows
+    ]
+    return replace(
+        found,
+        headline=task.said(found.headline),
+        noise=task.said(found.noise),
+        recommendation=task.said(found.recommendation),
+        speed_sentences=tuple(map(task.said, found.speed_sentences)),
+        adaptation=tuple(map(task.said, found.adaptation)),
+        rows=tuple(rows),
     )
 
 
@@ -118,11 +145,11 @@ def _row(
         runs=tuple(means),
         against_ce=None if gap is None else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
         against_ls=None if arm.name not in against_ls else _gap(against_ls[arm.name], None, None),
-        share_won=share_of_pairs_won(means, _run_means(scores[CROSS_ENTROPY])) if paired else None,
+        share_won=share_of_pairs_won(means, _run_means(scores[plan.names.reference])) if paired else None,
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
-        speed=_speed_row(arm.name, findings.speed.get(arm.name)),
-        calibration=_calibration(runs, tests),
+        speed=None if arm.name == plan.names.reference else _speed_row(arm.name, findings.speed.get(arm.name)),
+        columns=_columns(plan, runs, tests),
         lrs=tuple(fold.setting.lr for fold in chosen),
         values=tuple(_named(arm, fold) for fold in chosen),
         trainings=sum(fold.trainings for fold in chosen),
@@ -133,11 +160,10 @@ def _row(
         seconds=float(np.mean([run.seconds for run in runs])),
         rates=_rates(plan, arm, chosen),
         curve=_mean_curve(runs),
-        reliability=_reliability(tests, scaled=False),
-        reliability_scaled=_reliability(tests, scaled=True),
+        diagrams=plan.task.diagrams(tests),
         expected_best=_expected_best(chosen),
         shape_of=arm.loss_with(chosen[0].setting.values),
-        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.num_classes),
+        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.task.outputs),
         learned=_learned([run.learned for run in runs if run.learned is not None]),
     )
 
@@ -155,7 +181,7 @@ def _headline(
         return headline
     best = max(better, key=lambda name: float(np.concatenate([fold.mean(0) for fold in scores[name]]).mean()))
     controls = [arm.name for arm in plan.arms if arm.role == "control" and arm.name in trained]
-    others = [name for name in controls if name not in {AGAIN, LABEL_SMOOTHING}]
+    others = [name for name in controls if name not in {plan.names.again, plan.names.rival}]
     caution = stronger_control(best, {name: difference(scores[name], scores[best]) for name in others})
     return headline if caution is None else f"{headline} {caution}"
 
@@ -202,9 +228,9 @@ def _noise(again: PairedDifference | None, weak_reference: str | None) -> str:
     )
 
 
-def _planned_test(findings: Findings, against_ce: dict[str, PairedDifference]) -> str:
+def _planned_test(findings: Findings, names: Baselines, against_ce: dict[str, PairedDifference]) -> str:
     arm = findings.recommendation.arm
-    if arm == CROSS_ENTROPY:
+    if arm == names.reference:
         return "Nothing was to be tested."
     gap = against_ce[arm]
     p = "" if gap.p_value is None else f", p = {gap.p_value:.2g}"
@@ -219,7 +245,7 @@ def _bounds(gap: PairedDifference) -> str:
 
 
 def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
-    if speed is None or name == CROSS_ENTROPY:
+    if speed is None:
         return None
     ratio = speed.ratio
     sentence = fewer_steps(name, ratio, shortened_ce_missed=bool(speed.shortened_ce_missed))
@@ -238,26 +264,11 @@ def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
     )
 
 
-def _calibration(runs: Sequence[TrialResult], tests: Sequence[Outcomes]) -> Calibration:
-    return Calibration(
-        nll=float(np.mean([test.nll.mean(dtype=float) for test in tests])),
-        nll_scaled=float(np.mean([test.nll_scaled.mean(dtype=float) for test in tests])),
-        ece=float(np.mean([calibration_error(test.confidence, test.correct) for test in tests])),
-        ece_scaled=float(np.mean([calibration_error(test.confidence_scaled, test.correct) for test in tests])),
-        temperature=float(np.median([run.temperature for run in runs])),
-    )
-
-
-def _reliability(tests: Sequence[Outcomes], *, scaled: bool) -> Reliability:
-    confidence = np.concatenate([test.confidence_scaled if scaled else test.confidence for test in tests])
-    correct = np.concatenate([test.correct for test in tests])
-    which = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    bins = [which == i for i in range(CALIBRATION_BINS) if (which == i).any()]
-    return Reliability(
-        tuple(float(confidence[of].mean(dtype=float)) for of in bins),
-        tuple(float(correct[of].mean()) for of in bins),
-        tuple(int(of.sum()) for of in bins),
-    )
+def _columns(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:
+    """Means of the task's columns over the final runs on test, and medians of what was fitted on validation."""
+    told = [plan.task.columns(test) for test in tests]
+    means = {name: float(np.mean([of[name] for of in told])) for name in told[0]}
+    return means | {name: float(np.median([run.fitted[name] for run in runs])) for name in runs[0].fitted}
 
 
 def _learned(paths: Sequence[LearnedPath]) -> LearnedRow | None:
@@ -279,18 +290,14 @@ def _learned(paths: Sequence[LearnedPath]) -> LearnedRow | None:
 
 
 def _mean_curve(runs: Sequence[TrialResult]) -> MeanCurve:
-    def mean(name: str) -> tuple[float, ...]:
-        return _column_means([getattr(run.curve, name) for run in runs])
-
-    accuracy = np.array([run.curve.valid_accuracy for run in runs])
+    scores = np.array([run.curve.score for run in runs])
+    first = runs[0].curve
     return MeanCurve(
-        steps=runs[0].curve.steps,
-        train_nll=mean("train_nll"),
-        valid_nll=mean("valid_nll"),
-        train_accuracy=mean("train_accuracy"),
-        valid_accuracy=mean("valid_accuracy"),
-        lowest=tuple(accuracy.min(0).tolist()),
-        highest=tuple(accuracy.max(0).tolist()),
+        steps=first.steps,
+        train={name: _column_means([run.curve.train[name] for run in runs]) for name in first.train},
+        valid={name: _column_means([run.curve.valid[name] for run in runs]) for name in first.valid},
+        lowest=tuple(scores.min(0).tolist()),
+        highest=tuple(scores.max(0).tolist()),
     )
 
 
@@ -300,7 +307,7 @@ def _rates(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint, .
     smooth: dict[float, list[float]] = {}
     for fold in chosen:
         grid = [point for point in fold.points if point.setting.values is None]
-        for point, value in zip(grid, smoothed(grid, arm, plan.chance), strict=True):
+        for point, value in zip(grid, smoothed(grid, arm, plan.task.guess), strict=True):
             plain.setdefault(point.setting.lr, []).append(point.accuracy)
             smooth.setdefault(point.setting.lr, []).append(value)
     return tuple(
@@ -332,6 +339,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _test(run: TrialResult) -> Outcomes:
+def _test(run: TrialResult) -> Judged:
     assert run.test is not None, "the test outcomes of final trials have been opened"
     return run.test
