@@ -76,7 +76,7 @@ class _Known(NamedTuple):
         multiple: k where the part is k c, else None.
         complement: k where the part is (1 - p)**k, else None.
         rest: 1 less the part, without cancellation, where that is known.
-        quarter: 1 less the part over pi/2, without cancellation, where that is known.
+        quarter: 1 less the part over pi/2, without cancellation, where that is known; to the rounding of pi.
         square: of a root, what it is the root of, where `rest` of that is known.
         one_plus: what is added to 1 where the part is 1 + p or 1 + (1 - p), else None.
     """
@@ -180,8 +180,8 @@ class _Rewriter:
             return self._plain("neg", found)
         if a.multiple and b.multiple:
             return self._multiple(folded("sub", a.multiple, b.multiple))
-        if a.expression.is_number(2) and b.power is not None and b.power.is_number(1) and b.rest is not None:
-            return _Known(folded("add", ONE, b.rest), one_plus="1 - p")
+        if a.expression.is_number(2) and b.rest is not None and (_is_one(b.power) or _is_one(b.complement)):
+            return _Known(folded("add", ONE, b.rest), one_plus="1 - p" if b.power else "p")
         return self._plain(op, a, b)
 
     def _add(self, op: str, a: _Known, b: _Known) -> _Known:
@@ -207,7 +207,7 @@ class _Rewriter:
         for one, other in ((a, b), (b, a)):
             if one.multiple and other.is_fixed:
                 return self._multiple(folded("mul", other.expression, one.multiple))
-            if one.expression.is_number(math.pi / 2) and other.rest is not None:
+            if one.expression.is_number(math.pi / 2) and other.rest is not None and not self.with_p:
                 return self._plain(op, a, b)._replace(quarter=other.rest)
             if other.one_plus == "1 - p" and _is_one(one.power):  # p (2 - p) = 1 - (1 - p)**2
                 return self._plain(op, a, b)._replace(rest=self._complement(_TWO).expression)

@@ -101,6 +101,7 @@ class Part:
 
     Attributes:
         forms: which of p, c and d it depends on.
+        limits: where it comes to an end with which there is trouble.
         is_zero_at_one: whether it is 0 at p = 1, whatever n and t.
         is_simple: whether it is so, and depends on c alone.
         is_nothing: whether it is 0 everywhere.
@@ -113,7 +114,6 @@ class Part:
 
     def __init__(self, expression: Expression, *, exploding: bool = False) -> None:
         self.expression = expression
-        self.exploding = exploding
         self.forms = tuple(name for name in _FORMS if expression.depends_on(name))
         self.tangents = {limit: tangent_of(expression, limit) for limit in LOG_SLOPE_LIMITS} if exploding else {}
         self.is_continued = any(self.tangents.values())
@@ -123,19 +123,20 @@ class Part:
         self.program = program_of(expression)
         ends = () if self.is_continued else (0, 1)
         self.limits = tuple(limit for p in ends for limit in limits_of(expression, p=p))
+        self._held = self.limits
         if any(limit.end == math.inf for limit in self.limits) and self.forms == ("c",):
             self._saturate()
-        self.ends = tuple(self._end(limit) for limit in self.limits)
+        self._ends = tuple(self._end(limit) for limit in self._held)
 
     def _saturate(self) -> None:
-        """Do without the limit at c = infinity where saturated exponentials need none."""
+        """Hold nothing at c = infinity where saturated exponentials make that needless."""
         program = program_of(self.expression, saturated=True)
         with torch.inference_mode(mode=False), torch.enable_grad():
             c = torch.tensor([math.inf], dtype=torch.float64, device="cpu", requires_grad=True)
             value = program.run({"n": 10.0, "t": 0.5, "c": c})
             (slope,) = torch.autograd.grad(value, c)
         if not value.isnan() and slope.isfinite():
-            self.program, self.limits = program, tuple(limit for limit in self.limits if limit.end != math.inf)
+            self.program, self._held = program, tuple(limit for limit in self.limits if limit.end != math.inf)
 
     def linear_above(self, log_slope_limit: float) -> float | None:
         """The c or d beyond which the function is continued by its tangent, if it is."""
@@ -145,7 +146,7 @@ class Part:
     def run(self, values: dict[str, Any], log_slope_limit: float) -> Any:
         """The function's value, given n and t, and p, c and d; a number if no tensor takes part."""
         if not self.is_continued:
-            return self._held(values) if self.limits else self.program.run(values)
+            return self._run_held(values) if self._held else self.program.run(values)
         tangent = self.tangents[log_slope_limit]
         assert tangent is not None
         (form,) = self.forms
@@ -157,17 +158,18 @@ class Part:
         """`run`, in the shape and dtype of ``like``."""
         value = self.run(values, log_slope_limit)
         if isinstance(value, Tensor):
+            value = value if value.dtype == like.dtype else value.to(like.dtype)  # by t, which is a float64
             return value if value.shape == like.shape else value.expand_as(like)
         return torch.full_like(like, value, dtype=torch.float64).to(like.dtype)  # infinite where the dtype ends
 
-    def _held(self, values: dict[str, Any]) -> Any:
+    def _run_held(self, values: dict[str, Any]) -> Any:
         """The value; what comes to an end is held there, with gradient 0."""
-        at_end = [values[limit.form] == limit.end for limit in self.limits]
+        at_end = [values[limit.form] == limit.end for limit in self._held]
         held = dict(values)
-        for limit, at in zip(self.limits, at_end, strict=True):
+        for limit, at in zip(self._held, at_end, strict=True):
             held[limit.form] = held[limit.form].masked_fill(at, limit.inside)
         inside = result = self.program.run(held)
-        for limit, at, end in zip(self.limits, at_end, self.ends, strict=True):
+        for limit, at, end in zip(self._held, at_end, self._ends, strict=True):
             if end is not None:
                 result = result.masked_fill(at, end)
                 continue
