@@ -31,9 +31,6 @@ class MLoss(TargetLoss):
     name = "m"
     statement = "y*expm1(c)"
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
 
 class ParamMLoss(TargetLoss):
     """The M loss with a parameter: alpha times the tempered cross-entropy with kappa = alpha.
@@ -72,9 +69,6 @@ class LLoss(TargetLoss):
     name = "l"
     statement = "y*(1/sqrt(p*(2 - p)) - 1)"
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
 
 class ParabolicLoss(TargetLoss):
     """The parabolic loss: concave in p, liberal for p < 0.707; hardly any gradient at the start of training.
@@ -87,9 +81,6 @@ class ParabolicLoss(TargetLoss):
 
     name = "parabolic"
     statement = "y*(1 - square(p))"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
 
 
 class CircleLoss(TargetLoss):
@@ -104,9 +95,6 @@ class CircleLoss(TargetLoss):
     name = "circle"
     statement = "y*sqrt(1 - square(p))"
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
 
 class CosLoss(TargetLoss):
     """The cosine loss: concave in p, liberal for p < 0.709.
@@ -119,9 +107,6 @@ class CosLoss(TargetLoss):
 
     name = "cos"
     statement = "y*cos(pi/2*p)"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
 
 
 class MFullLoss(ClasswiseLoss):
@@ -140,9 +125,6 @@ class MFullLoss(ClasswiseLoss):
     statement = "y*expm1(c) + (1 - y)*p/(1 - p)"
     precise = True
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
 
 class LFullLoss(ClasswiseLoss):
     """L of every class, with its minimum at 0.
@@ -158,6 +140,3 @@ class LFullLoss(ClasswiseLoss):
     name = "l_full"
     statement = "y/sqrt(p*(2 - p)) + (1 - y)/sqrt((1 - p)*(1 + p)) - 1"
     precise = True
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)

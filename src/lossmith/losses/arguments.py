@@ -73,9 +73,9 @@ def class_values(argument: str, values: Tensor | Sequence[float]) -> Tensor:
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """A constructor's arguments with their defaults; `inspect.Parameter.empty` where there is none."""
-    parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    """A constructor's named arguments with their defaults; `inspect.Parameter.empty` where there is none."""
+    named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    return {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind in named}
 
 
 def as_value(value: object) -> Value:

@@ -78,7 +78,7 @@ class TaylorCrossEntropyLoss(TargetLoss):
     def __init__(self, order: int = 2, **common: Unpack[CommonArguments]) -> None:
         check_number("order", order, low=1, high=1000)
         self.order = whole_number("order", order, low=1)
-        super().__init__(statement=_series(self.order), **common)
+        super().__init__(None, _series(self.order), **common)
 
     @property
     @override
@@ -142,6 +142,3 @@ class BrierLoss(ClasswiseLoss):
 
     name = "brier"
     statement = "square(p - y)"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)

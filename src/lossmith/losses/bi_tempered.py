@@ -50,7 +50,7 @@ class BiTemperedLoss(ClasswiseLoss):
         if common.get("task") == "binary" and t2 != 1:
             raise ValueError("task='binary' uses the sigmoid and needs t2=1")
         values = {"bound": round(1 - t1, 15), "share": round(2 - t1, 15)}
-        super().__init__(values, statement=self.unbounded if t1 == 1 else None, **common)
+        super().__init__(values, self.unbounded if t1 == 1 else None, **common)
         if t2 != 1:
             self.expression = None  # its probabilities are not softmax's
         self.t1, self.t2 = float(t1), float(t2)

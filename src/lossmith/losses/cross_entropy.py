@@ -30,9 +30,6 @@ class CrossEntropyLoss(TargetLoss):
     name = "cross_entropy"
     statement = "y*c"
 
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
 
 class LabelSmoothingLoss(CrossEntropyLoss):
     """Cross-entropy against the target ``(1 - epsilon) onehot + epsilon / C``.

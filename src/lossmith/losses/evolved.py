@@ -51,5 +51,5 @@ class NextGenerationLoss(ClasswiseLoss):
         mean = parse(self.statement, {"alpha": constant(alpha)})
         entry = mean if class_reduction == "mean" else mean.args[0]
         x = apply("sigmoid", terminal("p")) if scaling == "sigmoid" else terminal("p")
-        super().__init__(statement=substitute(entry, p=x), **common)
+        super().__init__(None, substitute(entry, p=x), **common)
         self.alpha, self.scaling, self.class_reduction = float(alpha), scaling, class_reduction

@@ -73,7 +73,7 @@ class FormulaLoss(StatedLoss):
             )
         if steps is not None and not tree.depends_on("t"):
             raise ValueError("steps is how long t takes from 0 to 1, and the formula has no t")
-        super().__init__(statement=tree, **common)
+        super().__init__(None, tree, **common)
         self.expression = tree  # as it is written, nothing folded
         self.steps = None if steps is None else whole_number("steps", steps, low=1)
         self.run_steps: int | None = None

@@ -59,10 +59,10 @@ class RootedLogisticLoss(TargetLoss):
                 raise ValueError("m has no meaning at k=inf, where m (1 - p^(1/k)) is 0: leave it out")
             check_number("m", m, low=1e-6, high=1e6)
         if k == math.inf:
-            super().__init__(statement=CrossEntropyLoss.statement, **common)
+            super().__init__(None, CrossEntropyLoss.statement, **common)
         else:
             statement = self.released if form == "released" else None
-            super().__init__({"k": k, "m": k if m is None else m}, statement=statement, **common)
+            super().__init__({"k": k, "m": k if m is None else m}, statement, **common)
         self.k, self.form, self.m = float(k), form, None if m is None else float(m)
 
 

@@ -24,8 +24,8 @@ class StatedLoss(ClassificationLoss):
     follow torch code, tangent, certificate, kernels and export.
 
     Args:
-        values: what the names of the loss's own arguments stand for.
-        statement: in place of the class's.
+        values: for subclasses: what the names in the statement stand for.
+        statement: for subclasses: in place of the class's.
         **common: see `ClassificationLoss`.
     """
 
@@ -34,8 +34,8 @@ class StatedLoss(ClassificationLoss):
     def __init__(
         self,
         values: Mapping[str, float | Expression] | None = None,
-        *,
         statement: str | Expression | None = None,
+        /,
         **common: Unpack[CommonArguments],
     ) -> None:
         super().__init__(**common)

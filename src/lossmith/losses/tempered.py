@@ -47,10 +47,10 @@ class TemperedCrossEntropyLoss(TargetLoss):
     def __init__(self, kappa: float | Sequence[float] | Tensor = 0.5, **common: Unpack[CommonArguments]) -> None:
         if isinstance(kappa, (int, float)):
             _check_kappa(kappa)
-            super().__init__({"kappa": kappa}, statement=None if kappa else CrossEntropyLoss.statement, **common)
+            super().__init__({"kappa": kappa}, None if kappa else CrossEntropyLoss.statement, **common)
             self.kappa: float | Tensor = float(kappa)
             return
-        super().__init__(statement=CrossEntropyLoss.statement, **common)
+        super().__init__(None, CrossEntropyLoss.statement, **common)
         self.expression = None  # each class has its own
         if self.task == "binary":
             raise ValueError("kappa must be one number for task='binary', which has no classes")
@@ -128,6 +128,3 @@ class MeanAbsoluteErrorLoss(TargetLoss):
 
     name = "mae"
     statement = "y*(1 - p)"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
