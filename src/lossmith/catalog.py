@@ -58,6 +58,8 @@ class LossInfo(NamedTuple):
             parameters of its own, which has to be taught.
         text: the text form with the loss's own arguments at their defaults; wrappers show where a loss goes.
         summary: the first sentence of its documentation.
+        formula: what it states of a class, or of the error, in the names of its arguments; ``None`` where it states
+            nothing.
         loss_class: the class behind it.
     """
 
@@ -65,6 +67,7 @@ class LossInfo(NamedTuple):
     kind: Kind
     text: str
     summary: str
+    formula: str | None
     loss_class: type[Loss]
 
 
@@ -230,4 +233,5 @@ def _info(cls: type[Loss]) -> LossInfo:
     )
     inner = "LOSS" if issubclass(cls, Wrapper) else "EXPR" if issubclass(cls, losses.FormulaLoss) else None
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return LossInfo(cls.name, cls.kind, str(LossText(cls.name, inner, tuple(sorted(own)))), summary, cls)
+    text = str(LossText(cls.name, inner, tuple(sorted(own))))
+    return LossInfo(cls.name, cls.kind, text, summary, vars(cls).get("statement"), cls)

@@ -13,6 +13,7 @@ import torch.autograd.forward_ad as fwd
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from typing_extensions import override
 
 
 class Tangents(TorchFunctionMode):
@@ -21,8 +22,8 @@ class Tangents(TorchFunctionMode):
     All else is left to PyTorch; so are these operations where a rule does not hold.
     """
 
+    @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See `torch.overrides.TorchFunctionMode`."""
         kwargs = kwargs or {}
         rule = None if "input" in kwargs else _RULES.get(func)
         found = None if rule is None else rule(func, *args, **kwargs)
