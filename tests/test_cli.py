@@ -30,7 +30,7 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--losses", "rootd"), ("rootd", "rooted")),
         (("compare", "--losses", "rooted:q=3"), ("rooted", "'q'")),
         (("compare", "--losses", "rooted:k=?,m,"), ("empty loss",)),
-        (("compare", "--losses", "smae"), ("smae", "regression")),
+        (("compare", "--losses", "smooth_absolute_error"), ("smooth_absolute_error", "regression")),
         (("compare", "--lrs", "fast"), ("--lrs",)),
         (("compare", "--lrs", "inf"), ("--lrs inf", "finite")),
         (("compare", "--budget", "5"), ("--budget",)),
