@@ -65,7 +65,7 @@ def substitute(expression: Expression, **values: float | Expression) -> Expressi
     """
     for name in values:
         if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     given = {name: v if isinstance(v, Expression) else constant(v) for name, v in values.items()}
 
     def put(node: Expression, args: list[Expression]) -> Expression:

@@ -34,7 +34,7 @@ def evaluate(expression: Expression, **values: float | Tensor) -> Tensor:
     """
     for name in values:
         if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     result = run(steps_of(expression), _complete(expression, values))
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     if not isinstance(result, Tensor):

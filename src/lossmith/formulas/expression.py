@@ -174,7 +174,7 @@ def terminal(name: str) -> Expression:
         FormulaError: if the terminal does not exist.
     """
     if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     return Expression("terminal", name=name)
 
 
@@ -192,7 +192,7 @@ def apply(op: str, *args: Expression) -> Expression:
         FormulaError: if the operator is unknown or the number of operands is wrong.
     """
     if op not in ARITY:
-        raise FormulaError(f"a formula has no operator {op!r}: there are {', '.join(ARITY)}")
+        raise FormulaError(f"a formula has no operator {op!r}: choose one of {', '.join(ARITY)}")
     if len(args) != ARITY[op]:
         raise FormulaError(f"{op} takes {ARITY[op]} operand{'s'[: ARITY[op] - 1]}, not {len(args)}")
     return Expression(op, args)

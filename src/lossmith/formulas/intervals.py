@@ -72,7 +72,7 @@ def bounds(expression: Expression, **intervals: float | Array | tuple[float | Ar
 
 def _interval(name: str, value: float | Array | tuple[float | Array, float | Array]) -> Interval:
     if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     low, high = value if isinstance(value, tuple) else (value, value)
     interval = Interval(*np.broadcast_arrays(np.asarray(low, np.float64), np.asarray(high, np.float64)))
     if not bool((interval.low <= interval.high).all()):
