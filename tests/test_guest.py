@@ -342,7 +342,7 @@ def data_sets(folder: Path) -> None:
         label = "label" if source == str(table) else None
         dataset = trial_data.load_dataset(source, label)
         spec = trial_data.DataSpec(dataset.digest, label=label, label_noise=0.2, imbalance=2.0)
-        trial_data.build_task(dataset, spec)
+        trial_data.make_splits(dataset, spec)
 
 
 def trials(folder: Path) -> tuple[Any, Any]:

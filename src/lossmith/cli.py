@@ -17,6 +17,7 @@ from lossmith.catalog import available, canonical
 from lossmith.losses.text import split_losses
 
 if TYPE_CHECKING:
+    from lossmith.tasks import Task
     from lossmith.trials.result import LearnedPath, TrialResult
     from lossmith.trials.trial import Trial
 
@@ -174,7 +175,7 @@ def train(
     drafted = draft(request, sources)
     changed = replace(drafted.trial.optimizer, lr=lr, weight_decay=weight_decay)
     trial = replace(drafted.trial, loss=canonical(loss), optimizer=changed, final=True, engine="single")
-    folder = out or Path("runs") / f"train-{drafted.task.name}-{trial.hash[:8]}"
+    folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     console = Console(stderr=True)
     try:
         with training_progress(console, trial.steps) as report:
@@ -182,10 +183,10 @@ def train(
     except KeyboardInterrupt:
         console.print("\nStopped; nothing was saved.")
         raise typer.Exit(130) from None
-    reload = save_model(trained, trial, drafted.task, sources, folder)
+    reload = save_model(trained, trial, drafted.splits, drafted.task, sources, folder)
     if learned is not None:
         learned.save(folder / "loss.safetensors")
-    Console().print("\n".join(_training_lines(trial, result)), highlight=False, soft_wrap=True)
+    Console().print("\n".join(_training_lines(trial, drafted.task, result)), highlight=False, soft_wrap=True)
     Console().print(f"\nsaved to {folder}; to reload it:\n\n{reload}", markup=False, highlight=False, soft_wrap=True)
     if learned is not None:
         said = f"\nthe learned loss, as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"
@@ -281,24 +282,15 @@ def _choice(option: str, value: str, *choices: str) -> Any:
     return value
 
 
-def _training_lines(trial: Trial, result: TrialResult) -> list[str]:
+def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
     """What `lossmith train` says of a finished training."""
-    from lossmith.trials.metrics import calibration_error
-
     test = result.test
     assert test is not None
-    before = (
-        f"{test.nll.mean(dtype=float):.4f}, calibration error {calibration_error(test.confidence, test.correct):.3f}"
-    )
-    error = calibration_error(test.confidence_scaled, test.correct)
     lines = [
         f"loss             {trial.loss}",
-        f"validation       accuracy {100 * result.valid_accuracy:.2f} %, cross-entropy {result.valid_nll:.4f}",
-        f"test             accuracy {100 * test.correct.mean():.2f} % on {len(test.correct)} examples",
-        f"                 cross-entropy {before}",
-        f"at temperature   cross-entropy {test.nll_scaled.mean(dtype=float):.4f}, calibration error {error:.3f} "
-        f"(T = {result.temperature:.2f}, fitted on validation)",
-        f"first gradient   {result.gradient_ratio:.3g} times that of cross-entropy",
+        f"validation       {task.told(result.scores | result.columns | result.fitted)}",
+        f"test             {task.told(task.metrics(test) | task.columns(test) | result.fitted)}",
+        f"first gradient   {result.gradient_ratio:.3g} times that of {task.reference}",
         f"steps, seconds   {trial.steps}, {result.seconds:.1f}",
     ]
     if result.learned is not None:

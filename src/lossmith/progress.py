@@ -98,4 +98,4 @@ def training_progress(console: Console, steps: int) -> Iterator[TrainingProgress
 
 
 def _latest(curve: Curve) -> str:
-    return f"validation {100 * curve.valid_accuracy[-1]:.1f} %, cross-entropy {curve.valid_nll[-1]:.3f}"
+    return ", ".join(f"validation {name} {values[-1]:.3f}" for name, values in curve.valid.items())

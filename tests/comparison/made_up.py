@@ -16,7 +16,7 @@ from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings, run_protocol
 from lossmith.comparison.tuning import Setting
 from lossmith.data import DataSpec
-from lossmith.trials.metrics import Outcomes
+from lossmith.tasks import Classification, Judged
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import OptimizerSpec, Trial
@@ -36,8 +36,7 @@ ARMS = (
 PLAN = Plan(
     name="made up",
     data=DataSpec("iris", folds=2),
-    num_classes=4,
-    class_names=("a", "b", "c", "d"),
+    task=Classification(("a", "b", "c", "d")),
     examples=(200, VALID, TEST),
     model="mlp",
     arms=ARMS,
@@ -111,12 +110,15 @@ def _name(loss: str) -> str:
     return loss.partition(":")[0]
 
 
-def outcomes(examples: int, right: int, first: int = 0) -> Outcomes:
-    """Outcomes of which so many, from the first on, are right; the classes take turns."""
-    label = np.arange(examples) % PLAN.num_classes
+def outcomes(examples: int, right: int, first: int = 0) -> Judged:
+    """Examples of which so many, from the first on, are right; the classes take turns."""
+    classes = PLAN.task.outputs
+    label = np.arange(examples) % classes
     wrong = (np.arange(examples) < first) | (np.arange(examples) >= first + right)
     half = np.full(examples, 0.5, dtype=np.float32)
-    return Outcomes(np.arange(examples), label, (label + wrong) % PLAN.num_classes, half, half, half, half)
+    names = ("nll", "confidence", "nll_scaled", "confidence_scaled")
+    columns = {"label": label, "predicted": (label + wrong) % classes, **dict.fromkeys(names, half)}
+    return Judged(np.arange(examples), (~wrong).astype(float), columns)
 
 
 @dataclass
@@ -178,17 +180,15 @@ class MadeUp:
         """What the world gives."""
         run = self.which(trial)
         given = self.world(run)
-        low = PLAN.chance
+        low = PLAN.task.guess
         course = tuple(given.accuracy if i >= given.reached else low for i in range(EVALUATIONS))
         steps = tuple(trial.evaluation_steps())
         flat = (1.0,) * EVALUATIONS
         return TrialResult(
-            curve=Curve(steps, flat, flat, flat, course),
-            valid_accuracy=given.accuracy,
-            valid_balanced_accuracy=given.accuracy / 2,
-            valid_nll=given.nll,
-            valid_nll_scaled=given.nll,
-            temperature=1.0,
+            curve=Curve(steps, {"accuracy": flat, "nll": flat}, {"accuracy": course, "nll": flat}),
+            scores={"accuracy": given.accuracy, "balanced accuracy": given.accuracy / 2},
+            columns={"nll": given.nll, "nll_scaled": given.nll},
+            fitted={"temperature": 1.0},
             gradient_ratio=1.0,
             extended_share=0.0,
             diverged=given.diverged,

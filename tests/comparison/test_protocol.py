@@ -15,7 +15,7 @@ from lossmith.comparison.session import carry_out
 from lossmith.comparison.tuning import Setting
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
-from lossmith.trials.training import task_of
+from lossmith.trials.training import splits_of
 from lossmith.trials.trial import Sources, Trial
 
 SMALL = Options(data="iris", model="mlp:width=8", losses=("m", "parabolic"), lrs=4, steps=60)
@@ -50,7 +50,7 @@ def test_few_examples_without_an_official_test_part_are_all_tested_once() -> Non
     plan, sources = planned()
     assert len(plan.folds) == 5
     assert plan.final_seeds == 2
-    tested = [task_of(t, sources).test.index for t in every_trial(plan, "final")[:10:2]]
+    tested = [splits_of(t, sources).test.index for t in every_trial(plan, "final")[:10:2]]
     assert sorted(torch.cat(tested).tolist()) == list(range(150))
 
 

@@ -7,12 +7,11 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from made_up import ARMS, PLAN, MadeUp, Outcome, Run, carry_out, outcomes, peaked
+from made_up import ARMS, PLAN, MadeUp, Outcome, Run, carry_out, peaked
 
 from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING
-from lossmith.comparison.protocol import example_scores, run_protocol
+from lossmith.comparison.protocol import run_protocol
 
 
 def alike(run: Run) -> Outcome:
@@ -154,19 +153,6 @@ def test_the_metric_of_the_plan_decides(tmp_path: Path) -> None:
     assert balanced.chosen["brier"][0].points[1].accuracy == pytest.approx(0.375)
     plain, _ = carry_out(alike, tmp_path)
     assert plain.chosen["brier"][0].points[1].accuracy == pytest.approx(0.75)
-
-
-def test_balanced_scores_are_balanced_over_all_folds_together() -> None:
-    """Class 0 has 3 of 8 test examples in fold 0 and none in fold 1; each of its three counts 8 / (2 * 3)."""
-    first, second = outcomes(4, 4), outcomes(4, 4)
-    first = replace(first, label=np.array([0, 0, 0, 1]), predicted=np.array([0, 1, 0, 1]))
-    second = replace(second, label=np.array([1, 1, 1, 1]), predicted=np.array([1, 1, 0, 1]))
-    scores = example_scores(replace(PLAN, metric="balanced accuracy"), [[first, first], [second, second]])
-    assert scores[0][0].tolist() == pytest.approx([4 / 3, 0, 4 / 3, 0.8])
-    assert scores[1][1].tolist() == pytest.approx([0.8, 0.8, 0, 0.8])
-    assert np.mean(np.concatenate([fold.mean(0) for fold in scores])) == pytest.approx((2 / 3 + 4 / 5) / 2)
-    plain = example_scores(PLAN, [[first], [second]])
-    assert [fold.tolist() for fold in plain] == [[[1, 0, 1, 1]], [[1, 1, 0, 1]]]
 
 
 # --- speed ---------------------------------------------------------------------------------------------------

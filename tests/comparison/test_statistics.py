@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import balanced_accuracy_score
 
 from lossmith.comparison.statistics import (
     NoInterval,
     PairedDifference,
-    balanced_scores,
     holm,
     paired_difference,
     share_of_pairs_won,
@@ -413,31 +411,6 @@ def test_simultaneous_intervals_share_the_error() -> None:
 
 
 # --- scores --------------------------------------------------------------------------------------------------
-
-
-def test_balanced_scores_average_to_balanced_accuracy() -> None:
-    rng = np.random.default_rng(4)
-    labels = rng.choice([0, 2, 7], p=[0.9, 0.08, 0.02], size=300)
-    predictions = np.where(rng.random((3, 300)) < 0.8, labels, 0)
-    scores = balanced_scores(predictions == labels, labels)
-    oracle = [balanced_accuracy_score(labels, row) for row in predictions]
-    assert scores.mean(axis=1).tolist() == pytest.approx(oracle)
-    assert balanced_scores(predictions[0] == labels, labels).mean() == pytest.approx(oracle[0])
-
-
-def test_balanced_scores_of_equal_classes_are_the_outcomes() -> None:
-    labels = np.repeat([0, 1, 2], 4)
-    correct = np.arange(12) % 2
-    assert balanced_scores(correct, labels).tolist() == pytest.approx(correct.tolist())
-
-
-@pytest.mark.parametrize(
-    ("correct", "labels"),
-    [([1, 0, 1], [0, 1]), ([[1, 0], [1, 1]], [[0, 1], [0, 1]]), ([], []), (1.0, [0]), ([[1], [0]], [0, 1])],
-)
-def test_balanced_scores_need_a_label_per_outcome(correct: object, labels: object) -> None:
-    with pytest.raises(ValueError, match=r"^balanced_scores: labels of shape .*; give one label per column"):
-        balanced_scores(correct, labels)  # type: ignore[arg-type]
 
 
 def test_share_of_pairs_won_counts_ties_half() -> None:

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from lossmith.data import DataSpec, build_task, load_dataset
+from lossmith.data import DataSpec, load_dataset, make_splits
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 4), dtype=np.uint8)
 LABELS = np.arange(12) % 3
@@ -45,7 +45,7 @@ class TestNpz:
     def test_arrays_without_parts(self, tmp_path, x, y):
         dataset = load_dataset(save(tmp_path / "t.npz", **{x: IMAGES, y: LABELS}))
         assert dataset.part is None
-        assert build_task(dataset, DataSpec(dataset.digest)).input_shape == (1, 5, 4)
+        assert make_splits(dataset, DataSpec(dataset.digest)).input_shape == (1, 5, 4)
 
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_channels_are_found_last_or_first(self, tmp_path, channels):
@@ -81,7 +81,7 @@ class TestNpz:
         dataset = load_dataset(save(tmp_path / "t.npz", x=table, y=LABELS))
         assert dataset.kind == "tabular"
         np.testing.assert_array_equal(dataset.inputs, table)
-        assert build_task(dataset, DataSpec(dataset.digest)).train.inputs.isfinite().all()
+        assert make_splits(dataset, DataSpec(dataset.digest)).train.inputs.isfinite().all()
 
     @pytest.mark.parametrize("dtype", ["U", "S"])
     def test_one_dimension_of_texts_is_text(self, tmp_path, dtype):

@@ -6,18 +6,18 @@ import pytest
 import torch
 from sklearn import datasets
 
-from lossmith.data import BUNDLED, DataSpec, build_task, load_dataset
+from lossmith.data import BUNDLED, DataSpec, load_dataset, make_splits
 
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_sets_need_no_file_and_make_a_task(name):
     dataset = load_dataset(name)
-    task = build_task(dataset, DataSpec(name))
+    task = make_splits(dataset, DataSpec(name))
     assert dataset.digest == dataset.name == name
     assert BUNDLED[name]
     assert len(task.train) + len(task.valid) + len(task.test) == len(dataset)
     assert task.train.inputs.dtype == torch.float32
-    assert task.train.labels.dtype == task.train.index.dtype == torch.int64
+    assert task.train.targets.dtype == task.train.index.dtype == torch.int64
     assert task.train.inputs.shape[1:] == task.input_shape
 
 
@@ -34,7 +34,7 @@ def test_digits_are_images_of_eight_by_eight():
     dataset = load_dataset("digits")
     assert dataset.kind == "image"
     np.testing.assert_array_equal(np.asarray(dataset.inputs).reshape(1797, 64), datasets.load_digits().data)
-    assert build_task(dataset, DataSpec("digits")).input_shape == (1, 8, 8)
+    assert make_splits(dataset, DataSpec("digits")).input_shape == (1, 8, 8)
 
 
 def test_scikit_learn_is_imported_only_by_a_set_that_needs_it():
@@ -60,5 +60,5 @@ def test_spirals_are_those_of_the_dynamical_loss_notebook():
     np.testing.assert_array_equal(dataset.labels, labels)
     origin = (np.asarray(dataset.inputs) == 0).all(axis=1)
     assert sorted(dataset.labels[origin]) == [0, 1, 2]
-    task = build_task(dataset, DataSpec("spirals"))
+    task = make_splits(dataset, DataSpec("spirals"))
     torch.testing.assert_close(task.train.inputs, torch.from_numpy(points[task.train.index]).float())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossmith.data import DataSpec, build_task, load_dataset
+from lossmith.data import DataSpec, load_dataset, make_splits
 
 SENTENCES = [f"the {size} {animal} runs" for size in ("big", "small") for animal in ("cat", "dog", "cow")]
 
@@ -59,8 +59,8 @@ def test_the_label_column_can_be_chosen_and_binds_the_spec(write_csv, refusal):
     path = write_csv("t.csv", [["kind", "x", "label"]] + [["ab"[i % 2], i, i % 3] for i in range(30)])
     dataset = load_dataset(path, "kind")
     assert dataset.class_names == ("a", "b")
-    assert len(build_task(dataset, DataSpec(dataset.digest, label="kind")).test) == 6
-    refusal(build_task, dataset, DataSpec(dataset.digest))
+    assert len(make_splits(dataset, DataSpec(dataset.digest, label="kind")).test) == 6
+    refusal(make_splits, dataset, DataSpec(dataset.digest))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_column_of_words_is_a_category_with_missing_cells(write_csv):
     assert dataset.columns[0].values == ("blue", "green", "red")
     codes = np.asarray(dataset.inputs)[:8, 0]
     np.testing.assert_array_equal(codes, [2, 0, math.nan, 2, math.nan, 0, 1, 1])
-    task = build_task(dataset, DataSpec(dataset.digest))
+    task = make_splits(dataset, DataSpec(dataset.digest))
     assert task.input_shape == (4,)
 
 
@@ -115,7 +115,7 @@ class TestText:
         )
         assert dataset.kind == "text"
         assert dataset.inputs == SENTENCES * 4
-        task = build_task(dataset, DataSpec(dataset.digest))
+        task = make_splits(dataset, DataSpec(dataset.digest))
         assert task.vocabulary is not None
         assert task.input_shape == (4,)
 
@@ -139,7 +139,7 @@ class TestText:
     def test_an_empty_text_is_one_unknown_token(self, write_csv):
         rows = [["a a" if i % 3 else "", i % 2] for i in range(12)]
         dataset = load_dataset(write_csv("t.csv", [["text", "label"], *rows]))
-        task = build_task(dataset, DataSpec(dataset.digest))
+        task = make_splits(dataset, DataSpec(dataset.digest))
         empty = torch.tensor([dataset.inputs[row] == "" for row in task.train.index])
         assert task.train.inputs[empty].tolist() == [[1, 0]] * int(empty.sum())
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lossmith.data import DataError, DataSpec, build_task, load_dataset
+from lossmith.data import DataError, DataSpec, load_dataset, make_splits
 
 SETTINGS = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -27,7 +27,7 @@ def read(path, **spec):
         warnings.filterwarnings("ignore", ".*makes this a text task.*", UserWarning)
         try:
             dataset = load_dataset(path)
-            task = build_task(dataset, DataSpec(dataset.digest, **spec))
+            task = make_splits(dataset, DataSpec(dataset.digest, **spec))
         except DataError as error:
             sentence, task = str(error), None
     if task is None:

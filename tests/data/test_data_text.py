@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lossmith.data import Dataset, DataSpec, build_task
+from lossmith.data import Dataset, DataSpec, make_splits
 
 
 def texts(rows, labels=None, part=None):
@@ -21,7 +21,7 @@ def words(task, row):
 
 def test_vocabulary_and_codes_of_a_small_set():
     train = ["The cat, the dog!", "a cat and a dog", "Über cat", "über alles"]
-    task = build_task(in_parts(train, ["a bird", "the end"], ["the über-dog", ""]), DataSpec("said"))
+    task = make_splits(in_parts(train, ["a bird", "the end"], ["the über-dog", ""]), DataSpec("said"))
     # counts in train: cat 3; the, dog, a, über 2; ties in alphabetical order
     assert task.vocabulary == ("<pad>", "<unk>", "cat", "a", "dog", "the", "über")
     assert task.kind == "text"
@@ -36,8 +36,8 @@ def test_vocabulary_and_codes_of_a_small_set():
 
 def test_vocabulary_and_length_come_from_the_training_texts_alone():
     train, valid = ["one two", "two one", "one", "two"], ["one", "two"]
-    short = build_task(in_parts(train, valid, ["one", "two"]), DataSpec("said"))
-    long = build_task(in_parts(train, valid, ["three " * 50, "one " * 50]), DataSpec("said"))
+    short = make_splits(in_parts(train, valid, ["one", "two"]), DataSpec("said"))
+    long = make_splits(in_parts(train, valid, ["three " * 50, "one " * 50]), DataSpec("said"))
     assert short.vocabulary == long.vocabulary
     assert short.input_shape == long.input_shape == (2,)
     assert torch.equal(short.train.inputs, long.train.inputs)
@@ -45,27 +45,27 @@ def test_vocabulary_and_length_come_from_the_training_texts_alone():
 
 
 def test_texts_are_cut_at_256_tokens():
-    task = build_task(in_parts(["word " * 1000] * 4, ["word"] * 2, ["word"] * 2), DataSpec("said"))
+    task = make_splits(in_parts(["word " * 1000] * 4, ["word"] * 2, ["word"] * 2), DataSpec("said"))
     assert task.input_shape == (256,)
 
 
 def test_the_vocabulary_ends_at_20_000_tokens():
     many = " ".join(f"w{i}" for i in range(25_000))
-    task = build_task(in_parts([many, many, "z z z", "z"], ["z"] * 2, ["z"] * 2), DataSpec("said"))
+    task = make_splits(in_parts([many, many, "z z z", "z"], ["z"] * 2, ["z"] * 2), DataSpec("said"))
     assert len(task.vocabulary) == 20_002
     assert task.vocabulary[2:4] == ("z", "w0")
 
 
 def test_text_that_looks_like_the_padding_is_not_padding():
-    task = build_task(in_parts(["<pad> <unk>"] * 4, ["<pad>"] * 2, ["<pad>"] * 2), DataSpec("said"))
+    task = make_splits(in_parts(["<pad> <unk>"] * 4, ["<pad>"] * 2, ["<pad>"] * 2), DataSpec("said"))
     assert (task.train.inputs > 1).all()
 
 
 def test_texts_without_a_repeated_token_are_refused(refusal):
-    assert "twice" in refusal(build_task, texts([f"w{i}" for i in range(20)]), DataSpec("said"))
+    assert "twice" in refusal(make_splits, texts([f"w{i}" for i in range(20)]), DataSpec("said"))
 
 
 @pytest.mark.parametrize("empty", ["", "   ", "\t\n"])
 def test_texts_without_tokens_do_not_break_training_texts(empty):
-    task = build_task(in_parts([empty, "a a", "a", empty], ["a"] * 2, ["a"] * 2), DataSpec("said"))
+    task = make_splits(in_parts([empty, "a a", "a", empty], ["a"] * 2, ["a"] * 2), DataSpec("said"))
     assert (task.train.inputs[:, 0] != 0).all()

@@ -11,9 +11,10 @@ from typing import Any
 import tomli_w
 
 from lossmith.comparison.files import write_file, write_summary
-from lossmith.comparison.rows import Calibration, Gap, MeanCurve, RatePoint, Reliability, Row, SpeedRow, Summary
+from lossmith.comparison.rows import Gap, MeanCurve, RatePoint, Row, SpeedRow, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.run import Run, load_run
+from lossmith.tasks import Diagram
 
 CONTROLS = ("cross_entropy", "cross_entropy (again)", "cross_entropy + weight decay", "label_smoothing (tuned)")
 CANDIDATES = ("ngl", "rooted", "m", "dynamical:amplitude=20,period=28,static_after=280", "parabolic")
@@ -44,7 +45,8 @@ def row(name: str, score: float) -> Row:
     reference = name == "cross_entropy"
     level = tuple(score - 0.1 * math.exp(-step / 10) for step in STEPS)
     p = tuple((i + 0.5) / 20 for i in range(20))
-    bins = Reliability((0.3, 0.6, 0.95), (0.25, 0.7, score), (100, 900, 9000))
+    bins = (0.3, 0.6, 0.95), (0.25, 0.7, score), (100, 900, 9000)
+    falling = tuple(1.1 - v for v in level)
     return Row(
         name=name,
         loss=name,
@@ -73,7 +75,7 @@ def row(name: str, score: float) -> Row:
             lrs=(0.004,),
             sentence=None,
         ),
-        calibration=Calibration(nll=0.0931, nll_scaled=0.0742, ece=0.0312, ece_scaled=0.0127, temperature=1.234),
+        columns={"nll": 0.0931, "nll_scaled": 0.0742, "ece": 0.0312, "ece_scaled": 0.0127, "temperature": 1.234},
         lrs=(0.002, 0.004, 0.004),
         values=({"epsilon": 0.2}, {"epsilon": 0.4}, {}) if name == CONTROLS[3] else ({}, {}, {}),
         trainings=48,
@@ -83,9 +85,8 @@ def row(name: str, score: float) -> Row:
         notes=(),
         seconds=1.5,
         rates=tuple(RatePoint(lr, score - 0.02 * i, score - 0.02 * i - 0.001, 3) for i, lr in enumerate(LRS)),
-        curve=MeanCurve(STEPS, level, tuple(1.1 - v for v in level), level, level, level, level),
-        reliability=bins,
-        reliability_scaled=bins,
+        curve=MeanCurve(STEPS, {"accuracy": level, "nll": level}, {"accuracy": level, "nll": falling}, level, level),
+        diagrams=(Diagram("as trained", *bins), Diagram("temperature scaled", *bins)),
         expected_best=tuple(score - 0.01 / k for k in range(1, 5)),
         shape_of=name,
         shape=Shape(p, tuple(-math.log(v) for v in p), tuple(1 + score - v for v in p)),
@@ -132,7 +133,7 @@ def usual(candidates: Sequence[str] = CANDIDATES) -> Summary:
 def plan(names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": "digits",
-        "num_classes": 10,
+        "task": {"name": "classification", "summary": "10 classes", "guess": 0.1},
         "examples": [1150, 287, 360],
         "model": "mlp",
         "lrs": list(LRS),

@@ -136,8 +136,8 @@ def test_only_arms_that_could_not_be_trained(tmp_path: Path) -> None:
 def hollow(of: Row) -> Row:
     """The row with nothing but missing values."""
     none = (NAN, NAN)
-    curve = replace(of.curve, **dict.fromkeys(vars(of.curve), none) | {"steps": (1, 2)})
-    bins = replace(of.reliability, confidence=none, accuracy=none, count=(0, 0))
+    columns = dict.fromkeys(of.curve.valid, none)
+    curve = replace(of.curve, steps=(1, 2), train=columns, valid=columns, lowest=none, highest=none)
     return replace(
         of,
         score=NAN,
@@ -145,8 +145,7 @@ def hollow(of: Row) -> Row:
         lrs=none,
         rates=tuple(replace(point, score=NAN, smoothed=NAN) for point in of.rates),
         curve=curve,
-        reliability=bins,
-        reliability_scaled=bins,
+        diagrams=tuple(replace(diagram, x=none, y=none, count=(0, 0)) for diagram in of.diagrams),
         expected_best=none,
         shape=replace(of.shape, p=none, loss=none, strictness=none),
     )
@@ -161,6 +160,7 @@ def test_missing_values_leave_gaps(tmp_path: Path, which: tuple[str, ...]) -> No
 
 def test_empty_lists_are_no_mistake() -> None:
     of = row("cross_entropy", 0.98)
+    nothing: dict[str, tuple[float, ...]] = dict.fromkeys(of.curve.valid, ())
     empty = replace(
         of,
         runs=(),
@@ -168,9 +168,8 @@ def test_empty_lists_are_no_mistake() -> None:
         rates=(),
         expected_best=(),
         values=(),
-        curve=replace(of.curve, **dict.fromkeys(vars(of.curve), ())),
-        reliability=replace(of.reliability, **dict.fromkeys(vars(of.reliability), ())),
-        reliability_scaled=replace(of.reliability, **dict.fromkeys(vars(of.reliability), ())),
+        curve=replace(of.curve, steps=(), train=nothing, valid=nothing, lowest=(), highest=()),
+        diagrams=(),
         shape=replace(of.shape, **dict.fromkeys(vars(of.shape), ())),
     )
     by_key = {picture.key: picture for picture in pictures(as_run(summary([empty])))}

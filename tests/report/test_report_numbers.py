@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_example import gap, plan, row, summary, untrained, usual
 
-from lossmith.comparison.rows import Calibration, LearnedRow, Row, SpeedRow, Summary
+from lossmith.comparison.rows import LearnedRow, Row, SpeedRow, Summary
 from lossmith.comparison.verdict import RULES, VerdictKind
 from lossmith.report import numbers
 from lossmith.report.columns import Column, page_columns
@@ -21,6 +21,7 @@ from lossmith.report.run import Design, Run
 
 NAN, INF = math.nan, math.inf
 UNKNOWN = [None, NAN, INF, -INF]
+DESIGN = read(Design, plan(["cross_entropy"]), "the plan")
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def speed(ratio: float | None, **changes: Any) -> SpeedRow:
 
 def columns(results: Summary | None = None) -> dict[tuple[str, str], Column]:
     """By the first word of the group and the heading."""
-    of = page_columns(usual() if results is None else results)
+    of = page_columns(DESIGN, usual() if results is None else results)
     return {(column.group.split()[0] + ("smoothing" in column.group) * " LS", column.head): column for column in of}
 
 
@@ -202,7 +203,7 @@ def test_steps_to_cross_entropys_level(of: SpeedRow | None, shown: str, key: flo
 
 
 def test_calibration() -> None:
-    poor = replace(M, calibration=Calibration(nll=NAN, nll_scaled=0.5, ece=0.25, ece_scaled=NAN, temperature=0.666))
+    poor = replace(M, columns={"nll": NAN, "nll_scaled": 0.5, "ece": 0.25, "ece_scaled": NAN, "temperature": 0.666})
     nats, error = (
         cells(("Calibration", "cross-entropy, nats"), [M, poor]),
         cells(("Calibration", "error, %"), [M, poor]),

@@ -22,7 +22,7 @@ from lossmith.studies.noisy_labels.protocol import Condition, Plan, Run, Study, 
 from lossmith.trials.batches import batches, trial_batches
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
-from lossmith.trials.training import task_of, train, train_model
+from lossmith.trials.training import splits_of, train, train_model
 from lossmith.trials.trial import Sources, Trial
 
 TINY = Study(noises=(("symmetric", 0.4),), sizes=(50,), seeds=2, settings=3, steps=4, model="mlp:width=8")
@@ -51,17 +51,17 @@ def trial_of(plan: Plan, name: str, half: int | None, *values: float) -> Trial:
 def test_no_model_meets_the_examples_it_is_judged_on(name: str, half: int | None, plan: Plan) -> None:
     """Labels of the judging half and the test part may be anything: the same weights come out."""
     trial = trial_of(plan, name, half)
-    task = task_of(trial, plan.sources)
+    task = splits_of(trial, plan.sources)
     before = weights(trial, plan)
     parts = [task.test] if half is None else [task.test, task.valid]
-    kept = [part.labels.clone() for part in parts]
+    kept = [part.targets.clone() for part in parts]
     try:
         for part in parts:
-            part.labels.copy_((part.labels + 1) % 10)
+            part.targets.copy_((part.targets + 1) % 10)
         assert torch.equal(weights(trial, plan), before)
     finally:
         for part, labels in zip(parts, kept, strict=True):
-            part.labels.copy_(labels)
+            part.targets.copy_(labels)
     met = set(task.train.index.tolist())
     assert all(not met & set(part.index.tolist()) for part in parts)
 
@@ -93,7 +93,7 @@ def test_a_loss_that_learns_does_so_from_the_clean_set_alone(
     name: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = trial_of(plan, name, None)
-    task = task_of(trial, plan.sources)
+    task = splits_of(trial, plan.sources)
     clean = {tuple(row) for row in task.train.inputs[: task.clean].flatten(1).tolist()}
     step: Callable[..., Any] = OnlineLossLearner.step
     learned = set()
@@ -200,7 +200,7 @@ def test_what_diverged_counts_as_chance_in_tuning_and_as_wrong_in_the_end(plan: 
     result = train(trial_of(plan, "CE on noisy", None), plan.sources)
     diverged = replace(result, diverged=True)
     point = scored(Setting(0.1), [result, diverged], 0.1)
-    assert point.accuracy == pytest.approx((result.valid_accuracy + 0.1) / 2)
+    assert point.accuracy == pytest.approx((result.scores["accuracy"] + 0.1) / 2)
     assert point.nll == math.inf
     ended, lost = (Run(arm_of("CE on noisy"), Setting(0.1), 1.0, 0.5, 6, each).correct for each in (result, diverged))
     assert ended.any()

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,6 @@ import torch
 from lossmith.catalog import available
 from lossmith.data import DataSpec
 from lossmith.trials.ledger import Ledger
-from lossmith.trials.metrics import Outcomes
 from lossmith.trials.result import TrialResult, summary_to_json
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import train, train_many
@@ -81,10 +80,10 @@ def stack_of(loss: str, classes: int, batch_size: int, optimizer: OptimizerSpec,
 def digest(result: TrialResult, *, test: bool = True) -> str:
     """A hash of every number of a result but the seconds it took."""
     whole = hashlib.sha256(summary_to_json(replace(result, seconds=0.0)).encode())
-    for outcomes in (result.valid, result.test if test else None):
-        if outcomes is not None:
-            for field in fields(Outcomes):
-                whole.update(getattr(outcomes, field.name).tobytes())
+    for judged in (result.valid, result.test if test else None):
+        if judged is not None:
+            for values in (judged.index, judged.score, *judged.columns.values()):
+                whole.update(values.tobytes())
     return whole.hexdigest()
 
 

@@ -13,7 +13,7 @@ from lossmith.trials.batches import batches
 from lossmith.trials.learning import REPLAY_STREAM
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import build_model
-from lossmith.trials.training import task_of, train, train_model
+from lossmith.trials.training import splits_of, train, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 SOURCES = Sources({"iris": "iris"})
@@ -25,8 +25,8 @@ IRIS = Trial(
 def test_a_trial_is_the_loop_a_user_would_write() -> None:
     """With the next batch as meta batch."""
     trial = replace(IRIS, loss="adaptive:meta_data=next", optimizer=OptimizerSpec("adamw", 0.01, schedule="none"))
-    task = task_of(trial, SOURCES)
-    model, loss = build_model(trial.model, task, SOURCES, trial.seed), lossmith.create("adaptive")
+    task = splits_of(trial, SOURCES)
+    model, loss = build_model(trial.model, task, 3, SOURCES, trial.seed), lossmith.create("adaptive")
     learner = OnlineLossLearner(
         model,
         loss,
@@ -37,7 +37,7 @@ def test_a_trial_is_the_loop_a_user_would_write() -> None:
     order = batches(len(task.train), 16, trial.seed)
     for _ in range(trial.steps):
         rows = next(order)
-        learner.step((task.train.inputs[rows], task.train.labels[rows]))
+        learner.step((task.train.inputs[rows], task.train.targets[rows]))
     result, trained, learned = train_model(trial, SOURCES)
     torch.testing.assert_close(list(trained.parameters()), list(model.parameters()))
     torch.testing.assert_close(list(learned.parameters()), list(loss.parameters()))
@@ -52,15 +52,15 @@ def test_a_trial_is_the_loop_a_user_would_write() -> None:
 def test_held_out_examples_never_train_the_model() -> None:
     """With no steps of the loss, holding out a part is training on the rest: the labels of that part change nothing."""
     trial = replace(IRIS, loss="adaptive:meta_lr=0,meta_part=0.3")
-    task = task_of(trial, SOURCES)
+    task = splits_of(trial, SOURCES)
     _, model, _ = train_model(trial, SOURCES)
     held_out = round(0.3 * len(task.train))
-    kept = task.train.labels.clone()
+    kept = task.train.targets.clone()
     try:
-        task.train.labels[:held_out] = (kept[:held_out] + 1) % 3
+        task.train.targets[:held_out] = (kept[:held_out] + 1) % 3
         _, other, _ = train_model(trial, SOURCES)
     finally:
-        task.train.labels.copy_(kept)
+        task.train.targets.copy_(kept)
     assert all((a == b).all() for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
@@ -68,7 +68,7 @@ def test_held_out_examples_never_train_the_model() -> None:
 def test_a_loss_that_stays_as_it_is_trains_like_its_base(control: str) -> None:
     adaptive = train(replace(IRIS, loss=f"adaptive:control={control},meta_data=same,meta_lr=0"), SOURCES)
     plain = train(replace(IRIS, loss="cross_entropy"), SOURCES)
-    assert adaptive.curve.valid_nll == pytest.approx(plain.curve.valid_nll, rel=1e-4)
+    assert adaptive.curve.valid["nll"] == pytest.approx(plain.curve.valid["nll"], rel=1e-4)
     assert adaptive.learned.scale == pytest.approx([1.0] * 6, rel=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_replaying_the_rate_of_a_scale_is_that_training_again() -> None:
 def test_replaying_the_rate_of_a_fixed_scale_is_training_with_the_base() -> None:
     replay = train(replace(IRIS, loss="adaptive:control=rate_replay,meta_data=next,meta_lr=0.01"), SOURCES)
     plain = train(replace(IRIS, loss="cross_entropy"), SOURCES)
-    assert replay.curve.valid_nll == pytest.approx(plain.curve.valid_nll, rel=1e-4)
+    assert replay.curve.valid["nll"] == pytest.approx(plain.curve.valid["nll"], rel=1e-4)
 
 
 def shape(curve: tuple[float, ...]) -> list[float]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -12,28 +13,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lossmith
 from lossmith.data import CleanSet, DataSpec
-from lossmith.trials.ledger import Ledger, LedgerError
-from lossmith.trials.metrics import Outcomes
+from lossmith.tasks import Judged
+from lossmith.trials.ledger import Ledger, LedgerError, training_code
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.trial import OptimizerSpec, Trial
 
 TRIAL = Trial(DataSpec("iris"), "mlp", "m", OptimizerSpec("adam", 0.01), 4, 16, 0, final=True)
 
 
-def judged(seed: int) -> Outcomes:
+def judged(seed: int) -> Judged:
     rng = np.random.default_rng(seed)
-    whole = [rng.integers(0, 3, 7) for _ in range(3)]
-    return Outcomes(*whole, *(rng.random(7, dtype=np.float32) for _ in range(4)))
+    columns = {"label": rng.integers(0, 3, 7), "nll": rng.random(7, dtype=np.float32), "index": rng.random((7, 2))}
+    return Judged(rng.integers(0, 99, 7), rng.random(7), columns)
 
 
 RESULT = TrialResult(
-    curve=Curve((2, 4), (1.0, math.nan), (0.1, 0.2), (0.3, 0.1), (1 / 3, 0.7)),
-    valid_accuracy=0.1 + 0.2,
-    valid_balanced_accuracy=0.25,
-    valid_nll=math.nan,
-    valid_nll_scaled=0.5,
-    temperature=1.5,
+    curve=Curve((2, 4), {"nll": (1.0, math.nan)}, {"accuracy": (1 / 3, 0.7), "nll": (0.3, math.inf)}),
+    scores={"accuracy": 0.1 + 0.2},
+    columns={"nll": math.nan},
+    fitted={"temperature": 1.5},
     gradient_ratio=2.0,
     extended_share=0.0,
     diverged=False,
@@ -44,10 +44,11 @@ RESULT = TrialResult(
 )
 
 
-def same(a: Outcomes | None, b: Outcomes | None) -> bool:
+def same(a: Judged | None, b: Judged | None) -> bool:
     assert a is not None
     assert b is not None
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in a.__dataclass_fields__)
+    pairs = [(a.index, b.index), (a.score, b.score), *((a.columns[name], b.columns[name]) for name in b.columns)]
+    return a.columns.keys() == b.columns.keys() and all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
 
 
 def sql(path: Path, statement: str) -> Sequence[Sequence[object]]:
@@ -68,8 +69,10 @@ def test_what_is_put_comes_back_with_the_test_part_sealed(tmp_path: Path) -> Non
         assert back is not None
         assert back.test is None
         assert same(back.valid, RESULT.valid)
-        assert math.isnan(back.curve.train_nll[1])
-        assert (back.valid_accuracy, back.notes, back.curve.steps) == (0.1 + 0.2, ("a note",), (2, 4))
+        assert math.isnan(back.curve.train["nll"][1])
+        assert math.isnan(back.columns["nll"])
+        assert back.curve.valid == RESULT.curve.valid
+        assert (back.scores, back.notes, back.curve.steps) == ({"accuracy": 0.1 + 0.2}, ("a note",), (2, 4))
         assert ledger.times_scored(TRIAL.data) == 0
         assert same(ledger.open_test(TRIAL).test, RESULT.test)
 
@@ -95,14 +98,14 @@ def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
 
 
 def test_a_finished_trial_stays_as_it_was_and_repeats_are_counted(tmp_path: Path) -> None:
-    again, once = replace(RESULT, temperature=9.0), replace(TRIAL, seed=1)
+    again, once = replace(RESULT, seconds=9.0), replace(TRIAL, seed=1)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put([(TRIAL, RESULT)])
         ledger.put([(TRIAL, again), (once, RESULT)])
         ledger.put([(TRIAL, again), (TRIAL, again)])
         kept = ledger.get(TRIAL)
         assert kept is not None
-        assert kept.temperature == 1.5
+        assert kept.seconds == 0.25
         keys = [ledger.key(TRIAL), ledger.key(once)]
     rows = dict(sql(tmp_path / "ledger.sqlite", "SELECT key, repeats FROM trials"))  # type: ignore[arg-type]
     assert rows == {keys[0]: 3, keys[1]: 0}
@@ -174,3 +177,22 @@ def test_tests_of_tuning_trials_cannot_be_opened(tmp_path: Path) -> None:
         with pytest.raises(KeyError, match=f"trial {TRIAL.hash[:12]}'"):
             ledger.open_test(TRIAL)
         assert ledger.times_scored(TRIAL.data) == 0
+
+
+def test_results_of_other_code_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of a loss, or of the loop that trains it, makes another key; one of the report does not."""
+    package = tmp_path / "lossmith"
+    shutil.copytree(Path(lossmith.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(lossmith, "__file__", str(package / "__init__.py"))
+    digests = [training_code.__wrapped__()]
+    for name in ("report/page.py", "losses/alternate.py", "trials/training.py", "kernels/cpu.cpp"):
+        (package / name).write_text("# changed\n", encoding="utf-8")
+        digests.append(training_code.__wrapped__())
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+    keys = []
+    for code in digests[1:3]:
+        monkeypatch.setattr("lossmith.trials.ledger.training_code", lambda code=code: code)
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            keys.append(ledger.key(TRIAL))
+    assert keys[0] != keys[1]

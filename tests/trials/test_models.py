@@ -7,17 +7,17 @@ import torch
 
 from lossmith.data import DataSpec
 from lossmith.trials.models import MODELS, ModelError, build_model, canonical_model
-from lossmith.trials.training import load_task
+from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Sources
 
-DIGITS = load_task(DataSpec("digits"), "digits")
-IRIS = load_task(DataSpec("iris"), "iris")
+DIGITS = load_splits(DataSpec("digits"), "digits")
+IRIS = load_splits(DataSpec("iris"), "iris")
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "mlp:depth=3,width=5", "cnn:width=4", "resnet18:width=4"])
 def test_models_read_images_and_the_seed_is_all_that_decides_their_weights(name: str) -> None:
     state = torch.get_rng_state()
-    a, b, other = (build_model(canonical_model(name, Sources()), DIGITS, Sources(), seed) for seed in (1, 1, 2))
+    a, b, other = (build_model(canonical_model(name, Sources()), DIGITS, 10, Sources(), seed) for seed in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
     x = DIGITS.train.inputs[:4]
     assert a(x).shape == (4, 10)
@@ -61,7 +61,7 @@ def test_bad_models_are_refused_in_a_sentence(text: str, word: str) -> None:
 def test_a_model_must_fit_the_data() -> None:
     for name, task in (("cnn", IRIS), ("resnet18", IRIS), ("text_bag", DIGITS)):
         with pytest.raises(ModelError, match=name):
-            build_model(name, task, Sources(), 0)
+            build_model(name, task, 2, Sources(), 0)
 
 
 def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> None:
@@ -75,14 +75,14 @@ def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> 
     text = canonical_model(f"{file}:make", sources)
     assert text.startswith("sha256:")
     assert text.endswith(":make")
-    assert build_model(text, DIGITS, sources, 0)(DIGITS.train.inputs[:2]).shape == (2, 10)
+    assert build_model(text, DIGITS, 10, sources, 0)(DIGITS.train.inputs[:2]).shape == (2, 10)
     with pytest.raises(ModelError, match="not known here"):
-        build_model(text, DIGITS, Sources(), 0)
+        build_model(text, DIGITS, 10, Sources(), 0)
     with pytest.raises(ModelError, match="no function 'mak'"):
         canonical_model(f"{file}:mak", Sources())
     file.write_text(file.read_text() + "# changed\n")
     with pytest.raises(ModelError, match="has changed"):
-        build_model(text, DIGITS, sources, 0)
+        build_model(text, DIGITS, 10, sources, 0)
     file.write_text("raise OSError('no luck')\n")
     with pytest.raises(ModelError, match="no luck"):
         canonical_model(f"{file}:make", Sources())

@@ -51,7 +51,7 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
             runner = Runner(ledger, SOURCES, workers=workers)
             results = runner.run(TRIALS)
             runner.close()
-        found.append({trial: (r.curve, r.valid_nll, r.temperature, r.gradient_ratio) for trial, r in results.items()})
+        found.append({trial: (r.curve, r.columns["nll"], r.fitted, r.gradient_ratio) for trial, r in results.items()})
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == set(TRIALS)
 

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from lossmith.data import DataSpec
 from lossmith.losses import ClassificationLoss
+from lossmith.tasks import task_for
 from lossmith.trials.banks import StackedBank
 from lossmith.trials.batches import batches
 from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.steppers import PlainStepper, training_loss
-from lossmith.trials.training import banks, task_of, train, train_many, train_model
+from lossmith.trials.training import banks, splits_of, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 SOURCES = Sources({"iris": "iris", "digits": "digits"})
@@ -26,48 +27,48 @@ IRIS = Trial(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("ad
 def test_a_single_trial_is_the_plain_training_loop() -> None:
     """The oracle is a loop as anybody would write it."""
     trial = replace(IRIS, optimizer=OptimizerSpec("adam", 0.01, schedule="none"))
-    task = task_of(trial, SOURCES)
-    model = build_model(trial.model, task, SOURCES, trial.seed)
+    task = splits_of(trial, SOURCES)
+    model = build_model(trial.model, task, task_for(task).outputs, SOURCES, trial.seed)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     order = batches(len(task.train), 16, trial.seed)
     for _ in range(trial.steps):
         rows = next(order)
         optimizer.zero_grad()
-        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.targets[rows]).backward()
         optimizer.step()
     logits = model(task.valid.inputs)
     result, trained, _ = train_model(trial, SOURCES)
     for ours, plain in zip(trained.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours, plain)
-    assert result.valid_nll == pytest.approx(F.cross_entropy(logits, task.valid.labels).item(), rel=1e-5)
-    assert result.valid_accuracy == (logits.argmax(1) == task.valid.labels).double().mean()
+    assert result.columns["nll"] == pytest.approx(F.cross_entropy(logits, task.valid.targets).item(), rel=1e-5)
+    assert result.scores["accuracy"] == (logits.argmax(1) == task.valid.targets).double().mean()
 
 
 def test_stacked_and_single_agree_to_rounding() -> None:
     for loss in ("cross_entropy", "ngl", "cross_entropy:weight=[1,2,3]", "dynamical:amplitude=5,period=4"):
         single = train(replace(IRIS, loss=loss), SOURCES)
         stacked = train(replace(IRIS, loss=loss, engine="stacked"), SOURCES)
-        assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
+        assert stacked.columns["nll"] == pytest.approx(single.columns["nll"], rel=1e-4)
         assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
 def test_the_cosine_schedule_and_the_clipping_are_torchs(engine: str) -> None:
     trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9, clip=0.3), engine=engine)
-    task = task_of(trial, SOURCES)
-    model = build_model(trial.model, task, SOURCES, trial.seed)
+    task = splits_of(trial, SOURCES)
+    model = build_model(trial.model, task, task_for(task).outputs, SOURCES, trial.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=trial.steps)
     order = batches(len(task.train), trial.batch_size, trial.seed)
     for _ in range(trial.steps):
         rows = next(order)
         optimizer.zero_grad()
-        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows]).backward()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.targets[rows]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)
         optimizer.step()
         schedule.step()
-    expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
-    assert train(trial, SOURCES).valid_nll == pytest.approx(expected, rel=1e-5)
+    expected = F.cross_entropy(model(task.valid.inputs), task.valid.targets).item()
+    assert train(trial, SOURCES).columns["nll"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
@@ -76,18 +77,18 @@ def test_a_weighted_mean_divides_by_the_weights_of_its_labels(engine: str) -> No
     weight = torch.tensor([0.2, 1.0, 5.0])
     spec = OptimizerSpec("sgd", 0.2, schedule="none")
     trial = replace(IRIS, loss="cross_entropy:weight=[0.2,1,5]", optimizer=spec, batch_size=7, engine=engine)
-    task = task_of(trial, SOURCES)
-    model = build_model(trial.model, task, SOURCES, trial.seed)
+    task = splits_of(trial, SOURCES)
+    model = build_model(trial.model, task, task_for(task).outputs, SOURCES, trial.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.2)
     order = batches(len(task.train), trial.batch_size, trial.seed)
     for _ in range(trial.steps):
         rows = next(order)
         optimizer.zero_grad()
-        F.cross_entropy(model(task.train.inputs[rows]), task.train.labels[rows], weight).backward()
+        F.cross_entropy(model(task.train.inputs[rows]), task.train.targets[rows], weight).backward()
         optimizer.step()
-    expected = F.cross_entropy(model(task.valid.inputs), task.valid.labels).item()
+    expected = F.cross_entropy(model(task.valid.inputs), task.valid.targets).item()
     _, result, _ = train_many([replace(trial, seed=seed) for seed in (2, 3, 4)], SOURCES)
-    assert result.valid_nll == pytest.approx(expected, rel=1e-5)
+    assert result.columns["nll"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_each_loss_of_a_stack_has_its_own_slices_and_notes() -> None:
@@ -101,7 +102,8 @@ def test_each_loss_of_a_stack_has_its_own_slices_and_notes() -> None:
 
 def test_no_fused_kernel_takes_part_in_a_trial() -> None:
     """It serves large logits only, so that what a slice computes would depend on the size of the stack."""
-    loss = training_loss("dynamical(scaled(focal)):amplitude=2", task_of(IRIS, SOURCES), 1000)
+    task = splits_of(IRIS, SOURCES)
+    loss = training_loss("dynamical(scaled(focal)):amplitude=2", task, task_for(task), 1000)
     parts = [part for part in loss.modules() if isinstance(part, ClassificationLoss)]
     assert len(parts) == 2
     assert {part.implementation for part in parts} == {"reference"}
@@ -112,17 +114,17 @@ def test_padding_a_stack_changes_no_result(loss: str) -> None:
     """A batch of 5 is padded to 32 rows in a stack, and not padded alone."""
     trial = replace(IRIS, loss=loss, batch_size=5, optimizer=OptimizerSpec("sgd", 0.1))
     single, stacked = (train(replace(trial, engine=engine), SOURCES) for engine in ("single", "stacked"))
-    assert stacked.curve.train_nll == pytest.approx(single.curve.train_nll, rel=1e-4)
-    assert stacked.valid_nll == pytest.approx(single.valid_nll, rel=1e-4)
+    assert stacked.curve.train["nll"] == pytest.approx(single.curve.train["nll"], rel=1e-4)
+    assert stacked.columns["nll"] == pytest.approx(single.columns["nll"], rel=1e-4)
     assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
     assert stacked.extended_share == single.extended_share
 
 
 def test_a_stack_gives_back_each_of_its_models() -> None:
-    task = task_of(IRIS, SOURCES)
-    models = [build_model("mlp:width=5", task, SOURCES, seed) for seed in range(3)]
+    task = splits_of(IRIS, SOURCES)
+    models = [build_model("mlp:width=5", task, task_for(task).outputs, SOURCES, seed) for seed in range(3)]
     bank = StackedBank(models, [IRIS.optimizer] * 3)
-    logits = bank.predict(task.valid.inputs)
+    logits = torch.cat(list(bank.predict(task.valid.inputs)), 1)
     for i, model in enumerate(models):
         torch.testing.assert_close(model(task.valid.inputs), logits[i])
         for given, back in zip(model.parameters(), bank.module(i).parameters(), strict=True):
@@ -131,8 +133,8 @@ def test_a_stack_gives_back_each_of_its_models() -> None:
 
 def test_rows_that_pad_a_batch_get_no_gradient() -> None:
     """With M's slopes of up to e^20 the smallest share of a padding row would show."""
-    task = task_of(IRIS, SOURCES)
-    model = build_model("linear", task, SOURCES, 0)
+    task = splits_of(IRIS, SOURCES)
+    model = build_model("linear", task, task_for(task).outputs, SOURCES, 0)
     bank = StackedBank([model, model], [IRIS.optimizer] * 2)
     trials = [replace(IRIS, loss="m", batch_size=5, seed=seed, engine="stacked", steps=1) for seed in (0, 1)]
     padded: list[Tensor] = []
@@ -145,7 +147,7 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
         return values
 
     bank.logits = logits  # type: ignore[method-assign]
-    PlainStepper(trials, bank, task, "cpu").step(0)
+    PlainStepper(trials, bank, task, task_for(task), "cpu").step(0)
     (values,) = padded
     assert values.shape == (2, 32, 3)
     assert values.grad is not None
@@ -165,7 +167,7 @@ def test_a_diverged_trial_is_a_result() -> None:
     result = train(wild, SOURCES)
     assert result.diverged
     assert result.test is not None
-    assert math.isinf(result.test.nll.max())
+    assert math.isinf(result.test.columns["nll"].max())
     neighbours = [
         replace(w, engine="stacked")
         for w in (wild, replace(wild, optimizer=OptimizerSpec("sgd", 0.1, schedule="none")))
@@ -178,8 +180,8 @@ def test_best_val_hands_out_the_best_point_of_the_curve(engine: str) -> None:
     trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 3.0, schedule="none"), steps=40, evaluations=40, engine=engine)
     last, best = train(trial, SOURCES), train(replace(trial, select="best-val"), SOURCES)
     assert last.curve == best.curve
-    assert best.valid_accuracy == max(best.curve.valid_accuracy)
-    assert last.valid_accuracy == last.curve.valid_accuracy[-1]
+    assert best.scores["accuracy"] == max(best.curve.score)
+    assert last.scores["accuracy"] == last.curve.score[-1]
 
 
 def test_the_first_gradient_of_rooted_is_c_to_the_one_over_k_times_cross_entropys() -> None:
@@ -206,7 +208,7 @@ def test_a_dynamical_run_cut_inside_a_cycle_is_noted_and_its_schedule_moves() ->
 
 def test_logit_adjustment_learns_the_class_counts_of_its_training_part() -> None:
     trial = replace(IRIS, data=DataSpec("iris", imbalance=4.0), loss="logit_adjusted")
-    counts = task_of(trial, SOURCES).class_counts.tolist()
+    counts = splits_of(trial, SOURCES).class_counts.tolist()
     given = ",".join(str(count) for count in counts)
     assert (
         train(trial, SOURCES).curve
@@ -260,6 +262,6 @@ def test_dropout_draws_from_the_trials_seed_and_rests_in_evaluation(tmp_path: Pa
     result, model, _ = train_model(trial, sources)
     torch.rand(5)
     assert train(trial, sources).curve == result.curve
-    valid = task_of(trial, sources).valid
-    expected = F.cross_entropy(model.eval()(valid.inputs), valid.labels).item()
-    assert result.valid_nll == pytest.approx(expected, rel=1e-5)
+    valid = splits_of(trial, sources).valid
+    expected = F.cross_entropy(model.eval()(valid.inputs), valid.targets).item()
+    assert result.columns["nll"] == pytest.approx(expected, rel=1e-5)

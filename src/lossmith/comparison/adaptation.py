@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lossmith.comparison.arms import Arm
-from lossmith.comparison.protocol import Scores, difference
+from lossmith.comparison.protocol import difference
 from lossmith.comparison.verdict import ALPHA, SCOPE, Claim, points_with_interval
 from lossmith.losses.text import parse_loss
+from lossmith.tasks.task import Scores
 
 ADAPTS = Claim(
     "a loss that learns online is above its rate replay and above its loss replay, p < .05 each",

@@ -53,7 +53,7 @@ def _result_columns(row: Row) -> dict[str, str]:
         "speed_ratio": speed.ratio if speed else None,
         "speed_low": speed.interval[0] if speed and speed.interval else None,
         "speed_high": speed.interval[1] if speed and speed.interval else None,
-        **asdict(row.calibration),
+        **row.columns,
         "lr_median": float(np.median(row.lrs)),
         "tuned": "; ".join(" ".join(f"{k}={v:g}" for k, v in values.items()) for values in row.values).strip("; "),
         "trainings": row.trainings,

@@ -17,6 +17,7 @@ from lossmith.comparison.arms import Arm, default_losses, make_arms
 from lossmith.comparison.files import write_file
 from lossmith.comparison.tuning import Setting
 from lossmith.data import DataSpec
+from lossmith.tasks import Task
 from lossmith.trials.request import Draft, Request, RequestError, draft
 from lossmith.trials.steppers import is_stackable, learns, training_loss
 from lossmith.trials.training import gradient_ratio
@@ -27,8 +28,6 @@ _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 _SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
 _STREAMS: Final = {"tuning": 0, "final": 1}
-
-Metric = Literal["accuracy", "balanced accuracy"]
 
 
 class PlanError(ValueError):
@@ -61,8 +60,7 @@ class Plan:
     Args:
         name: what the data set is called.
         data: its examples, of fold 0.
-        num_classes: C.
-        class_names: the classes' names.
+        task: what scores a training.
         examples: number of examples in training, validation and test of fold 0.
         model: canonical text of the model.
         arms: what is compared.
@@ -85,8 +83,7 @@ class Plan:
 
     name: str
     data: DataSpec
-    num_classes: int
-    class_names: tuple[str, ...]
+    task: Task
     examples: tuple[int, int, int]
     model: str
     arms: tuple[Arm, ...]
@@ -98,7 +95,7 @@ class Plan:
     budget: int
     final_seeds: int
     seed: int
-    metric: Metric
+    metric: str
     delta: float
     select: Select
     engine: Engine
@@ -117,14 +114,10 @@ class Plan:
         return self.budget // (2 * len(self.lrs))
 
     @property
-    def chance(self) -> float:
-        """The accuracy of guessing."""
-        return 1 / self.num_classes
-
-    @property
     def text(self) -> str:
         """The plan as TOML."""
-        return tomli_w.dumps(_without_none(asdict(self)))
+        task = {"name": self.task.name, "summary": self.task.summary, "guess": self.task.guess, **asdict(self.task)}
+        return tomli_w.dumps(_without_none({**asdict(self), "task": task}))
 
     @property
     def digest(self) -> str:
@@ -187,15 +180,15 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     lrs = _grid(options)
     budget = _budget(options, len(lrs))
     drafted = draft(options, sources)
-    trial, task = drafted.trial, drafted.task
+    trial, splits = drafted.trial, drafted.splits
     if trial.steps < trial.evaluations:
         raise RequestError(
             f"{trial.steps} steps are too few for a learning curve of {trial.evaluations} points: give more --epochs "
             "or --steps, or a smaller --batch-size"
         )
-    losses = default_losses(trial.steps, task.num_classes) if options.losses is None else options.losses
+    losses = default_losses(trial.steps, drafted.task.outputs) if options.losses is None else options.losses
     imbalanced = options.imbalance > 1
-    arms = make_arms(losses, options.optimizer, task.class_counts.tolist(), imbalanced)
+    arms = make_arms(losses, options.optimizer, splits.class_counts.tolist(), imbalanced)
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
         arms = [
@@ -203,11 +196,10 @@ def make_plan(options: Options, sources: Sources) -> Plan:
             for arm, ratio in zip(arms, ratios, strict=True)
         ]
     return Plan(
-        name=task.name,
+        name=splits.name,
         data=trial.data,
-        num_classes=task.num_classes,
-        class_names=task.class_names,
-        examples=(len(task.train), len(task.valid), len(task.test)),
+        task=drafted.task,
+        examples=(len(splits.train), len(splits.valid), len(splits.test)),
         model=trial.model,
         arms=tuple(arms),
         lrs=lrs,
@@ -288,7 +280,7 @@ def _try_out(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for arm in arms:
-            loss = training_loss(arm.loss_with(), drafted.task, trial.steps)
+            loss = training_loss(arm.loss_with(), drafted.splits, drafted.task, trial.steps)
             ratio = gradient_ratio(trial, loss, sources, drafted.device)
             if not ratio > 0:
                 raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")

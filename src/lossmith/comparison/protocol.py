@@ -14,23 +14,20 @@ from typing import Final
 
 import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
 from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, Arm
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import Plan, derive_seed
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
 from lossmith.comparison.speed import SpeedRatio, paired_log_ratio, steps_to_reach
-from lossmith.comparison.statistics import PairedDifference, balanced_scores, paired_difference
+from lossmith.comparison.statistics import PairedDifference, paired_difference
 from lossmith.comparison.tuning import Scored, Setting, best, extension, sobol_settings
-from lossmith.trials.metrics import Outcomes
+from lossmith.tasks.task import Judged, Scores
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Trial
 
 MAX_EXTENSIONS: Final = 4
-
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -117,11 +114,11 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     untrained = why_untrained(
         {name: [_score_of(plan, run) for fold in folds for run in fold] for name, folds in validated.items()},
         {name: [fold.on_edge for fold in folds] for name, folds in chosen.items()},
-        plan.chance,
+        plan.task.guess,
     )
     weak_reference = untrained.pop(CROSS_ENTROPY, None)
     recommendation = recommend({
-        name: example_scores(plan, [[_valid(run) for run in fold] for fold in folds])
+        name: plan.task.unit_scores([[_valid(run) for run in fold] for fold in folds], plan.metric)
         for name, folds in validated.items()
         if name not in untrained
     })
@@ -135,25 +132,6 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     speed = _measure_speed(plan, chosen, wanted, validated, untrained, runner)
     times = max(runner.ledger.times_scored(replace(plan.data, fold=fold)) for fold in plan.folds)
     return Findings(chosen, untrained, weak_reference, finals, recommendation, speed, times)
-
-
-def example_scores(plan: Plan, outcomes: Sequence[Sequence[Outcomes]]) -> list[Scores]:
-    """The per-example score of one arm, fold by fold: (seeds, examples), whose plain mean is the metric.
-
-    Args:
-        plan: says which metric.
-        outcomes: by fold and seed.
-
-    Returns:
-        One array per fold.
-    """
-    correct = [np.stack([seed.correct for seed in fold]).astype(float) for fold in outcomes]
-    if plan.metric == "accuracy":
-        return correct
-    labels = np.concatenate([fold[0].label for fold in outcomes])
-    weights = balanced_scores(np.ones(len(labels)), labels)
-    parts = np.split(weights, np.cumsum([fold.shape[1] for fold in correct])[:-1])
-    return [fold * part for fold, part in zip(correct, parts, strict=True)]
 
 
 def difference(a: Sequence[Scores], b: Sequence[Scores]) -> PairedDifference:
@@ -176,7 +154,7 @@ def _tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> d
             break
         for key, points in _score(plan, extra, runner, f"{label}learning rates, extension {round_number}").items():
             scored[key] += points
-    centres = {(arm, fold): best(scored[arm, fold], arm, plan.chance).setting.lr for arm, fold in keys}
+    centres = {(arm, fold): best(scored[arm, fold], arm, plan.task.guess).setting.lr for arm, fold in keys}
     edges = {(arm, fold): extension(scored[arm, fold], arm) is not None for arm, fold in keys}
     search = {
         (arm, fold): sobol_settings(arm, centres[arm, fold], plan.budget // 2, derive_seed(plan.seed, 2, fold))
@@ -189,7 +167,7 @@ def _tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> d
     return {
         arm.name: tuple(
             Chosen(
-                best(scored[arm, fold], arm, plan.chance).setting,
+                best(scored[arm, fold], arm, plan.task.guess).setting,
                 tuple(scored[arm, fold]),
                 edges[arm, fold],
                 sum(1 if point.setting.values is not None else _grid_seeds(plan, arm) for point in scored[arm, fold]),
@@ -227,16 +205,16 @@ def _score(
 
 def _scored(plan: Plan, setting: Setting, results: Sequence[TrialResult]) -> Scored:
     scores = [_score_of(plan, result) for result in results]
-    accuracy = [plan.chance if score is None else score for score in scores]
-    nll = [math.inf if result.diverged else result.valid_nll_scaled for result in results]
-    return Scored(setting, float(np.mean(accuracy)), float(np.mean(nll)))
+    known = [plan.task.guess if score is None else score for score in scores]
+    tie_break = [math.inf if result.diverged else result.columns[plan.task.tie_break] for result in results]
+    return Scored(setting, float(np.mean(known)), float(np.mean(tie_break)))
 
 
 def _score_of(plan: Plan, result: TrialResult) -> float | None:
     """The validation score of a training in the plan's metric; None if it diverged."""
     if result.diverged:
         return None
-    return result.valid_accuracy if plan.metric == "accuracy" else result.valid_balanced_accuracy
+    return result.scores[plan.metric]
 
 
 def _grid_seeds(plan: Plan, arm: Arm) -> int:
@@ -260,7 +238,7 @@ def _measure_speed(
     runner: Runner,
 ) -> dict[str, Speed]:
     """Steps to the level cross-entropy ends at, each arm at the learning rate that reaches it soonest."""
-    taus = [min(run.curve.valid_accuracy[-1] for run in fold) for fold in validated[CROSS_ENTROPY]]
+    taus = [min(run.curve.score[-1] for run in fold) for fold in validated[CROSS_ENTROPY]]
     arms = [arm for arm in plan.arms if arm.name not in untrained]
     fastest = _fastest_settings(plan, arms, chosen, taus, runner)
     trials: dict[tuple[str, int], list[Trial]] = {}
@@ -327,7 +305,7 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
     }
     results = runner.run([t for group in trials.values() for t in group], f"cross-entropy in {steps} steps, final")
     reached = [
-        float(np.mean(results[trial].curve.valid_accuracy[-3:])) >= taus[fold] - 1e-12
+        float(np.mean(results[trial].curve.score[-3:])) >= taus[fold] - 1e-12
         for fold in plan.folds
         for trial in trials[fold]
     ]
@@ -335,13 +313,13 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
 
 
 def _time(curve: Curve, tau: float) -> float:
-    return steps_to_reach(curve.valid_accuracy, curve.steps, tau)
+    return steps_to_reach(curve.score, curve.steps, tau)
 
 
 def _seeds(plan: Plan) -> range:
     return range(plan.final_seeds)
 
 
-def _valid(result: TrialResult) -> Outcomes:
+def _valid(result: TrialResult) -> Judged:
     assert result.valid is not None, "final trials keep their validation outcomes"
     return result.valid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossmith.properties.shape import Shape
+from lossmith.tasks import Diagram
 
 Interval = tuple[float, float]
 
@@ -58,34 +59,12 @@ class SpeedRow:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Means over the final runs on test, before and after temperature scaling: cross-entropy in nats, ECE."""
-
-    nll: float
-    nll_scaled: float
-    ece: float
-    ece_scaled: float
-    temperature: float
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """A reliability diagram over all final runs: per bin its mean confidence, accuracy and number of outcomes."""
-
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    count: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class MeanCurve:
-    """Learning curves over the final runs: means, and the lowest and highest validation accuracy at each point."""
+    """Learning curves over the final runs: means, and the lowest and highest validation score at each point."""
 
     steps: tuple[int, ...]
-    train_nll: tuple[float, ...]
-    valid_nll: tuple[float, ...]
-    train_accuracy: tuple[float, ...]
-    valid_accuracy: tuple[float, ...]
+    train: dict[str, tuple[float, ...]]
+    valid: dict[str, tuple[float, ...]]
     lowest: tuple[float, ...]
     highest: tuple[float, ...]
 
@@ -131,7 +110,11 @@ class LearnedRow:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm; `shape` is that of the loss `shape_of`, tuned values being those of the first fold."""
+    """One arm.
+
+    `columns` are the task's: means over the final runs on test. `shape` is that of the loss `shape_of`, with the tuned
+    values of the first fold.
+    """
 
     name: str
     loss: str
@@ -146,7 +129,7 @@ class Row:
     verdict: str
     kind: str
     speed: SpeedRow | None
-    calibration: Calibration
+    columns: dict[str, float]
     lrs: tuple[float, ...]
     values: tuple[dict[str, float], ...]
     trainings: int
@@ -157,8 +140,7 @@ class Row:
     seconds: float
     rates: tuple[RatePoint, ...]
     curve: MeanCurve
-    reliability: Reliability
-    reliability_scaled: Reliability
+    diagrams: tuple[Diagram, ...]
     expected_best: tuple[float, ...]
     shape_of: str
     shape: Shape

@@ -232,33 +232,6 @@ def simultaneous_level(m: int, level: float = 0.95) -> float:
     return 1 - (1 - level) / m
 
 
-def balanced_scores(correct: ArrayLike, labels: ArrayLike) -> FloatArray:
-    """Per-example scores whose plain mean is the balanced accuracy: correct_i n / (C_present n_{y_i}).
-
-    Args:
-        correct: 0/1 outcomes, shape (n,) or (runs, n).
-        labels: True classes of **all** test examples, shape (n,); score first, split into folds afterwards,
-            as the class counts are those of the whole test set.
-
-    Returns:
-        Scores of the shape of `correct`, in units where their mean over examples is a fraction.
-
-    Raises:
-        ValueError: If `labels` is not a non-empty vector as long as the last axis of `correct`.
-
-    Source: Brodersen et al. (2010), "The balanced accuracy and its posterior distribution".
-    """
-    outcome = np.asarray(correct, dtype=np.float64)
-    y = np.asarray(labels)
-    if y.ndim != 1 or y.size == 0 or outcome.ndim == 0 or outcome.shape[-1] != y.size:
-        raise ValueError(
-            f"balanced_scores: labels of shape {y.shape} do not fit outcomes of shape {outcome.shape}; "
-            "give one label per column of `correct`"
-        )
-    _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
-    return np.asarray(outcome * (y.size / (counts.size * counts[index])), dtype=np.float64)
-
-
 def share_of_pairs_won(a: ArrayLike, b: ArrayLike) -> float:
     """The share of paired seeds in which A scored higher than B, ties counting half.
 

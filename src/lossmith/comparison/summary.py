@@ -12,14 +12,12 @@ from lossmith.catalog import create
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.protocol import Chosen, Findings, Scores, Speed, difference, example_scores
+from lossmith.comparison.protocol import Chosen, Findings, Speed, difference
 from lossmith.comparison.rows import (
-    Calibration,
     Gap,
     LearnedRow,
     MeanCurve,
     RatePoint,
-    Reliability,
     Row,
     SpeedRow,
     Summary,
@@ -28,7 +26,7 @@ from lossmith.comparison.statistics import PairedDifference, holm, share_of_pair
 from lossmith.comparison.tuning import expected_best, smoothed
 from lossmith.comparison.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
 from lossmith.properties.shape import loss_shape
-from lossmith.trials.metrics import CALIBRATION_BINS, Outcomes, calibration_error
+from lossmith.tasks.task import Judged, Scores
 from lossmith.trials.result import LearnedPath, TrialResult
 
 
@@ -43,7 +41,9 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         The summary.
     """
     scores = {
-        arm.name: example_scores(plan, [[_test(run) for run in fold] for fold in findings.finals[arm.name]])
+        arm.name: plan.task.unit_scores(
+            [[_test(run) for run in fold] for fold in findings.finals[arm.name]], plan.metric
+        )
         for arm in plan.arms
     }
     trained = [arm for arm in plan.arms if arm.name not in findings.untrained]
@@ -122,7 +122,7 @@ def _row(
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
         speed=_speed_row(arm.name, findings.speed.get(arm.name)),
-        calibration=_calibration(runs, tests),
+        columns=_columns(plan, runs, tests),
         lrs=tuple(fold.setting.lr for fold in chosen),
         values=tuple(_named(arm, fold) for fold in chosen),
         trainings=sum(fold.trainings for fold in chosen),
@@ -133,11 +133,10 @@ def _row(
         seconds=float(np.mean([run.seconds for run in runs])),
         rates=_rates(plan, arm, chosen),
         curve=_mean_curve(runs),
-        reliability=_reliability(tests, scaled=False),
-        reliability_scaled=_reliability(tests, scaled=True),
+        diagrams=plan.task.diagrams(tests),
         expected_best=_expected_best(chosen),
         shape_of=arm.loss_with(chosen[0].setting.values),
-        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.num_classes),
+        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.task.outputs),
         learned=_learned([run.learned for run in runs if run.learned is not None]),
     )
 
@@ -238,26 +237,11 @@ def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
     )
 
 
-def _calibration(runs: Sequence[TrialResult], tests: Sequence[Outcomes]) -> Calibration:
-    return Calibration(
-        nll=float(np.mean([test.nll.mean(dtype=float) for test in tests])),
-        nll_scaled=float(np.mean([test.nll_scaled.mean(dtype=float) for test in tests])),
-        ece=float(np.mean([calibration_error(test.confidence, test.correct) for test in tests])),
-        ece_scaled=float(np.mean([calibration_error(test.confidence_scaled, test.correct) for test in tests])),
-        temperature=float(np.median([run.temperature for run in runs])),
-    )
-
-
-def _reliability(tests: Sequence[Outcomes], *, scaled: bool) -> Reliability:
-    confidence = np.concatenate([test.confidence_scaled if scaled else test.confidence for test in tests])
-    correct = np.concatenate([test.correct for test in tests])
-    which = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    bins = [which == i for i in range(CALIBRATION_BINS) if (which == i).any()]
-    return Reliability(
-        tuple(float(confidence[of].mean(dtype=float)) for of in bins),
-        tuple(float(correct[of].mean()) for of in bins),
-        tuple(int(of.sum()) for of in bins),
-    )
+def _columns(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:
+    """Means of the task's columns over the final runs on test, and medians of what was fitted on validation."""
+    told = [plan.task.columns(test) for test in tests]
+    means = {name: float(np.mean([of[name] for of in told])) for name in told[0]}
+    return means | {name: float(np.median([run.fitted[name] for run in runs])) for name in runs[0].fitted}
 
 
 def _learned(paths: Sequence[LearnedPath]) -> LearnedRow | None:
@@ -279,18 +263,14 @@ def _learned(paths: Sequence[LearnedPath]) -> LearnedRow | None:
 
 
 def _mean_curve(runs: Sequence[TrialResult]) -> MeanCurve:
-    def mean(name: str) -> tuple[float, ...]:
-        return _column_means([getattr(run.curve, name) for run in runs])
-
-    accuracy = np.array([run.curve.valid_accuracy for run in runs])
+    scores = np.array([run.curve.score for run in runs])
+    first = runs[0].curve
     return MeanCurve(
-        steps=runs[0].curve.steps,
-        train_nll=mean("train_nll"),
-        valid_nll=mean("valid_nll"),
-        train_accuracy=mean("train_accuracy"),
-        valid_accuracy=mean("valid_accuracy"),
-        lowest=tuple(accuracy.min(0).tolist()),
-        highest=tuple(accuracy.max(0).tolist()),
+        steps=first.steps,
+        train={name: _column_means([run.curve.train[name] for run in runs]) for name in first.train},
+        valid={name: _column_means([run.curve.valid[name] for run in runs]) for name in first.valid},
+        lowest=tuple(scores.min(0).tolist()),
+        highest=tuple(scores.max(0).tolist()),
     )
 
 
@@ -300,7 +280,7 @@ def _rates(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint, .
     smooth: dict[float, list[float]] = {}
     for fold in chosen:
         grid = [point for point in fold.points if point.setting.values is None]
-        for point, value in zip(grid, smoothed(grid, arm, plan.chance), strict=True):
+        for point, value in zip(grid, smoothed(grid, arm, plan.task.guess), strict=True):
             plain.setdefault(point.setting.lr, []).append(point.accuracy)
             smooth.setdefault(point.setting.lr, []).append(value)
     return tuple(
@@ -332,6 +312,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _test(run: TrialResult) -> Outcomes:
+def _test(run: TrialResult) -> Judged:
     assert run.test is not None, "the test outcomes of final trials have been opened"
     return run.test

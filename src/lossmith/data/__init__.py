@@ -1,8 +1,8 @@
 """The data side of a trial: read a data set, choose its rows, and turn them into tensors.
 
 `load_dataset` reads a bundled set or files into a `Dataset`; a `DataSpec` says which of its examples a trial
-sees; `build_task` makes the `Task` that a training consumes.  Whatever is wrong with the data or the request
-ends in a `DataError`: one sentence that names the thing and the mend.
+sees; `make_splits` turns both into the `Splits` that a training consumes. A mistake in the data or the request raises a
+`DataError`: one sentence that names the problem and the fix.
 """
 
 from lossmith.data.bundled import BUNDLED
@@ -10,7 +10,7 @@ from lossmith.data.dataset import Column, Dataset
 from lossmith.data.errors import DataError
 from lossmith.data.load import load_dataset
 from lossmith.data.spec import CleanSet, DataSpec
-from lossmith.data.task import Examples, Task, build_task
+from lossmith.data.splits import Examples, Splits, make_splits
 
 __all__ = [
     "BUNDLED",
@@ -20,7 +20,7 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "Examples",
-    "Task",
-    "build_task",
+    "Splits",
     "load_dataset",
+    "make_splits",
 ]

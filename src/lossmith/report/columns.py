@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 
 from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
+from lossmith.report.column import Column
 from lossmith.report.numbers import MISSING, is_known, percent
+from lossmith.report.offers import offer
+from lossmith.report.run import Design
 
 REFERENCE = "reference"
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Args:
-        group: the heading above it and its neighbours.
-        head: its own heading.
-        meaning: one sentence for the reader.
-        text: what a cell says.
-        key: what to sort by; None last.
-        told: whether it bears the colour of the verdict.
-    """
-
-    group: str
-    head: str
-    meaning: str
-    text: Callable[[Row], str]
-    key: Callable[[Row], float | None]
-    told: bool = False
-
-
-def page_columns(results: Summary) -> list[Column]:
+def page_columns(design: Design, results: Summary) -> list[Column]:
     """All columns but rank and name.
 
     Args:
+        design: The plan.
         results: The summary.
 
     Returns:
@@ -53,7 +34,7 @@ def page_columns(results: Summary) -> list[Column]:
         *_smoothing_columns(results.best_label_smoothing, digits),
         _verdict_column(),
         *_speed_columns(),
-        *_calibration_columns(),
+        *offer(design).columns,
         *_tuning_columns(),
         _range_column(results),
     ]
@@ -170,38 +151,11 @@ def _speed_columns() -> list[Column]:
         Column(
             "Steps to cross-entropy's level",
             "ratio",
-            "Median ratio of the steps needed to reach cross-entropy's final validation accuracy, below 1 is faster, "
+            "Median ratio of the steps needed to reach cross-entropy's final validation score, below 1 is faster, "
             'with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
             lambda row: _speed(row.speed),
             lambda row: None if row.speed is None else row.speed.ratio,
         )
-    ]
-
-
-def _calibration_columns() -> list[Column]:
-    group = "Calibration on test, raw → temperature scaled"
-    return [
-        Column(
-            group,
-            "cross-entropy, nats",
-            "Mean cross-entropy of the test labels, before and after temperature scaling.",
-            lambda row: f"{_three(row.calibration.nll)} → {_three(row.calibration.nll_scaled)}",
-            lambda row: row.calibration.nll_scaled,
-        ),
-        Column(
-            group,
-            "error, %",
-            "Expected calibration error: by how much confidence and accuracy differ on average.",
-            lambda row: numbers.calibration_errors(row.calibration),
-            lambda row: row.calibration.ece_scaled,
-        ),
-        Column(
-            group,
-            "temperature",
-            "What the logits are divided by; below 1 the model was too modest, above 1 too bold.",
-            lambda row: numbers.significant(row.calibration.temperature),
-            lambda row: row.calibration.temperature,
-        ),
     ]
 
 
@@ -238,10 +192,6 @@ def _gap(row: Row, gap: Gap | None, reference: str | None, digits: int) -> str:
 
 def _root(variance: float | None) -> str:
     return MISSING if variance is None or not variance >= 0 else f"{100 * math.sqrt(variance):.2f}"
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}" if is_known(value) else MISSING
 
 
 def _speed(speed: SpeedRow | None) -> str:

@@ -1,30 +1,30 @@
-"""The pictures with one line for each loss: learning curves, reliability, the losses themselves."""
+"""The pictures with one line for each loss: learning curves, and the losses themselves."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from matplotlib.axes import Axes
 
 from lossmith.comparison.arms import CROSS_ENTROPY
-from lossmith.comparison.rows import Reliability, Row, Summary
+from lossmith.comparison.rows import Row, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.highlights import INK
 from lossmith.report.scene import FAINT, Picture, Scene, draw_lines, limits, log_limits, log_ticks
 from lossmith.report.svg import PANEL, drawing, to_svg
 
 _WARM_UP: Final = 0.15
+_TITLES: Final = {"nll": ("cross-entropy", ", nats")}
 _MOST_LOSS: Final = 5.5
 _LEAST_LOSS: Final = -1.5
 _STRICTNESS: Final = (0.01, 200.0)
-_FEW: Final = 20
 
 
 def learning_curves(scene: Scene) -> Picture:
-    """Validation accuracy and cross-entropy against steps, the same two measures whatever the loss.
+    """The task's two validation measures against steps, the same whatever the loss; the first is the score.
 
     Args:
         scene: The run.
@@ -32,11 +32,12 @@ def learning_curves(scene: Scene) -> Picture:
     Returns:
         The picture.
     """
-    accuracy = {row.name: [100 * value for value in row.curve.valid_accuracy] for row in scene.results.rows}
-    y = limits(value for row in _leading(scene) for value in _after_warm_up(accuracy[row.name]))
+    score, other = _measures(scene)
+    scores = {row.name: [100 * value for value in row.curve.valid[score]] for row in scene.results.rows}
+    y = limits(value for row in _leading(scene) for value in _after_warm_up(scores[row.name]))
     outside = [
         f"{name} (ends at {values[-1]:.1f} %)"
-        for name, values in accuracy.items()
+        for name, values in scores.items()
         if y is not None and values and not values[-1] >= y[0]
     ]
     return Picture(
@@ -45,37 +46,11 @@ def learning_curves(scene: Scene) -> Picture:
         "Mean over the final trainings, with plain cross-entropy as the yardstick whatever the loss, before any "
         "temperature scaling. The bands span the lowest and highest training of cross-entropy and of the recommended "
         "loss; faint lines are the other losses. The first steps may lie below the axis.",
-        (_accuracy_panel(scene, accuracy, y), _nll_panel(scene)),
+        (_score_panel(scene, score, scores, y), _other_panel(scene, other)),
         "pair",
         scene.looks,
         scene.others,
-        (f"Below the axis of accuracy: {'; '.join(outside)}.",) if outside else (),
-    )
-
-
-def reliability(scene: Scene) -> Picture:
-    """Accuracy against confidence on test, before and after temperature scaling.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
-    panels = (
-        _reliability_panel(scene, lambda row: row.reliability, "as trained"),
-        _reliability_panel(scene, lambda row: row.reliability_scaled, "temperature scaled"),
-    )
-    return Picture(
-        "reliability",
-        "Reliability",
-        "Of the test examples that a model is so confident about, this share is right. On the diagonal, confidence "
-        "can be taken at its word; above it the model is too modest, below it too bold. The larger a dot, the more "
-        f"examples it stands for; bins with fewer than {_FEW}, all final trainings together, are left out. First as "
-        "trained, then after dividing the logits by one number, fitted on validation.",
-        panels,
-        "pair",
-        scene.looks,
+        (f"Below the axis of {score}: {'; '.join(outside)}.",) if outside else (),
     )
 
 
@@ -103,29 +78,36 @@ def shapes(scene: Scene) -> Picture:
     )
 
 
-def _accuracy_panel(scene: Scene, accuracy: dict[str, list[float]], y: tuple[float, float] | None) -> str:
+def _measures(scene: Scene) -> tuple[str, str]:
+    """The names of the score and the other measure of the learning curves."""
+    score, other = scene.results.rows[0].curve.valid
+    return score, other
+
+
+def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tuple[float, float] | None) -> str:
     figure, ax = drawing(*PANEL)
     for name in dict.fromkeys((CROSS_ENTROPY, scene.results.recommended)):
         _draw_range(ax, scene, name)
-    draw_lines(ax, scene, lambda row: (row.curve.steps, accuracy[row.name]), markers=5)
+    draw_lines(ax, scene, lambda row: (row.curve.steps, scores[row.name]), markers=5)
     if y is not None:
         ax.set_ylim(*y)
     ax.set_xlabel("steps")
-    ax.set_ylabel("validation accuracy, %")
-    return to_svg(figure, "accuracy", "Validation accuracy against training steps")
+    ax.set_ylabel(f"validation {score}, %")
+    return to_svg(figure, score, f"Validation {score} against training steps")
 
 
-def _nll_panel(scene: Scene) -> str:
+def _other_panel(scene: Scene, name: str) -> str:
     figure, ax = drawing(*PANEL)
-    draw_lines(ax, scene, lambda row: (row.curve.steps, row.curve.valid_nll), markers=5)
+    draw_lines(ax, scene, lambda row: (row.curve.steps, row.curve.valid[name]), markers=5)
     ax.set_yscale("log")
-    found = log_limits(value for row in _leading(scene) for value in row.curve.valid_nll)
+    found = log_limits(value for row in _leading(scene) for value in row.curve.valid[name])
     if found is not None:
         ax.set_ylim(*found)
         log_ticks(ax, "y", *found)
+    title, unit = _TITLES.get(name, (name, ""))
     ax.set_xlabel("steps")
-    ax.set_ylabel("validation cross-entropy, nats")
-    return to_svg(figure, "nll", "Validation cross-entropy against training steps")
+    ax.set_ylabel(f"validation {title}{unit}")
+    return to_svg(figure, name, f"Validation {title} against training steps")
 
 
 def _loss_panel(scene: Scene) -> str:
@@ -175,28 +157,6 @@ def _draw_range(ax: Axes, scene: Scene, name: str) -> None:
 
 def _after_warm_up(values: Sequence[float]) -> Sequence[float]:
     return values[int(_WARM_UP * len(values)) :]
-
-
-def _reliability_panel(scene: Scene, diagram_of: Callable[[Row], Reliability], what: str) -> str:
-    width, _, margins = PANEL
-    figure, ax = drawing(width, 0.85 * width, margins)
-    ax.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
-    for row in scene.rows:
-        look = scene.looks.get(row.name)
-        if look is None:
-            continue
-        diagram = diagram_of(row)
-        points = zip(diagram.confidence, diagram.accuracy, diagram.count, strict=True)
-        seen = [point for point in points if point[2] >= _FEW]
-        x, y = [point[0] for point in seen], [point[1] for point in seen]
-        ax.plot(x, y, color=look.colour, linestyle=(0, look.dashes) if look.dashes else "-", linewidth=1.1)
-        sizes = [4 + 60 * math.sqrt(point[2] / sum(diagram.count)) for point in seen]
-        ax.scatter(x, y, s=sizes, color=look.colour, marker=look.marker, alpha=0.85, linewidths=0)
-    ax.set_xlim(0, 1.02)
-    ax.set_ylim(0, 1.02)
-    ax.set_xlabel(f"confidence, {what}")
-    ax.set_ylabel("share that is right")
-    return to_svg(figure, f"reliability-{what.split()[0]}", f"Share that is right against confidence, {what}")
 
 
 def _without_copies(scene: Scene) -> Summary:

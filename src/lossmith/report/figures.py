@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lossmith.report.draw_differences import differences
 from lossmith.report.draw_learned import learned_losses
-from lossmith.report.draw_lines import learning_curves, reliability, shapes
+from lossmith.report.draw_lines import learning_curves, shapes
 from lossmith.report.draw_rates import expected_best, learning_rates
+from lossmith.report.offers import offer
 from lossmith.report.run import Run
 from lossmith.report.scene import Picture, Scene
 from lossmith.report.svg import style
@@ -21,6 +22,7 @@ def pictures(run: Run) -> tuple[Picture, ...]:
         The pictures; equal runs give equal ones, to the byte.
     """
     scene = Scene.of(run)
-    draw = (differences, learning_curves, learned_losses, learning_rates, expected_best, reliability, shapes)
+    usual = (differences, learning_curves, learned_losses, learning_rates, expected_best)
+    draw = (*usual, *offer(run.design).pictures, shapes)
     with style():
         return tuple(picture for each in draw if (picture := each(scene)) is not None)

@@ -57,21 +57,21 @@ def highlighted(results: Summary, far: frozenset[str]) -> dict[str, Look]:
     return reference | dict(zip((name for name in others if name), LOOKS, strict=False))
 
 
-def far_off(results: Summary, chance: float) -> frozenset[str]:
+def far_off(results: Summary, guess: float) -> frozenset[str]:
     """The losses that axes are not stretched for.
 
-    Those that could not be trained, and those that came less than half the way from chance to cross-entropy, or that
+    Those that could not be trained, and those that came less than half the way from guessing to cross-entropy, or that
     err three times as often as cross-entropy and two points more.
 
     Args:
         results: The summary.
-        chance: Accuracy of guessing.
+        guess: The score of guessing.
 
     Returns:
         Their names; never cross-entropy's.
     """
     reference = next((row.score for row in results.rows if row.name == CROSS_ENTROPY), 1.0)
-    least = max(chance + _MOST_OF_THE_WAY * (reference - chance), 1 - 3 * (1 - reference) - 0.02)
+    least = max(guess + _MOST_OF_THE_WAY * (reference - guess), 1 - 3 * (1 - reference) - 0.02)
     return frozenset(
         row.name
         for row in results.rows

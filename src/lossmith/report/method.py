@@ -8,8 +8,8 @@ from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
 from lossmith.comparison.protocol import MAX_EXTENSIONS
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
+from lossmith.report.offers import offer
 from lossmith.report.run import Design, Run
-from lossmith.trials.metrics import CALIBRATION_BINS
 
 OPTIMIZERS: Final = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
@@ -65,11 +65,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
             f"gets there soonest, and its steps are divided by {CROSS_ENTROPY}'s own under the same seed. Where a "
             "training never gets there, or all ratios are alike, a sign test decides.",
         ),
-        (
-            "Calibration",
-            f"The calibration error is the expected one over {CALIBRATION_BINS} bins of equal width. Temperature "
-            "scaling divides the logits by one number, fitted on validation.",
-        ),
+        *offer(design).method,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from statistics import median
 
-from lossmith.comparison.rows import Calibration, Gap, Interval, Row, SpeedRow
+from lossmith.comparison.rows import Gap, Interval, Row, SpeedRow
 
 MISSING = "–"
 
@@ -85,11 +85,6 @@ def steps_ratio(speed: SpeedRow | None) -> str:
     if speed.ratio is None or not is_known(speed.ratio):
         return "never" if speed.censored else MISSING
     return f"{speed.ratio:.2f}"
-
-
-def calibration_errors(calibration: Calibration, arrow: str = "→") -> str:
-    """Expected calibration error in percent, before and after temperature scaling."""
-    return f"{percent(calibration.ece, 1)} {arrow} {percent(calibration.ece_scaled, 1)}"
 
 
 def significant(value: float | None, digits: int = 2) -> str:

@@ -49,7 +49,7 @@ def render(run: Run) -> str:
         HTML without any address to load from; everything that comes from the run is escaped.
     """
     script = asset("sort.js")
-    columns = page_columns(run.results)
+    columns = page_columns(run.design, run.results)
     return (
         environment()
         .get_template("report.html.j2")
@@ -84,7 +84,7 @@ def _facts(design: Design, results: Summary) -> list[str]:
     return [
         f"{sum(row.role != 'control' for row in results.rows)} losses, "
         f"{sum(row.role == 'control' for row in results.rows)} controls",
-        f"{design.num_classes} classes",
+        design.task.summary,
         f"{folds}, {design.final_seeds} final seeds each" if design.data.folds else f"{design.final_seeds} final seeds",
         f"{OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)}, {design.steps:,} steps",
         f"{design.budget} tuning trainings a loss" + (" and fold" if design.data.folds else ""),

@@ -46,12 +46,21 @@ class PlannedArm:
 
 
 @dataclass(frozen=True)
+class PlannedTask:
+    """What a report says of the task; see `tasks.Task`."""
+
+    name: str
+    summary: str
+    guess: float
+
+
+@dataclass(frozen=True)
 class Design:
     """The part of a plan that a report talks about; see `comparison.plan.Plan`."""
 
     name: str
     data: Data
-    num_classes: int
+    task: PlannedTask
     examples: tuple[int, int, int]
     model: str
     arms: tuple[PlannedArm, ...]
@@ -161,11 +170,11 @@ def _damaged(file: Path, why: str) -> RunError:
 
 
 def _require_one_length(row: Row) -> None:
+    curve = row.curve
     groups: dict[str, Sequence[Sequence[float]]] = {
-        "curve": list(vars(row.curve).values()),
-        "reliability": list(vars(row.reliability).values()),
-        "reliability_scaled": list(vars(row.reliability_scaled).values()),
+        "curve": [curve.steps, *curve.train.values(), *curve.valid.values(), curve.lowest, curve.highest],
         "shape": list(vars(row.shape).values()),
+        **{diagram.name: [diagram.x, diagram.y, diagram.count] for diagram in row.diagrams},
     }
     if row.learned is not None:
         of = row.learned

@@ -66,8 +66,7 @@ class Scene:
     @classmethod
     def of(cls, run: Run) -> Scene:
         """The scene of a run."""
-        chance = 1 / max(1, run.design.num_classes)
-        far = far_off(run.results, chance)
+        far = far_off(run.results, run.design.task.guess)
         return cls(run.design, run.results, highlighted(run.results, far), far)
 
     @property

@@ -17,6 +17,7 @@ from lossmith.comparison.rows import Row, Summary
 from lossmith.report import numbers
 from lossmith.report.highlights import tone, without_interval
 from lossmith.report.method import times_scored
+from lossmith.report.offers import Offer, offer
 from lossmith.report.reading import clean
 from lossmith.report.run import Run
 
@@ -25,10 +26,10 @@ _GAP: Final = 2
 _STYLES: Final = {"better": "green", "worse": "red", "even": "cyan"}
 # From the fullest to the barest; the first that fits is shown.
 _LAYOUTS: Final = (
-    "rank loss score ce p ls_interval mde speed ece trainings lr verdict",
-    "rank loss score ce p ls_interval mde speed ece trainings lr",
-    "rank loss score ce p ls mde speed ece trainings lr",
-    "rank loss score ce p ls mde speed ece",
+    "rank loss score ce p ls_interval mde speed task trainings lr verdict",
+    "rank loss score ce p ls_interval mde speed task trainings lr",
+    "rank loss score ce p ls mde speed task trainings lr",
+    "rank loss score ce p ls mde speed task",
     "rank loss score ce p ls mde speed",
     "rank loss score ce p ls mde",
     "rank loss score ce p",
@@ -62,7 +63,7 @@ class Leaderboard:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         design, results = self.run.design, self.run.results
         rows = [row for row in results.rows if row.rank is not None]
-        columns = _columns(results, "->" if options.ascii_only else "→")
+        columns = _columns(results, offer(design), "->" if options.ascii_only else "→")
         names, name_width = _fit(columns, rows, options.max_width)
         yield plain_text(f"{design.model} on {design.name}", options, "dim")
         yield plain_text(results.headline, options, "bold")
@@ -72,7 +73,7 @@ class Leaderboard:
         yield ""
         yield _table({name: columns[name] for name in names}, name_width, results, options)
         yield ""
-        for line in (*_legend(results, names), *_beside(results)):
+        for line in (*_legend(results, offer(design), names), *_beside(results)):
             yield plain_text(line, options)
         yield ""
         yield plain_text(times_scored(self.run), options)
@@ -105,7 +106,7 @@ def _table(columns: dict[str, _Column], name_width: int, results: Summary, optio
     return table
 
 
-def _columns(results: Summary, arrow: str) -> dict[str, _Column]:
+def _columns(results: Summary, offered: Offer, arrow: str) -> dict[str, _Column]:
     digits = numbers.decimals(results.rows)
 
     def ce(row: Row) -> str:
@@ -131,7 +132,7 @@ def _columns(results: Summary, arrow: str) -> dict[str, _Column]:
         "ls_interval": _Column("minus label smoothing\n[95 % interval]", lambda row: ls(row, interval=True)),
         "mde": _Column("MDE", lambda row: numbers.percent(row.against_ce.mde if row.against_ce else None, digits)),
         "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed)),
-        "ece": _Column(f"ECE %\nraw {arrow} scaled", lambda row: numbers.calibration_errors(row.calibration, arrow)),
+        "task": _Column(offered.head.format(arrow=arrow), lambda row: offered.cell(row, arrow) if offered.cell else ""),
         "trainings": _Column("train-\nings", lambda row: f"{row.trainings:,}"),
         "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.lrs)),
         "verdict": _Column("verdict", lambda row: row.kind, "left", coloured=True),
@@ -160,7 +161,7 @@ def _broken(name: str, width: int) -> str:
     return "\n".join([*lines, name])
 
 
-def _legend(results: Summary, names: list[str]) -> list[str]:
+def _legend(results: Summary, offered: Offer, names: list[str]) -> list[str]:
     """What the columns shown mean."""
     said = ["Differences in points."]
     if "ls" in names or "ls_interval" in names:
@@ -169,8 +170,8 @@ def _legend(results: Summary, names: list[str]) -> list[str]:
         said.append("MDE: a true difference that large would have been found four times in five.")
     if "speed" in names:
         said.append("Steps ratio: steps to cross-entropy's final level over its own.")
-    if "ece" in names:
-        said.append("ECE: expected calibration error on test, before and after temperature scaling.")
+    if "task" in names:
+        said.append(offered.legend)
     if "trainings" in names:
         said.append("Trainings: those spent on tuning.")
     if any(row.name == results.recommended and row.rank is not None for row in results.rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import torch
@@ -31,10 +31,10 @@ class Bank(Protocol):
     row_multiple: int
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Logits (M, B, C) of training batches (M, B, ...), one per model."""
+        """Outputs (M, B, ...) of training batches (M, B, ...), one per model."""
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Logits (M, n, C) on inputs (n, ...) that all models share; nothing is recorded for gradients."""
+    def predict(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Outputs (M, n', ...) on inputs (n, ...) that all models share, some rows at a time; without gradients."""
 
     def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
         """Set every model's gradient to that of a scalar, in place of the gradient before."""
@@ -72,11 +72,13 @@ class SingleBank:
         logits: Tensor = self.model(inputs[0])
         return logits.unsqueeze(0)
 
-    @torch.no_grad()
-    def predict(self, inputs: Tensor) -> Tensor:
+    def predict(self, inputs: Tensor) -> Iterator[Tensor]:
         """See `Bank`."""
         self.model.eval()
-        return torch.cat([self.model(part) for part in inputs.split(_EVALUATION_BATCH)]).unsqueeze(0)
+        for part in inputs.split(_EVALUATION_BATCH):
+            with torch.no_grad():
+                outputs: Tensor = self.model(part)
+            yield outputs.unsqueeze(0)
 
     def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
         """See `Bank`."""
@@ -149,10 +151,11 @@ class StackedBank:
         logits: Tensor = vmap(self._call)(self.state, inputs)
         return logits
 
-    @torch.no_grad()
-    def predict(self, inputs: Tensor) -> Tensor:
+    def predict(self, inputs: Tensor) -> Iterator[Tensor]:
         """See `Bank`."""
-        return torch.cat([self._predict(part) for part in inputs.split(_EVALUATION_ROWS)], 1)
+        for part in inputs.split(_EVALUATION_ROWS):
+            with torch.no_grad():
+                yield self._predict(part)
 
     def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
         """See `Bank`."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossmith.catalog import create
-from lossmith.data import Task
+from lossmith.data import Splits
 from lossmith.learned import AdaptiveLoss, OnlineLossLearner, StepRecord, distil, learn_offline, strictness_curve
 from lossmith.losses.text import parse_loss
+from lossmith.tasks import Task
 from lossmith.trials.banks import SingleBank
 from lossmith.trials.batches import batches
 from lossmith.trials.result import LearnedPath
@@ -46,7 +46,8 @@ class LearningStepper:
         loss: told of class counts and length of the run.
         notes: what it warned of.
         make_bank: a bank with the model of a seed, fresh.
-        task: what it is trained on.
+        splits: what it is trained on.
+        task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -56,16 +57,19 @@ class LearningStepper:
         loss: AdaptiveLoss,
         notes: tuple[str, ...],
         make_bank: MakeBank,
+        splits: Splits,
         task: Task,
         device: str,
     ) -> None:
-        self.trial, self.loss, self.task, self.device = trial, loss.to(device), task, device
+        self.trial, self.loss, self.splits, self.task, self.device = trial, loss.to(device), splits, task, device
         self.make_bank, self._notes = make_bank, notes
         self.replayed = self._course() if loss.control in REPLAYS else None
         still = self.replayed is not None
         if trial.clean != "unused":
             raise ValueError(f"{trial.loss} takes the clean examples as meta data: its model cannot train on them")
-        self.examples = _Examples(trial, loss, task, device, hold_out=not still and loss.recipe.meta_data == "held_out")
+        self.examples = _Examples(
+            trial, loss, splits, device, hold_out=not still and loss.recipe.meta_data == "held_out"
+        )
         self.gradient_ratio = torch.full((1,), torch.nan, device=device)
         self.extended = torch.zeros(1, device=device)
         self.offline_steps = 0 if still else self._learn_offline()
@@ -107,7 +111,7 @@ class LearningStepper:
     def learned(self, i: int) -> LearnedPath | None:
         """See `Stepper`; the formula is looked for in final trials alone."""
         del i
-        found = distil(self.loss.freeze().cpu().double(), self.task.num_classes) if self.trial.final else None
+        found = distil(self.loss.freeze().cpu().double(), self.task.outputs) if self.trial.final else None
         return LearnedPath(
             steps=tuple(self.steps),
             scale=tuple(self.scales),
@@ -125,7 +129,7 @@ class LearningStepper:
             nn.utils.vector_to_parameters(self.replayed[step], self.loss.parameters())
 
     def _keep(self, step: int) -> None:
-        self.moments.append((step, strictness_curve(self.loss.freeze().cpu().double(), self.task.num_classes, _P)))
+        self.moments.append((step, strictness_curve(self.loss.freeze().cpu().double(), self.task.outputs, _P)))
 
     def _learner(self, bank: SingleBank, *, still: bool) -> OnlineLossLearner:
         recipe = self.loss.recipe
@@ -143,12 +147,12 @@ class LearningStepper:
             max_scale=math.inf if replays_rates else recipe.max_scale,  # capped when they were recorded
         )
 
-    def _gradient_ratio(self, record: StepRecord, labels: Tensor) -> Tensor:
-        """Norm of the loss's gradient in the logits over that of cross-entropy."""
+    def _gradient_ratio(self, record: StepRecord, targets: Tensor) -> Tensor:
+        """Norm of the loss's gradient in the outputs over that of the reference loss."""
         z = record.logits.requires_grad_()
-        losses = (self.loss.base(z, labels), F.cross_entropy(z, labels))
-        of_base, of_cross_entropy = (torch.autograd.grad(loss, z)[0].norm() for loss in losses)
-        ratio: Tensor = record.scale * of_base / of_cross_entropy
+        losses = (self.loss.base(z, targets), self.task.reference_values(z[None], targets[None])[0])
+        of_base, of_reference = (torch.autograd.grad(loss, z)[0].norm() for loss in losses)
+        ratio: Tensor = record.scale * of_base / of_reference
         return ratio.reshape(1)
 
     def _learn_offline(self) -> int:
@@ -158,7 +162,7 @@ class LearningStepper:
         examples = _Examples(
             replace(self.trial, seed=self.trial.seed + _OFFLINE_STREAM),
             self.loss,
-            self.task,
+            self.splits,
             self.device,
             hold_out=recipe.meta_data == "held_out",
         )
@@ -182,8 +186,8 @@ class LearningStepper:
         trial = replace(self.trial, loss=str(plain), seed=seed, final=False)
         loss = create(trial.loss)
         assert isinstance(loss, AdaptiveLoss)
-        loss.bind(total_steps=trial.steps, class_counts=self.task.class_counts.tolist())
-        run = LearningStepper(trial, loss, (), self.make_bank, self.task, self.device)
+        loss.bind(total_steps=trial.steps, **self.task.facts(self.splits))
+        run = LearningStepper(trial, loss, (), self.make_bank, self.splits, self.task, self.device)
         course, follows = [], loss.recipe.meta_data == "next"
         for step in range(trial.steps):
             before = nn.utils.parameters_to_vector(loss.parameters()).detach()
@@ -202,12 +206,12 @@ class _Examples:
         meta: endless, for the loss.
     """
 
-    def __init__(self, trial: Trial, loss: AdaptiveLoss, task: Task, device: str, *, hold_out: bool) -> None:
-        recipe, size, batch_size = loss.recipe, len(task.train), trial.batch_size
-        held_out = (task.clean or max(1, round(recipe.meta_part * size))) if hold_out else 0
+    def __init__(self, trial: Trial, loss: AdaptiveLoss, splits: Splits, device: str, *, hold_out: bool) -> None:
+        recipe, size, batch_size = loss.recipe, len(splits.train), trial.batch_size
+        held_out = (splits.clean or max(1, round(recipe.meta_part * size))) if hold_out else 0
         meta_size = max(1, round(recipe.meta_share * batch_size))
-        self.task, self.device = task, device
-        first = task.clean or held_out  # a replay holds nothing out, yet its model never trains on clean examples
+        self.splits, self.device = splits, device
+        first = splits.clean or held_out  # a replay holds nothing out, yet its model never trains on clean examples
         self.batches = self._draw(first, size - first, batch_size, trial.seed)
         self.meta = self._draw(0, held_out or size, meta_size, trial.seed + _META_STREAM)
 
@@ -218,4 +222,4 @@ class _Examples:
     def _draw(self, start: int, size: int, batch_size: int, seed: int) -> Iterator[Batch]:
         for rows in batches(size, batch_size, seed):
             chosen = (start + rows).to(self.device)
-            yield self.task.train.inputs[chosen], self.task.train.labels[chosen]
+            yield self.splits.train.inputs[chosen], self.splits.train.targets[chosen]

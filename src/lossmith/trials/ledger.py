@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import sqlite3
@@ -13,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+import lossmith
 from lossmith.data import DataSpec
-from lossmith.trials.result import TrialResult, outcomes_to_bytes, result_from_json, summary_to_json
+from lossmith.trials.result import TrialResult, judged_to_bytes, result_from_json, summary_to_json
 from lossmith.trials.trial import Trial
 
 _SCHEMA: Final = """
@@ -28,12 +30,16 @@ CREATE TABLE IF NOT EXISTS test_scores (
 """
 
 
+_TRAINS: Final = ("catalog.py", "data", "formulas", "kernels", "learned", "losses", "tasks", "trials")
+"""What of the package decides the result of a trial."""
+
+
 class LedgerError(RuntimeError):
     """A ledger that cannot be used; the message is one sentence that says why and what to do."""
 
 
 class Ledger:
-    """Results of trials, by trial, Lossmith version, torch version and kind of device.
+    """Results of trials, by trial, the code that trains it, torch version and kind of device.
 
     Outcomes on test examples are sealed: `get` returns results without them, `open_test` hands them out and notes
     that this model has been scored on this test split.
@@ -49,7 +55,7 @@ class Ledger:
     def __init__(self, path: Path, device: str = "cpu") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._environment = f"{version('lossmith')} {version('torch')} {device}"
+        self._environment = f"{training_code()} {version('torch')} {device}"
         self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             # Exclusive until closed: SQLite's own lock keeps a second process out and goes with this one.
@@ -88,8 +94,8 @@ class Ledger:
                 self.key(trial),
                 json.dumps(asdict(trial), sort_keys=True),
                 summary_to_json(result),
-                None if result.valid is None else outcomes_to_bytes(result.valid),
-                None if result.test is None else outcomes_to_bytes(result.test),
+                None if result.valid is None else judged_to_bytes(result.valid),
+                None if result.test is None else judged_to_bytes(result.test),
             )
             for trial, result in finished
         ]
@@ -135,7 +141,7 @@ class Ledger:
         return int(self._connection.execute(query, (split_hash(data),)).fetchone()[0])
 
     def key(self, trial: Trial) -> str:
-        """What a trial is kept under: its hash with the versions and the device kind, hashed."""
+        """What a trial is kept under: its hash with the code, version and device kind it ran with, hashed."""
         return hashlib.sha256(f"{trial.hash} {self._environment}".encode()).hexdigest()
 
     @contextlib.contextmanager
@@ -147,6 +153,18 @@ class Ledger:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+
+@functools.cache
+def training_code() -> str:
+    """SHA-256 of the source that decides the result of a trial, in hexadecimal: change a loss, and it trains anew."""
+    root, code = Path(lossmith.__file__).parent, hashlib.sha256()
+    for file in sorted(root.rglob("*")):
+        if file.suffix in {".py", ".cpp"} and file.relative_to(root).parts[0] in _TRAINS:
+            code.update(
+                f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+            )
+    return code.hexdigest()
 
 
 def split_hash(data: DataSpec) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.catalog import nearest
-from lossmith.data import Task
+from lossmith.data import Splits
 from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
@@ -145,12 +145,13 @@ def canonical_model(text: str, sources: Sources) -> str:
     return str(parsed)
 
 
-def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module:
+def build_model(text: str, splits: Splits, outputs: int, sources: Sources, seed: int) -> nn.Module:
     """Build a model with weights drawn from a seed; the global generators are left as they were.
 
     Args:
         text: canonical text of the model.
-        task: the data it is for.
+        splits: the data it is for.
+        outputs: width of the last layer.
         sources: where to find a model's file.
         seed: of the weights.
 
@@ -163,16 +164,16 @@ def build_model(text: str, task: Task, sources: Sources, seed: int) -> nn.Module
     with seeded(seed):
         if text.startswith("sha256:"):
             digest, _, factory = text.rpartition(":")
-            return _user_factory(digest, factory, sources)(task.input_shape, task.num_classes)
+            return _user_factory(digest, factory, sources)(splits.input_shape, outputs)
         parsed = _parse(text)
         arguments: dict[str, Any] = dict(parsed.arguments)
         if parsed.name == "text_bag":
-            if task.vocabulary is None:
-                raise ModelError(f"model text_bag reads text, and {task.name} holds none: use mlp, cnn or linear")
-            return text_bag(len(task.vocabulary), task.num_classes, **arguments)
-        if task.kind == "text":
-            raise ModelError(f"{task.name} is text, which model {parsed.name} cannot read: use text_bag")
-        return MODELS[parsed.name](task.input_shape, task.num_classes, **arguments)
+            if splits.vocabulary is None:
+                raise ModelError(f"model text_bag reads text, and {splits.name} holds none: use mlp, cnn or linear")
+            return text_bag(len(splits.vocabulary), outputs, **arguments)
+        if splits.kind == "text":
+            raise ModelError(f"{splits.name} is text, which model {parsed.name} cannot read: use text_bag")
+        return MODELS[parsed.name](splits.input_shape, outputs, **arguments)
 
 
 def _parse(text: str) -> LossText:

@@ -7,9 +7,10 @@ from typing import Final
 
 import torch
 
-from lossmith.data import DataSpec, Task, load_dataset
+from lossmith.data import DataSpec, Splits, load_dataset
+from lossmith.tasks import Task, task_for
 from lossmith.trials.models import STACKABLE, canonical_model
-from lossmith.trials.training import task_of
+from lossmith.trials.training import splits_of
 from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
 
 SMALL: Final = 5000  # examples below which a data set counts as small
@@ -68,11 +69,13 @@ class Draft:
 
     Args:
         trial: cross-entropy at a learning rate of 1, on fold 0, with the request's seed.
-        task: what it trains on.
+        splits: what it trains on.
+        task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
     trial: Trial
+    splits: Splits
     task: Task
     device: str
 
@@ -111,9 +114,9 @@ def draft(request: Request, sources: Sources) -> Draft:
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
     engine: Engine = "stacked" if model.partition(":")[0] in STACKABLE else "single"
     trial = Trial(data, model, "cross_entropy", optimizer, 1, 1, request.seed, EVALUATIONS, request.select)
-    task = task_of(trial, sources, device)
-    batch_size, steps = _length(request, len(task.train))
-    return Draft(replace(trial, batch_size=batch_size, steps=steps, engine=engine), task, device)
+    splits = splits_of(trial, sources, device)
+    batch_size, steps = _length(request, len(splits.train))
+    return Draft(replace(trial, batch_size=batch_size, steps=steps, engine=engine), splits, task_for(splits), device)
 
 
 def _device(wanted: str) -> str:

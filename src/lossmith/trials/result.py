@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import io
 import json
-import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lossmith.trials.metrics import Outcomes
+from lossmith.tasks import Judged
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A learning curve, in the unweighted cross-entropy (nats) and accuracy whatever the loss.
+    """A learning curve in the columns of the task's `curve`, which are the same whatever the loss.
 
     Args:
         steps: optimiser steps taken at each point.
-        train_nll: mean over the last three training batches before the point, as each was met.
-        train_accuracy: likewise.
-        valid_nll: on the first 1,024 validation examples.
-        valid_accuracy: likewise.
+        train: each column by name: mean over the last three training batches before the point, as each was met.
+        valid: likewise, on the first 1,024 validation examples; the first column is the score.
     """
 
     steps: tuple[int, ...]
-    train_nll: tuple[float, ...]
-    train_accuracy: tuple[float, ...]
-    valid_nll: tuple[float, ...]
-    valid_accuracy: tuple[float, ...]
+    train: dict[str, tuple[float, ...]]
+    valid: dict[str, tuple[float, ...]]
+
+    @property
+    def score(self) -> tuple[float, ...]:
+        """The validation score at each point."""
+        return next(iter(self.valid.values()))
 
 
 @dataclass(frozen=True)
@@ -65,90 +65,71 @@ class TrialResult:
 
     Args:
         curve: the learning curve.
-        valid_accuracy: on the whole validation part.
-        valid_balanced_accuracy: mean over the classes of the accuracy on each.
-        valid_nll: mean cross-entropy there, nats.
-        valid_nll_scaled: likewise after temperature scaling.
-        temperature: fitted on the validation part.
-        gradient_ratio: norm of the loss's gradient over that of cross-entropy, on the first batch; in the logits for a
-            loss that learns.
-        extended_share: share of the training examples seen for which the loss was continued by its tangent.
-        diverged: whether a logit was not finite at some point of the curve.
+        scores: on the whole validation part, by metric.
+        columns: what else the task tells of the validation part.
+        fitted: what was fitted on the validation part, such as a temperature.
+        gradient_ratio: norm of the loss's gradient over that of the reference loss, on the first batch; in the outputs
+            for a loss that learns.
+        extended_share: share of the training targets seen for which the loss was continued by its tangent.
+        diverged: whether an output was not finite at some point of the curve.
         notes: warnings the loss gave.
         seconds: wall time; for a slice of a stack its share of the stack's.
-        valid: outcomes per validation example, for final trials.
-        test: outcomes per test example, for final trials.
+        valid: each unit of the validation part, for final trials.
+        test: each unit of the test part, for final trials.
         learned: what became of the loss, if it is one that learns.
     """
 
     curve: Curve
-    valid_accuracy: float
-    valid_balanced_accuracy: float
-    valid_nll: float
-    valid_nll_scaled: float
-    temperature: float
+    scores: dict[str, float]
+    columns: dict[str, float]
+    fitted: dict[str, float]
     gradient_ratio: float
     extended_share: float
     diverged: bool
     notes: tuple[str, ...]
     seconds: float
-    valid: Outcomes | None = None
-    test: Outcomes | None = None
+    valid: Judged | None = None
+    test: Judged | None = None
     learned: LearnedPath | None = None
 
 
 def summary_to_json(result: TrialResult) -> str:
-    """Everything but the outcomes per example, as JSON; non-finite numbers become ``null``."""
-    summary = asdict(TrialResult(**{**_shallow(result), "valid": None, "test": None}))
+    """Everything but what is known of each unit, as JSON with Python's ``NaN`` and ``Infinity``."""
+    summary = asdict(replace(result, valid=None, test=None))
     del summary["valid"], summary["test"]
-    return json.dumps(_without_nonfinite(summary), sort_keys=True)
+    return json.dumps(summary)
 
 
 def result_from_json(text: str, valid: bytes | None, test: bytes | None) -> TrialResult:
     """Put a result together again from its parts; `test` may be left sealed (``None``)."""
-    summary = json.loads(text)
-    curve: Any = {name: tuple(map(_finite_or_nan, values)) for name, values in summary.pop("curve").items()}
-    learned = summary.pop("learned", None)
-    plain: Any = {name: _finite_or_nan(value) for name, value in summary.items()}
-    plain["notes"] = tuple(plain["notes"])
+    summary = _with_tuples(json.loads(text))
+    curve, learned = summary.pop("curve"), summary.pop("learned")
     return TrialResult(
         curve=Curve(**curve),
-        valid=None if valid is None else outcomes_from_bytes(valid),
-        test=None if test is None else outcomes_from_bytes(test),
-        learned=None if learned is None else LearnedPath(**{name: _tuples(value) for name, value in learned.items()}),
-        **plain,
+        valid=None if valid is None else judged_from_bytes(valid),
+        test=None if test is None else judged_from_bytes(test),
+        learned=None if learned is None else LearnedPath(**learned),
+        **summary,
     )
 
 
-def outcomes_to_bytes(outcomes: Outcomes) -> bytes:
+def judged_to_bytes(judged: Judged) -> bytes:
     """The arrays as a compressed ``.npz``."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **_shallow(outcomes))
+    columns: dict[str, Any] = {f"column {name}": values for name, values in judged.columns.items()}
+    np.savez_compressed(buffer, index=judged.index, score=judged.score, **columns)
     return buffer.getvalue()
 
 
-def outcomes_from_bytes(data: bytes) -> Outcomes:
-    """The inverse of `outcomes_to_bytes`; nothing is unpickled."""
+def judged_from_bytes(data: bytes) -> Judged:
+    """The inverse of `judged_to_bytes`; nothing is unpickled."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return Outcomes(**{name: arrays[name] for name in arrays.files})
+        columns = {name.removeprefix("column "): arrays[name] for name in arrays.files if name.startswith("column ")}
+        return Judged(arrays["index"], arrays["score"], columns)
 
 
-def _shallow(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as tuples, its nulls inside them as NaN."""
-    return tuple(_finite_or_nan(_tuples(item)) for item in value) if isinstance(value, list) else value
-
-
-def _finite_or_nan(value: Any) -> Any:
-    return math.nan if value is None else value
-
-
-def _without_nonfinite(value: Any) -> Any:
+def _with_tuples(value: Any) -> Any:
+    """JSON's lists as tuples."""
     if isinstance(value, dict):
-        return {key: _without_nonfinite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nonfinite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

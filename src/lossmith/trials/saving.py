@@ -10,17 +10,19 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lossmith.data import Task
+from lossmith.data import Splits
+from lossmith.tasks import Task
 from lossmith.trials.trial import Sources, Trial
 
 
-def save_model(model: nn.Module, trial: Trial, task: Task, sources: Sources, folder: Path) -> str:
+def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, sources: Sources, folder: Path) -> str:
     """Write ``model.safetensors`` and ``trial.json`` into a folder.
 
     Args:
         model: the trained model, on the CPU.
         trial: what trained it.
-        task: what it was trained on.
+        splits: what it was trained on.
+        task: what scores it.
         sources: where a user's model file lies.
         folder: made if absent.
 
@@ -32,24 +34,24 @@ def save_model(model: nn.Module, trial: Trial, task: Task, sources: Sources, fol
     partial = file.with_name("model.part")
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
     partial.replace(file)
-    described = {"trial": asdict(trial), "class_names": task.class_names, "vocabulary": task.vocabulary}
+    described = {"trial": asdict(trial), "class_names": splits.class_names, "vocabulary": splits.vocabulary}
     (folder / "trial.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
     return (
         "from safetensors.torch import load_file\n"
-        f"{_construction(trial, task, sources)}\n"
+        f"{_construction(trial, splits, task.outputs, sources)}\n"
         f'model.load_state_dict(load_file("{file}"))'
     )
 
 
-def _construction(trial: Trial, task: Task, sources: Sources) -> str:
+def _construction(trial: Trial, splits: Splits, outputs: int, sources: Sources) -> str:
     name, _, arguments = trial.model.partition(":")
     if name == "sha256":
         digest, _, factory = trial.model.rpartition(":")
         path = Path(sources.models[digest])
         return (
             f"from {path.stem} import {factory}  # in {path.parent}\n"
-            f"model = {factory}({tuple(task.input_shape)}, {task.num_classes})"
+            f"model = {factory}({tuple(splits.input_shape)}, {outputs})"
         )
-    first = len(task.vocabulary) if task.vocabulary is not None else tuple(torch.Size(task.input_shape))
+    first = len(splits.vocabulary) if splits.vocabulary is not None else tuple(torch.Size(splits.input_shape))
     rest = "".join(f", {argument}" for argument in arguments.split(",") if argument)
-    return f"from lossmith.trials.models import {name}\nmodel = {name}({first}, {task.num_classes}{rest})"
+    return f"from lossmith.trials.models import {name}\nmodel = {name}({first}, {outputs}{rest})"

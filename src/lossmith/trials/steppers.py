@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.catalog import create
-from lossmith.data import Task
+from lossmith.data import Splits
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss
+from lossmith.tasks import Task
 from lossmith.trials.banks import Bank
 from lossmith.trials.batches import pad_rows, trial_batches
 from lossmith.trials.result import LearnedPath
@@ -27,15 +27,15 @@ class Stepper(Protocol):
     """Takes the training steps of the M models of a bank, and knows what became of the losses.
 
     Attributes:
-        gradient_ratio: norm of each loss's gradient over that of cross-entropy on the first batch, (M,).
-        extended: for how many examples so far each loss was continued by its tangent, (M,).
+        gradient_ratio: norm of each loss's gradient over that of the reference loss on the first batch, (M,).
+        extended: for how many targets so far each loss was continued by its tangent, (M,).
     """
 
     gradient_ratio: Tensor
     extended: Tensor
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Take step number ``step``; returns logits (M, B, C), detached, and labels (M, B)."""
+        """Take step number ``step``; returns outputs (M, B, ...), detached, and targets (M, B, ...)."""
 
     def mark(self, step: int) -> None:
         """A point of the learning curve, after so many steps."""
@@ -53,35 +53,37 @@ class PlainStepper:
     Args:
         trials: one per model; those of one loss are neighbours.
         bank: the models.
-        task: what they are trained on.
+        splits: what they are trained on.
+        task: what scores them.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(self, trials: Sequence[Trial], bank: Bank, task: Task, device: str) -> None:
-        self.trials, self.bank, self.task, self.device = trials, bank, task, device
-        self.groups = _loss_groups(trials, task, device)
-        self.orders = {_order(t): trial_batches(t, len(task.train), task.clean) for t in trials}
+    def __init__(self, trials: Sequence[Trial], bank: Bank, splits: Splits, task: Task, device: str) -> None:
+        self.trials, self.bank, self.splits, self.task, self.device = trials, bank, splits, task, device
+        self.groups = _loss_groups(trials, splits, task, device)
+        self.orders = {_order(t): trial_batches(t, len(splits.train), splits.clean) for t in trials}
         self.gradient_ratio = torch.full((len(trials),), torch.nan, device=device)
         self.extended = torch.zeros(len(trials), device=device)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """See `Stepper`."""
         rows, size = self._draw()
-        labels = self.task.train.labels[rows]
-        logits = self.bank.logits(self.task.train.inputs[rows])
+        targets = self.splits.train.targets[rows]
+        outputs = self.bank.logits(self.splits.train.inputs[rows])
         if step == 0:
-            self.bank.backward(cross_entropy(logits[:, :size], labels[:, :size]).sum(), retain_graph=True)
-            reference = self.bank.gradient_norms()
-        total = torch.stack([g.sum_of_means(logits[g.slices], labels[g.slices], size) for g in self.groups]).sum()
+            reference = self.task.reference_values(outputs[:, :size], targets[:, :size])
+            self.bank.backward(reference.sum(), retain_graph=True)
+            norms = self.bank.gradient_norms()
+        total = torch.stack([g.sum_of_means(outputs[g.slices], targets[g.slices], size) for g in self.groups]).sum()
         self.bank.backward(total)
         if step == 0:
-            self.gradient_ratio = self.bank.gradient_norms() / reference
-        logits, labels = logits.detach()[:, :size], labels[:, :size]
-        self._count_extensions(logits, labels)
+            self.gradient_ratio = self.bank.gradient_norms() / norms
+        outputs, targets = outputs.detach()[:, :size], targets[:, :size]
+        self._count_extensions(outputs, targets)
         self.bank.update(step, self.trials[0].steps)
         for group in self.groups:
             group.loss.step()
-        return logits, labels
+        return outputs, targets
 
     def mark(self, step: int) -> None:
         """See `Stepper`."""
@@ -101,12 +103,12 @@ class PlainStepper:
         rows = torch.stack([drawn[_order(trial)] for trial in self.trials], 1)
         return pad_rows(rows, self.bank.row_multiple).T.contiguous().to(self.device), len(rows)
 
-    def _count_extensions(self, logits: Tensor, labels: Tensor) -> None:
+    def _count_extensions(self, outputs: Tensor, targets: Tensor) -> None:
         for group in self.groups:
             if group.base.can_extend:
-                part, of = logits[group.slices], labels[group.slices]
-                extended = group.loss.extended(part.flatten(0, 1), of.flatten()).view(of.shape)
-                self.extended[group.slices] += extended.sum(1)
+                part, of = outputs[group.slices], targets[group.slices]
+                extended = group.loss.extended(part.flatten(0, 1), of.flatten(0, 1)).view(of.shape)
+                self.extended[group.slices] += extended.flatten(1).sum(1)
 
 
 def _order(trial: Trial) -> tuple[object, ...]:
@@ -143,11 +145,11 @@ class _Group(NamedTuple):
         return total
 
 
-def _loss_groups(trials: Sequence[Trial], task: Task, device: str) -> list[_Group]:
+def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: str) -> list[_Group]:
     groups, start = [], 0
     for text, members in itertools.groupby(trial.loss for trial in trials):
         size = len(list(members))
-        loss, notes = noted_loss(text, task, trials[0].steps)
+        loss, notes = noted_loss(text, splits, task, trials[0].steps)
         assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
         group = _Group(slice(start, start + size), loss.to(device), notes)
         for part in group.base.modules():
@@ -158,20 +160,21 @@ def _loss_groups(trials: Sequence[Trial], task: Task, device: str) -> list[_Grou
     return groups
 
 
-def noted_loss(text: str, task: Task, steps: int) -> tuple[TrainingLoss, tuple[str, ...]]:
+def noted_loss(text: str, splits: Splits, task: Task, steps: int) -> tuple[TrainingLoss, tuple[str, ...]]:
     """`training_loss`, and what it warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loss = training_loss(text, task, steps)
+        loss = training_loss(text, splits, task, steps)
     return loss, tuple(str(warning.message) for warning in caught)
 
 
-def training_loss(text: str, task: Task, steps: int) -> TrainingLoss:
-    """The loss of a trial, told the class counts of its training labels and the length of its run.
+def training_loss(text: str, splits: Splits, task: Task, steps: int) -> TrainingLoss:
+    """The loss of a trial, told what the task says of its training targets and the length of its run.
 
     Args:
         text: the loss's text form.
-        task: what it will be trained on.
+        splits: what it will be trained on.
+        task: what scores it.
         steps: number of optimiser steps.
 
     Returns:
@@ -189,7 +192,7 @@ def training_loss(text: str, task: Task, steps: int) -> TrainingLoss:
     for part in loss.modules():
         if isinstance(part, ClassificationLoss):
             part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
-    loss.bind(total_steps=steps, class_counts=task.class_counts.tolist())
+    loss.bind(total_steps=steps, **task.facts(splits))
     return loss
 
 
@@ -203,8 +206,3 @@ def is_stackable(text: str) -> bool:
     many examples it is given.
     """  # noqa: D205
     return not any(isinstance(part, AdaptiveLoss | FrozenLoss) for part in create(text).modules())
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each slice, (M,), for logits (M, B, C)."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)

@@ -10,24 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lossmith.data import Dataset, Examples, Task, build_task, load_dataset
+from lossmith.data import Dataset, Examples, Splits, load_dataset, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import AdaptiveLoss
+from lossmith.tasks import Judged, Task, task_for
 from lossmith.trials.banks import Bank, SingleBank, StackedBank
 from lossmith.trials.batches import trial_batches
 from lossmith.trials.learning import LearningStepper
-from lossmith.trials.metrics import Outcomes, fit_temperature, outcomes
 from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
-from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, cross_entropy, noted_loss
+from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
 from lossmith.trials.trial import Sources, Trial
 
 _CURVE_ROWS = 1024
@@ -127,30 +124,31 @@ def _dataset(source: str, label: str | None) -> Dataset:
 
 
 @functools.lru_cache(maxsize=8)
-def load_task(spec: DataSpec, source: str, device: str = "cpu") -> Task:
-    """The task of a spec, its tensors on the device; kept for the next trials of this process."""
-    task = build_task(_dataset(source, spec.label), spec)
+def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
+    """The splits of a spec, its tensors on the device; kept for the next trials of this process."""
+    splits = make_splits(_dataset(source, spec.label), spec)
 
     def move(part: Examples) -> Examples:
-        return replace(part, inputs=part.inputs.to(device), labels=part.labels.to(device))
+        return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
 
-    return replace(task, train=move(task.train), valid=move(task.valid), test=move(task.test))
+    return replace(splits, train=move(splits.train), valid=move(splits.valid), test=move(splits.test))
 
 
-def task_of(trial: Trial, sources: Sources, device: str = "cpu") -> Task:
-    """The task a trial trains on."""
-    return load_task(trial.data, sources.data.get(trial.data.source, trial.data.source), device)
+def splits_of(trial: Trial, sources: Sources, device: str = "cpu") -> Splits:
+    """The splits a trial trains on."""
+    return load_splits(trial.data, sources.data.get(trial.data.source, trial.data.source), device)
 
 
 def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: str = "cpu") -> float:
-    """The norm of a loss's gradient over that of cross-entropy, at a trial's initial weights on its first batch."""
-    task = task_of(trial, sources, device)
-    rows = next(trial_batches(trial, len(task.train), task.clean)).to(device)
-    model = build_model(trial.model, task, sources, trial.seed).to(device)
+    """The norm of a loss's gradient over that of the reference loss, at initial weights on the first batch."""
+    splits = splits_of(trial, sources, device)
+    task = task_for(splits)
+    rows = next(trial_batches(trial, len(splits.train), splits.clean)).to(device)
+    model = build_model(trial.model, splits, task.outputs, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     with seeded(trial.seed, device):  # a user's model may have dropout
-        logits, labels = model(task.train.inputs[rows]), task.train.labels[rows]
-    values = F.cross_entropy(logits, labels), loss.to(device)(logits, labels)
+        outputs, targets = model(splits.train.inputs[rows]), splits.train.targets[rows]
+    values = task.reference_values(outputs[None], targets[None])[0], loss.to(device)(outputs, targets)
     gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
     norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
     return float(norms[1] / norms[0])
@@ -168,9 +166,10 @@ def _train_bank(
 ) -> tuple[list[TrialResult], Bank, Stepper]:
     began = time.perf_counter()
     first = trials[0]
-    task = task_of(first, sources, device)
-    stepper, bank = _make_stepper(trials, task, sources, device)
-    run = _Run(bank, stepper, task, first, len(trials))
+    splits = splits_of(first, sources, device)
+    task = task_for(splits)
+    stepper, bank = _make_stepper(trials, splits, task, sources, device)
+    run = _Run(bank, stepper, splits, task, first, len(trials))
     points = set(first.evaluation_steps())
     observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
     for step in range(first.steps):
@@ -187,95 +186,104 @@ def _train_bank(
 class _Run:
     """The state of one bank's training besides its weights."""
 
-    def __init__(self, bank: Bank, stepper: Stepper, task: Task, trial: Trial, size: int) -> None:
-        self.bank, self.stepper, self.task, self.trial, self.size = bank, stepper, task, trial, size
-        device = task.train.labels.device
+    def __init__(self, bank: Bank, stepper: Stepper, splits: Splits, task: Task, trial: Trial, size: int) -> None:
+        self.bank, self.stepper, self.splits, self.task, self.trial, self.size = (
+            bank, stepper, splits, task, trial, size
+        )  # fmt: skip
+        device = splits.train.targets.device
         self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
-        self.points: list[tuple[int, Tensor]] = []
-        self.seen = 0  # training examples, by each model
+        self.points: list[tuple[int, Tensor]] = []  # steps; the curve's columns on training, then validation, examples
+        self.seen = 0  # training targets, by each model
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
-        logits, labels = self.stepper.step(step)
-        self.seen += labels.shape[1]
+        outputs, targets = self.stepper.step(step)
+        self.seen += targets[0].numel()
         if observe:
-            self.observed.append(_curve_point(logits, labels))
+            self.observed.append(self.task.curve_point(outputs, targets))
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
-        inputs, labels = self.task.valid.inputs[:_CURVE_ROWS], self.task.valid.labels[:_CURVE_ROWS]
-        logits = self.bank.predict(inputs)
-        self.diverged |= ~logits.isfinite().flatten(1).all(1)
-        valid = _curve_point(logits, labels.expand(self.size, -1))
+        inputs, targets = self.splits.valid.inputs[:_CURVE_ROWS], self.splits.valid.targets[:_CURVE_ROWS]
+        outputs = torch.cat(list(self.bank.predict(inputs)), 1)
+        self.diverged |= ~outputs.isfinite().flatten(1).all(1)
+        valid = self.task.curve_point(outputs, targets.expand(self.size, *targets.shape))
         train = torch.stack(self.observed).mean(0)
         self.observed.clear()
         self.points.append((step, torch.cat([train, valid]).cpu()))
         if self.trial.select == "best-val":
-            better = valid[1] > self.best
-            self.best = torch.where(better, valid[1], self.best)
+            better = valid[0] > self.best
+            self.best = torch.where(better, valid[0], self.best)
             self.bank.keep(better)
         self.stepper.mark(step)
 
     def curve(self, i: int) -> Curve:
         """The learning curve of model i so far."""
         steps = tuple(step for step, _ in self.points)
-        columns = torch.stack([values[:, i] for _, values in self.points]).T.tolist()
-        return Curve(steps, *(tuple(column) for column in columns))
+        values = torch.stack([values[:, i] for _, values in self.points]).T.tolist()
+        names = self.task.curve
+        train, valid = (
+            dict(zip(names, map(tuple, part), strict=True)) for part in (values[: len(names)], values[len(names) :])
+        )
+        return Curve(steps, train, valid)
 
     def results(self, seconds: float) -> list[TrialResult]:
         """The results, from the weights as they are now."""
-        valid = self.bank.predict(self.task.valid.inputs).float().cpu().numpy()
-        test = self.bank.predict(self.task.test.inputs).float().cpu().numpy() if self.trial.final else None
+        valid = self._judge(self.splits.valid)
+        test = self._judge(self.splits.test) if self.trial.final else [None] * self.size
         results = []
         for i in range(self.size):
-            temperature = fit_temperature(valid[i], self.task.valid.labels.cpu().numpy())
-            judged = _judge(valid[i], self.task.valid, temperature)
+            of_valid, of_test, fitted = self.task.conclude(valid[i], test[i])
             results.append(
                 TrialResult(
                     curve=self.curve(i),
-                    valid_accuracy=float(judged.correct.mean()),
-                    valid_balanced_accuracy=judged.balanced_accuracy,
-                    valid_nll=float(judged.nll.mean(dtype=float)),
-                    valid_nll_scaled=float(judged.nll_scaled.mean(dtype=float)),
-                    temperature=temperature,
+                    scores=self.task.metrics(of_valid),
+                    columns=self.task.columns(of_valid),
+                    fitted=fitted,
                     gradient_ratio=float(self.stepper.gradient_ratio[i]),
                     extended_share=float(self.stepper.extended[i]) / self.seen,
                     diverged=bool(self.diverged[i]),
                     notes=self.stepper.notes(i),
                     seconds=seconds,
-                    valid=judged if self.trial.final else None,
-                    test=None if test is None else _judge(test[i], self.task.test, temperature),
+                    valid=of_valid if self.trial.final else None,
+                    test=of_test,
                     learned=self.stepper.learned(i),
                 )
             )
         return results
 
+    def _judge(self, part: Examples) -> list[Judged]:
+        """What each model makes of a part, judged as it is predicted."""
+        judged: list[list[Judged]] = [[] for _ in range(self.size)]
+        start = 0
+        for outputs in self.bank.predict(part.inputs):
+            examples = part.rows(start, start + outputs.shape[1])
+            for i, of_model in enumerate(outputs):
+                judged[i].append(self.task.judge(of_model, examples))
+            start += outputs.shape[1]
+        return [Judged.join(parts) for parts in judged]
 
-def _judge(logits: NDArray[np.float32], part: Examples, temperature: float) -> Outcomes:
-    return outcomes(logits, part.labels.cpu().numpy(), part.index.numpy(), temperature)
 
-
-def _curve_point(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy and accuracy of each slice, (2, M)."""
-    accuracy = (logits.argmax(-1) == labels).double().mean(1)
-    return torch.stack([cross_entropy(logits, labels).double(), accuracy])
-
-
-def _make_stepper(trials: Sequence[Trial], task: Task, sources: Sources, device: str) -> tuple[Stepper, Bank]:
+def _make_stepper(
+    trials: Sequence[Trial], splits: Splits, task: Task, sources: Sources, device: str
+) -> tuple[Stepper, Bank]:
     first = trials[0]
 
+    def model(seed: int) -> nn.Module:
+        return build_model(first.model, splits, task.outputs, sources, seed).to(device)
+
     def single(seed: int) -> SingleBank:
-        return SingleBank(build_model(first.model, task, sources, seed).to(device), first.optimizer)
+        return SingleBank(model(seed), first.optimizer)
 
     if first.engine == "single":
-        loss, notes = noted_loss(first.loss, task, first.steps)
+        loss, notes = noted_loss(first.loss, splits, task, first.steps)
         if isinstance(loss, AdaptiveLoss):
-            learning = LearningStepper(first, loss, notes, single, task, device)
+            learning = LearningStepper(first, loss, notes, single, splits, task, device)
             return learning, learning.bank
         bank: Bank = single(first.seed)
     else:
-        models = {seed: build_model(first.model, task, sources, seed).to(device) for seed in {t.seed for t in trials}}
+        models = {seed: model(seed) for seed in {t.seed for t in trials}}
         bank = StackedBank([models[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
-    return PlainStepper(trials, bank, task, device), bank
+    return PlainStepper(trials, bank, splits, task, device), bank

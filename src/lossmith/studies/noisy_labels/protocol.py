@@ -25,11 +25,12 @@ from lossmith.data import CleanSet, DataSpec, load_dataset
 from lossmith.data.dataset import TEST
 from lossmith.data.spec import NoiseKind
 from lossmith.studies.noisy_labels.arms import StudyArm, make_arms
+from lossmith.tasks import task_for
 from lossmith.trials.models import STACKABLE, canonical_model
 from lossmith.trials.result import TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.steppers import TrainingLoss, is_stackable, learns, training_loss
-from lossmith.trials.training import gradient_ratio, task_of
+from lossmith.trials.training import gradient_ratio, splits_of
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 TEST_FOLDS: Final = 3  # without an official test part, a third is the test part
@@ -111,7 +112,7 @@ class Run:
     def correct(self) -> NDArray[np.float64]:
         """1 for each test example that is classified rightly, else 0; a diverged model is wrong everywhere."""
         assert self.result.test is not None
-        return self.result.test.correct.astype(np.float64) * (not self.result.diverged)
+        return self.result.test.score * (not self.result.diverged)
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ class Plan:
         if learns(text) or text == "cross_entropy":
             return 1.0
         trial = self.trial(arm, setting, 1.0, condition, replicate, 0)
-        loss: TrainingLoss = training_loss(text, task_of(trial, self.sources), trial.steps)
+        splits = splits_of(trial, self.sources)
+        loss: TrainingLoss = training_loss(text, splits, task_for(splits), trial.steps)
         return float(f"{gradient_ratio(trial, loss, self.sources):.4g}")
 
 
@@ -261,6 +263,6 @@ def scored(setting: Setting, halves: Sequence[TrialResult], chance: float) -> Sc
     Returns:
         The mean accuracy, and the mean cross-entropy after temperature scaling, which breaks ties.
     """
-    accuracy = [chance if result.diverged else result.valid_accuracy for result in halves]
-    nll = [math.inf if result.diverged else result.valid_nll_scaled for result in halves]
+    accuracy = [chance if result.diverged else result.scores["accuracy"] for result in halves]
+    nll = [math.inf if result.diverged else result.columns["nll_scaled"] for result in halves]
     return Scored(setting, float(np.mean(accuracy)), float(np.mean(nll)))

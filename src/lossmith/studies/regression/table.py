@@ -18,7 +18,7 @@ from lossmith.data.errors import DataError, quoted
 from lossmith.data.files import find_files
 from lossmith.data.generators import Purpose, generator
 from lossmith.data.read_csv import label_column, read_table
-from lossmith.data.split import HELD_OUT
+from lossmith.data.rows import HELD_OUT
 
 MIN_ROWS: Final = 100
 META_SHARE: Final = 0.2

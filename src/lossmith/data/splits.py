@@ -14,34 +14,36 @@ from lossmith.data.encode import Encoder, fit_images, fit_table
 from lossmith.data.errors import DataError, quoted
 from lossmith.data.generators import Purpose, generator
 from lossmith.data.noise import noisy_labels
+from lossmith.data.rows import choose_rows
 from lossmith.data.spec import DataSpec
-from lossmith.data.split import choose_rows
 from lossmith.data.text import fit_text
-
-BALANCED_RATIO = 1.5
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Inputs with their labels.
+    """Inputs with their targets.
 
     Args:
         inputs: float32 (n, d) or (n, c, h, w), or token numbers int64 (n, L).
-        labels: Class indices, int64 (n,).
+        targets: Class indices, int64 (n,).
         index: Row numbers in the data set, int64 (n,).
     """
 
     inputs: Tensor
-    labels: Tensor
+    targets: Tensor
     index: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    def rows(self, start: int, stop: int) -> Examples:
+        """Examples number start to stop - 1, as views."""
+        return Examples(self.inputs[start:stop], self.targets[start:stop], self.index[start:stop])
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """A data set made ready for training.
+class Splits:
+    """A data set made ready for training: its training, validation and test part.
 
     Args:
         name: The data set's name.
@@ -49,7 +51,6 @@ class Task:
         train: What the model is fitted to, shuffled; the clean examples first where there are any.
         valid: What choices are made on; noise and imbalance hit it as they hit train, unless it is clean.
         test: What is reported; never altered.
-        num_classes: C.
         class_names: The C classes' names.
         input_shape: One example's shape: (d,), (c, h, w) or (L,).
         vocabulary: Of a text task the token of each number, "<pad>" and "<unk>" first; else None.
@@ -61,7 +62,6 @@ class Task:
     train: Examples
     valid: Examples
     test: Examples
-    num_classes: int
     class_names: tuple[str, ...]
     input_shape: tuple[int, ...]
     vocabulary: tuple[str, ...] | None
@@ -70,24 +70,18 @@ class Task:
     @property
     def class_counts(self) -> Tensor:
         """How many training examples carry each class's label, int64 (C,)."""
-        return torch.bincount(self.train.labels, minlength=self.num_classes)
-
-    @property
-    def is_balanced(self) -> bool:
-        """Whether the largest class of the training labels is at most 1.5 times the smallest."""
-        counts = self.class_counts
-        return bool(counts.max() <= BALANCED_RATIO * counts.min())
+        return torch.bincount(self.train.targets, minlength=len(self.class_names))
 
 
-def build_task(dataset: Dataset, spec: DataSpec) -> Task:
-    """Choose a data set's rows, alter and encode them: the same spec gives the same task, bit for bit.
+def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
+    """Choose a data set's rows, alter and encode them: the same spec gives the same splits, bit for bit.
 
     Args:
         dataset: The data set that `spec.source` stands for.
         spec: Which of its examples the trial sees.
 
     Returns:
-        The task.
+        The splits.
 
     Raises:
         DataError: If the spec is of another data set, or the data set does not allow it.
@@ -99,25 +93,24 @@ def build_task(dataset: Dataset, spec: DataSpec) -> Task:
     noisy = _labels(dataset, spec, rows.train, Purpose.NOISE_TRAIN)
     train = _examples(shown, np.concatenate([dataset.labels[rows.clean], noisy]), encode)
     valid = dataset.labels[rows.valid] if spec.clean else _labels(dataset, spec, rows.valid, Purpose.NOISE_VALID)
-    task = Task(
+    splits = Splits(
         name=dataset.name,
         kind=dataset.kind,
         train=train,
         valid=_examples(rows.valid, valid, encode),
         test=_examples(rows.test, dataset.labels[rows.test], encode),
-        num_classes=len(dataset.class_names),
         class_names=dataset.class_names,
         input_shape=tuple(train.inputs.shape[1:]),
         vocabulary=vocabulary,
         clean=len(rows.clean),
     )
-    if not task.class_counts.all():
-        lost = dataset.class_names[int(task.class_counts.argmin())]
+    if not splits.class_counts.all():
+        lost = dataset.class_names[int(splits.class_counts.argmin())]
         raise DataError(
             f"label_noise {spec.label_noise:g} leaves the class {quoted(lost)} of {dataset.name!r} without a training"
             " example; give less noise or more examples."
         )
-    return task
+    return splits
 
 
 def _check_source(dataset: Dataset, spec: DataSpec) -> None:

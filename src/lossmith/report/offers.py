@@ -1,0 +1,50 @@
+"""What a report shows of each task besides scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lossmith.comparison.rows import Row
+from lossmith.report import classification
+from lossmith.report.column import Column
+from lossmith.report.run import Design
+from lossmith.report.scene import Picture, Scene
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a task adds to a report.
+
+    Args:
+        columns: of the page's leaderboard.
+        head: of its column in the terminal; an arrow stands for ``{arrow}``.
+        cell: what that column says of a row, given an arrow.
+        legend: what it means.
+        pictures: to draw.
+        method: headings and paragraphs for the section on the method.
+    """
+
+    columns: tuple[Column, ...] = ()
+    head: str = ""
+    cell: Callable[[Row, str], str] | None = None
+    legend: str = ""
+    pictures: tuple[Callable[[Scene], Picture | None], ...] = ()
+    method: tuple[tuple[str, str], ...] = ()
+
+
+def offer(design: Design) -> Offer:
+    """What the task of a plan adds to its report; nothing if the task is not known here."""
+    return _OFFERS.get(design.task.name, Offer())
+
+
+_OFFERS = {
+    "classification": Offer(
+        columns=classification.columns(),
+        head="ECE %\nraw {arrow} scaled",
+        cell=classification.errors,
+        legend="ECE: expected calibration error on test, before and after temperature scaling.",
+        pictures=(classification.reliability,),
+        method=(classification.METHOD,),
+    )
+}

@@ -1,0 +1,10 @@
+"""What a training is scored by: all that differs between classification, regression and other tasks.
+
+Trials, comparison and report know a `Task` and nothing of what its targets mean.
+"""
+
+from lossmith.tasks.choose import task_for
+from lossmith.tasks.classification import Classification
+from lossmith.tasks.task import Diagram, Judged, Task
+
+__all__ = ["Classification", "Diagram", "Judged", "Task", "task_for"]

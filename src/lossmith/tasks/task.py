@@ -1,0 +1,150 @@
+"""The contract of a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lossmith.data import Examples, Splits
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a model made of each unit (image, row, sequence) of a part of the data.
+
+    Args:
+        index: row numbers in the data set, int64 (n,).
+        score: the score of each unit, float64 (n,); higher is better.
+        columns: whatever else is known of each unit, by name, each (n, ...).
+    """
+
+    index: NDArray[np.int64]
+    score: Scores
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def join(parts: Sequence[Judged]) -> Judged:
+        """The units of several parts, one after another."""
+        return Judged(
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+        )
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """One value against another over all units, in bins.
+
+    Args:
+        name: what is shown.
+        x: mean of the one in each bin.
+        y: mean of the other.
+        count: units in each bin.
+    """
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    count: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What is scored, and how; a value that a plan holds.
+
+    Attributes:
+        name: of the kind of task.
+        reference: text form of the loss that all others are compared with.
+        curve: names of the columns of a learning curve; of the first, higher is better.
+        tie_break: the column that decides between equal scores; lower is better.
+    """
+
+    name: ClassVar[str]
+    reference: ClassVar[str]
+    curve: ClassVar[tuple[str, ...]]
+    tie_break: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Width of the model's last layer."""
+
+    @property
+    @abstractmethod
+    def guess(self) -> float:
+        """The score of guessing, alike for all metrics."""
+
+    @abstractmethod
+    def facts(self, splits: Splits) -> dict[str, Any]:
+        """What a loss may want to know of the training targets: arguments of `lossmith.losses.Loss.bind`."""
+
+    @abstractmethod
+    def reference_values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean reference loss of each of M models, (M,).
+
+        Args:
+            outputs: of the models, (M, B, ...).
+            targets: (M, B, ...).
+        """
+
+    @abstractmethod
+    def curve_point(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The columns of `curve` for each of M models, float64 (len(curve), M); arguments as `reference_values`."""
+
+    @abstractmethod
+    def judge(self, outputs: Tensor, examples: Examples) -> Judged:
+        """Judge a model's outputs (n, ...) on some examples of a part, batch by batch."""
+
+    def conclude(self, valid: Judged, test: Judged | None) -> tuple[Judged, Judged | None, dict[str, float]]:
+        """Finish what was judged once both parts are whole.
+
+        Args:
+            valid: the validation part.
+            test: the test part, if it is scored.
+
+        Returns:
+            Both parts, and what was fitted on validation, by name.
+        """
+        return valid, test, {}
+
+    @abstractmethod
+    def metrics(self, judged: Judged) -> dict[str, float]:
+        """The score of a whole part in every metric of the task, by name; a fraction."""
+
+    @abstractmethod
+    def columns(self, judged: Judged) -> dict[str, float]:
+        """What else is told of a whole part, by name."""
+
+    @abstractmethod
+    def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
+        """Scores per unit whose mean over all folds is the metric.
+
+        Args:
+            folds: what was judged, by fold and seed; seeds share the units of their fold.
+            metric: a name of `metrics`.
+
+        Returns:
+            One array (seeds, n) per fold.
+        """
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """What the task is, in a few words."""
+
+    @abstractmethod
+    def told(self, numbers: Mapping[str, float]) -> str:
+        """Metrics, columns and what was fitted, or those of them that are given, in words with units."""
+
+    def diagrams(self, judged: Sequence[Judged]) -> tuple[Diagram, ...]:
+        """What a report draws of the test parts of several trainings."""
+        return ()
