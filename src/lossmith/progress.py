@@ -57,7 +57,7 @@ class ConsoleProgress:
                 self._bar.stop_task(self._task)
             self._task = self._bar.add_task(label, total=total, completed=done)
         elif done < total:
-            kept = f", {done} of them kept from before" if done else ""
+            kept = f", {done} of them already done" if done else ""
             self.console.print(f"{label}: {total} trainings{kept}", soft_wrap=True)
 
     def advance(self, trainings: int) -> None:
