@@ -6,8 +6,7 @@ import math
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from lossmith.formulas.arithmetic import ZERO
-from lossmith.formulas.arithmetic import number as float_of
+from lossmith.formulas.arithmetic import ZERO, scalar
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.exact import as_float, is_negative, log_size, negative, numeral, numerals, summed
 from lossmith.formulas.expression import Expression, apply, constant, fold, terminal
@@ -161,16 +160,19 @@ def _is_either(base: Expression, power: Fraction) -> bool:
 def _is_bounded(expression: Expression) -> bool:
     """Whether an expression is known to lie in [-1, 1], for p, y and t in [0, 1]."""
 
-    def known(node: Expression, operands: list[bool]) -> bool:
+    def known(node: Expression, operands: list[tuple[bool, float]]) -> tuple[bool, float]:
+        """Whether a node is bounded, and its value if it is constant."""
         if not node.terminals:
-            return abs(float_of(node)) <= 1
-        if node.op in {"sin", "cos", "tanh", "sigmoid", "sign"}:
-            return True
+            value = node.value if node.is_constant else scalar(node.op, [number for _, number in operands])
+            return abs(value) <= 1, value
         if node.op == "pow":
-            return operands[0] and not node.args[1].terminals and float_of(node.args[1]) > 0
-        return node.name in {"p", "y", "t"} or (node.op == "mul" and all(operands))
+            (bounded, _), (_, exponent) = operands
+            return bounded and exponent > 0, math.nan
+        if node.op == "mul":
+            return all(bounded for bounded, _ in operands), math.nan
+        return node.name in {"p", "y", "t"} or node.op in {"sin", "cos", "tanh", "sigmoid", "sign"}, math.nan
 
-    return fold(expression, known)
+    return fold(expression, known)[0]
 
 
 def _unwrapped(product: Expression) -> list[Expression]:
