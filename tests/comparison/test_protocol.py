@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up import CROSS_ENTROPY
 
 from lossmith.comparison import protocol
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.plan import Options, Plan, PlanError, make_plan, write_plan
 from lossmith.comparison.session import carry_out
 from lossmith.comparison.tuning import Setting

@@ -9,7 +9,6 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import Row, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.highlights import INK
@@ -86,7 +85,7 @@ def _measures(scene: Scene) -> tuple[str, str]:
 
 def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tuple[float, float] | None) -> str:
     figure, ax = drawing(*PANEL)
-    for name in dict.fromkeys((CROSS_ENTROPY, scene.results.recommended)):
+    for name in dict.fromkeys((scene.results.reference, scene.results.recommended)):
         _draw_range(ax, scene, name)
     draw_lines(ax, scene, lambda row: (row.curve.steps, scores[row.name]), markers=5)
     if y is not None:

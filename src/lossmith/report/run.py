@@ -52,6 +52,13 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
+    words: dict[str, str]
+
+    def said(self, sentence: str) -> str:
+        """A sentence in the words of the task."""
+        for usual, own in self.words.items():
+            sentence = sentence.replace(usual, own)
+        return sentence
 
 
 @dataclass(frozen=True)
