@@ -179,9 +179,9 @@ def test_misspelt_names_and_arguments(text: str, meant: str) -> None:
 
 
 def test_a_name_like_none_lists_them_all() -> None:
-    with pytest.raises(ValueError, match="unknown loss 'xyzzy': there are cross_entropy, rooted"):
+    with pytest.raises(ValueError, match="unknown loss 'xyzzy': choose one of cross_entropy, rooted"):
         lossmith.create("xyzzy")
-    with pytest.raises(ValueError, match="has no argument 'qqqqqqq': there are"):
+    with pytest.raises(ValueError, match="has no argument 'qqqqqqq': choose one of"):
         lossmith.create("focal", qqqqqqq=3)
 
 
