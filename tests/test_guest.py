@@ -341,7 +341,8 @@ def data_sets(folder: Path) -> None:
     for source in (*trial_data.BUNDLED, str(table)):
         label = "label" if source == str(table) else None
         dataset = trial_data.load_dataset(source, label)
-        spec = trial_data.DataSpec(dataset.digest, label=label, label_noise=0.2, imbalance=2.0)
+        altered = {"outliers": 0.2} if dataset.task == "regression" else {"label_noise": 0.2, "imbalance": 2.0}
+        spec = trial_data.DataSpec(dataset.digest, label=label, task=dataset.task, **altered)
         trial_data.make_splits(dataset, spec)
 
 

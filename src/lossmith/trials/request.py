@@ -94,7 +94,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         ValueError: if data, model or an option does not do; the message is one sentence.
     """
     device = _device(request.device)
-    dataset = load_dataset(request.data, request.label)
+    dataset = load_dataset(request.data, request.label, "classification")
     sources.data[dataset.digest] = request.data
     folds = request.folds
     if folds is None:

@@ -160,7 +160,7 @@ class Plan:
     """
 
     def __init__(self, study: Study, data: str, sources: Sources) -> None:
-        dataset = load_dataset(data)
+        dataset = load_dataset(data, task="classification")
         sources.data[dataset.digest] = data
         official = dataset.part is not None and bool((dataset.part == TEST).any())
         self.study, self.sources = study, sources
