@@ -155,6 +155,7 @@ SEARCH: Final[dict[tuple[str, str], Dimension]] = {
         ("dynamical", Dimension("amplitude", (2.0, 70.0), "log")),
         ("adaptive", Dimension("meta_lr", (1e-5, 1e-2), "log")),
         ("ml3", Dimension("meta_lr", (1e-4, 1e-2), "log")),
+        ("huber", Dimension("delta", (0.1, 5.0), "log")),
     )
 }
 _WEIGHT_DECAY: Final = {

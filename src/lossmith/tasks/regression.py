@@ -42,8 +42,8 @@ class Regression(Task):
         "Cross-entropy": "Squared error",
         "label smoothing": "Huber loss",
         "Label smoothing": "Huber loss",
-        "minus\nCE": "minus\nMSE",
-        "minus\nLS": "minus\nHuber",
+        "minus CE": "minus MSE",
+        "minus LS": "minus Huber",
         "LS: ": "Huber: ",
     }
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
@@ -96,6 +96,11 @@ class Regression(Task):
     @override
     def summary(self) -> str:
         return "regression"
+
+    @override
+    def loss_text(self, text: str) -> str:
+        """``mae`` is the absolute error; elsewhere it is a loss of classification."""
+        return "absolute_error" if text == "mae" else text
 
     @override
     def told(self, numbers: Mapping[str, float]) -> str:
