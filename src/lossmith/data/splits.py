@@ -80,7 +80,7 @@ class Splits:
 
     @property
     def class_counts(self) -> Tensor:
-        """How many training examples, or pixels of training masks, are of each class: int64 (C,); (0,) for regression."""
+        """How many training examples, or pixels of training masks, each class has: int64 (C,); C = 0 for regression."""
         if self.task == "regression":
             return torch.zeros(0, dtype=torch.int64)
         targets = self.train.targets if self.ignore is None else self.train.targets[self.train.targets != self.ignore]
