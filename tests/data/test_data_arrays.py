@@ -133,3 +133,10 @@ class TestIdx:
         dataset = load_dataset(write_idx(tmp_path / "toy", "train", IMAGES, LABELS))
         assert dataset.part is None
         assert len(dataset) == 12
+
+    def test_labels_are_numbers_to_predict_if_asked_for(self, tmp_path):
+        dataset = load_dataset(write_idx(tmp_path / "toy", "train", IMAGES, LABELS), task="regression")
+        assert (dataset.kind, dataset.task, dataset.class_names) == ("image", "regression", ())
+        np.testing.assert_array_equal(dataset.targets, LABELS)
+        splits = make_splits(dataset, DataSpec(dataset.digest, task="regression"))
+        assert abs(float(splits.train.targets.mean())) < 1e-6

@@ -129,7 +129,7 @@ class DataSpec:
         }
         for name, (task, used) in altered.items():
             if used and self.task != task:
-                raise DataError(f"{name} is asked for, which {task} alone knows, not {self.task}; leave it out.")
+                raise DataError(f"{name} works for {task} only, but the task is {self.task}; leave it out.")
 
     def _check_whole(self, name: str, at_least: int) -> None:
         value = getattr(self, name)

@@ -51,18 +51,17 @@ class Splits:
         name: The data set's name.
         kind: "tabular", "image" or "text".
         train: What the model is fitted to, shuffled; the clean examples first where there are any.
-        valid: What choices are made on; noise and imbalance hit it as they hit train, unless it is clean.
+        valid: What choices are made on; noise, outliers and imbalance alter it as they alter train, unless it is clean.
         test: What is reported; never altered.
         class_names: The C classes' names; empty for regression.
         input_shape: One example's shape: (d,), (c, h, w) or (L,).
-        vocabulary: Of a text task the token of each number, "<pad>" and "<unk>" first; else None.
+        vocabulary: For texts, the token of each number, "<pad>" and "<unk>" first; else None.
         clean: How many examples of `train` come from the spec's clean set.
         task: What the targets are.
-        target_mean: Of a regression the mean of the training targets before outliers, in the data's units, which
-            targets have subtracted; else None.
-        target_std: Of a regression their standard deviation (with n as the divisor), which targets are divided by, so
-            that a squared error of 1 is the variance of the training targets; else None.
-        ignore: Of a segmentation the target of pixels that count neither in a loss nor in a score, 255; else None.
+        target_mean: For regression, the mean of the training targets before outliers, in the data's units; else None.
+        target_std: For regression, their standard deviation (divisor n); else None. All targets have the mean
+            subtracted and are divided by it, so that a squared error of 1 is the variance of the training targets.
+        ignore: For segmentation, the target of pixels that count neither in a loss nor in a score, 255; else None.
     """
 
     name: str
@@ -81,7 +80,7 @@ class Splits:
 
     @property
     def class_counts(self) -> Tensor:
-        """How many training examples, or pixels of training masks, are of each class, int64 (C,)."""
+        """How many training examples, or pixels of training masks, each class has: int64 (C,); C = 0 for regression."""
         if self.task == "regression":
             return torch.zeros(0, dtype=torch.int64)
         targets = self.train.targets if self.ignore is None else self.train.targets[self.train.targets != self.ignore]
