@@ -226,7 +226,7 @@ def every_function_of_formulas(folder: Path) -> None:
 
 @covers("certify", "to_json", "Certificate", "RegressionCertificate")
 def certificates(folder: Path) -> None:
-    for text in ("brier", "logit_adjusted", "smae", "dynamical", "rooted_gan"):
+    for text in ("brier", "logit_adjusted", "smooth_absolute_error", "dynamical", "rooted_gan"):
         loss = lossmith.create(text)
         loss.bind(class_counts=[3.0, 2.0, 1.0])
         assert properties.to_json(properties.certify(loss, 3))
@@ -341,7 +341,8 @@ def data_sets(folder: Path) -> None:
     for source in (*trial_data.BUNDLED, str(table)):
         label = "label" if source == str(table) else None
         dataset = trial_data.load_dataset(source, label)
-        spec = trial_data.DataSpec(dataset.digest, label=label, label_noise=0.2, imbalance=2.0)
+        altered = {"outliers": 0.2} if dataset.task == "regression" else {"label_noise": 0.2, "imbalance": 2.0}
+        spec = trial_data.DataSpec(dataset.digest, label=label, task=dataset.task, **altered)
         trial_data.make_splits(dataset, spec)
 
 

@@ -94,7 +94,7 @@ def test_the_plan_is_toml_that_says_everything_and_stands_before_the_first_train
         ({"steps": 59}, "too few"),
         ({"epochs": 5}, "--epochs and --steps"),
         ({"losses": ("rootd",)}, "rooted"),
-        ({"losses": ("smae",)}, "regression"),
+        ({"losses": ("smooth_absolute_error",)}, "regression"),
         ({"model": "cnn"}, "cnn"),
         ({"data": "iriss"}, "iris"),
         ({"imbalance": 0.5}, "imbalance"),

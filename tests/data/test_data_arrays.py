@@ -39,7 +39,7 @@ class TestNpz:
         assert dataset.inputs.dtype == np.uint8
         np.testing.assert_array_equal(dataset.inputs[:12, 0], IMAGES)
         np.testing.assert_array_equal(dataset.part, [0] * 12 + [1] * 6 + [2] * 6)
-        np.testing.assert_array_equal(dataset.labels, [*LABELS, *LABELS[6:], *LABELS[:6]])
+        np.testing.assert_array_equal(dataset.targets, [*LABELS, *LABELS[6:], *LABELS[:6]])
 
     @pytest.mark.parametrize("x, y", [("x", "y"), ("X", "y"), ("X", "Y"), ("x_train", "y_train")])
     def test_arrays_without_parts(self, tmp_path, x, y):
@@ -126,10 +126,17 @@ class TestIdx:
             assert (dataset.name, dataset.kind, dataset.class_names) == ("toy", "image", ("1", "2", "3"))
             assert dataset.inputs.shape == (18, 1, 5, 4)
             np.testing.assert_array_equal(dataset.inputs[:12, 0], IMAGES)
-            np.testing.assert_array_equal(dataset.labels, [*LABELS, *LABELS[:6]])
+            np.testing.assert_array_equal(dataset.targets, [*LABELS, *LABELS[:6]])
             np.testing.assert_array_equal(dataset.part, [0] * 12 + [2] * 6)
 
     def test_training_files_alone_have_no_official_split(self, tmp_path):
         dataset = load_dataset(write_idx(tmp_path / "toy", "train", IMAGES, LABELS))
         assert dataset.part is None
         assert len(dataset) == 12
+
+    def test_labels_are_numbers_to_predict_if_asked_for(self, tmp_path):
+        dataset = load_dataset(write_idx(tmp_path / "toy", "train", IMAGES, LABELS), task="regression")
+        assert (dataset.kind, dataset.task, dataset.class_names) == ("image", "regression", ())
+        np.testing.assert_array_equal(dataset.targets, LABELS)
+        splits = make_splits(dataset, DataSpec(dataset.digest, task="regression"))
+        assert abs(float(splits.train.targets.mean())) < 1e-6

@@ -12,12 +12,13 @@ from lossmith.data import BUNDLED, DataSpec, load_dataset, make_splits
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_sets_need_no_file_and_make_a_task(name):
     dataset = load_dataset(name)
-    task = make_splits(dataset, DataSpec(name))
+    task = make_splits(dataset, DataSpec(name, task=dataset.task))
     assert dataset.digest == dataset.name == name
     assert BUNDLED[name]
     assert len(task.train) + len(task.valid) + len(task.test) == len(dataset)
     assert task.train.inputs.dtype == torch.float32
-    assert task.train.targets.dtype == task.train.index.dtype == torch.int64
+    assert task.train.targets.dtype == (torch.float32 if dataset.task == "regression" else torch.int64)
+    assert task.train.index.dtype == torch.int64
     assert task.train.inputs.shape[1:] == task.input_shape
 
 
@@ -27,7 +28,7 @@ def test_bundled_tables_are_scikit_learns(name):
     dataset = load_dataset(name)
     assert dataset.kind == "tabular"
     np.testing.assert_array_equal(dataset.inputs, features)
-    np.testing.assert_array_equal(dataset.labels, labels)
+    np.testing.assert_array_equal(dataset.targets, labels)
 
 
 def test_digits_are_images_of_eight_by_eight():
@@ -57,8 +58,8 @@ def test_spirals_are_those_of_the_dynamical_loss_notebook():
         labels[N * j : N * (j + 1)] = j
     dataset = load_dataset("spirals")
     np.testing.assert_allclose(dataset.inputs, points, rtol=1e-14, atol=1e-15)
-    np.testing.assert_array_equal(dataset.labels, labels)
+    np.testing.assert_array_equal(dataset.targets, labels)
     origin = (np.asarray(dataset.inputs) == 0).all(axis=1)
-    assert sorted(dataset.labels[origin]) == [0, 1, 2]
+    assert sorted(dataset.targets[origin]) == [0, 1, 2]
     task = make_splits(dataset, DataSpec("spirals"))
     torch.testing.assert_close(task.train.inputs, torch.from_numpy(points[task.train.index]).float())

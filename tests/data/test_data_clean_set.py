@@ -48,14 +48,14 @@ def rows_from(task, start: int) -> set[int]:
 def test_exactly_the_noisy_examples_are_noisy_and_at_the_rate_asked_for(digits, kind, share):
     spec = replace(SPEC, label_noise=share, noise=kind, clean=CleanSet(50, 200, 7, 0))
     task = make_splits(digits, spec)
-    truth = digits.labels[task.train.index]
+    truth = digits.targets[task.train.index]
     wrong = task.train.targets.numpy() != truth
     assert not wrong[: task.clean].any()
     assert abs(wrong.sum() - share * (len(task.train) - task.clean)) <= 0.5
     shift = (task.train.targets.numpy() - truth)[wrong] % 10
     assert set(shift) == ({1} if kind == "asymmetric" else set(range(1, 10)))
     for part in (task.valid, task.test):
-        np.testing.assert_array_equal(part.targets, digits.labels[part.index])
+        np.testing.assert_array_equal(part.targets, digits.targets[part.index])
 
 
 def test_halves_swap_and_larger_sets_hold_smaller_ones(digits):
@@ -77,7 +77,7 @@ def test_the_seed_draws_anew_all_but_the_test_part(digits):
     assert rows(one.valid) != rows(other.valid)
     assert rows_from(one, 50) != rows_from(other, 50)
     assert len(one.train) == len(other.train) == 350
-    wrong = [task.train.targets.numpy() != digits.labels[task.train.index] for task in (one, other)]
+    wrong = [task.train.targets.numpy() != digits.targets[task.train.index] for task in (one, other)]
     assert (wrong[0] != wrong[1]).any()
 
 

@@ -22,7 +22,7 @@ def test_a_table_is_read_back(write_csv, name, delimiter):
     assert dataset.part is None
     assert [column.name for column in dataset.columns] == ["a", "b"]
     np.testing.assert_array_equal(dataset.inputs, [[i, i / 4] for i in range(10)])
-    np.testing.assert_array_equal(dataset.labels, [i % 2 for i in range(10)])
+    np.testing.assert_array_equal(dataset.targets, [i % 2 for i in range(10)])
     assert dataset.class_names == ("0", "1")
 
 
@@ -79,7 +79,7 @@ def test_classes_are_sorted_numerically_or_alphabetically(write_csv, labels, nam
     rows = [[i, label] for i, label in enumerate(labels * 3)]
     dataset = load_dataset(write_csv("t.csv", [["x", "label"], *rows]))
     assert dataset.class_names == names
-    for label, code in zip(labels, dataset.labels, strict=False):
+    for label, code in zip(labels, dataset.targets, strict=False):
         assert label.strip().removeprefix("+").removesuffix(".0") == names[code]
 
 
@@ -173,7 +173,7 @@ class TestSets:
         path = write_csv("s_test.csv", [row[::-1] for row in plain(6)])
         dataset = load_dataset(path)
         np.testing.assert_array_equal(dataset.inputs[:6], dataset.inputs[6:])
-        np.testing.assert_array_equal(dataset.labels[:6], dataset.labels[6:])
+        np.testing.assert_array_equal(dataset.targets[:6], dataset.targets[6:])
 
     def test_files_of_another_extension_are_not_of_the_set(self, write_csv):
         write_csv("s_train.csv.gz", plain(6))

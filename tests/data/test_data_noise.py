@@ -26,7 +26,7 @@ def test_exactly_the_share_of_labels_is_another_class(digits, share):
 def test_noise_moves_a_label_to_every_other_class_alike(make_table):
     dataset = make_table([40_000, 40_000, 40_000, 40_000])
     task = make_splits(dataset, DataSpec("made", label_noise=0.6))
-    clean = dataset.labels[task.train.index]
+    clean = dataset.targets[task.train.index]
     moved = np.bincount((task.train.targets.numpy() - clean) % 4, minlength=4)[1:]
     expected = moved.sum() / 3
     assert moved.sum() == round(0.6 * len(clean))
@@ -40,7 +40,7 @@ def test_the_test_part_is_never_touched(digits, folds):
     harmed = make_splits(digits, DataSpec("digits", folds=folds, label_noise=0.5, imbalance=20, train_size=500))
     assert torch.equal(clean.test.targets, harmed.test.targets)
     assert torch.equal(clean.test.index, harmed.test.index)
-    np.testing.assert_array_equal(harmed.test.targets, digits.labels[harmed.test.index])
+    np.testing.assert_array_equal(harmed.test.targets, digits.targets[harmed.test.index])
 
 
 @pytest.mark.parametrize("ratio", [1.5, 4, 10, 100])

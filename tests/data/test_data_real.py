@@ -40,8 +40,20 @@ def test_cifar10(unpacked):
 
 
 @pytest.mark.slow
-def test_camvid_is_refused_for_its_masks(unpacked, refusal):
-    assert "masks" in refusal(load_dataset, unpacked("camvid") / "camvid.npz")
+def test_camvid(unpacked, refusal):
+    path = unpacked("camvid") / "camvid.npz"
+    dataset = load_dataset(path)
+    assert (dataset.task, dataset.kind) == ("segmentation", "image")
+    assert dataset.class_names[0] == "Sky"
+    assert dataset.class_names[-1] == "Bicyclist"
+    task = splits_of(dataset, task="segmentation")
+    assert sizes(task) == (367, 101, 233)
+    assert task.input_shape == (3, 180, 240)
+    share = task.class_counts / (367 * 180 * 240)
+    published = [16.9, 23.3, 1.0, 31.5, 4.5, 9.7, 1.2, 1.1, 5.9, 0.6, 0.3]
+    np.testing.assert_allclose(share * 100, published, atol=0.05)
+    assert abs(float((task.train.targets == task.ignore).double().mean()) - 0.039) < 5e-4
+    assert "'segmentation'" in refusal(load_dataset, path, task="classification")
 
 
 def test_ag_news(unpacked):
@@ -74,7 +86,7 @@ def test_tables(unpacked, name, shape, counts):
     dataset = load_dataset(unpacked("tabular") / "tabular" / name)
     assert dataset.kind == "tabular"
     assert np.shape(dataset.inputs) == shape
-    assert np.bincount(dataset.labels).tolist() == counts
+    assert np.bincount(dataset.targets).tolist() == counts
     assert splits_of(dataset).train.inputs.isfinite().all()
 
 
@@ -91,16 +103,33 @@ def test_official_parts_of_the_tables(unpacked):
     assert sizes(splits_of(load_dataset(folder / "madelon_train.csv.gz"))) == (1600, 600, 400)
 
 
-@pytest.mark.parametrize("name", ["diabetes", "california_housing"])
-def test_regression_is_refused(unpacked, refusal, name):
-    sentence = refusal(load_dataset, unpacked("tabular") / "tabular" / f"{name}.csv.gz")
-    assert "label" in sentence
+@pytest.mark.parametrize(
+    "name, rows, bounds", [("diabetes", 442, (25, 346)), ("california_housing", 20640, (14999, 500001))]
+)
+def test_regressions(unpacked, refusal, name, rows, bounds):
+    path = unpacked("tabular") / "tabular" / f"{name}.csv.gz"
+    dataset = load_dataset(path, task="regression")
+    assert len(dataset) == rows
+    assert (dataset.targets.min(), dataset.targets.max()) == bounds
+    assert "'regression'" in refusal(load_dataset, path, task="classification")
+
+
+def test_a_label_of_thousands_of_numbers_is_a_regression_unasked(unpacked):
+    path = unpacked("tabular") / "tabular" / "california_housing.csv.gz"
+    assert load_dataset(path).task == "regression"
+
+
+def test_diabetes_from_a_file_is_the_bundled_diabetes(unpacked):
+    ours = load_dataset(unpacked("tabular") / "tabular" / "diabetes.csv.gz", task="regression")
+    bundled = load_dataset("diabetes")
+    np.testing.assert_allclose(ours.inputs, bundled.inputs, rtol=1e-4)
+    np.testing.assert_array_equal(ours.targets, bundled.targets)
 
 
 def test_wine_from_a_file_is_the_bundled_wine(unpacked):
     ours = load_dataset(unpacked("tabular") / "tabular" / "wine.csv.gz")
     bundled = load_dataset("wine")
     np.testing.assert_allclose(ours.inputs, bundled.inputs)
-    np.testing.assert_array_equal(ours.labels, bundled.labels)
+    np.testing.assert_array_equal(ours.targets, bundled.targets)
     one, two = splits_of(ours), splits_of(bundled)
     np.testing.assert_allclose(one.test.inputs, two.test.inputs, atol=1e-5)

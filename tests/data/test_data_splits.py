@@ -17,7 +17,7 @@ def index_of(task, part):
 
 
 def counts_of(dataset, index):
-    return np.bincount(dataset.labels[index], minlength=len(dataset.class_names))
+    return np.bincount(dataset.targets[index], minlength=len(dataset.class_names))
 
 
 @pytest.mark.parametrize("name", ["digits", "wine", "iris"])
@@ -25,7 +25,7 @@ def counts_of(dataset, index):
 def test_hold_out_is_60_20_20_of_every_class_within_one_example(name, seed):
     dataset = load_dataset(name)
     task = make_splits(dataset, DataSpec(name, split_seed=seed))
-    sizes = np.bincount(dataset.labels)
+    sizes = np.bincount(dataset.targets)
     for part, share in zip(PARTS, (0.6, 0.2, 0.2), strict=True):
         counts = counts_of(dataset, index_of(task, part))
         # train takes up the rounding of both other parts
@@ -49,7 +49,7 @@ def test_every_example_is_tested_exactly_once_over_the_folds(folds):
         task = make_splits(dataset, DataSpec("wine", folds=folds, fold=fold, split_seed=3))
         tested.append(index_of(task, "test"))
         validated.append(index_of(task, "valid"))
-        share = counts_of(dataset, tested[-1]) - np.bincount(dataset.labels) / folds
+        share = counts_of(dataset, tested[-1]) - np.bincount(dataset.targets) / folds
         assert np.abs(share).max() <= 1
         rest = np.setdiff1d(np.arange(178), tested[-1])
         inner = counts_of(dataset, validated[-1]) - 0.2 * counts_of(dataset, rest)
@@ -65,7 +65,7 @@ def test_each_example_carries_its_own_row():
         examples = getattr(task, part)
         raw = np.asarray(dataset.inputs, np.float32)[examples.index]
         np.testing.assert_array_equal(examples.inputs, raw)
-        np.testing.assert_array_equal(examples.targets, dataset.labels[examples.index])
+        np.testing.assert_array_equal(examples.targets, dataset.targets[examples.index])
 
 
 def test_same_spec_gives_the_same_task_and_another_seed_another():

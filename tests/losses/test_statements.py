@@ -41,7 +41,7 @@ def test_per_sample_has_second_derivatives_where_the_kernels_have_none(monkeypat
 
 def test_per_sample_of_a_regression_loss() -> None:
     e = torch.linspace(-5, 5, 11)
-    loss = lossmith.create("smae", reduction="sum")
+    loss = lossmith.create("smooth_absolute_error", reduction="sum")
     assert isinstance(loss, RegressionLoss)
     torch.testing.assert_close(loss.per_sample(e, torch.zeros(11)), e * torch.tanh(e / 2))
     assert loss(e, torch.zeros(11)) == loss.per_sample(e, torch.zeros(11)).sum()

@@ -72,7 +72,7 @@ def test_formulas_that_people_know() -> None:
     assert lossmith.create("cos").formula == f"y*cos({math.pi / 2}*p)"
 
 
-@pytest.mark.parametrize("text", ["smae", "rooted_gan", "dynamical", "taylor:order=21"])
+@pytest.mark.parametrize("text", ["smooth_absolute_error", "rooted_gan", "dynamical", "taylor:order=21"])
 def test_losses_without_a_formula(text: str) -> None:
     assert lossmith.create(text).formula is None
 

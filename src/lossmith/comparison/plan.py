@@ -192,6 +192,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
             "or --steps, or a smaller --batch-size"
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
+    losses = list(map(drafted.task.loss_text, losses))
     imbalanced = options.imbalance > 1
     counts = splits.class_counts.tolist() if imbalanced else None
     arms = make_arms(drafted.task, losses, options.optimizer, counts)
@@ -216,7 +217,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         budget=budget,
         final_seeds=options.seeds or (2 if trial.data.folds else 5),
         seed=options.seed,
-        metric="balanced accuracy" if imbalanced else "accuracy",
+        metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
         delta=options.delta,
         select=trial.select,
         engine=trial.engine,

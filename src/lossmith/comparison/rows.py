@@ -143,7 +143,7 @@ class Row:
     diagrams: tuple[Diagram, ...]
     expected_best: tuple[float, ...]
     shape_of: str
-    shape: Shape
+    shape: Shape | None
     learned: LearnedRow | None = None
 
 

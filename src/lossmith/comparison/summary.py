@@ -25,7 +25,7 @@ from lossmith.comparison.rows import (
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.tuning import expected_best, smoothed
 from lossmith.comparison.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
-from lossmith.properties.shape import loss_shape
+from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks.task import Judged, Scores, Task
 from lossmith.trials.result import LearnedPath, TrialResult
 
@@ -163,7 +163,7 @@ def _row(
         diagrams=plan.task.diagrams(tests),
         expected_best=_expected_best(chosen),
         shape_of=arm.loss_with(chosen[0].setting.values),
-        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.task.outputs),
+        shape=_shape(plan, arm.loss_with(chosen[0].setting.values)),
         learned=_learned([run.learned for run in runs if run.learned is not None]),
     )
 
@@ -262,6 +262,10 @@ def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
         lrs=speed.lrs,
         sentence=sentence,
     )
+
+
+def _shape(plan: Plan, loss: str) -> Shape | None:
+    return loss_shape(create(loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
 
 
 def _columns(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:

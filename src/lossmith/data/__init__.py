@@ -6,7 +6,7 @@ sees; `make_splits` turns both into the `Splits` that a training consumes. A mis
 """
 
 from lossmith.data.bundled import BUNDLED
-from lossmith.data.dataset import Column, Dataset
+from lossmith.data.dataset import Column, Dataset, TaskName
 from lossmith.data.errors import DataError
 from lossmith.data.load import load_dataset
 from lossmith.data.spec import CleanSet, DataSpec
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Examples",
     "Splits",
+    "TaskName",
     "load_dataset",
     "make_splits",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.data.dataset import Column, Dataset
+from lossmith.data.dataset import Column, Dataset, TaskName
 from lossmith.data.errors import DataError
 
 BUNDLED: dict[str, str] = {
@@ -15,6 +15,7 @@ BUNDLED: dict[str, str] = {
     "wine": "178 wines, 13 measurements, 3 cultivars",
     "breast_cancer": "569 tumours, 30 measurements, malignant or benign",
     "iris": "150 flowers, 4 measurements, 3 species",
+    "diabetes": "442 patients, 10 measurements, progression of the disease after a year (regression)",
     "spirals": "300 points of the plane on 3 interleaved spirals, unscaled",
 }
 
@@ -39,14 +40,21 @@ def load_bundled(name: str) -> Dataset:
         raise DataError(
             f"the data set {name!r} comes with scikit-learn, which is not installed; pip install 'lossmith[compare]'."
         ) from error
-    bunch: Any = getattr(datasets, f"load_{name}")()
-    labels = bunch.target.astype(np.int64)
+    raw = {"scaled": False} if name == "diabetes" else {}
+    bunch: Any = getattr(datasets, f"load_{name}")(**raw)
+    if name == "diabetes":
+        return _table(name, bunch, bunch.target.astype(np.float64), (), "regression")
+    classes = bunch.target.astype(np.int64)
     class_names = tuple(str(text) for text in bunch.target_names)
     if name == "digits":
-        images = bunch.images.astype(np.uint8)[:, None]
-        return Dataset(name, name, "image", images, labels, class_names)
+        return Dataset(name, name, "image", bunch.images.astype(np.uint8)[:, None], classes, class_names)
+    return _table(name, bunch, classes, class_names, "classification")
+
+
+def _table(name: str, bunch: Any, targets: NDArray[Any], class_names: tuple[str, ...], task: TaskName) -> Dataset:
     columns = tuple(Column(str(text)) for text in bunch.feature_names)
-    return Dataset(name, name, "tabular", bunch.data.astype(np.float64), labels, class_names, columns=columns)
+    inputs = bunch.data.astype(np.float64)
+    return Dataset(name, name, "tabular", inputs, targets, class_names, columns=columns, task=task)
 
 
 def _spirals(classes: int = 3, per_class: int = 100) -> Dataset:
@@ -66,7 +74,7 @@ def _spirals(classes: int = 3, per_class: int = 100) -> Dataset:
         digest="spirals",
         kind="tabular",
         inputs=np.concatenate(arms),
-        labels=np.repeat(np.arange(classes, dtype=np.int64), per_class),
+        targets=np.repeat(np.arange(classes, dtype=np.int64), per_class),
         class_names=tuple(str(j) for j in range(classes)),
         columns=(Column("x"), Column("y")),
         standardize=False,

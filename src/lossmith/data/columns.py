@@ -32,7 +32,7 @@ def read_numbers(name: str, cells: Sequence[str], where: Where) -> NDArray[np.fl
     Raises:
         DataError: If a number is infinite or too large for float32, or every cell is missing.
     """
-    values = _floats(cells)
+    values = as_floats(cells)
     if values is None:
         return None
     if np.isnan(values).all():
@@ -64,7 +64,7 @@ def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Colu
     stripped = [cell.strip() for cell in cells]
     values = tuple(sorted({cell for cell in stripped if not is_missing(cell)}))
     if len(values) > MOST_CATEGORIES:
-        row = next(row for row, cell in enumerate(stripped) if not is_missing(cell) and _float(cell) is None)
+        row = next(row for row, cell in enumerate(stripped) if not is_missing(cell) and as_float(cell) is None)
         raise DataError(
             f"the column {quoted(name)} has {len(values):,} distinct values and is no number in {where(row)}"
             f" ({quoted(cells[row])}), while a category may have at most {MOST_CATEGORIES};"
@@ -84,18 +84,20 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-def _floats(cells: Sequence[str]) -> NDArray[np.float64] | None:
+def as_floats(cells: Sequence[str]) -> NDArray[np.float64] | None:
+    """The numbers that cells (n,) stand for, NaN where one is missing; None if one holds anything but a number."""
     if any("_" in cell for cell in cells):  # float("1_000") is a number to Python alone
         return None
     try:
         return np.array([float(cell) for cell in cells], np.float64)
     except ValueError:
         pass
-    values = [math.nan if is_missing(cell) else _float(cell) for cell in cells]
+    values = [math.nan if is_missing(cell) else as_float(cell) for cell in cells]
     return None if None in values else np.array(values, np.float64)
 
 
-def _float(cell: str) -> float | None:
+def as_float(cell: str) -> float | None:
+    """The number that a cell stands for; None if it is none."""
     try:
         return None if "_" in cell else float(cell)
     except ValueError:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lossmith.data.errors import DataError
+
 Kind = Literal["tabular", "image", "text"]
+TaskName = Literal["classification", "regression", "segmentation"]
 
 TRAIN, VALID, TEST = 0, 1, 2
+
+IGNORE: Final = 255
+"""The value of a mask's pixels that count neither in a loss nor in a score."""
 
 
 @dataclass(frozen=True)
@@ -28,32 +34,41 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples and labels as the files hold them: nothing scaled, nothing split.
+    """Examples and targets as the files hold them: nothing scaled, nothing split.
 
     Args:
         name: Bundled name, or the stem of the file or files.
         digest: What identifies the contents: the bundled name, or "sha256:<hex>" over all files of the set.
         kind: What the inputs are, and so which models fit.
-        inputs: Tabular: floats (n, d), NaN where a cell is missing, codes in categorical columns.  Image: uint8 or
-            float32 (n, c, h, w).  Text: n strings.
-        labels: Class indices (n,), 0..C-1.
-        class_names: The C classes' names in the order of their indices.
+        inputs: Tabular: floats (n, d), NaN where a cell is missing, codes in categorical columns. Image: uint8 or
+            float32 (n, c, h, w). Text: n strings.
+        targets: Classification: class indices, int64 (n,). Regression: finite numbers that are not all equal, float64
+            (n,). Segmentation: class indices of the pixels, uint8 (n, h, w), 255 where a pixel is ignored.
+        class_names: The C classes' names in the order of their indices; empty for regression.
         part: (n,) with 0 train, 1 valid, 2 test where the files say so, else None.
         columns: The d columns of a table; empty for images and text.
         label: The label column that was asked for; None for the default.
         standardize: False where the features are to be used as they are (spirals).
+        task: What the targets are.
     """
 
     name: str
     digest: str
     kind: Kind
     inputs: NDArray[Any] | list[str]
-    labels: NDArray[np.int64]
+    targets: NDArray[Any]
     class_names: tuple[str, ...]
     part: NDArray[np.int8] | None = None
     columns: tuple[Column, ...] = ()
     label: str | None = None
     standardize: bool = True
+    task: TaskName = "classification"
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+
+def check_task(task: str) -> None:
+    """Raise a `DataError` unless there is a task of this name."""
+    if task not in get_args(TaskName):
+        raise DataError(f"the task is {task!r}; it is one of {', '.join(get_args(TaskName))}.")

@@ -21,7 +21,7 @@ def fit_table(dataset: Dataset, train: NDArray[np.int64]) -> Encoder:
     """Learn from the training rows how to encode a table.
 
     A numeric column is standardised, (x - mean) / std, its missing cells first replaced by its mean; a column that is
-    constant over the training rows becomes 0.  A categorical column becomes one 0/1 column for each value met in the
+    constant over the training rows becomes 0. A categorical column becomes one 0/1 column for each value met in the
     training rows; a missing or unknown value is all zeros.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 
 class DataError(ValueError):
-    """Bad data, or a bad request for data, told in one sentence that names the thing and the mend."""
+    """Bad data, or a bad request for data: one sentence that names the problem and the fix."""
 
 
 def did_you_mean(name: str, names: Iterable[str] | Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a generator draws; the numbers enter every task, so they never change."""
+    """What a generator draws; the numbers enter all splits, so they never change."""
 
     ORDER = 1
     TEST = 2
@@ -22,6 +22,8 @@ class Purpose(IntEnum):
     CLEAN_ASIDE = 10
     CLEAN_SET = 11
     CLEAN_HALF = 12
+    OUTLIERS_TRAIN = 13
+    OUTLIERS_VALID = 14
 
 
 def generator(split_seed: int, purpose: Purpose, fold: int = 0) -> np.random.Generator:

@@ -18,6 +18,10 @@ MISSING = frozenset({"", "?", "na", "nan"})
 Encoded = tuple[NDArray[np.int64], tuple[str, ...]]
 
 
+class QuantityError(DataError):
+    """The labels are numbers, but they do not look like those of classes."""
+
+
 def encode_texts(texts: Sequence[str], what: str, where: Callable[[int], str]) -> Encoded:
     """Number the classes: in numerical order where every label is a number, else alphabetically.
 
@@ -32,22 +36,20 @@ def encode_texts(texts: Sequence[str], what: str, where: Callable[[int], str]) -
     Raises:
         DataError: If a label is missing, or the labels are not those of 2 to 1,000 classes.
     """
+    check_labelled(texts, what, where)
     stripped = [text.strip() for text in texts]
-    for row, text in enumerate(stripped):
-        if text.lower() in MISSING:
-            raise DataError(f"{what} is empty in {where(row)} ({quoted(text)}); label every example or remove it.")
     distinct = sorted(set(stripped))
     numbers = {text: number for text in distinct if (number := _number(text)) is not None}
     if len(numbers) < len(distinct):
-        _check_number_of_classes(len(distinct), len(stripped), what)
+        _check_number_of_classes(len(distinct), len(stripped), what, numbers=False)
         index = {text: code for code, text in enumerate(distinct)}
         return np.array([index[text] for text in stripped], np.int64), tuple(distinct)
     whole = {text: number for text, number in numbers.items() if isinstance(number, int)}
     for text in distinct:
         if text not in whole:
-            raise _regression(what, f"such numbers as {quoted(text)}")
+            raise QuantityError(_no_classes(what, f"such numbers as {quoted(text)}", numbers=True))
     classes = sorted(set(whole.values()))
-    _check_number_of_classes(len(classes), len(stripped), what)
+    _check_number_of_classes(len(classes), len(stripped), what, numbers=True)
     rank = {number: code for code, number in enumerate(classes)}
     return np.array([rank[whole[text]] for text in stripped], np.int64), tuple(str(number) for number in classes)
 
@@ -56,7 +58,7 @@ def encode_array(values: NDArray[Any], what: str, where: Callable[[int], str]) -
     """Number the classes of an array of labels, as `encode_texts` does.
 
     Args:
-        values: One label per example, (n,): integers, booleans, whole floats or texts.
+        values: One label per example, (n,): integers, booleans or whole floats.
         what: The labels' name in an error.
         where: The place of example i in an error.
 
@@ -66,24 +68,32 @@ def encode_array(values: NDArray[Any], what: str, where: Callable[[int], str]) -
     Raises:
         DataError: If a label is missing, or the labels are not those of 2 to 1,000 classes.
     """
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
-    if values.dtype.kind == "U":
-        return encode_texts(values.tolist(), what, where)
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{what} is of the type {values.dtype}; labels are whole numbers or texts.")
+    check_numbers(values, what, where)
     if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        if not finite.all():
-            raise DataError(
-                f"{what} is not a number in {where(int(finite.argmin()))}; label every example or remove it."
-            )
         broken = values != np.floor(values)
         if broken.any():
-            raise _regression(what, f"such numbers as {quoted(values[broken.argmax()])}")
+            raise QuantityError(_no_classes(what, f"such numbers as {quoted(values[broken.argmax()])}", numbers=True))
     classes, labels = np.unique(values, return_inverse=True)
-    _check_number_of_classes(len(classes), len(values), what)
+    _check_number_of_classes(len(classes), len(values), what, numbers=True)
     return labels.astype(np.int64), tuple(str(int(number)) for number in classes)
+
+
+def check_labelled(texts: Sequence[str], what: str, where: Callable[[int], str]) -> None:
+    """Refuse labels (n,) of which one is missing; arguments as `encode_texts`."""
+    for row, text in enumerate(texts):
+        if text.strip().lower() in MISSING:
+            raise DataError(f"{what} is empty in {where(row)} ({quoted(text)}); label every example or remove it.")
+
+
+def check_numbers(values: NDArray[Any], what: str, where: Callable[[int], str]) -> None:
+    """Refuse an array of labels (n,) that are not finite numbers; arguments as `encode_array`."""
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{what} is of the type {values.dtype}; labels are numbers or texts.")
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise DataError(
+            f"{what} is not a finite number in {where(int(finite.argmin()))}; label every example or remove it."
+        )
 
 
 def check_classes(
@@ -113,24 +123,24 @@ def check_classes(
         rare = [name for name, count in zip(class_names, counts, strict=True) if count < 2]
         hint = ""
         if len(class_names) > 20 and all(_number(text) is not None for text in class_names):
-            hint = "; or, if the label is a quantity and not a class, choose another label column"
+            hint = "; or, if the label is a quantity and not a class, ask for the task 'regression'"
         raise DataError(
             f"{what} has fewer than 2 training examples of the class {listed(rare, limit=3)}; add examples, merge or"
             f" remove rare classes{hint}."
         )
 
 
-def _check_number_of_classes(classes: int, examples: int, what: str) -> None:
+def _check_number_of_classes(classes: int, examples: int, what: str, *, numbers: bool) -> None:
     if classes < 2:
         raise DataError(f"{what} holds a single class in all {examples:,} examples; at least 2 are needed.")
     if classes > MOST_CLASSES or 2 * classes > max(examples, 40):
-        raise _regression(what, f"{classes:,} distinct values in {examples:,} examples")
+        sentence = _no_classes(what, f"{classes:,} distinct values in {examples:,} examples", numbers=numbers)
+        raise (QuantityError if numbers else DataError)(sentence)
 
 
-def _regression(what: str, found: str) -> DataError:
-    return DataError(
-        f"{what} holds {found}, which look like no classes; choose a column or array that holds class labels."
-    )
+def _no_classes(what: str, found: str, *, numbers: bool) -> str:
+    fix = "choose a column or array that holds class labels" + (", or ask for the task 'regression'" if numbers else "")
+    return f"{what} holds {found}, which look like no classes; {fix}."
 
 
 def _number(text: str) -> int | float | None:

@@ -1,11 +1,16 @@
-"""Label noise."""
+"""Label noise and outliers."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.data.spec import NoiseKind
+
+OUTLIER_SCALE: Final = 10.0
+"""Standard deviation of what an outlier adds, in those of the training targets."""
 
 
 def noisy_labels(
@@ -32,3 +37,24 @@ def noisy_labels(
     shift = draw.integers(1, classes, size=count) if kind == "symmetric" else 1
     noisy[chosen] = (labels[chosen] + shift) % classes
     return noisy
+
+
+def with_outliers(targets: NDArray[np.float64], share: float, draw: np.random.Generator) -> NDArray[np.float64]:
+    """Add a normal number of standard deviation 10 to a share of the targets, rounded to whole targets.
+
+    Args:
+        targets: Numbers in units of the training targets' standard deviation, (n,).
+        share: How many of them to alter, in [0, 1).
+        draw: What chooses the examples and what is added.
+
+    Returns:
+        Numbers (n,); `targets` is left as it is.
+
+    Source: the contaminated normal of Tukey, "A survey of sampling from contaminated distributions", 1960, but with
+    exactly the share asked for; the factor of 10 is ours.
+    """
+    count = int(np.floor(share * len(targets) + 0.5))
+    chosen = draw.permutation(len(targets))[:count]
+    altered = targets.copy()
+    altered[chosen] += OUTLIER_SCALE * draw.standard_normal(count)
+    return altered

@@ -15,31 +15,32 @@ from typing import Any
 import numpy as np
 
 from lossmith.data.columns import is_free_text, read_categories, read_numbers
-from lossmith.data.dataset import Column, Dataset
+from lossmith.data.dataset import Column, Dataset, TaskName
 from lossmith.data.errors import DataError, did_you_mean, listed, quoted
 from lossmith.data.files import FileSet, read_bytes
-from lossmith.data.labels import encode_texts
+from lossmith.data.targets import read_texts
 
 DELIMITERS = (",", ";", "\t")
 LABEL_NAMES = ("label", "target", "class", "y")
 
 
-def read_csv(files: FileSet, label: str | None = None) -> Dataset:
+def read_csv(files: FileSet, label: str | None = None, task: TaskName | None = None) -> Dataset:
     """Read a table in UTF-8 with a header row, its cells separated by commas, semicolons or tabs.
 
-    A column of numbers is a feature; other columns are categories of at most 50 values.  A table with exactly one
-    column that is not numeric is a text task if that column is the only one beside the label, or if it holds running
-    text; columns that a text task does not use are named in a warning.
+    A column of numbers is a feature; other columns are categories of at most 50 values. A table with exactly one
+    column that is not numeric is read as texts if that column is the only one beside the label, or if it holds running
+    text; columns that are then not used are named in a warning.
 
     Args:
         files: One file, or the files of a set, all with the same columns.
         label: The label column; by default the one named label, target, class or y, else the last.
+        task: What the labels are: classes or, for a regression, numbers; None infers it.
 
     Returns:
         A tabular or text data set.
 
     Raises:
-        DataError: If a file cannot be read, or its columns do not make a classification problem.
+        DataError: If a file cannot be read, or its columns do not serve the task.
     """
     table = _joined([read_table(path) for path in files.paths])
     cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True))
@@ -47,14 +48,15 @@ def read_csv(files: FileSet, label: str | None = None) -> Dataset:
     label_cells = cells.pop(label_name)
     if label_name in label_cells and all(_is_number(name) for name in cells):
         raise _no_header(table.paths[0])
-    labels, class_names = encode_texts(label_cells, f"the label column {quoted(label_name)}", table.where)
+    targets = read_texts(label_cells, task, f"the label column {quoted(label_name)}", table.where)
     common: dict[str, Any] = {
         "name": files.name,
         "digest": files.digest(),
-        "labels": labels,
-        "class_names": class_names,
+        "targets": targets.values,
+        "class_names": targets.class_names,
         "part": None if files.parts is None else np.repeat(np.array(files.parts, np.int8), table.sizes),
         "label": label,
+        "task": targets.task,
     }
     numbers = {name: read_numbers(name, column, table.where) for name, column in cells.items()}
     words = [name for name, values in numbers.items() if values is None]

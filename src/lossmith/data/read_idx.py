@@ -9,25 +9,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.data.dataset import Dataset
+from lossmith.data.dataset import Dataset, TaskName
 from lossmith.data.errors import DataError
 from lossmith.data.files import FileSet, read_bytes
-from lossmith.data.labels import encode_array
+from lossmith.data.targets import read_array
 
 UNSIGNED_BYTE = 0x08
 
 
-def read_idx(files: FileSet) -> Dataset:
+def read_idx(files: FileSet, task: TaskName | None = None) -> Dataset:
     """Read grey images and their labels: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
 
     Args:
         files: Pairs of images and labels.
+        task: What the labels are: classes or, for a regression, numbers; None infers it.
 
     Returns:
-        An image data set, uint8 (n, 1, h, w), its classes named by their numbers.
+        An image data set, uint8 (n, 1, h, w); classes are named by their numbers.
 
     Raises:
-        DataError: If a file is no idx file, is truncated, or does not fit its partner.
+        DataError: If a file is no idx file, is truncated, or does not fit its partner, or the labels do not serve the
+            task.
     """
     images, labels = [], []
     for image_path, label_path in zip(files.paths[::2], files.paths[1::2], strict=True):
@@ -44,11 +46,19 @@ def read_idx(files: FileSet) -> Dataset:
                 f" ({images[-1].shape[1:]} and {images[0].shape[1:]}); give files that belong together."
             )
     sizes = [len(each) for each in labels]
-    codes, class_names = encode_array(
-        np.concatenate(labels), f"the label file {files.paths[1].name!r}", lambda row: f"example {row}"
-    )
+    what = f"the label file {files.paths[1].name!r}"
+    targets = read_array(np.concatenate(labels), task, what, lambda row: f"example {row}")
     part = None if files.parts is None else np.repeat(np.array(files.parts[1::2], np.int8), sizes)
-    return Dataset(files.name, files.digest(), "image", np.concatenate(images)[:, None], codes, class_names, part)
+    return Dataset(
+        files.name,
+        files.digest(),
+        "image",
+        np.concatenate(images)[:, None],
+        targets.values,
+        targets.class_names,
+        part,
+        task=targets.task,
+    )
 
 
 def _read_array(path: Path, rank: int) -> NDArray[np.uint8]:

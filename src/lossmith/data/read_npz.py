@@ -1,4 +1,4 @@
-"""Images, tables and texts from Keras-style `.npz`."""
+"""Images, tables and texts, with labels or masks, from Keras-style `.npz`."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.data.dataset import TEST, TRAIN, VALID, Column, Dataset
+from lossmith.data.dataset import TEST, TRAIN, VALID, Column, Dataset, TaskName
 from lossmith.data.errors import DataError, listed
 from lossmith.data.files import FileSet, unreadable
-from lossmith.data.labels import Encoded, encode_array
+from lossmith.data.targets import Targets, name_mask_classes, read_array, read_mask
 
 SPLITS = {"train": TRAIN, "val": VALID, "valid": VALID, "test": TEST}
 CHANNELS = (1, 3, 4)
+BESIDE = {"class_names", "ignore_index"}
 
 
-def read_npz(files: FileSet) -> Dataset:
+def read_npz(files: FileSet, task: TaskName | None = None) -> Dataset:
     """Read `x_train, y_train`, and where they exist `x_val` or `x_valid` and `x_test` with their labels; or `x, y`.
 
-    Images are (n, h, w), (n, h, w, c) or (n, c, h, w).  Channels are last where the last size is 1, 3 or 4 (as Keras
-    has them, so this goes first), else first where the second size is.  Tables are (n, d), texts (n,).  Names of
-    arrays are the same in capitals.  An array `class_names` names the classes of labels 0, 1, ...
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w). Channels are last where the last size is 1, 3 or 4 (as Keras
+    has them, so this goes first), else first where the second size is. Tables are (n, d), texts (n,). Labels are (n,)
+    or (n, 1), masks (n, h, w) or (n, h, w, 1). Names of arrays are the same in capitals. An array `class_names` names
+    the classes 0, 1, ...; an integer `ignore_index` is the value of a mask's pixels that are ignored, beside 255.
 
     Args:
         files: One file, or the files of a set with `x, y` each.
+        task: What the labels are; None infers it.
 
     Returns:
         An image, tabular or text data set.
 
     Raises:
-        DataError: If a file cannot be read, or its arrays do not make a classification problem.
+        DataError: If a file cannot be read, or its arrays do not serve the task.
     """
     pieces: list[_Piece] = []
     names: NDArray[Any] | None = None
     for path, part in zip(files.paths, files.parts or (None,), strict=True):
         arrays = _read_arrays(path)
-        pieces += _pieces(arrays, path, part)
+        pieces += _pieces(arrays, path, part, task)
         names = arrays.get("class_names", names)
     _check_pieces(pieces)
-    labels, class_names = _labels(pieces, names)
+    targets = _masks(pieces, names) if pieces[0].y.ndim == 3 else _labels(pieces, names, task)
     part_of = np.repeat(
         np.array([piece.part or TRAIN for piece in pieces], np.int8), [len(piece.y) for piece in pieces]
     )
@@ -51,9 +54,10 @@ def read_npz(files: FileSet) -> Dataset:
     common: dict[str, Any] = {
         "name": files.name,
         "digest": files.digest(),
-        "labels": labels,
-        "class_names": class_names,
+        "targets": targets.values,
+        "class_names": targets.class_names,
         "part": part_of if len(pieces) > 1 else None,
+        "task": targets.task,
     }
     if inputs.dtype.kind in "US":
         texts = np.char.decode(inputs, "utf-8", "replace") if inputs.dtype.kind == "S" else inputs
@@ -61,12 +65,18 @@ def read_npz(files: FileSet) -> Dataset:
     if inputs.ndim == 2:
         columns = tuple(Column(str(i)) for i in range(inputs.shape[1]))
         return Dataset(kind="tabular", inputs=_as_table(inputs, what), columns=columns, **common)
-    return Dataset(kind="image", inputs=_as_images(inputs, what), **common)
+    images = _as_images(inputs, what)
+    if targets.values.ndim == 3 and targets.values.shape[1:] != images.shape[2:]:
+        raise DataError(
+            f"the images of {what} are of the size {images.shape[2:]}, but their masks of {targets.values.shape[1:]};"
+            " give masks of the images' height and width."
+        )
+    return Dataset(kind="image", inputs=images, **common)
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """One part's inputs and labels."""
+    """One part's inputs and labels, with the value of ignored pixels where the labels are masks."""
 
     part: int | None
     x_name: str
@@ -74,11 +84,12 @@ class _Piece:
     y_name: str
     y: NDArray[Any]
     path: Path
+    ignore: int | None
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
-    wanted = {f"{letter}_{split}" for letter in "xy" for split in SPLITS} | {"x", "y", "class_names"}
+    wanted = {f"{letter}_{split}" for letter in "xy" for split in SPLITS} | {"x", "y"} | BESIDE
     try:
         with path.open("rb") as handle, _open_archive(handle, path) as archive:
             found = list(archive.files)
@@ -96,7 +107,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 " save arrays of numbers or texts by numpy.savez."
             ) from error
         raise unreadable(path, error) from error
-    if not arrays.keys() - {"class_names"}:
+    if not arrays.keys() - BESIDE:
         raise DataError(
             f"the file {str(path)!r} has no arrays x_train and y_train, or x and y (it has {listed(found)});"
             " rename its arrays."
@@ -111,7 +122,7 @@ def _open_archive(handle: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
     return archive
 
 
-def _pieces(arrays: Mapping[str, NDArray[Any]], path: Path, part: int | None) -> list[_Piece]:
+def _pieces(arrays: Mapping[str, NDArray[Any]], path: Path, part: int | None, task: TaskName | None) -> list[_Piece]:
     split = [key for key in SPLITS if f"x_{key}" in arrays or f"y_{key}" in arrays]
     plain = "x" in arrays or "y" in arrays
     if plain and split:
@@ -120,8 +131,8 @@ def _pieces(arrays: Mapping[str, NDArray[Any]], path: Path, part: int | None) ->
         )
     if split and part is not None:
         raise DataError(f"the file {str(path)!r} is one part of a set, so it needs arrays x and y, not x_{split[0]}.")
-    pieces = [] if split else [_piece(arrays, "x", "y", part, path)]
-    pieces += [_piece(arrays, f"x_{key}", f"y_{key}", SPLITS[key], path) for key in split]
+    pieces = [] if split else [_piece(arrays, ("x", "y"), part, path, task)]
+    pieces += [_piece(arrays, (f"x_{key}", f"y_{key}"), SPLITS[key], path, task) for key in split]
     parts = [piece.part for piece in pieces]
     if len(set(parts)) < len(parts):
         raise DataError(f"the file {str(path)!r} has both x_val and x_valid; keep one of them.")
@@ -130,8 +141,11 @@ def _pieces(arrays: Mapping[str, NDArray[Any]], path: Path, part: int | None) ->
     return sorted(pieces, key=lambda piece: piece.part or TRAIN)
 
 
-def _piece(arrays: Mapping[str, NDArray[Any]], x_name: str, y_name: str, part: int | None, path: Path) -> _Piece:
-    for name, other in ((x_name, y_name), (y_name, x_name)):
+def _piece(
+    arrays: Mapping[str, NDArray[Any]], names: tuple[str, str], part: int | None, path: Path, task: TaskName | None
+) -> _Piece:
+    x_name, y_name = names
+    for name, other in (names, names[::-1]):
         if name not in arrays:
             raise DataError(f"the file {str(path)!r} has {other} but no {name}; add the array {name}.")
     x, y = arrays[x_name], arrays[y_name]
@@ -144,20 +158,38 @@ def _piece(arrays: Mapping[str, NDArray[Any]], x_name: str, y_name: str, part: i
         raise DataError(
             f"{x_name} of {str(path)!r} is empty (shape {x.shape}); it needs at least one example and feature."
         )
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise DataError(
-            f"{y_name} of {str(path)!r} has the shape {y.shape}, but a classification trial needs one class label"
-            f" per example, shape ({len(y)},); masks and one-hot rows are not read."
-        )
     texts = x.dtype.kind in "US" and x.ndim == 1
     if not texts and (x.dtype.kind not in "biuf" or x.ndim not in {2, 3, 4}):
         raise DataError(
             f"{x_name} of {str(path)!r} has the shape {x.shape} and type {x.dtype}; give numbers (n, features),"
             " (n, height, width) or (n, height, width, channels), or texts (n,)."
         )
-    return _Piece(part, x_name, x, y_name, y, path)
+    if y.ndim in {2, 4} and y.shape[-1] == 1:
+        y = y[..., 0]
+    _check_shape(f"{y_name} of {str(path)!r}", y, x, task)
+    ignore = _ignore_index(arrays, path) if y.ndim == 3 else None
+    return _Piece(part, x_name, x, y_name, y, path, ignore)
+
+
+def _check_shape(what: str, y: NDArray[Any], x: NDArray[Any], task: TaskName | None) -> None:
+    """Refuse targets that are neither one label per example nor a mask per image, or not what the task needs."""
+    if y.ndim not in {1, 3} or (y.ndim == 3 and x.ndim < 3):
+        raise DataError(
+            f"{what} has the shape {y.shape}; give one label per example, shape ({len(y)},), or to images masks of"
+            " class indices, (n, height, width), for one-hot rows are not read."
+        )
+    if y.ndim == 3 and task not in {None, "segmentation"}:
+        raise DataError(
+            f"{what} holds masks, while {task} needs one label per example; ask for the task 'segmentation', or give"
+            f" labels of shape ({len(y)},)."
+        )
+
+
+def _ignore_index(arrays: Mapping[str, NDArray[Any]], path: Path) -> int | None:
+    value = arrays.get("ignore_index")
+    if value is not None and (value.size != 1 or value.dtype.kind not in "iu"):
+        raise DataError(f"ignore_index of {str(path)!r} is no integer; give the value of the pixels to ignore.")
+    return None if value is None else int(value.item())
 
 
 def _check_pieces(pieces: list[_Piece]) -> None:
@@ -176,7 +208,7 @@ def _check_pieces(pieces: list[_Piece]) -> None:
                 )
 
 
-def _labels(pieces: list[_Piece], names: NDArray[Any] | None) -> Encoded:
+def _labels(pieces: list[_Piece], names: NDArray[Any] | None, task: TaskName | None) -> Targets:
     def where(row: int) -> str:
         for piece in pieces:
             if row < len(piece.y):
@@ -185,16 +217,22 @@ def _labels(pieces: list[_Piece], names: NDArray[Any] | None) -> Encoded:
         raise IndexError(row)
 
     what = f"the label array {pieces[0].y_name!r}"
-    labels, class_names = encode_array(np.concatenate([piece.y for piece in pieces]), what, where)
-    if names is None or pieces[0].y.dtype.kind in "US":
-        return labels, class_names
-    codes = [int(text) for text in class_names]
+    targets = read_array(np.concatenate([piece.y for piece in pieces]), task, what, where)
+    if names is None or targets.task != "classification" or pieces[0].y.dtype.kind in "US":
+        return targets
+    codes = [int(text) for text in targets.class_names]
     if names.ndim != 1 or min(codes) < 0 or max(codes) >= len(names):
         raise DataError(
             f"class_names of {pieces[0].path.name!r} has the shape {names.shape}, but the labels run from"
             f" {min(codes)} to {max(codes)}; give one name for each of 0 to {max(codes)}."
         )
-    return labels, tuple(str(names[code]) for code in codes)
+    return Targets(targets.task, targets.values, tuple(str(names[code]) for code in codes))
+
+
+def _masks(pieces: list[_Piece], names: NDArray[Any] | None) -> Targets:
+    parts = [read_mask(piece.y, piece.ignore, f"{piece.y_name} of {piece.path.name!r}") for piece in pieces]
+    masks = np.concatenate(parts)
+    return Targets("segmentation", masks, name_mask_classes(masks, names, pieces[0].ignore, repr(pieces[0].path.name)))
 
 
 def _as_table(inputs: NDArray[Any], what: str) -> NDArray[Any]:

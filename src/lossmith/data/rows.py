@@ -15,6 +15,8 @@ from lossmith.data.spec import CleanSet, DataSpec
 Index = NDArray[np.int64]
 
 HELD_OUT = 0.2
+LEAST = 4
+"""So many examples leave one for validation and one for training in any split without classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +35,10 @@ class Rows:
 def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
     """Choose the rows a trial sees.
 
-    Hold-out: an official test part is the test, an official validation part the validation.  What is missing is a
-    stratified 20 % - of all examples where there are no official parts at all, else of the official training part.
-    Folds: the outer folds are stratified over all examples; validation is a stratified 20 % of the rest.
+    Hold-out: an official test part is the test, an official validation part the validation. What is missing is 20 %
+    of all examples where there are no official parts at all, else of the official training part. Folds: the outer folds
+    are dealt from all examples; validation is 20 % of the rest. All draws are stratified by class in a classification
+    and plain in other tasks.
 
     Args:
         dataset: The data set.
@@ -45,7 +48,7 @@ def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
         The rows; the parts are disjoint, but for a clean set that is not halved, which is both clean and valid.
 
     Raises:
-        DataError: If a class has too few examples for the split, or `train_size` is out of reach.
+        DataError: If there are too few examples for the split, or `train_size` is out of reach.
     """
     rows = _fold(dataset, spec) if spec.folds else _hold_out(dataset, spec)
     if spec.clean is not None:
@@ -58,9 +61,14 @@ def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
     return replace(rows, train=rows.train[np.argsort(order[rows.train])])
 
 
+def _strata(dataset: Dataset) -> Index:
+    """What each part holds by its share: the classes; for other tasks a single stratum."""
+    return dataset.targets if dataset.task == "classification" else np.zeros(len(dataset), np.int64)
+
+
 def _hold_out(dataset: Dataset, spec: DataSpec) -> Rows:
-    labels, part = dataset.labels, dataset.part
-    everything = np.arange(len(labels))
+    strata, part = _strata(dataset), dataset.part
+    everything = np.arange(len(strata))
     train = everything if part is None else np.flatnonzero(part == TRAIN)
     given = {each: train[:0] if part is None else np.flatnonzero(part == each) for each in (VALID, TEST)}
     missing = [each for each in (TEST, VALID) if not len(given[each])]
@@ -68,28 +76,35 @@ def _hold_out(dataset: Dataset, spec: DataSpec) -> Rows:
     size = round(HELD_OUT * len(train))
     for each in missing:
         purpose = Purpose.TEST if each == TEST else Purpose.VALID
-        given[each], train = _take(labels, train, size, generator(spec.split_seed, purpose), leave_one=True)
+        given[each], train = _take(strata, train, size, generator(spec.split_seed, purpose), leave_one=True)
     return Rows(train, given[VALID], given[TEST])
 
 
 def _fold(dataset: Dataset, spec: DataSpec) -> Rows:
-    labels = dataset.labels
-    _check_counts(dataset, np.arange(len(labels)), spec.folds, f"{spec.folds} folds")
+    strata = _strata(dataset)
+    _check_counts(dataset, np.arange(len(strata)), spec.folds, f"{spec.folds} folds")
     draw = generator(spec.split_seed, Purpose.FOLDS)
-    fold_of = np.empty(len(labels), np.int64)
+    fold_of = np.empty(len(strata), np.int64)
     dealt = 0
-    for code in range(len(dataset.class_names)):
-        members = draw.permutation(np.flatnonzero(labels == code))
+    for code in range(int(strata.max()) + 1):
+        members = draw.permutation(np.flatnonzero(strata == code))
         fold_of[members] = (dealt + np.arange(len(members))) % spec.folds
         dealt += len(members)
     test, rest = np.flatnonzero(fold_of == spec.fold), np.flatnonzero(fold_of != spec.fold)
     draw = generator(spec.split_seed, Purpose.VALID, spec.fold)
-    valid, train = _take(labels, rest, round(HELD_OUT * len(rest)), draw, leave_one=True)
+    valid, train = _take(strata, rest, round(HELD_OUT * len(rest)), draw, leave_one=True)
     return Rows(train, valid, test)
 
 
 def _check_counts(dataset: Dataset, rows: Index, needed: int, what: str) -> None:
-    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.class_names))
+    if dataset.task != "classification":
+        needed = max(needed, LEAST)
+        if len(rows) < needed:
+            raise DataError(
+                f"{dataset.name!r} has {len(rows)} examples, too few for {what}, which needs {needed}; add examples."
+            )
+        return
+    counts = np.bincount(dataset.targets[rows], minlength=len(dataset.class_names))
     rarest = int(counts.argmin())
     if counts[rarest] < needed:
         raise DataError(
@@ -99,7 +114,7 @@ def _check_counts(dataset: Dataset, rows: Index, needed: int, what: str) -> None
 
 
 def _with_clean_set(rows: Rows, dataset: Dataset, clean: CleanSet) -> Rows:
-    labels, pool = dataset.labels, np.sort(np.concatenate([rows.train, rows.valid]))
+    labels, pool = dataset.targets, np.sort(np.concatenate([rows.train, rows.valid]))
     classes = len(dataset.class_names)
     if not 2 * classes <= clean.size <= clean.aside <= len(pool) - classes:
         raise DataError(
@@ -124,21 +139,21 @@ def _subsample(rows: Rows, dataset: Dataset, spec: DataSpec, size: int) -> Rows:
             f"train_size is {size:,}, but {dataset.name!r} has {len(rows.train):,} training examples after the split;"
             f" give at most {len(rows.train):,}."
         )
-    if size < len(dataset.class_names):
+    if dataset.task == "classification" and size < len(dataset.class_names):
         raise DataError(
             f"train_size is {size:,}, but {dataset.name!r} has {len(dataset.class_names)} classes;"
             " give at least one training example for each."
         )
     seed = spec.split_seed if spec.clean is None else spec.clean.seed
     draw = generator(seed, Purpose.SUBSAMPLE, spec.fold)
-    taken, _ = _take(dataset.labels, rows.train, size, draw, leave_one=False)
+    taken, _ = _take(_strata(dataset), rows.train, size, draw, leave_one=False)
     return replace(rows, train=taken)
 
 
 def _long_tail(rows: Rows, dataset: Dataset, spec: DataSpec) -> Rows:
     """Thin the class of rank r, the largest first, to n ratio^(-r/(C-1)) examples, with the largest n that exists."""
     classes = len(dataset.class_names)
-    available = np.bincount(dataset.labels[rows.train], minlength=classes)
+    available = np.bincount(dataset.targets[rows.train], minlength=classes)
     ranks = np.empty(classes, np.int64)
     ranks[np.argsort(-available, kind="stable")] = np.arange(classes)
     profile = spec.imbalance ** (-ranks / (classes - 1))
@@ -150,7 +165,7 @@ def _long_tail(rows: Rows, dataset: Dataset, spec: DataSpec) -> Rows:
         )
     thinned = []
     for purpose, part in ((Purpose.TAIL_TRAIN, rows.train), (Purpose.TAIL_VALID, rows.valid)):
-        labels = dataset.labels[part]
+        labels = dataset.targets[part]
         counts = np.bincount(labels, minlength=classes)
         largest = (counts / profile)[counts > 0].min()
         sizes = np.clip(np.floor(largest * profile + 0.5).astype(np.int64), 1, None)
@@ -168,14 +183,14 @@ def _largest_ratio(available: Index) -> int:
         return int(np.floor(np.min(counts[:-1].astype(np.float64) ** (1 / steps[:-1])) + 1e-9))
 
 
-def _take(labels: Index, rows: Index, size: int, draw: np.random.Generator, *, leave_one: bool) -> tuple[Index, Index]:
-    """Take `size` of `rows`, each class by its share; return the taken and the left rows, ascending.
+def _take(strata: Index, rows: Index, size: int, draw: np.random.Generator, *, leave_one: bool) -> tuple[Index, Index]:
+    """Take `size` of `rows`, each stratum by its share; return the taken and the left rows, ascending.
 
-    Within a class the rows are drawn in one order, so that the smaller of two samples lies inside the larger one.
+    Within a stratum the rows are drawn in one order, so that the smaller of two samples lies inside the larger one.
     """
-    counts = np.bincount(labels[rows])
+    counts = np.bincount(strata[rows])
     quotas = _quotas(counts, size, leave_one=leave_one)
-    orders = [draw.permutation(rows[labels[rows] == code]) for code in range(len(counts))]
+    orders = [draw.permutation(rows[strata[rows] == code]) for code in range(len(counts))]
     taken = np.concatenate([order[:quota] for order, quota in zip(orders, quotas, strict=True)])
     left = np.concatenate([order[quota:] for order, quota in zip(orders, quotas, strict=True)])
     return np.sort(taken), np.sort(left)

@@ -7,6 +7,7 @@ import operator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lossmith.data.dataset import TaskName, check_task
 from lossmith.data.errors import DataError
 
 NoiseKind = Literal["symmetric", "asymmetric"]
@@ -53,22 +54,28 @@ class CleanSet:
 class DataSpec:
     """Which examples a trial sees; part of a trial's hash, and JSON-able by `dataclasses.asdict`.
 
-    Rows are chosen in this order: split, `train_size`, `imbalance`; then `label_noise` alters labels.  The test part is
-    never thinned or altered.
+    Rows are chosen in this order: split, `train_size`, `imbalance`; then `label_noise` or `outliers` alter targets. The
+    test part is never thinned or altered.
+
+    An outlier is a target plus 10 standard deviations of the training targets times a standard normal number. The
+    result is the contaminated normal of Tukey, "A survey of sampling from contaminated distributions" (1960), with
+    exactly the share asked for; the factor of 10 is ours.
 
     Args:
         source: `Dataset.digest`: a bundled name or "sha256:<hex>".
         label: The label column that `load_dataset` was asked for; None for the default.
-        train_size: How many training examples to keep, stratified; None for all.
+        train_size: How many training examples to keep, stratified by class; None for all.
         label_noise: Share of training and of validation labels replaced by a different class, in [0, 1).
         noise: "symmetric": all other classes are equally likely; "asymmetric": class c becomes (c + 1) mod C.
         imbalance: Ratio of the largest to the smallest class after exponential thinning of the training and the
             validation part; 1 leaves the classes as they are.
         split_seed: Seed of everything that is drawn here, not negative.
-        folds: 0 for a hold-out: the official test part, else a stratified 20 %.  From 2: that many stratified outer
-            folds over all examples, official parts pooled.
+        folds: 0 for a hold-out: the official test part, else 20 %. From 2: that many outer folds over all examples,
+            official parts pooled. Both are stratified by class in a classification.
         fold: Which of the folds is the test part, from 0.
         clean: Examples without label noise that judge a trial; None for a validation part as noisy as the rest.
+        task: What the targets are. `label_noise`, `imbalance` and `clean` are for classification alone.
+        outliers: Share of the training and of the validation targets of a regression that become outliers, in [0, 1).
 
     Raises:
         DataError: If an argument is out of its range.
@@ -84,6 +91,8 @@ class DataSpec:
     fold: int = 0
     noise: NoiseKind = "symmetric"
     clean: CleanSet | None = None
+    task: TaskName = "classification"
+    outliers: float = 0.0
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
@@ -93,8 +102,11 @@ class DataSpec:
         self._check_whole("fold", at_least=0)
         self._check_real("label_noise")
         self._check_real("imbalance")
+        self._check_real("outliers")
         if not 0 <= self.label_noise < 1:
             raise DataError(f"label_noise is {self.label_noise:g}; it is a share, at least 0 and below 1.")
+        if not 0 <= self.outliers < 1:
+            raise DataError(f"outliers is {self.outliers:g}; it is a share, at least 0 and below 1.")
         if not self.imbalance >= 1:
             raise DataError(f"imbalance is {self.imbalance:g}; it is the ratio of class sizes, at least 1.")
         if self.folds == 1:
@@ -105,6 +117,19 @@ class DataSpec:
             raise DataError(f"noise is {self.noise!r}; it is one of {', '.join(get_args(NoiseKind))}.")
         if self.clean is not None and self.imbalance > 1:
             raise DataError("a clean set cannot be drawn from thinned classes; leave imbalance out.")
+        self._check_task()
+
+    def _check_task(self) -> None:
+        check_task(self.task)
+        altered = {
+            "label_noise": ("classification", self.label_noise > 0),
+            "imbalance": ("classification", self.imbalance > 1),
+            "a clean set": ("classification", self.clean is not None),
+            "outliers": ("regression", self.outliers > 0),
+        }
+        for name, (task, used) in altered.items():
+            if used and self.task != task:
+                raise DataError(f"{name} works for {task} only, but the task is {self.task}; leave it out.")
 
     def _check_whole(self, name: str, at_least: int) -> None:
         value = getattr(self, name)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lossmith.data.dataset import Dataset, Kind
+from lossmith.data.dataset import IGNORE, Dataset, Kind, TaskName
 from lossmith.data.encode import Encoder, fit_images, fit_table
 from lossmith.data.errors import DataError, quoted
 from lossmith.data.generators import Purpose, generator
-from lossmith.data.noise import noisy_labels
+from lossmith.data.noise import noisy_labels, with_outliers
 from lossmith.data.rows import choose_rows
 from lossmith.data.spec import DataSpec
 from lossmith.data.text import fit_text
@@ -25,7 +26,8 @@ class Examples:
 
     Args:
         inputs: float32 (n, d) or (n, c, h, w), or token numbers int64 (n, L).
-        targets: Class indices, int64 (n,).
+        targets: Classification: class indices, int64 (n,). Regression: standardised numbers, float32 (n, 1).
+            Segmentation: class indices of the pixels, int64 (n, h, w), 255 where a pixel is ignored.
         index: Row numbers in the data set, int64 (n,).
     """
 
@@ -49,12 +51,17 @@ class Splits:
         name: The data set's name.
         kind: "tabular", "image" or "text".
         train: What the model is fitted to, shuffled; the clean examples first where there are any.
-        valid: What choices are made on; noise and imbalance hit it as they hit train, unless it is clean.
+        valid: What choices are made on; noise, outliers and imbalance alter it as they alter train, unless it is clean.
         test: What is reported; never altered.
-        class_names: The C classes' names.
+        class_names: The C classes' names; empty for regression.
         input_shape: One example's shape: (d,), (c, h, w) or (L,).
-        vocabulary: Of a text task the token of each number, "<pad>" and "<unk>" first; else None.
+        vocabulary: For texts, the token of each number, "<pad>" and "<unk>" first; else None.
         clean: How many examples of `train` come from the spec's clean set.
+        task: What the targets are.
+        target_mean: For regression, the mean of the training targets before outliers, in the data's units; else None.
+        target_std: For regression, their standard deviation (divisor n); else None. All targets have the mean
+            subtracted and are divided by it, so that a squared error of 1 is the variance of the training targets.
+        ignore: For segmentation, the target of pixels that count neither in a loss nor in a score, 255; else None.
     """
 
     name: str
@@ -66,11 +73,18 @@ class Splits:
     input_shape: tuple[int, ...]
     vocabulary: tuple[str, ...] | None
     clean: int = 0
+    task: TaskName = "classification"
+    target_mean: float | None = None
+    target_std: float | None = None
+    ignore: int | None = None
 
     @property
     def class_counts(self) -> Tensor:
-        """How many training examples carry each class's label, int64 (C,)."""
-        return torch.bincount(self.train.targets, minlength=len(self.class_names))
+        """How many training examples, or pixels of training masks, each class has: int64 (C,); C = 0 for regression."""
+        if self.task == "regression":
+            return torch.zeros(0, dtype=torch.int64)
+        targets = self.train.targets if self.ignore is None else self.train.targets[self.train.targets != self.ignore]
+        return torch.bincount(targets, minlength=len(self.class_names))
 
 
 def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
@@ -90,21 +104,34 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
     rows = choose_rows(dataset, spec)
     shown = np.concatenate([rows.clean, rows.train])
     encode, vocabulary = _fit(dataset, shown)
-    noisy = _labels(dataset, spec, rows.train, Purpose.NOISE_TRAIN)
-    train = _examples(shown, np.concatenate([dataset.labels[rows.clean], noisy]), encode)
-    valid = dataset.labels[rows.valid] if spec.clean else _labels(dataset, spec, rows.valid, Purpose.NOISE_VALID)
+    targets, mean, std = dataset.targets, None, None
+    if dataset.task == "regression":
+        targets, mean, std = _standardised(dataset, shown)
+
+    def examples(chosen: NDArray[np.int64], values: NDArray[Any]) -> Examples:
+        return Examples(encode(chosen), _as_tensor(values, dataset), torch.from_numpy(chosen))
+
+    altered = _altered(targets[rows.train], dataset, spec, Purpose.NOISE_TRAIN, Purpose.OUTLIERS_TRAIN)
+    train = examples(shown, np.concatenate([targets[rows.clean], altered]))
+    valid = targets[rows.valid]
+    if spec.clean is None:
+        valid = _altered(valid, dataset, spec, Purpose.NOISE_VALID, Purpose.OUTLIERS_VALID)
     splits = Splits(
         name=dataset.name,
         kind=dataset.kind,
         train=train,
-        valid=_examples(rows.valid, valid, encode),
-        test=_examples(rows.test, dataset.labels[rows.test], encode),
+        valid=examples(rows.valid, valid),
+        test=examples(rows.test, targets[rows.test]),
         class_names=dataset.class_names,
         input_shape=tuple(train.inputs.shape[1:]),
         vocabulary=vocabulary,
         clean=len(rows.clean),
+        task=dataset.task,
+        target_mean=mean,
+        target_std=std,
+        ignore=IGNORE if dataset.task == "segmentation" else None,
     )
-    if not splits.class_counts.all():
+    if dataset.task == "classification" and not splits.class_counts.all():
         lost = dataset.class_names[int(splits.class_counts.argmin())]
         raise DataError(
             f"label_noise {spec.label_noise:g} leaves the class {quoted(lost)} of {dataset.name!r} without a training"
@@ -119,6 +146,10 @@ def _check_source(dataset: Dataset, spec: DataSpec) -> None:
             f"the data set {dataset.name!r} ({dataset.digest:.20}) is not the one the spec was made for"
             f" ({spec.source:.20}); give the unchanged data, or make a new spec."
         )
+    if spec.task != dataset.task:
+        raise DataError(
+            f"the spec is for {spec.task}, but {dataset.name!r} was read for {dataset.task}; give both the same task."
+        )
     if spec.label != dataset.label:
         raise DataError(
             f"the spec's label column is {spec.label!r}, but {dataset.name!r} was read with {dataset.label!r};"
@@ -132,13 +163,36 @@ def _fit(dataset: Dataset, train: NDArray[np.int64]) -> tuple[Encoder, tuple[str
     return (fit_images if dataset.kind == "image" else fit_table)(dataset, train), None
 
 
-def _labels(dataset: Dataset, spec: DataSpec, rows: NDArray[np.int64], purpose: Purpose) -> NDArray[np.int64]:
-    labels = dataset.labels[rows]
-    if spec.label_noise == 0:
-        return labels
-    draw = generator(spec.split_seed if spec.clean is None else spec.clean.seed, purpose, spec.fold)
-    return noisy_labels(labels, spec.label_noise, len(dataset.class_names), draw, spec.noise)
+def _standardised(dataset: Dataset, train: NDArray[np.int64]) -> tuple[NDArray[np.float64], float, float]:
+    """All targets in units of the training targets' standard deviation from their mean, with both."""
+    known = dataset.targets[train]
+    mean, std = float(known.mean()), float(known.std())
+    if known.min() == known.max() or std == 0:
+        raise DataError(
+            f"all {len(known):,} training targets of {dataset.name!r} are {known[0]:g}; give more or other examples."
+        )
+    return (dataset.targets - mean) / std, mean, std
 
 
-def _examples(rows: NDArray[np.int64], labels: NDArray[np.int64], encode: Encoder) -> Examples:
-    return Examples(encode(rows), torch.from_numpy(labels), torch.from_numpy(rows))
+def _altered(
+    targets: NDArray[Any], dataset: Dataset, spec: DataSpec, noise: Purpose, outliers: Purpose
+) -> NDArray[Any]:
+    seed = spec.split_seed if spec.clean is None else spec.clean.seed
+    if spec.label_noise > 0:
+        draw = generator(seed, noise, spec.fold)
+        return noisy_labels(targets, spec.label_noise, len(dataset.class_names), draw, spec.noise)
+    if spec.outliers > 0:
+        return with_outliers(targets, spec.outliers, generator(seed, outliers, spec.fold))
+    return targets
+
+
+def _as_tensor(targets: NDArray[Any], dataset: Dataset) -> Tensor:
+    if dataset.task != "regression":
+        return torch.from_numpy(targets.astype(np.int64))
+    with np.errstate(over="ignore"):
+        values = targets.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"the targets of {dataset.name!r} are not finite once scaled by the training targets; correct extreme ones."
+        )
+    return torch.from_numpy(values)[:, None]

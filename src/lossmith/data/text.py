@@ -23,7 +23,7 @@ RAREST = 2
 def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> tuple[Encoder, tuple[str, ...]]:
     r"""Learn the vocabulary and the length of the training texts.
 
-    A text is lower-cased and cut into tokens, `\w+|[^\w\s]`.  The vocabulary is the padding (0), the unknown token (1)
+    A text is lower-cased and cut into tokens, `\w+|[^\w\s]`. The vocabulary is the padding (0), the unknown token (1)
     and the up to 20,000 most frequent tokens that the training texts hold at least twice, ties in alphabetical order.
 
     Args:
@@ -32,7 +32,7 @@ def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> tuple[Encoder, t
 
     Returns:
         What encodes any rows (n,) as int64 (n, L), with L the longest training text's number of tokens, at most 256:
-        longer texts are cut, shorter ones padded, and a text without tokens is one unknown token.  And the vocabulary.
+        longer texts are cut, shorter ones padded, and a text without tokens is one unknown token. And the vocabulary.
 
     Raises:
         DataError: If no token is held twice.

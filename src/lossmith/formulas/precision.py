@@ -1,4 +1,4 @@
-"""Formulas rewritten to c = -log p and d = -log(1 - p), where p itself has lost its digits."""
+"""Rewriting formulas in terms of c = -log(p) and d = -log(1 - p), which stay precise where p is rounded to 0 or 1."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HALF, _TWO = constant(0.5), constant(2.0)
 
 
 def in_c(expression: Expression) -> Expression:
-    """Rewrite a formula of one class to a function of c alone.
+    """Rewrite a formula of one class as a function of c alone.
 
-    Powers of p become exponentials of c, ``1 - p**k`` becomes ``-expm1(-k c)``, ``log(p)`` becomes ``-c``.
+    Powers of p become exponentials of c, ``1 - p**k`` becomes ``-expm1(-k c)``, and ``log(p)`` becomes ``-c``.
 
     Args:
         expression: a formula without y.
@@ -54,31 +54,31 @@ def in_two_forms(expression: Expression) -> Expression:
 
 
 def in_three_forms(expression: Expression) -> Expression:
-    """Rewrite a formula of one class to p, c and d, each where it is precise.
+    """Rewrite a formula of one class in terms of p, c and d, using each where it is precise.
 
-    ``log(p)`` becomes ``-c``, ``1 - p`` becomes ``exp(-d)``, ``log(1 - p)`` becomes ``-d``.
+    ``log(p)`` becomes ``-c``, ``1 - p`` becomes ``exp(-d)``, and ``log(1 - p)`` becomes ``-d``.
 
     Args:
         expression: a formula without y.
 
     Returns:
-        A formula that may have the terminal d.
+        A formula that may contain the terminal d.
     """
     return fold(expression, _Rewriter(with_p=True)).expression
 
 
 class _Known(NamedTuple):
-    """A rewritten part, and what is known of it.
+    """A rewritten subexpression and its known form.
 
     Attributes:
-        expression: the part.
-        power: k where the part is p**k, else None; k has no p or c.
-        multiple: k where the part is k c, else None.
-        complement: k where the part is (1 - p)**k, else None.
-        rest: 1 less the part, without cancellation, where that is known.
-        quarter: 1 less the part over pi/2, without cancellation, where that is known; to the rounding of pi.
-        square: of a root, what it is the root of, where `rest` of that is known.
-        one_plus: what is added to 1 where the part is 1 + p or 1 + (1 - p), else None.
+        expression: the subexpression.
+        power: k if it is p**k, otherwise None; k contains neither p nor c.
+        multiple: k if it is k c, otherwise None.
+        complement: k if it is (1 - p)**k, otherwise None.
+        rest: 1 less the subexpression, without cancellation, if known.
+        quarter: 1 less the subexpression over pi/2, without cancellation, if known; to the rounding of pi.
+        square: the radicand of a root, if its `rest` is known.
+        one_plus: what is added to 1 if it is 1 + p or 1 + (1 - p), otherwise None.
     """
 
     expression: Expression
@@ -99,7 +99,7 @@ class _Rewriter:
     """Rewrites nodes from the leaves up.
 
     Args:
-        with_p: keep p itself and its whole positive powers; else c alone.
+        with_p: keep p and its positive integer powers; otherwise use c alone.
         with_d: beside p, use d for 1 - p.
     """
 
@@ -107,7 +107,7 @@ class _Rewriter:
         self.with_p, self.with_d = with_p, with_d
 
     def __call__(self, node: Expression, operands: list[_Known]) -> _Known:
-        """One node, given its rewritten operands."""
+        """Rewrite one node, given its rewritten operands."""
         if node.name == "p":
             return self._power(ONE)
         if node.name == "c":
@@ -120,7 +120,7 @@ class _Rewriter:
         return _Known(folded(op, *(operand.expression for operand in operands)))
 
     def _power(self, power: Expression) -> _Known:
-        """The part ``p**k``."""
+        """Write ``p**k``."""
         if power.is_number(0):
             return _Known(ONE, power=ZERO)
         return _Known(self._power_itself(power), power=power, rest=self._one_less_power(power))
@@ -143,11 +143,11 @@ class _Rewriter:
         return folded("neg", folded("expm1", self._multiple(folded("neg", power)).expression))
 
     def _multiple(self, multiple: Expression) -> _Known:
-        """The part ``k c``."""
+        """Write ``k c``."""
         return _Known(folded("mul", multiple, _C), multiple=multiple)
 
     def _complement(self, power: Expression) -> _Known:
-        """The part ``(1 - p)**k``."""
+        """Write ``(1 - p)**k``."""
         base = self._one_less_power(ONE)
         assert base is not None
         if self.with_p:
@@ -272,7 +272,7 @@ class _Rewriter:
 
 
 def _is_proper(power: Expression | None) -> TypeGuard[Expression]:
-    """Whether a part is known to be a power of p other than 1."""
+    """Whether the exponent of a known power of p is nonzero."""
     return power is not None and not power.is_number(0)
 
 

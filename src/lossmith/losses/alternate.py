@@ -1,4 +1,4 @@
-"""The eight losses of the notebooks of "Alternate Loss Functions".
+"""The eight losses of the notebooks of "Alternate Loss Functions"; their smooth absolute error is in `regression`.
 
 Source of all: Noel, Banerjee, Oswal et al., "Alternate Loss Functions for Classification and Robust Regression Can
 Improve the Accuracy of Artificial Neural Networks", 2023, arXiv 2303.09935. The formulas are those of the authors'

@@ -98,6 +98,14 @@ class Loss(nn.Module):
         return self.text
 
 
+def document(cls: type[Loss], sentence: str) -> None:
+    """Add what a class states itself to its docstring, in a sentence."""
+    statement = vars(cls).get("statement")
+    if statement and cls.__doc__:
+        first, _, rest = cls.__doc__.partition("\n")
+        cls.__doc__ = f"{first}\n\n    {sentence.format(statement)}\n{rest}"
+
+
 class Prepared(NamedTuple):
     """One call's inputs after checks: what the two shapes of loss work from."""
 

@@ -1,37 +1,56 @@
-"""Losses for regression: functions of the error."""
+"""Losses of the error between a prediction and a number."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from lossmith.formulas.expression import terminal
 from lossmith.formulas.program import program_of
-from lossmith.losses.arguments import check_choice
-from lossmith.losses.base import Loss
+from lossmith.losses.arguments import Range, check_choice, check_number
+from lossmith.losses.base import Loss, document
 from lossmith.losses.parts import stated
 from lossmith.losses.reductions import Reduction
 
 
 class RegressionLoss(Loss):
-    """A function of the error e = prediction - target, which it says once, in `statement`.
+    """Base of the losses of an error ``e = prediction - target``.
+
+    A subclass says in `statement` what the loss of e is, as an expression in e and the names of its own arguments; if
+    no expression says it well, it overrides `of_error`.
 
     Args:
-        values: what the names of the loss's own arguments stand for.
-        reduction: ``"mean"`` over all entries, ``"sum"`` or ``"none"``.
+        values: for subclasses: what the names in the statement stand for.
+        reduction: ``"mean"`` (over samples and outputs), ``"sum"`` or ``"none"``.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     kind = "regression"
     statement: ClassVar[str | None] = None
 
-    def __init__(self, values: Mapping[str, float] | None = None, *, reduction: Reduction = "mean") -> None:
+    def __init__(self, values: Mapping[str, float] | None = None, /, *, reduction: Reduction = "mean") -> None:
         super().__init__()
         check_choice("reduction", reduction, get_args(Reduction))
         self.reduction = reduction
         if self.statement is not None:
             self.program = program_of(stated(self.statement, {"e": terminal("e"), **(values or {})}))
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        document(cls, "The loss of an error e is ``{}``.")
+
+    def of_error(self, error: Tensor) -> Tensor:
+        """The loss of each error, elementwise."""
+        terms: Tensor = self.program.run({"e": error})
+        return terms
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Evaluate the loss.
@@ -51,8 +70,7 @@ class RegressionLoss(Loss):
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The loss of each entry, before any reduction, in the shape of the predictions; see `forward`."""
         check_shapes(prediction, target)
-        terms: Tensor = self.program.run({"e": prediction - target})
-        return terms
+        return self.of_error(prediction - target)
 
     def reduced(self, terms: Tensor) -> Tensor:
         """The losses of the entries, or their mean or sum, as ``reduction`` says."""
@@ -69,21 +87,93 @@ def check_shapes(prediction: Tensor, target: Tensor) -> None:
         )
 
 
-class SmoothMeanAbsoluteErrorLoss(RegressionLoss):
-    """The smooth absolute error: quadratic near 0, |e| in the tails.
+class MeanSquaredErrorLoss(RegressionLoss):
+    """The squared error, the reference of regression; its optimum is the mean.
 
-    Infinitely differentiable; convex for |e| < 2.3994 only, quasi-convex beyond (its slope peaks there at 1.1997).
-
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-
-    Source: Noel, Banerjee, Oswal et al., "Alternate Loss Functions for Classification and Robust Regression Can Improve
-    the Accuracy of Artificial Neural Networks", 2023, arXiv 2303.09935; the notebooks sum over outputs and average over
-    samples, ``"mean"`` here averages over both.
+    Source: as `torch.nn.MSELoss`.
     """
 
-    name = "smae"
-    statement = "e*tanh(e/2)"
+    name = "mse"
+    statement = "square(e)"
 
-    def __init__(self, *, reduction: Reduction = "mean") -> None:
+
+class AbsoluteErrorLoss(RegressionLoss):
+    """The mean absolute error; its optimum is the median.
+
+    Source: as `torch.nn.L1Loss`.
+    """
+
+    name = "absolute_error"
+    statement = "abs(e)"
+
+
+class HuberLoss(RegressionLoss):
+    """``e^2 / 2`` for ``|e| <= delta``, beyond it ``delta (|e| - delta/2)``: robust to outliers.
+
+    Args:
+        delta: where the square ends, > 0, in units of the target.
+        reduction: see `RegressionLoss`.
+
+    Source: Huber, "Robust Estimation of a Location Parameter", 1964; as `torch.nn.HuberLoss`.
+    """
+
+    name = "huber"
+    searched = (Range("delta", (0.1, 5.0), "log"),)
+
+    def __init__(self, delta: float = 1.0, *, reduction: Reduction = "mean") -> None:
+        check_number("delta", delta, low=1e-6, high=1e6)
         super().__init__(reduction=reduction)
+        self.delta = float(delta)
+
+    @override
+    def of_error(self, error: Tensor) -> Tensor:
+        return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
+
+
+class LogCoshLoss(RegressionLoss):
+    """``log cosh e``: half the squared error near 0, the absolute error less log 2 far away.
+
+    Source: folklore; a smooth Huber loss.
+    """
+
+    name = "log_cosh"
+
+    @override
+    def of_error(self, error: Tensor) -> Tensor:
+        near, size = error.clamp(-1.0, 1.0), error.abs()
+        far = size + torch.log1p(torch.exp(-2.0 * size)) - math.log(2.0)
+        return torch.where(size < 1.0, torch.log1p(2.0 * torch.sinh(near / 2.0).square()), far)
+
+
+class QuantileLoss(RegressionLoss):
+    """The pinball loss; its optimum is the quantile q.
+
+    Args:
+        q: the quantile, from 1e-6 to 1 - 1e-6; 1/2 is half the absolute error.
+        reduction: see `RegressionLoss`.
+
+    Source: Koenker and Bassett, "Regression Quantiles", 1978.
+    """
+
+    name = "quantile"
+    statement = "max(-q*e, (1 - q)*e)"
+
+    def __init__(self, q: float = 0.5, *, reduction: Reduction = "mean") -> None:
+        check_number("q", q, low=1e-6, high=1 - 1e-6)
+        super().__init__({"q": q}, reduction=reduction)
+        self.q = float(q)
+
+
+class SmoothAbsoluteErrorLoss(RegressionLoss):
+    """The smooth absolute error: half the squared error near 0, the absolute error far away.
+
+    Infinitely differentiable; convex for ``|e| < 2.3994`` only and quasi-convex beyond (its slope peaks there at
+    1.1997).
+
+    Source: Noel, Banerjee, Oswal et al., "Alternate Loss Functions for Classification and Robust Regression Can Improve
+    the Accuracy of Artificial Neural Networks", 2023, arXiv 2303.09935; the authors' notebooks sum over outputs and
+    average over samples, ``"mean"`` here averages over both.
+    """
+
+    name = "smooth_absolute_error"
+    statement = "e*tanh(e/2)"

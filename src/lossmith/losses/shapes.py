@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.formulas import Expression
-from lossmith.losses.base import ClassificationLoss, CommonArguments, Prepared
+from lossmith.losses.base import ClassificationLoss, CommonArguments, Prepared, document
 from lossmith.losses.entries import Entries, Probability, along, product, times
 from lossmith.losses.parts import ClassParts, Part, class_parts, stated, target_part
 from lossmith.losses.targets import uniform
@@ -46,9 +46,7 @@ class StatedLoss(ClassificationLoss):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if vars(cls).get("statement") and cls.__doc__:
-            first, _, rest = cls.__doc__.partition("\n")
-            cls.__doc__ = f"{first}\n\n    Each class adds ``{cls.statement}`` to the loss of a sample.\n{rest}"
+        document(cls, "Each class adds ``{}`` to the loss of a sample.")
 
     def compile_parts(self, expression: Expression) -> None:
         """Make functions of the expression."""

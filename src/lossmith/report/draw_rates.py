@@ -33,7 +33,7 @@ def learning_rates(scene: Scene) -> Picture:
         panels = tuple(_panel(scene, i, row, x, y) for i, row in enumerate(scene.results.rows))
     return Picture(
         "rates",
-        "Accuracy against learning rate",
+        "Score against learning rate",
         f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over folds and seeds; a "
         "hollow dot was tried in some folds only, where the grid had to be extended. Line: the same averaged with its "
         "neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as chance. Dotted: "

@@ -126,10 +126,11 @@ def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]
         "score": _Column("score\n%", lambda row: numbers.percent(row.score, digits)),
         "ce": _Column(said("minus cross-entropy\n[95 % interval]"), ce, coloured=True),
         "ce_mean": _Column(
-            said("minus\nCE"), lambda row: numbers.points(row.against_ce.mean, digits) if row.against_ce else "ref."
+            said("minus CE").replace(" ", "\n"),
+            lambda row: numbers.points(row.against_ce.mean, digits) if row.against_ce else "ref.",
         ),
         "p": _Column("Holm\np", lambda row: numbers.p_value(row.against_ce.holm_p if row.against_ce else None)),
-        "ls": _Column(said("minus\nLS"), lambda row: ls(row, interval=False)),
+        "ls": _Column(said("minus LS").replace(" ", "\n"), lambda row: ls(row, interval=False)),
         "ls_interval": _Column(said("minus label smoothing\n[95 % interval]"), lambda row: ls(row, interval=True)),
         "mde": _Column("MDE", lambda row: numbers.percent(row.against_ce.mde if row.against_ce else None, digits)),
         "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed)),

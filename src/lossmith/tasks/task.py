@@ -152,6 +152,10 @@ class Task(ABC):
     def told(self, numbers: Mapping[str, float]) -> str:
         """Metrics, columns and what was fitted, or those of them that are given, in words with units."""
 
+    def loss_text(self, text: str) -> str:
+        """The catalog's text form of a loss that the user named for this task."""
+        return text
+
     def said(self, sentence: str) -> str:
         """A sentence in the words of this task; see `words`."""
         for usual, own in self.words.items():

@@ -113,7 +113,7 @@ def read_regression(path: str | Path, label: str) -> Regression:
         digest=files.digest(),
         kind="tabular",
         inputs=np.stack(features, axis=1),
-        labels=np.zeros(len(texts), np.int64),
+        targets=np.zeros(len(texts), np.int64),
         class_names=("",),
         columns=tuple(columns),
         label=label,

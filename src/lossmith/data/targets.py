@@ -1,0 +1,162 @@
+"""Targets of any task, as the data hold them: classes, numbers or masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.data.columns import LARGEST, as_float, as_floats
+from lossmith.data.dataset import IGNORE, TaskName
+from lossmith.data.errors import DataError, quoted
+from lossmith.data.labels import QuantityError, check_labelled, check_numbers, encode_array, encode_texts
+
+NO_MASKS: Final = "segmentation needs an .npz file with masks (n, height, width)"
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is to be predicted.
+
+    Args:
+        task: What the values are.
+        values: As `Dataset.targets`.
+        class_names: As `Dataset.class_names`.
+    """
+
+    task: TaskName
+    values: NDArray[Any]
+    class_names: tuple[str, ...] = ()
+
+
+def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
+    """Read one label per example, given as text: a class, or a number to predict.
+
+    Args:
+        texts: The n labels.
+        task: The task; None infers it.
+        what: The labels' name in an error, such as "the label column 'target'".
+        where: The place of example i in an error, such as "data row 3 of 'a.csv'".
+
+    Returns:
+        Classes or numbers.
+
+    Raises:
+        DataError: If a label is missing, or the labels do not serve the task.
+    """
+    if task == "segmentation":
+        raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
+    if task != "regression":
+        try:
+            return Targets("classification", *encode_texts(texts, what, where))
+        except QuantityError:
+            if task is not None:
+                raise
+    check_labelled(texts, what, where)
+    values = as_floats(texts)
+    if values is None:
+        row = next(row for row, text in enumerate(texts) if as_float(text) is None)
+        raise DataError(
+            f"{what} is no number in {where(row)} ({quoted(texts[row])}), while regression needs numbers; correct it or"
+            " choose another label."
+        )
+    return _numbers(values, what, where)
+
+
+def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
+    """Read one label per example, given as an array (n,); arguments and errors as `read_texts`."""
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind == "U":
+        return read_texts(values.tolist(), task, what, where)
+    if task == "segmentation":
+        raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
+    if task != "regression":
+        try:
+            return Targets("classification", *encode_array(values, what, where))
+        except QuantityError:
+            if task is not None:
+                raise
+    check_numbers(values, what, where)
+    return _numbers(values.astype(np.float64), what, where)
+
+
+def read_mask(values: NDArray[Any], ignore: int | None, what: str) -> NDArray[np.uint8]:
+    """Read masks of whole numbers.
+
+    Args:
+        values: The classes of the pixels, (n, h, w).
+        ignore: The value of pixels that are ignored, beside 255.
+        what: The masks' name in an error.
+
+    Returns:
+        Class indices, uint8 (n, h, w), 255 where a pixel is ignored.
+
+    Raises:
+        DataError: If a value is no class index below 255, or an image has no pixel that counts.
+    """
+    if values.dtype.kind not in "biu":
+        raise DataError(f"{what} holds masks of the type {values.dtype}; give the classes of the pixels as integers.")
+    ignored = values == IGNORE
+    if ignore is not None:
+        ignored |= values == ignore
+    wrong = ~ignored & ((values < 0) | (values > IGNORE))
+    if wrong.any():
+        raise DataError(
+            f"{what} holds the class {values[wrong][0]}, while the classes of masks are 0 to {IGNORE - 1}, and {IGNORE}"
+            " where a pixel is ignored; number them so, or say in an array ignore_index which value is ignored."
+        )
+    empty = ignored.all(axis=(1, 2))
+    if empty.any():
+        raise DataError(f"{what} ignores every pixel of image {int(empty.argmax())}; remove that image.")
+    return np.where(ignored, np.uint8(IGNORE), values.astype(np.uint8))
+
+
+def name_mask_classes(
+    masks: NDArray[np.uint8], names: NDArray[Any] | None, ignore: int | None, what: str
+) -> tuple[str, ...]:
+    """Name the classes of masks.
+
+    Args:
+        masks: As `read_mask` returns them.
+        names: One name for each of 0, 1, ..., in any case for every class met in a mask; a last one may be that of the
+            ignored value, and is left out. None names the classes by their numbers.
+        ignore: The value of ignored pixels in the file.
+        what: The file's name in an error.
+
+    Returns:
+        The C classes' names.
+
+    Raises:
+        DataError: If a class has no name, or the masks hold a single class.
+    """
+    counts = np.bincount(masks.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    if np.count_nonzero(counts) < 2:
+        raise DataError(
+            f"the masks of {what} hold a single class, {int(counts.argmax())} (a pixel of {IGNORE} is ignored); at"
+            " least 2 are needed, numbered 0, 1, and so on."
+        )
+    largest = int(np.flatnonzero(counts)[-1])
+    if names is None:
+        return tuple(str(code) for code in range(largest + 1))
+    if names.ndim == 1 and ignore == len(names) - 1:
+        names = names[:-1]
+    if names.ndim != 1 or not largest < len(names) < IGNORE + 1:
+        raise DataError(
+            f"class_names of {what} has the shape {names.shape}, but the masks hold classes up to {largest}; give one"
+            f" name for each of 0 to {largest}, or say in an array ignore_index which value is ignored."
+        )
+    return tuple(str(name) for name in names)
+
+
+def _numbers(values: NDArray[np.float64], what: str, where: Callable[[int], str]) -> Targets:
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise DataError(f"{what} is infinite or too large for float32 in {where(row)} ({values[row]:g}); correct it.")
+    if values.min() == values.max():
+        raise DataError(f"{what} is {values[0]:g} in all {len(values):,} examples; choose a label that varies.")
+    return Targets("regression", values)
