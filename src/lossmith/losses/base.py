@@ -287,7 +287,7 @@ class ClassificationLoss(Loss):
         prepared = Prepared(
             logits,
             Entries(num_classes, None if soft else target, self.ignore_index, dim, limit),
-            product(class_weight, None if class_scale is None else class_scale.to(dtype)),
+            class_weight if class_scale is None else product(class_weight, class_scale.to(dtype)),
             sample_weight,
         )
         if not soft:

@@ -102,6 +102,7 @@ class Part:
     Attributes:
         forms: which of p, c and d it depends on.
         limits: where it comes to an end with which there is trouble.
+        has_settings: whether it depends on n or t.
         is_zero_at_one: whether it is 0 at p = 1, whatever n and t.
         is_simple: whether it is so, and depends on c alone.
         is_nothing: whether it is 0 everywhere.
@@ -117,7 +118,8 @@ class Part:
         self.forms = tuple(name for name in _FORMS if expression.depends_on(name))
         self.tangents = {limit: tangent_of(expression, limit) for limit in LOG_SLOPE_LIMITS} if exploding else {}
         self.is_continued = any(self.tangents.values())
-        self.is_zero_at_one = not expression.depends_on("n", "t") and limit_at(expression, p=1) == 0
+        self.has_settings = expression.depends_on("n", "t")
+        self.is_zero_at_one = not self.has_settings and limit_at(expression, p=1) == 0
         self.is_simple = self.is_zero_at_one and expression.terminals == {"c"}
         self.is_nothing = expression.is_number(0)
         self.program = program_of(expression)

@@ -39,7 +39,7 @@ def mean_of_labels(
     """The sum of the weighted losses over the sum of the weights of all class indices that are not ignored."""
     mass = target != ignore_index
     if class_weight is None and sample_weight is None:
-        return terms.sum() / mass.count_nonzero().clamp(min=1)
+        return terms.sum() / mass.sum(dtype=terms.dtype).clamp(min=1)
     if class_weight is not None:
         mass = mass * of_labels(class_weight, target, ignore_index)
     if sample_weight is not None:

@@ -98,7 +98,10 @@ class TargetLoss(StatedLoss):
     def terms_of_rows(self, c: Tensor, target: Tensor, prepared: Prepared) -> Tensor:
         """`label_terms`, given the cross-entropies ``c`` of the targets, which are 0 where one is ignored."""
         logits, entries, class_weight, sample_weight = prepared
-        terms = self.terms_of(c, target, entries, class_weight, sample_weight)
+        if class_weight is None and sample_weight is None:
+            terms = self.phi(c, entries)
+        else:
+            terms = self.terms_of(c, target, entries, class_weight, sample_weight)
         if not self.label_smoothing:
             return terms
         spread = self._mean_over_classes(-logits.log_softmax(entries.dim), prepared)
@@ -109,8 +112,6 @@ class TargetLoss(StatedLoss):
         self, c: Tensor, target: Tensor, entries: Entries, class_weight: Tensor | None, sample_weight: Tensor | None
     ) -> Tensor:
         """`terms_of_rows` without label smoothing."""
-        if class_weight is None and sample_weight is None:
-            return self.phi(c, entries)
         return self._weighted(c, product(sample_weight, self.target_weight(class_weight, target)), entries)
 
     @override
@@ -195,7 +196,8 @@ class ClasswiseLoss(StatedLoss):
 
     def forms(self, part: Part, p: Probability, entries: Entries) -> dict[str, Any]:
         """What a part is evaluated at."""
-        return {**self.settings(entries), **{form: p.form(form) for form in part.forms}}
+        forms: dict[str, Any] = {form: p.form(form) for form in part.forms}
+        return {**self.settings(entries), **forms} if part.has_settings else forms
 
     def _value(self, part: Part, p: Probability, entries: Entries) -> Tensor:
         values = self.forms(part, p, entries)
