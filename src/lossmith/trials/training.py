@@ -53,7 +53,9 @@ def train(trial: Trial, sources: Sources, device: str = "cpu") -> TrialResult:
     return train_many([trial], sources, device)[0]
 
 
-def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -> list[TrialResult]:
+def train_many(
+    trials: Sequence[Trial], sources: Sources, device: str = "cpu", time_limit: float | None = None
+) -> list[TrialResult]:
     """Train trials, those that can share a stack together.
 
     On the CPU the results are the same bit for bit however the trials are grouped and ordered. One thread is used.
@@ -62,17 +64,19 @@ def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -
         trials: what to train.
         sources: where data and models lie.
         device: ``"cpu"`` or ``"cuda"``.
+        time_limit: seconds that a training may take, or each slice of a stack on average; ``None`` for no limit.
 
     Returns:
         One result per trial, in order.
 
     Raises:
         ValueError: if data, model or loss cannot be had; the message is one sentence.
+        TimeoutError: if a training takes too long.
     """
     results: dict[Trial, TrialResult] = {}
     for bank in banks(trials):
         with _guest(bank[0].seed, device):
-            results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
+            results |= zip(bank, _train_bank(bank, sources, device, time_limit=time_limit)[0], strict=True)
     return [results[trial] for trial in trials]
 
 
@@ -162,7 +166,11 @@ def _guest(seed: int, device: str) -> Iterator[None]:
 
 
 def _train_bank(
-    trials: Sequence[Trial], sources: Sources, device: str, progress: Progress | None = None
+    trials: Sequence[Trial],
+    sources: Sources,
+    device: str,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
 ) -> tuple[list[TrialResult], Bank, Stepper]:
     began = time.perf_counter()
     first = trials[0]
@@ -173,6 +181,8 @@ def _train_bank(
     points = set(first.evaluation_steps())
     observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
     for step in range(first.steps):
+        if time_limit is not None and time.perf_counter() - began > time_limit * len(trials):
+            raise TimeoutError(f"it took longer than {time_limit:g} seconds")
         run.step(step, observe=step in observed)
         if step + 1 in points:
             run.evaluate(step + 1)
