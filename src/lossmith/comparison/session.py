@@ -9,7 +9,7 @@ from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import run_protocol
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.summary import summarise
-from lossmith.trials.executors import LocalPool, MakeExecutor
+from lossmith.trials.executors import MakeExecutor
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Progress, Runner
 from lossmith.trials.trial import Sources
@@ -23,7 +23,7 @@ def carry_out(
     workers: int = 1,
     time_limit: float | None = None,
     progress: Progress | None = None,
-    make_executor: MakeExecutor = LocalPool,
+    make_executor: MakeExecutor | None = None,
 ) -> Summary:
     """Carry out a plan, or what is left of it, and write its results.
 
@@ -36,7 +36,7 @@ def carry_out(
         workers: number of workers.
         time_limit: seconds that a training may take before it counts as failed.
         progress: told how far it has come.
-        make_executor: makes the executor that trains: by default processes of this machine.
+        make_executor: makes the executor that trains; ``None``: processes of this machine.
 
     Returns:
         The summary, as written to the folder.

@@ -11,7 +11,7 @@ import torch
 from lossmith.trials.executors import LocalPool, MakeExecutor, end
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.result import TrialResult
-from lossmith.trials.training import banks, train_many
+from lossmith.trials.training import stacks, train_many
 from lossmith.trials.trial import Sources, Trial
 
 STACK_SIZE: Final = 64  # slices trained at a time: beyond it a stack no longer gets cheaper per slice
@@ -49,7 +49,7 @@ class Runner:
         device: ``"cpu"`` or ``"cuda"``.
         time_limit: seconds that a training may take; ``None`` for no limit.
         progress: told how far it has come; ``None`` tells nobody.
-        make_executor: makes the executor for a number of workers: by default processes of this machine.
+        make_executor: makes the executor for a number of workers; ``None``: processes of this machine.
 
     Attributes:
         failures: why a trial gave no result, by trial.
@@ -64,12 +64,12 @@ class Runner:
         device: str = "cpu",
         time_limit: float | None = None,
         progress: Progress | None = None,
-        make_executor: MakeExecutor = LocalPool,
+        make_executor: MakeExecutor | None = None,
     ) -> None:
         self.ledger, self.sources, self.workers, self.device = ledger, sources, workers, device
         self.time_limit, self.progress = time_limit, progress
         self.failures: dict[Trial, str] = {}
-        self._make_executor = make_executor
+        self._make_executor = make_executor or LocalPool
         self._executor: concurrent.futures.Executor | None = None
 
     def run(self, trials: Sequence[Trial], label: str = "training") -> dict[Trial, TrialResult]:
@@ -89,7 +89,7 @@ class Runner:
         missing = [trial for trial in wanted if trial not in self.ledger and trial not in self.failures]
         if self.progress is not None:
             self.progress.start(label, len(wanted), len(wanted) - len(missing))
-        units = banks(missing, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
+        units = stacks(missing, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
         if self.workers == 0:
             for unit in units:
                 self._keep(unit, attempt(unit, self.sources, self.device, self.time_limit))
