@@ -13,8 +13,7 @@ import lossmith
 from lossmith.formulas import parse
 from lossmith.kernels import rows
 from lossmith.losses import ClasswiseLoss
-from lossmith.losses.base import Prepared
-from lossmith.losses.entries import Probability
+from lossmith.losses.entries import Prepared, Probability
 
 C = 11
 NAMES = [info.name for info in lossmith.available("classification") if info.text == info.name or "(" not in info.text]

@@ -18,8 +18,7 @@ from lossmith.learned.recipe import MetaData, Recipe
 from lossmith.learned.scale import Scale
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
 from lossmith.losses.arguments import Range, check_choice, whole_number
-from lossmith.losses.base import Prepared
-from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.entries import Entries, Prepared, Probability
 from lossmith.losses.wrapper import checked_base
 
 Start = Literal["base", "random"]

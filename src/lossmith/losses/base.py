@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
+from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from lossmith.losses.arguments import (
     defaults_of,
     whole_number,
 )
-from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels, product
+from lossmith.losses.entries import Entries, Prepared, at_least_float32, log_slope_limit, of_labels, product
 from lossmith.losses.fused import fused_terms
 from lossmith.losses.parts import smoothed
 from lossmith.losses.reductions import Reduction, mean_of_labels, reduced
@@ -96,23 +96,6 @@ class Loss(nn.Module):
     def extra_repr(self) -> str:
         """The text form, shown when the module is printed."""
         return self.text
-
-
-def document(cls: type[Loss], sentence: str) -> None:
-    """Add what a class states itself to its docstring, in a sentence."""
-    statement = vars(cls).get("statement")
-    if statement and cls.__doc__:
-        first, _, rest = cls.__doc__.partition("\n")
-        cls.__doc__ = f"{first}\n\n    {sentence.format(statement)}\n{rest}"
-
-
-class Prepared(NamedTuple):
-    """One call's inputs after checks: what the two shapes of loss work from."""
-
-    logits: Tensor
-    entries: Entries
-    class_weight: Tensor | None
-    sample_weight: Tensor | None
 
 
 class ClassificationLoss(Loss):
@@ -206,21 +189,13 @@ class ClassificationLoss(Loss):
         """
         return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
 
-    def per_sample(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        class_scale: Tensor | None = None,
-    ) -> Tensor:
+    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
         """The weighted loss of each sample, before any reduction, by differentiable torch operations alone.
 
         Args:
             logits: as in `forward`.
             target: as in `forward`.
             sample_weight: as in `forward`.
-            class_scale: as in `evaluate`.
 
         Returns:
             Losses of shape (N, d1, ...), 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
@@ -229,14 +204,7 @@ class ClassificationLoss(Loss):
             ValueError: if shapes, dtypes or arguments do not fit together.
             IndexError: if a label is out of range.
         """
-        return self.evaluate(
-            logits,
-            target,
-            sample_weight=sample_weight,
-            class_scale=class_scale,
-            reduction="none",
-            implementation="reference",
-        )
+        return self.evaluate(logits, target, sample_weight=sample_weight, reduction="none", implementation="reference")
 
     def evaluate(
         self,
@@ -252,20 +220,13 @@ class ClassificationLoss(Loss):
         """`forward` with all that wrappers may change in a call.
 
         Args:
-            logits: as in `forward`.
-            target: as in `forward`.
-            sample_weight: as in `forward`.
-            normalizer: as in `forward`.
+            logits: as the arguments that follow, as in `forward`.
+            target: see there.
+            sample_weight: see there.
+            normalizer: see there.
             class_scale: one factor per class, length C, that multiplies and stays out of the denominator; or ``None``.
             reduction: in place of the loss's own.
             implementation: in place of the loss's own.
-
-        Returns:
-            As `forward`.
-
-        Raises:
-            ValueError: if shapes, dtypes or arguments do not fit together.
-            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
         """
         reduction = reduction or self.reduction
         if normalizer is not None and reduction != "mean":

@@ -9,8 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.losses.arguments import Range, check_number
-from lossmith.losses.base import CommonArguments, Prepared
-from lossmith.losses.entries import Probability
+from lossmith.losses.base import CommonArguments
+from lossmith.losses.entries import Prepared, Probability
 from lossmith.losses.shapes import ClasswiseLoss
 
 # Newton's iteration for the normaliser rises monotonically to its root. In the slowest case allowed (t2 = 4, equal

@@ -133,7 +133,14 @@ class DynamicalLoss(Wrapper):
 
     def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
         """The weighted loss of each sample, before any reduction; see `ClassificationLoss.per_sample`."""
-        return self.base.per_sample(logits, target, sample_weight=sample_weight, class_scale=self._scale(logits))
+        return self.base.evaluate(
+            logits,
+            target,
+            sample_weight=sample_weight,
+            class_scale=self._scale(logits),
+            reduction="none",
+            implementation="reference",
+        )
 
     @override
     def step(self) -> None:

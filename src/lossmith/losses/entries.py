@@ -43,6 +43,15 @@ class Entries(NamedTuple):
         return along(values.to(like.dtype), self.dim, like.dim())
 
 
+class Prepared(NamedTuple):
+    """One call's inputs after checks: what the two shapes of loss work from."""
+
+    logits: Tensor
+    entries: Entries
+    class_weight: Tensor | None
+    sample_weight: Tensor | None
+
+
 class Probability:
     """The probability p of each entry in several forms, each computed once, when first asked for.
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from lossmith.kernels import Polynomial, fuses, row_terms
 from lossmith.kernels.compiling import constant_when_compiled
 from lossmith.kernels.linear import linear_sum
-from lossmith.losses.entries import Probability
+from lossmith.losses.entries import Prepared, Probability
 
 if TYPE_CHECKING:
     from lossmith.formulas import Expression
     from lossmith.kernels.fitting import Array, Enclosure
-    from lossmith.losses.base import ClassificationLoss, Prepared
+    from lossmith.losses.base import ClassificationLoss
     from lossmith.losses.shapes import ClasswiseLoss
 
 __all__ = ["NegativePart", "fused_terms", "linear_sum", "negative_part"]

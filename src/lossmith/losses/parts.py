@@ -26,6 +26,14 @@ _FAR: Final = 1e30
 _BISECTIONS: Final = 200
 
 
+def document(cls: type, sentence: str) -> None:
+    """Add what a class states itself to its docstring, in a sentence."""
+    statement = vars(cls).get("statement")
+    if statement and cls.__doc__:
+        first, _, rest = cls.__doc__.partition("\n")
+        cls.__doc__ = f"{first}\n\n    {sentence.format(statement)}\n{rest}"
+
+
 def stated(text: str | Expression, values: Mapping[str, float | Expression]) -> Expression:
     """The expression that a loss states, with its hyperparameters in place.
 

@@ -11,8 +11,8 @@ from typing_extensions import override
 from lossmith.formulas.arithmetic import folded
 from lossmith.formulas.expression import Expression, constant
 from lossmith.losses.arguments import check_number
-from lossmith.losses.base import ClassificationLoss, Prepared
-from lossmith.losses.entries import Entries
+from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.entries import Entries, Prepared
 from lossmith.losses.wrapper import Wrapper, checked_base
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.formulas import Expression
-from lossmith.losses.base import ClassificationLoss, CommonArguments, Prepared, document
-from lossmith.losses.entries import Entries, Probability, along, product, times
-from lossmith.losses.parts import ClassParts, Part, class_parts, stated, target_part
+from lossmith.losses.base import ClassificationLoss, CommonArguments
+from lossmith.losses.entries import Entries, Prepared, Probability, along, product, times
+from lossmith.losses.parts import ClassParts, Part, class_parts, document, stated, target_part
 from lossmith.losses.targets import uniform
 
 
