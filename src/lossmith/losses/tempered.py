@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.entries import Entries, of_labels
 from lossmith.losses.parts import loss_in_c, stated, target_part
 from lossmith.losses.shapes import TargetLoss
-
-_NO_KAPPA: Final = 1e-20
-"""In place of a class's kappa of 0: in floats expm1(kappa c) / kappa is then c."""
 
 
 class TemperedCrossEntropyLoss(TargetLoss):
@@ -68,11 +65,13 @@ class TemperedCrossEntropyLoss(TargetLoss):
             return super().phi(c, entries)
         if self.kappa.numel() != entries.num_classes:
             raise ValueError(f"kappa has {self.kappa.numel()} values, but there are {entries.num_classes} classes")
-        kappa = torch.as_tensor(entries.take(self.kappa.masked_fill(self.kappa == 0, _NO_KAPPA), c))
+        kappa = torch.as_tensor(entries.take(self.kappa, c))
+        is_plain = kappa == 0
+        kappa = kappa.masked_fill(is_plain, 1.0)
         above = self._above(kappa, entries)
         curved: Tensor = self.program.run({"c": torch.minimum(c, above), "h": kappa})
         beyond = math.exp(entries.log_slope_limit) * (c - above).clamp(min=0)
-        return torch.where(kappa > 0, curved + beyond, curved)
+        return torch.where(is_plain, c, torch.where(kappa > 0, curved + beyond, curved))
 
     @override
     def linear_above(self, entries: Entries) -> float | Tensor | None:
