@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--losses", "rootd"), ("rootd", "rooted")),
         (("compare", "--losses", "rooted:q=3"), ("rooted", "'q'")),
         (("compare", "--losses", "rooted:k=?,m,"), ("empty loss",)),
-        (("compare", "--losses", "smae"), ("smae", "regression")),
+        (("compare", "--losses", "smooth_absolute_error"), ("smooth_absolute_error", "regression")),
         (("compare", "--lrs", "fast"), ("--lrs",)),
         (("compare", "--lrs", "inf"), ("--lrs inf", "finite")),
         (("compare", "--budget", "5"), ("--budget",)),
@@ -169,3 +170,24 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     assert again.returncode == 0, again.stderr
     assert "learning rates:" not in again.stderr  # that stage was finished
     assert (tmp_path / "r" / "run" / "report.html").exists()
+
+
+def test_a_regression_is_compared_in_its_own_words(tmp_path: Path) -> None:
+    """Inferred from a label of decimals, with its reference, rival and columns."""
+    rng = random.Random(0)
+    lines = [f"{(x := rng.random())},{rng.random()},{2 * x + rng.random() / 10}" for _ in range(400)]
+    (tmp_path / "made.csv").write_text("\n".join(["a,b,size", *lines]) + "\n")
+    shape = ("--lrs", "3", "--budget", "6", "--folds", "2", "--steps", "60", "--workers", "1", "--out", "run")
+    done = lossmith("compare", "made.csv", "--label", "size", "--losses", "mae,log_cosh", *shape, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "on made (regression)" in done.stderr
+    assert "minus squared error" in done.stdout
+    assert "Huber: the best tuned Huber loss." in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for text in (done.stdout, (tmp_path / "run" / "report.html").read_text()):
+        assert "entropy" not in text
+        assert "label smoothing" not in text.lower()
+    rows = {row["loss"]: row for row in csv.DictReader((tmp_path / "run" / "results.csv").read_text().splitlines())}
+    assert set(rows) == {"mse", "mse (again)", "mse + weight decay", "huber (tuned)", "absolute_error", "log_cosh"}
+    assert float(rows["mse"]["score"]) > 0.8
+    assert float(rows["mse"]["mae"]) < 0.2

@@ -321,7 +321,7 @@ def test_nothing_valid_gives_zero(tmp_path: Path) -> None:
         ("dynamical", "cannot be exported"),
         ("logit_adjusted", "has no formula"),
         ("bi_tempered:t2=2", "has no formula"),
-        ("smae", "cannot be exported"),
+        ("smooth_absolute_error", "cannot be exported"),
         ("brier:label_smoothing=0.1", "label_smoothing"),
         ("rooted:reduction=sum", "leave them out"),
         ("cross_entropy:task=binary", "cannot be exported"),

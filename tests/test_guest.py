@@ -226,7 +226,7 @@ def every_function_of_formulas(folder: Path) -> None:
 
 @covers("certify", "to_json", "Certificate", "RegressionCertificate")
 def certificates(folder: Path) -> None:
-    for text in ("brier", "logit_adjusted", "smae", "dynamical", "rooted_gan"):
+    for text in ("brier", "logit_adjusted", "smooth_absolute_error", "dynamical", "rooted_gan"):
         loss = lossmith.create(text)
         loss.bind(class_counts=[3.0, 2.0, 1.0])
         assert properties.to_json(properties.certify(loss, 3))

@@ -1,4 +1,4 @@
-"""Names and text forms of losses: create one, list them all."""
+"""The catalog: creates losses from their text forms and lists all of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.FormulaLoss,
     losses.DynamicalLoss,
     losses.ScaledLoss,
-    losses.SmoothMeanAbsoluteErrorLoss,
+    losses.MeanSquaredErrorLoss,
+    losses.HuberLoss,
+    losses.AbsoluteErrorLoss,
+    losses.SmoothAbsoluteErrorLoss,
+    losses.LogCoshLoss,
+    losses.QuantileLoss,
     losses.RootedGANLoss,
     AdaptiveLoss,
     ML3Loss,
@@ -50,15 +55,16 @@ _BY_NAME: Final = {cls.name: cls for cls in _CLASSES}
 
 
 class LossInfo(NamedTuple):
-    """One line of the catalog.
+    """An entry of the catalog.
 
     Attributes:
-        name: the name for `create`.
-        kind: ``"classification"``, ``"regression"``, ``"gan"``, or ``"learned"``: a classification loss with
-            parameters of its own, which has to be taught.
-        text: the text form with the loss's own arguments at their defaults; wrappers show where a loss goes.
-        summary: the first sentence of its documentation.
-        loss_class: the class behind it.
+        name: the name that `create` accepts.
+        kind: ``"classification"``, ``"regression"``, ``"gan"``, or ``"learned"`` for classification losses whose
+            parameters have to be learned.
+        text: the text form with the default values of the loss's own arguments. ``LOSS`` and ``EXPR`` mark where a
+            wrapped loss or an expression goes.
+        summary: the first sentence of its docstring.
+        loss_class: the class.
     """
 
     name: str
@@ -69,10 +75,10 @@ class LossInfo(NamedTuple):
 
 
 def available(kind: Kind | None = None) -> list[LossInfo]:
-    """List the losses by name.
+    """List the losses.
 
     Args:
-        kind: only this kind; ``None`` lists all.
+        kind: the kind to list; ``None`` lists all kinds.
 
     Returns:
         One `LossInfo` per loss, in the order of the documentation.
@@ -81,20 +87,20 @@ def available(kind: Kind | None = None) -> list[LossInfo]:
 
 
 def create(spec: str | LossText, **arguments: Any) -> Loss:
-    """Make a loss from its text form.
+    """Create a loss from its text form.
 
     Args:
-        spec: for example ``"rooted:k=3"`` or ``"dynamical(focal:gamma=1):amplitude=20,period=100"``.
-        **arguments: further constructor arguments of the loss, which override those in the text; for a
-            classification loss also the common ones, such as ``weight`` and ``reduction``; a saved loss,
-            ``"@path"``, takes none.
+        spec: the text form, for example ``"rooted:k=3"`` or ``"dynamical(focal:gamma=1):amplitude=20,period=100"``, or
+            ``"@path"`` for a saved loss.
+        **arguments: further constructor arguments, which override those in the text. For classification losses they
+            include the common ones, such as ``weight`` and ``reduction``. A saved loss takes none.
 
     Returns:
-        The loss, an `torch.nn.Module`. ``create(loss.text)`` makes it again.
+        The loss, a `torch.nn.Module`. ``create(loss.text)`` creates it again.
 
     Raises:
-        ValueError: if the text is malformed, the name or an argument unknown (the nearest is suggested), or a value
-            out of range.
+        ValueError: if the text is malformed, the name or an argument is unknown (the message suggests the nearest), or
+            a value is out of range.
     """
     text = _parse(spec)
     if text.name.startswith("@"):
@@ -109,21 +115,21 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
             raise LossTextError("formula needs an expression in brackets, such as formula(-y*log(p))")
         return _construct(cls, given, formula=text.inner)
     if text.inner is not None:
-        raise LossTextError(f"{text.name} wraps no other loss, so nothing can stand in brackets after its name")
+        raise LossTextError(f"{text.name} wraps no other loss: leave out the brackets after its name")
     return _construct(cls, given)
 
 
 def canonical(spec: str) -> str:
-    """The canonical text form of a loss: arguments sorted, defaults dropped; ``?`` stays.
+    """Normalise a text form: sort the arguments and drop the defaults, but keep ``?``.
 
     Args:
         spec: the text form of one loss.
 
     Returns:
-        The text that names the same loss however it was written.
+        The canonical text form; all spellings of a loss have the same one.
 
     Raises:
-        ValueError: as `create`.
+        ValueError: for the same reasons as `create`.
     """
     text = _parse(spec)
     if text.name.startswith("@"):
@@ -141,17 +147,17 @@ def canonical(spec: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A clause that suggests the nearest known word, or lists them all."""
+    """Suggest the nearest known word, or list all of them."""
     known = list(known)
     close = difflib.get_close_matches(word.replace("-", "_").lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
 
 
 def _parse(spec: object) -> LossText:
     if isinstance(spec, LossText):
         return spec
     if not isinstance(spec, str):
-        raise LossTextError(f"a loss is named by its text form, such as 'rooted:k=3', not by {spec!r}")
+        raise LossTextError(f"a loss is given by its text form, such as 'rooted:k=3', not by {spec!r}")
     return parse_loss(spec)
 
 
@@ -162,23 +168,23 @@ def _lookup(name: str) -> type[Loss]:
 
 
 def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss:
-    """A learned loss from the file that `AdaptiveLoss.save` wrote; nothing is unpickled."""
+    """Load a learned loss from a file written by `AdaptiveLoss.save`, without unpickling anything."""
     if arguments:
-        raise LossTextError(f"{text} is a saved loss, which takes no arguments: leave out {', '.join(arguments)}")
+        raise LossTextError(f"{text} is a saved loss and takes no arguments: leave out {', '.join(arguments)}")
     try:
         from safetensors import SafetensorError, safe_open
 
         source = source_of(text.name[1:])
         with safe_open(source.partition("#")[0], framework="pt") as file:
             name = (file.metadata() or {}).get("loss", "")
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         loss = create(name)
         if not isinstance(loss, AdaptiveLoss):
-            raise ValueError("its text form names another kind of loss")
+            raise ValueError("it names another kind of loss")
         loss.load_state_dict(weights)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:100]
-        raise LossTextError(f"{text.name!r} holds no saved loss ({reason}): give a file that save() wrote") from None
+        raise LossTextError(f"{text.name!r} is not a saved loss ({reason}): give a file written by save()") from None
     frozen = loss.freeze()
     frozen.source = source
     return frozen
@@ -190,13 +196,13 @@ def _check_argument(cls: type[Loss], name: str) -> None:
 
 
 def _create_base(text: str, wrapper: type[Loss], arguments: dict[str, Any]) -> ClassificationLoss:
-    """The loss a wrapper wraps; arguments that are common to all classification losses and stood outside go to it."""
+    """Create the loss inside a wrapper, which receives the common arguments given to the wrapper."""
     for name in arguments:
         if name not in ClassificationLoss.defaults():
             _check_argument(wrapper, name)
     base = create(text, **arguments)
     if not isinstance(base, ClassificationLoss):
-        raise LossTextError(f"{wrapper.name} wraps a classification loss, and {text!r} is none")
+        raise LossTextError(f"{wrapper.name} wraps a classification loss, which {text!r} is not")
     return base
 
 
@@ -204,9 +210,11 @@ def _construct(cls: type[Loss], arguments: dict[str, Any], **in_brackets: Any) -
     for name, value in arguments.items():
         _check_argument(cls, name)
         if isinstance(value, Tune):
-            raise LossTextError(f"{name}=? in {cls.name} asks for tuning, which `lossmith compare` does: give a value")
+            raise LossTextError(
+                f"{name}=? in {cls.name} asks for tuning, which only `lossmith compare` does: give a value"
+            )
     defaults = cls.defaults()
-    # `none` is a word where an argument's values are words.
+    # For an argument whose values are words, `none` is a word too.
     words = {n: "none" for n, value in arguments.items() if value is None and isinstance(defaults.get(n), str)}
     try:
         return cls(**in_brackets, **arguments | words)

@@ -35,6 +35,10 @@ DataArgument = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option(help="linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.")]
 LabelOption = Annotated[str | None, typer.Option(help="Label column of a table.")]
+TaskOption = Annotated[str | None, typer.Option(help="classification or regression; default: what the label holds.")]
+OutliersOption = Annotated[
+    float, typer.Option(help="Share of outliers among the targets of a regression, in training.")
+]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the training part.")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Optimiser steps, in place of epochs.")]
 BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Examples per step.")]
@@ -65,9 +69,11 @@ def compare(
     optimizer: OptimizerOption = "adam",
     schedule: ScheduleOption = "cosine",
     label: LabelOption = None,
+    task: TaskOption = None,
     train_size: TrainSizeOption = None,
     label_noise: NoiseOption = 0.0,
     imbalance: ImbalanceOption = 1.0,
+    outliers: OutliersOption = 0.0,
     select: Annotated[str, typer.Option(help="Weights that count: last, or best-val.")] = "last",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
     device: DeviceOption = "auto",
@@ -87,6 +93,7 @@ def compare(
         model=model,
         losses=None if losses is None else tuple(split_losses(losses)),
         label=label,
+        task=None if task is None else _choice("--task", task, "classification", "regression"),
         budget=budget,
         lrs=_learning_rates(lrs),
         folds=folds,
@@ -100,6 +107,7 @@ def compare(
         train_size=train_size,
         label_noise=label_noise,
         imbalance=imbalance,
+        outliers=outliers,
         select=_choice("--select", select, "last", "best-val"),
         device=_choice("--device", device, "auto", "cpu", "cuda"),
     )
@@ -109,8 +117,9 @@ def compare(
     write_plan(plan, folder)
     errors = Console(stderr=True)
     errors.print(
-        f"{len(plan.arms)} losses and controls on {plan.name} with {plan.model}, {plan.steps} steps a training, "
-        f"{plan.budget} tuning trainings each in {len(plan.folds)} fold(s); the plan is {folder}/plan.toml",
+        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {plan.model}, {plan.steps} "
+        f"steps a training, {plan.budget} tuning trainings each in {len(plan.folds)} fold(s); the plan is "
+        f"{folder}/plan.toml",
         soft_wrap=True,
     )
     for note in plan.notes:
@@ -130,7 +139,7 @@ def compare(
 def train(
     data: DataArgument = "digits",
     model: ModelOption = "mlp",
-    loss: Annotated[str, typer.Option(help="Text form of the loss, see `lossmith list`.")] = "cross_entropy",
+    loss: Annotated[str | None, typer.Option(help="Text form of the loss, see `lossmith list`.")] = None,
     lr: Annotated[float, typer.Option(help="Learning rate at the first step.")] = 0.004,
     epochs: EpochsOption = None,
     steps: StepsOption = None,
@@ -139,9 +148,11 @@ def train(
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
     schedule: ScheduleOption = "cosine",
     label: LabelOption = None,
+    task: TaskOption = None,
     train_size: TrainSizeOption = None,
     label_noise: NoiseOption = 0.0,
     imbalance: ImbalanceOption = 1.0,
+    outliers: OutliersOption = 0.0,
     select: Annotated[str, typer.Option(help="Weights that count: last, or best-val.")] = "last",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -158,6 +169,7 @@ def train(
         data=data,
         model=model,
         label=label,
+        task=None if task is None else _choice("--task", task, "classification", "regression"),
         seed=seed,
         epochs=epochs,
         steps=steps,
@@ -167,6 +179,7 @@ def train(
         train_size=train_size,
         label_noise=label_noise,
         imbalance=imbalance,
+        outliers=outliers,
         select=_choice("--select", select, "last", "best-val"),
         device=_choice("--device", device, "auto", "cpu", "cuda"),
         folds=0,
@@ -174,7 +187,8 @@ def train(
     sources = Sources()
     drafted = draft(request, sources)
     changed = replace(drafted.trial.optimizer, lr=lr, weight_decay=weight_decay)
-    trial = replace(drafted.trial, loss=canonical(loss), optimizer=changed, final=True, engine="single")
+    text = drafted.task.reference if loss is None else drafted.task.loss_text(loss)
+    trial = replace(drafted.trial, loss=canonical(text), optimizer=changed, final=True, engine="single")
     folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     console = Console(stderr=True)
     try:

@@ -1,4 +1,4 @@
-"""How far a run has come: a bar with the time left in a terminal, a few plain lines elsewhere."""
+"""Progress of a run: a bar with the remaining time in a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class ConsoleProgress:
-    """Progress of a run's stages on standard error.
+    """Shows the progress of a run, stage by stage.
 
     Args:
-        console: where to show it.
+        console: the console to print to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -46,18 +46,18 @@ class ConsoleProgress:
 
     @property
     def position(self) -> str:
-        """Where the run stands, in words."""
+        """The position of the run as a phrase."""
         return f"{self._done} of {self._total} trainings of the stage '{self._label}'"
 
     def start(self, label: str, total: int, done: int) -> None:
-        """Begin a stage of ``total`` trainings, ``done`` of which are kept from before."""
+        """Begin a stage of ``total`` trainings, of which ``done`` are already in the ledger."""
         self._label, self._total, self._done, self._shown = label, total, done, time.monotonic()
         if self._bar is not None:
             if self._task is not None:
                 self._bar.stop_task(self._task)
             self._task = self._bar.add_task(label, total=total, completed=done)
         elif done < total:
-            kept = f", {done} of them kept from before" if done else ""
+            kept = f", {done} of them already done" if done else ""
             self.console.print(f"{label}: {total} trainings{kept}", soft_wrap=True)
 
     def advance(self, trainings: int) -> None:
@@ -72,14 +72,14 @@ class ConsoleProgress:
 
 @contextlib.contextmanager
 def training_progress(console: Console, steps: int) -> Iterator[TrainingProgress]:
-    """Show one training: a bar with the latest validation figures, or ten plain lines without a terminal.
+    """Show the progress of one training: a bar with the latest validation scores, or ten lines without a terminal.
 
     Args:
-        console: where to show it.
-        steps: length of the training.
+        console: the console to print to.
+        steps: number of training steps.
 
     Yields:
-        What `train_model` calls at each point of its learning curve.
+        The callback for `train_model`, which calls it at each point of the learning curve.
     """
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())

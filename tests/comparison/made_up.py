@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm, Dimension
+from lossmith.comparison.arms import Arm, Baselines, Dimension
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings, run_protocol
 from lossmith.comparison.tuning import Setting
@@ -21,6 +21,9 @@ from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import OptimizerSpec, Trial
 
+TASK = Classification(("a", "b", "c", "d"))
+NAMES = Baselines.of(TASK)
+CROSS_ENTROPY, AGAIN, LABEL_SMOOTHING = NAMES.reference, NAMES.again, NAMES.rival
 VALID, TEST = 50, 100
 EVALUATIONS = 10
 
@@ -36,7 +39,7 @@ ARMS = (
 PLAN = Plan(
     name="made up",
     data=DataSpec("iris", folds=2),
-    task=Classification(("a", "b", "c", "d")),
+    task=TASK,
     examples=(200, VALID, TEST),
     model="mlp",
     arms=ARMS,

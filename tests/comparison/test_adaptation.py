@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import CROSS_ENTROPY, NAMES, TASK
 
 from lossmith.comparison.adaptation import adaptation
-from lossmith.comparison.arms import CROSS_ENTROPY, EQUAL_TIME, Arm, make_arms
+from lossmith.comparison.arms import Arm, make_arms
 from lossmith.comparison.plan import Options, make_plan, write_plan
 from lossmith.comparison.session import carry_out
 from lossmith.comparison.tuning import Setting
@@ -19,7 +20,7 @@ RATE, LOSS = (f"adaptive:control={control},meta_data=next" for control in ("rate
 
 
 def arms() -> list[Arm]:
-    return make_arms([ONLINE, RATE, LOSS, "adaptive:control=scale", "ml3"], "sgd", [5, 5], False)
+    return make_arms(TASK, [ONLINE, RATE, LOSS, "adaptive:control=scale", "ml3"], "sgd")
 
 
 def scores(**gains: float) -> dict[str, list[np.ndarray]]:
@@ -55,7 +56,7 @@ def test_controls_that_are_asked_for_are_controls() -> None:
     ("loss", "wanted"), [(ONLINE, True), ("ml3", False), ("adaptive:offline=9,online=false", False)]
 )
 def test_a_loss_that_learns_online_is_compared_with_three_times_the_steps(loss: str, wanted: bool) -> None:
-    assert (EQUAL_TIME in {arm.name for arm in make_arms([loss], "adam", [5, 5], False)}) is wanted
+    assert (NAMES.equal_time in {arm.name for arm in make_arms(TASK, [loss], "adam")}) is wanted
 
 
 def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     sources = Sources()
     plan = make_plan(options, sources)
     trials = {arm.name: plan.trial(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
-    assert trials[EQUAL_TIME].steps == 180
+    assert trials[NAMES.equal_time].steps == 180
     assert trials[CROSS_ENTROPY].engine == "stacked"
     assert trials[ONLINE].engine == "single"
     assert len({trial.data for trial in trials.values()}) == 1

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_up import CROSS_ENTROPY
 
 from lossmith.comparison import protocol
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.plan import Options, Plan, PlanError, make_plan, write_plan
 from lossmith.comparison.session import carry_out
 from lossmith.comparison.tuning import Setting
@@ -94,7 +94,7 @@ def test_the_plan_is_toml_that_says_everything_and_stands_before_the_first_train
         ({"steps": 59}, "too few"),
         ({"epochs": 5}, "--epochs and --steps"),
         ({"losses": ("rootd",)}, "rooted"),
-        ({"losses": ("smae",)}, "regression"),
+        ({"losses": ("smooth_absolute_error",)}, "regression"),
         ({"model": "cnn"}, "cnn"),
         ({"data": "iriss"}, "iris"),
         ({"imbalance": 0.5}, "imbalance"),

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from made_up import AGAIN, CROSS_ENTROPY, NAMES
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
 
 # --- which loss is recommended -------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ def gaining(gain: float, spread: float) -> list[np.ndarray]:
 @pytest.mark.parametrize(("gain", "recommended"), [(0.0180, "x"), (0.0170, CROSS_ENTROPY), (-0.5, CROSS_ENTROPY)])
 def test_a_loss_has_to_be_more_than_one_standard_error_better(gain: float, recommended: str) -> None:
     """With a spread of .03 one standard error is .03/sqrt(3) = .01732."""
-    found = recommend({CROSS_ENTROPY: CE, "x": gaining(gain, 0.03)})
+    found = recommend({CROSS_ENTROPY: CE, "x": gaining(gain, 0.03)}, NAMES)
     assert found.arm == recommended
     assert found.gain == pytest.approx(gain)
     assert found.se == pytest.approx(0.03 / math.sqrt(3))
@@ -40,19 +40,19 @@ def test_a_loss_has_to_be_more_than_one_standard_error_better(gain: float, recom
 
 def test_what_is_as_good_as_cross_entropy_is_not_recommended() -> None:
     reason = "the best, x is +0.00 points from cross-entropy on validation, within one standard error of 0.00"
-    assert recommend({CROSS_ENTROPY: CE, "x": CE}) == Recommendation(CROSS_ENTROPY, reason, 0.0, 0.0)
+    assert recommend({CROSS_ENTROPY: CE, "x": CE}, NAMES) == Recommendation(CROSS_ENTROPY, reason, 0.0, 0.0)
 
 
 def test_cross_entropy_tuned_and_seeded_anew_is_never_recommended() -> None:
-    assert recommend({CROSS_ENTROPY: CE, AGAIN: gaining(0.2, 0.01), "x": gaining(0.1, 0.01)}).arm == "x"
-    assert recommend({AGAIN: gaining(0.2, 0.01), CROSS_ENTROPY: CE}).arm == CROSS_ENTROPY
+    assert recommend({CROSS_ENTROPY: CE, AGAIN: gaining(0.2, 0.01), "x": gaining(0.1, 0.01)}, NAMES).arm == "x"
+    assert recommend({AGAIN: gaining(0.2, 0.01), CROSS_ENTROPY: CE}, NAMES).arm == CROSS_ENTROPY
 
 
 def test_only_the_best_can_be_recommended_however_sure_the_second_is() -> None:
     sure, unsure = gaining(0.02, 0.001), gaining(0.03, 0.1)
-    assert recommend({CROSS_ENTROPY: CE, "sure": sure, "unsure": unsure}).arm == CROSS_ENTROPY
-    assert recommend({CROSS_ENTROPY: CE, "sure": sure}).arm == "sure"
-    assert recommend({"sure": sure, CROSS_ENTROPY: CE, "better": gaining(0.03, 0.001)}).arm == "better"
+    assert recommend({CROSS_ENTROPY: CE, "sure": sure, "unsure": unsure}, NAMES).arm == CROSS_ENTROPY
+    assert recommend({CROSS_ENTROPY: CE, "sure": sure}, NAMES).arm == "sure"
+    assert recommend({"sure": sure, CROSS_ENTROPY: CE, "better": gaining(0.03, 0.001)}, NAMES).arm == "better"
 
 
 def test_examples_count_alike_whichever_fold_they_are_in() -> None:
@@ -60,7 +60,7 @@ def test_examples_count_alike_whichever_fold_they_are_in() -> None:
     folds = [np.zeros((2, n)) for n in (10, 30, 10)]
     better = [fold.copy() for fold in folds]
     better[0][:, :1] = better[1][:, :3] = 1
-    found = recommend({CROSS_ENTROPY: folds, "x": better})
+    found = recommend({CROSS_ENTROPY: folds, "x": better}, NAMES)
     assert found.gain == pytest.approx(4 / 50)
     # No variation over seeds: the standard error is that of the mean of fifty 0/1 numbers.
     assert found.se == pytest.approx(math.sqrt(0.08 * 0.92 / 49))
@@ -69,22 +69,22 @@ def test_examples_count_alike_whichever_fold_they_are_in() -> None:
 
 def test_without_a_standard_error_cross_entropy_stays() -> None:
     reason = "x is +25.00 points from cross-entropy on validation, of unknown standard error"
-    found = recommend({CROSS_ENTROPY: seeds(0.5), "x": seeds(0.75)})
+    found = recommend({CROSS_ENTROPY: seeds(0.5), "x": seeds(0.75)}, NAMES)
     assert found == Recommendation(CROSS_ENTROPY, reason, 0.25, None)
 
 
 def test_where_nothing_else_could_be_trained_cross_entropy_stays() -> None:
     nothing = Recommendation(CROSS_ENTROPY, "nothing else could be trained", 0.0, None)
-    assert recommend({CROSS_ENTROPY: CE}) == nothing
-    assert recommend({CROSS_ENTROPY: CE, AGAIN: gaining(0.1, 0.0)}) == nothing
+    assert recommend({CROSS_ENTROPY: CE}, NAMES) == nothing
+    assert recommend({CROSS_ENTROPY: CE, AGAIN: gaining(0.1, 0.0)}, NAMES) == nothing
 
 
 def test_the_reason_says_by_how_much_and_how_sure() -> None:
-    better = recommend({CROSS_ENTROPY: CE, "x": gaining(0.0412, 0.03)})
+    better = recommend({CROSS_ENTROPY: CE, "x": gaining(0.0412, 0.03)}, NAMES)
     assert better.reason == (
         "x is +4.12 points from cross-entropy on validation, more than one standard error of 1.73"
     )  # fmt: skip
-    worse = recommend({CROSS_ENTROPY: CE, "x": gaining(-0.0412, 0.03)})
+    worse = recommend({CROSS_ENTROPY: CE, "x": gaining(-0.0412, 0.03)}, NAMES)
     assert worse.reason == (
         "the best, x is -4.12 points from cross-entropy on validation, within one standard error of 1.73"
     )
@@ -92,7 +92,7 @@ def test_the_reason_says_by_how_much_and_how_sure() -> None:
 
 def test_both_losses_must_have_the_same_folds() -> None:
     with pytest.raises(ValueError, match="zip"):
-        recommend({CROSS_ENTROPY: CE, "x": CE * 2})
+        recommend({CROSS_ENTROPY: CE, "x": CE * 2}, NAMES)
 
 
 # --- which losses could not be trained -----------------------------------------------------------------------
@@ -104,7 +104,7 @@ FINE = [0.75] * 20  # cross-entropy: half a unit above chance, so half the way i
 def reasons(scores: list[float | None], edges: list[bool] | None = None) -> str | None:
     """Why x could not be trained, beside a cross-entropy that could."""
     edges = [False] * 5 if edges is None else edges
-    found = why_untrained({CROSS_ENTROPY: FINE, "x": scores}, {CROSS_ENTROPY: [False] * 5, "x": edges}, CHANCE)
+    found = why_untrained({CROSS_ENTROPY: FINE, "x": scores}, {CROSS_ENTROPY: [False] * 5, "x": edges}, CHANCE, NAMES)
     assert found.keys() <= {"x"}
     return found.get("x")
 
@@ -133,7 +133,7 @@ def test_more_than_a_tenth_of_the_trainings_lost(lost: float | None) -> None:
 def test_a_twentieth_of_the_way_is_not_lost() -> None:
     """On a scale on which it is a double: guessing 0, cross-entropy 1."""
     scores = {CROSS_ENTROPY: [1.0] * 20, "x": [1.0] * 17 + [0.05] * 3}
-    assert why_untrained(scores, {CROSS_ENTROPY: [False], "x": [False]}, 0.0) == {}
+    assert why_untrained(scores, {CROSS_ENTROPY: [False], "x": [False]}, 0.0, NAMES) == {}
 
 
 def test_at_least_half_of_the_way_from_guessing_to_cross_entropy() -> None:
@@ -157,7 +157,9 @@ def test_the_first_reason_is_the_one_given() -> None:
 
 def test_cross_entropy_is_judged_like_the_others() -> None:
     edges = {CROSS_ENTROPY: [True], "x": [False]}
-    found = why_untrained({CROSS_ENTROPY: [0.75] * 3, "x": [0.75] * 3}, edges, CHANCE)
+    found = why_untrained({CROSS_ENTROPY: [0.75] * 3, "x": [0.75] * 3}, edges, CHANCE, NAMES)
     assert found == {CROSS_ENTROPY: "its best learning rate still lay on the edge of the extended grid in 1 of 1 folds"}
-    lost = why_untrained({CROSS_ENTROPY: [0.75, 0.75, None], "x": FINE}, {CROSS_ENTROPY: [False], "x": [False]}, CHANCE)
+    lost = why_untrained(
+        {CROSS_ENTROPY: [0.75, 0.75, None], "x": FINE}, {CROSS_ENTROPY: [False], "x": [False]}, CHANCE, NAMES
+    )
     assert lost == {CROSS_ENTROPY: "1 of its 3 final trainings diverged or fell back to guessing"}

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_up import ARMS, PLAN, MadeUp, Outcome, Run, carry_out, peaked
+from made_up import AGAIN, ARMS, CROSS_ENTROPY, LABEL_SMOOTHING, PLAN, MadeUp, Outcome, Run, carry_out, peaked
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING
 from lossmith.comparison.protocol import run_protocol
 
 

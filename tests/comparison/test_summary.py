@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import ARMS, PLAN, Outcome, Run, carry_out, peaked
+from made_up import AGAIN, ARMS, CROSS_ENTROPY, LABEL_SMOOTHING, PLAN, Outcome, Run, carry_out, peaked
 from scipy import stats
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm
+from lossmith.comparison.arms import Arm
 from lossmith.comparison.rows import Row, Summary
 from lossmith.comparison.summary import summarise
 

@@ -5,19 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from made_up import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, NAMES, TASK
 
-from lossmith.comparison.arms import (
-    AGAIN,
-    CROSS_ENTROPY,
-    LABEL_SMOOTHING,
-    WEIGHT_DECAY,
-    WEIGHTED,
-    Arm,
-    Dimension,
-    default_losses,
-    make_arms,
-)
+from lossmith.comparison.arms import Arm, Dimension, default_losses, make_arms
 from lossmith.comparison.tuning import Scored, Setting, best, expected_best, extension, smoothed, sobol_settings
+from lossmith.tasks import Classification
 
 PLAIN = Arm("m", "m")
 CHANCE = 0.1
@@ -133,8 +125,8 @@ def test_expected_best_is_the_mean_over_all_subsets() -> None:
 
 
 def test_controls_are_always_there_and_no_loss_is_in_twice() -> None:
-    arms = make_arms(["m", "rooted:k=3", "cross_entropy", "rooted", "label_smoothing:epsilon=?"], "adam", [5, 5], False)
-    assert [arm.name for arm in arms] == [CROSS_ENTROPY, AGAIN, WEIGHT_DECAY, LABEL_SMOOTHING, "m", "rooted"]
+    arms = make_arms(TASK, ["m", "rooted:k=3", "cross_entropy", "rooted", "label_smoothing:epsilon=?"], "adam")
+    assert [arm.name for arm in arms] == [CROSS_ENTROPY, AGAIN, NAMES.weight_decay, LABEL_SMOOTHING, "m", "rooted"]
     assert [arm.role for arm in arms] == ["control"] * 4 + ["candidate"] * 2
     assert {arm.stream for arm in arms if arm.name != AGAIN} == {0}
     assert arms[1].stream == 1
@@ -142,27 +134,31 @@ def test_controls_are_always_there_and_no_loss_is_in_twice() -> None:
 
 
 def test_imbalance_adds_its_controls() -> None:
-    names = [arm.name for arm in make_arms(["m"], "adam", [30, 10], True)]
-    assert WEIGHTED in names
+    names = [arm.name for arm in make_arms(TASK, ["m"], "adam", [30, 10])]
+    assert "cross_entropy (class-weighted)" in names
     assert "logit_adjusted" in names
-    weighted = next(arm for arm in make_arms(["m"], "adam", [30, 10], True) if arm.name == WEIGHTED)
+    weighted = next(
+        arm for arm in make_arms(TASK, ["m"], "adam", [30, 10]) if arm.name == "cross_entropy (class-weighted)"
+    )
     assert weighted.loss == "cross_entropy:weight=[0.6667,2]"
 
 
 def test_a_tuned_value_goes_where_the_question_mark_stood() -> None:
-    arm = next(arm for arm in make_arms(["symmetric:alpha=?,beta=2"], "adam", [1, 1], False) if arm.role == "candidate")
+    arm = next(arm for arm in make_arms(TASK, ["symmetric:alpha=?,beta=2"], "adam") if arm.role == "candidate")
     assert arm.loss == "symmetric:alpha=?,beta=2"
     assert arm.loss_with() == "symmetric:beta=2"
     assert arm.loss_with([0.5]) == "symmetric:alpha=0.5,beta=2"
     with pytest.raises(ValueError, match="cannot be tuned"):
-        make_arms(["dynamical:period=?"], "adam", [1, 1], False)
+        make_arms(TASK, ["dynamical:period=?"], "adam")
     with pytest.raises(ValueError, match="nothing of this loss can"):
-        make_arms(["bi_tempered:t1=?", "brier:weight=?"], "adam", [1, 1], False)
+        make_arms(TASK, ["bi_tempered:t1=?", "brier:weight=?"], "adam")
 
 
 def test_the_default_dynamical_loss_gives_each_class_its_turn_and_ends_static() -> None:
     for steps, classes in ((340, 10), (70, 3), (1000, 2)):
-        text = next(loss for loss in default_losses(steps, classes) if loss.startswith("dynamical"))
+        text = next(
+            loss for loss in default_losses(Classification(("",) * classes), steps) if loss.startswith("dynamical")
+        )
         values = dict(part.split("=") for part in text.partition(":")[2].split(","))
         period, tail = int(values["period"]), int(values["static_after"])
         assert tail % period == 0

@@ -87,7 +87,7 @@ def test_bounds_of_many_boxes_at_once() -> None:
 def test_bounds_refuse() -> None:
     with pytest.raises(FormulaError, match="no interval is given"):
         bounds(parse("p*n"), p=0.5)
-    with pytest.raises(FormulaError, match="above its high end"):
+    with pytest.raises(FormulaError, match="above its upper end"):
         bounds(parse("p"), p=(0.5, 0.25))
     with pytest.raises(FormulaError, match="no terminal 'x'"):
         bounds(parse("p"), x=0.5)

@@ -89,7 +89,7 @@ def test_second_derivatives() -> None:
 
 
 def test_what_cannot_be_differentiated() -> None:
-    with pytest.raises(FormulaError, match="in p or c, not in 'y'"):
+    with pytest.raises(FormulaError, match="respect to p or c, not 'y'"):
         derivative(parse("p*y"), "y")
 
 

@@ -605,12 +605,14 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     refused("meta_optimizer", model, loss, sgd, torch.optim.Adam(model.parameters()))
     refused("not the model's", model, loss, torch.optim.SGD([*model.parameters(), *loss.parameters()], 0.1), meta)
     refused("half precision", model, loss, sgd, meta, gradient="difference", autocast=torch.bfloat16)
-    refused("whole batch", model, loss, sgd, meta, gradient="unroll", meta_share=0.5)
+    refused("part of the batch", model, loss, sgd, meta, gradient="unroll", meta_share=0.5)
     refused("meta_data", model, loss, sgd, meta, meta_data="valid")
     refused("scale must be", model, loss, sgd, meta, scale="free")
     refused("add scale='learned'", model, loss, sgd, meta, max_scale=1.0)
     only_scale = AdaptiveLoss(control="scale")
-    refused("give scale='learned'", model, only_scale, sgd, torch.optim.Adam(only_scale.parameters()))
+    refused(
+        "only a scale to learn: add scale='learned'", model, only_scale, sgd, torch.optim.Adam(only_scale.parameters())
+    )
     x, y = torch.randn(4, 3), torch.arange(4)
     with pytest.raises(ValueError, match="needs a meta batch"):
         OnlineLossLearner(model, loss, sgd, meta).step((x, y))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from loss_cases import seeded
 from scipy.integrate import quad
 
-from lossmith.losses import RootedGANLoss, SmoothMeanAbsoluteErrorLoss
+from lossmith.losses import RootedGANLoss, SmoothAbsoluteErrorLoss
 
 # --- seed 0: GAN -----------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ def test_rooted_gan_in_double_precision() -> None:
 
 
 def test_smooth_mean_absolute_error() -> None:
-    loss = SmoothMeanAbsoluteErrorLoss(reduction="none")
+    loss = SmoothAbsoluteErrorLoss(reduction="none")
     e = torch.linspace(-6, 6, 120_001, dtype=torch.float64, requires_grad=True)
     value = loss(e + 3, torch.full_like(e, 3))
     torch.testing.assert_close(value, e * torch.tanh(e / 2))
@@ -73,4 +73,4 @@ def test_smooth_mean_absolute_error() -> None:
     prediction, target = torch.randn(4, 3), torch.randn(4, 3)
     for reduction in ("mean", "sum"):
         expected = getattr(loss(prediction, target), reduction)()
-        torch.testing.assert_close(SmoothMeanAbsoluteErrorLoss(reduction=reduction)(prediction, target), expected)
+        torch.testing.assert_close(SmoothAbsoluteErrorLoss(reduction=reduction)(prediction, target), expected)

@@ -96,11 +96,11 @@ def test_one_value_per_class(make: Callable[[], Any], says: str) -> None:
 
 
 def test_a_dynamical_loss_wraps_classification_losses_only() -> None:
-    for base in (torch.nn.CrossEntropyLoss(), lossmith.create("smae"), DynamicalLoss()):
+    for base in (torch.nn.CrossEntropyLoss(), lossmith.create("smooth_absolute_error"), DynamicalLoss()):
         with pytest.raises(ValueError, match="base must be one of"):
             DynamicalLoss(base)
 
 
 def test_smooth_mean_absolute_error_needs_one_shape() -> None:
     with pytest.raises(ValueError, match=r"one shape, not \(3,\) and \(3, 1\)"):
-        lossmith.create("smae")(torch.zeros(3), torch.zeros(3, 1))
+        lossmith.create("smooth_absolute_error")(torch.zeros(3), torch.zeros(3, 1))

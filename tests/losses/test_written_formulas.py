@@ -71,7 +71,9 @@ def test_formulas_that_people_know() -> None:
     assert lossmith.create("cos").formula == f"y*cos({math.pi / 2}*p)"
 
 
-@pytest.mark.parametrize("text", ["smae", "rooted_gan", "dynamical", "taylor:order=21", "ngl:label_smoothing=0.1"])
+@pytest.mark.parametrize(
+    "text", ["smooth_absolute_error", "rooted_gan", "dynamical", "taylor:order=21", "ngl:label_smoothing=0.1"]
+)
 def test_losses_without_a_formula(text: str) -> None:
     assert lossmith.create(text).formula is None
 

@@ -131,7 +131,7 @@ def test_refusals() -> None:
 
 def test_smae() -> None:
     """Seed 2, section 3, DERIVED: largest slope 1.1997 at 2.3994, the inflection; gap to |e| at most .557 at 1.28."""
-    found = certify(lossmith.create("smae"))
+    found = certify(lossmith.create("smooth_absolute_error"))
     assert isinstance(found, RegressionCertificate)
     assert found.steepest == pytest.approx(1.1997, abs=5e-5)
     assert found.steepest_at == pytest.approx(2.3994, abs=5e-5)

@@ -86,8 +86,8 @@ def test_scaled_says_where_it_is_continued_and_takes_class_counts() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ValueError, match="smae is a loss for regression"):
-        lossmith.match_scale(lossmith.create("smae"), 10)
+    with pytest.raises(ValueError, match="smooth_absolute_error is a loss for regression"):
+        lossmith.match_scale(lossmith.create("smooth_absolute_error"), 10)
     with pytest.raises(ValueError, match="rooted_gan is a loss for gan"):
         lossmith.match_scale(RootedGANLoss(), 2)
     with pytest.raises(ValueError, match="num_classes must be at least 2, not 1"):

@@ -20,7 +20,15 @@ from lossmith.properties import Certificate, RegressionCertificate, certify
 from lossmith.report.describe_page import render_description
 from lossmith.report.describe_terminal import Description
 
-SOME = ["ngl", "l", "smae", "m_full", "formula(y*exp(1/p))", "scaled(ngl):factor=12.269208", "rooted_gan"]
+SOME = [
+    "ngl",
+    "l",
+    "smooth_absolute_error",
+    "m_full",
+    "formula(y*exp(1/p))",
+    "scaled(ngl):factor=12.269208",
+    "rooted_gan",
+]
 
 
 @functools.cache
@@ -52,10 +60,10 @@ def test_the_terminal_says_what_the_seed_derived_for_ngl() -> None:
 
 def test_the_terminal_says_the_crossings_of_l_and_the_slope_of_smae() -> None:
     assert "Strict for p < 0.1168, liberal above (proved" in " ".join(printed("l").split())
-    assert "1.1997 at |e| = 2.3994" in printed("smae")
+    assert "1.1997 at |e| = 2.3994" in printed("smooth_absolute_error")
 
 
-@pytest.mark.parametrize("text", ["ngl", "smae", "formula(y*exp(1/p))", "logit_adjusted"])
+@pytest.mark.parametrize("text", ["ngl", "smooth_absolute_error", "formula(y*exp(1/p))", "logit_adjusted"])
 def test_the_page_is_whole_loads_nothing_and_is_the_same_again(text: str) -> None:
     certificate = certified(text)
     page = render_description(certificate)

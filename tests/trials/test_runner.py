@@ -106,7 +106,7 @@ def test_a_mistake_reaches_the_caller_and_ends_the_workers_but_no_other_child(tm
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
             runner = Runner(ledger, SOURCES, workers=1)
             with pytest.raises(ValueError, match="regression"):
-                runner.run([replace(IRIS, loss="smae")])
+                runner.run([replace(IRIS, loss="smooth_absolute_error")])
         deadline = time.monotonic() + 20
         while set(multiprocessing.active_children()) != {bystander} and time.monotonic() < deadline:
             time.sleep(0.05)

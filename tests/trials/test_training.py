@@ -217,7 +217,11 @@ def test_logit_adjustment_learns_the_class_counts_of_its_training_part() -> None
 
 
 def test_what_a_trial_cannot_train_is_refused_in_a_sentence() -> None:
-    for loss, word in (("smae", "regression"), ("cross_entropy:reduction=sum", "reduction"), ("m:task=binary", "task")):
+    for loss, word in (
+        ("smooth_absolute_error", "regression"),
+        ("cross_entropy:reduction=sum", "reduction"),
+        ("m:task=binary", "task"),
+    ):
         with pytest.raises(ValueError, match=word):
             train(replace(IRIS, loss=loss), SOURCES)
 

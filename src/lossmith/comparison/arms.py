@@ -11,15 +11,10 @@ from lossmith.catalog import available, canonical, create
 from lossmith.learned import AdaptiveLoss
 from lossmith.losses import static_tail
 from lossmith.losses.text import LossText, Tune, Value, parse_loss
+from lossmith.tasks import Task
 
-CROSS_ENTROPY: Final = "cross_entropy"
-AGAIN: Final = "cross_entropy (again)"
-WEIGHT_DECAY: Final = "cross_entropy + weight decay"
-LABEL_SMOOTHING: Final = "label_smoothing (tuned)"
-WEIGHTED: Final = "cross_entropy (class-weighted)"
-EQUAL_TIME: Final = "cross_entropy (3 times the steps)"
 EQUAL_TIME_LENGTH: Final = 3.0
-"""What a step with a loss that learns online costs at least, in steps of cross-entropy, if the gradient is exact."""
+"""What a step with a loss that learns online costs at least, in steps of the reference, if the gradient is exact."""
 
 Role = Literal["candidate", "control"]
 
@@ -103,6 +98,39 @@ class Arm:
         return canonical(str(replace(text, arguments=tuple(arguments))))
 
 
+@dataclass(frozen=True)
+class Baselines:
+    """The names of the arms that no comparison goes without.
+
+    Args:
+        reference: the loss that all others are compared with.
+        rival: the tuned loss that must be beaten too, such as label smoothing.
+    """
+
+    reference: str
+    rival: str
+
+    @classmethod
+    def of(cls, task: Task) -> Baselines:
+        """Those of a task."""
+        return cls(task.reference, f"{parse_loss(task.rival).name} (tuned)")
+
+    @property
+    def again(self) -> str:
+        """The reference, tuned and seeded anew: its difference from the reference is the size of noise."""
+        return f"{self.reference} (again)"
+
+    @property
+    def weight_decay(self) -> str:
+        """The reference with weight decay tuned."""
+        return f"{self.reference} + weight decay"
+
+    @property
+    def equal_time(self) -> str:
+        """The reference with as much time as a loss that learns takes."""
+        return f"{self.reference} ({EQUAL_TIME_LENGTH:g} times the steps)"
+
+
 # The ranges a `?` is tuned over. Choices where the effect is known to be coarse.
 SEARCH: Final[dict[tuple[str, str], Dimension]] = {
     (loss, dimension.name): dimension
@@ -127,6 +155,7 @@ SEARCH: Final[dict[tuple[str, str], Dimension]] = {
         ("dynamical", Dimension("amplitude", (2.0, 70.0), "log")),
         ("adaptive", Dimension("meta_lr", (1e-5, 1e-2), "log")),
         ("ml3", Dimension("meta_lr", (1e-4, 1e-2), "log")),
+        ("huber", Dimension("delta", (0.1, 5.0), "log")),
     )
 }
 _WEIGHT_DECAY: Final = {
@@ -135,65 +164,69 @@ _WEIGHT_DECAY: Final = {
 }
 
 
-def default_losses(steps: int, num_classes: int) -> list[str]:
-    """Every classification loss of the catalog but those that are controls anyway.
+def default_losses(task: Task, steps: int) -> list[str]:
+    """Every loss of the catalog that the task can train with, but those that are controls anyway.
 
     Args:
+        task: what scores a training.
         steps: length of a training; the dynamical loss gets a period that lets each class have its turn, and a
             static last sixth.
-        num_classes: C.
 
     Returns:
         Text forms.
     """
     losses = []
-    for info in available("classification"):
+    for info in available(task.loss_kind):
         if info.name == "dynamical":
-            period = max(2, 5 * steps // (6 * num_classes))
-            tail = min(period * num_classes, static_tail(steps, period))
+            period = max(2, 5 * steps // (6 * task.outputs))
+            tail = min(period * task.outputs, static_tail(steps, period))
             losses.append(f"dynamical:amplitude=20,period={period},static_after={tail}")
-        elif info.name not in {CROSS_ENTROPY, "scaled", "formula", "logit_adjusted"}:
+        elif info.name not in {task.reference, "scaled", "formula", "logit_adjusted"}:
             losses.append(info.name)
     return losses
 
 
-def make_arms(losses: Sequence[str], optimizer: str, class_counts: Sequence[int], imbalanced: bool) -> list[Arm]:
+def make_arms(
+    task: Task, losses: Sequence[str], optimizer: str, class_counts: Sequence[int] | None = None
+) -> list[Arm]:
     """The arms of a comparison: its controls, then the losses asked for.
 
     Args:
-        losses: text forms; cross-entropy may be named and is a control anyway.
+        task: what scores a training.
+        losses: text forms; the reference may be named and is a control anyway.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
-        class_counts: how often each class occurs in training.
-        imbalanced: whether class-weighted and logit-adjusted cross-entropy are controls too.
+        class_counts: how often each class occurs in training, where class-weighted and logit-adjusted cross-entropy
+            are controls too.
 
     Returns:
-        Arms with distinct names, cross-entropy first. Where a loss learns online, one of the controls is cross-entropy
+        Arms with distinct names, the reference first. Where a loss learns online, one of the controls is the reference
         with three times the steps.
 
     Raises:
         ValueError: if a loss is unknown, or asks to tune what has no range.
     """
     decay = _WEIGHT_DECAY["sgd" if optimizer == "sgd" else "adam"]
+    names, reference, rival = Baselines.of(task), task.reference, canonical(task.rival)
     arms = [
-        Arm(CROSS_ENTROPY, CROSS_ENTROPY, "control"),
-        Arm(AGAIN, CROSS_ENTROPY, "control", stream=1),
-        Arm(WEIGHT_DECAY, CROSS_ENTROPY, "control", (decay,)),
-        Arm(LABEL_SMOOTHING, "label_smoothing:epsilon=?", "control", (SEARCH["label_smoothing", "epsilon"],)),
+        Arm(reference, reference, "control"),
+        Arm(names.again, reference, "control", stream=1),
+        Arm(names.weight_decay, reference, "control", (decay,)),
+        Arm(names.rival, rival, "control", _dimensions(parse_loss(rival))),
     ]
-    if imbalanced:
+    if class_counts is not None:
         mean = sum(class_counts) / len(class_counts)
         weight = ",".join(f"{mean / count:.4g}" for count in class_counts)
         arms += [
-            Arm(WEIGHTED, canonical(f"cross_entropy:weight=[{weight}]"), "control"),
+            Arm(f"{reference} (class-weighted)", canonical(f"{reference}:weight=[{weight}]"), "control"),
             Arm("logit_adjusted", "logit_adjusted", "control"),
         ]
     asked: list[Arm] = []
     for text in losses:
         loss = canonical(text)
-        if loss not in {arm.name for arm in arms + asked} and loss != "label_smoothing:epsilon=?":
+        if loss not in {arm.name for arm in arms + asked} and loss != rival:
             asked.append(Arm(loss, loss, _role(loss), _dimensions(parse_loss(loss))))
     if any(_learns_online(arm) for arm in asked):
-        arms.append(Arm(EQUAL_TIME, CROSS_ENTROPY, "control", length=EQUAL_TIME_LENGTH))
+        arms.append(Arm(names.equal_time, reference, "control", length=EQUAL_TIME_LENGTH))
     return arms + asked
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import tomli_w
 
-from lossmith.comparison.arms import Arm, default_losses, make_arms
+from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import write_file
 from lossmith.comparison.tuning import Setting
 from lossmith.data import DataSpec
@@ -116,13 +116,18 @@ class Plan:
     @property
     def text(self) -> str:
         """The plan as TOML."""
-        task = {"name": self.task.name, "summary": self.task.summary, "guess": self.task.guess, **asdict(self.task)}
+        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "words")} | asdict(self.task)
         return tomli_w.dumps(_without_none({**asdict(self), "task": task}))
 
     @property
     def digest(self) -> str:
         """The first 8 hexadecimal digits of the text's SHA-256."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:8]
+
+    @property
+    def names(self) -> Baselines:
+        """What the arms are called that all others are held against."""
+        return Baselines.of(self.task)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -186,9 +191,11 @@ def make_plan(options: Options, sources: Sources) -> Plan:
             f"{trial.steps} steps are too few for a learning curve of {trial.evaluations} points: give more --epochs "
             "or --steps, or a smaller --batch-size"
         )
-    losses = default_losses(trial.steps, drafted.task.outputs) if options.losses is None else options.losses
+    losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
+    losses = list(map(drafted.task.loss_text, losses))
     imbalanced = options.imbalance > 1
-    arms = make_arms(losses, options.optimizer, splits.class_counts.tolist(), imbalanced)
+    counts = splits.class_counts.tolist() if imbalanced else None
+    arms = make_arms(drafted.task, losses, options.optimizer, counts)
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
         arms = [
@@ -210,7 +217,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         budget=budget,
         final_seeds=options.seeds or (2 if trial.data.folds else 5),
         seed=options.seed,
-        metric="balanced accuracy" if imbalanced else "accuracy",
+        metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
         delta=options.delta,
         select=trial.select,
         engine=trial.engine,

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import tomli_w
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, Arm
+from lossmith.comparison.arms import Arm
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import Plan, derive_seed
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
@@ -115,13 +115,15 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
         {name: [_score_of(plan, run) for fold in folds for run in fold] for name, folds in validated.items()},
         {name: [fold.on_edge for fold in folds] for name, folds in chosen.items()},
         plan.task.guess,
+        plan.names,
     )
-    weak_reference = untrained.pop(CROSS_ENTROPY, None)
-    recommendation = recommend({
+    weak_reference = untrained.pop(plan.names.reference, None)
+    scores = {
         name: plan.task.unit_scores([[_valid(run) for run in fold] for fold in folds], plan.metric)
         for name, folds in validated.items()
         if name not in untrained
-    })
+    }
+    recommendation = recommend(scores, plan.names)
     _write_recommendation(recommendation, folder)
     finals = {
         arm.name: tuple(
@@ -238,7 +240,7 @@ def _measure_speed(
     runner: Runner,
 ) -> dict[str, Speed]:
     """Steps to the level cross-entropy ends at, each arm at the learning rate that reaches it soonest."""
-    taus = [min(run.curve.score[-1] for run in fold) for fold in validated[CROSS_ENTROPY]]
+    taus = [min(run.curve.score[-1] for run in fold) for fold in validated[plan.names.reference]]
     arms = [arm for arm in plan.arms if arm.name not in untrained]
     fastest = _fastest_settings(plan, arms, chosen, taus, runner)
     trials: dict[tuple[str, int], list[Trial]] = {}
@@ -261,12 +263,12 @@ def _measure_speed(
         arm.name: Speed(
             tuple(fastest[arm.name, fold].lr for fold in plan.folds),
             times[arm.name],
-            paired_log_ratio(times[arm.name], times[CROSS_ENTROPY]),
+            paired_log_ratio(times[arm.name], times[plan.names.reference]),
         )
         for arm in arms
     }
     for name, of in speed.items():
-        if name not in {CROSS_ENTROPY, AGAIN} and _seems_faster(of.ratio):
+        if name not in {plan.names.reference, plan.names.again} and _seems_faster(of.ratio):
             speed[name] = _against_shortened(plan, of, taus, runner)
     return speed
 
@@ -297,7 +299,7 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
     finite = [t for t in speed.steps if math.isfinite(t)]
     steps = math.ceil(float(np.median(finite)))
     short = replace(plan, steps=steps)
-    arm = plan.arm(CROSS_ENTROPY)
+    arm = plan.arm(plan.names.reference)
     chosen = _tune(short, [arm], runner, f"cross-entropy in {steps} steps, ")[arm.name]
     trials = {
         fold: [replace(short.trial(arm, fold, chosen[fold].setting, "final", s), final=False) for s in _seeds(plan)]

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
+from lossmith.comparison.arms import Baselines
 from lossmith.comparison.statistics import paired_difference
 
 MAX_EDGE_SHARE: Final = 0.5
@@ -40,53 +40,58 @@ class Recommendation:
     se: float | None
 
 
-def recommend(scores: Mapping[str, Sequence[ArrayLike]]) -> Recommendation:
+def recommend(scores: Mapping[str, Sequence[ArrayLike]], names: Baselines) -> Recommendation:
     """The best loss if it is more than one standard error better than cross-entropy, else cross-entropy.
 
     Cross-entropy tuned and seeded anew is never recommended: it is cross-entropy.
 
     Args:
         scores: The validation score of each example under each final seed, by arm: one array (seeds, examples) per
-            fold. Cross-entropy is among the arms; arms that could not be trained are not.
+            fold. The reference is among the arms; arms that could not be trained are not.
+        names: what the reference is called, and the reference tuned and seeded anew.
 
     Returns:
         The recommendation.
     """
-    reference = scores[CROSS_ENTROPY]
+    reference = scores[names.reference]
     differences = {
         name: paired_difference([np.asarray(a) - np.asarray(b) for a, b in zip(of, reference, strict=True)])
         for name, of in scores.items()
-        if name not in {CROSS_ENTROPY, AGAIN}
+        if name not in {names.reference, names.again}
     }
     if not differences:
-        return Recommendation(CROSS_ENTROPY, "nothing else could be trained", 0.0, None)
+        return Recommendation(names.reference, "nothing else could be trained", 0.0, None)
     name, top = max(differences.items(), key=lambda item: item[1].mean)
     gain = f"{name} is {100 * top.mean:+.2f} points from cross-entropy on validation"
     if math.isnan(top.variance):
-        return Recommendation(CROSS_ENTROPY, f"{gain}, of unknown standard error", top.mean, None)
+        return Recommendation(names.reference, f"{gain}, of unknown standard error", top.mean, None)
     if top.mean > top.se:
         return Recommendation(name, f"{gain}, more than one standard error of {100 * top.se:.2f}", top.mean, top.se)
     reason = f"the best, {gain}, within one standard error of {100 * top.se:.2f}"
-    return Recommendation(CROSS_ENTROPY, reason, top.mean, top.se)
+    return Recommendation(names.reference, reason, top.mean, top.se)
 
 
 def why_untrained(
-    scores: Mapping[str, Sequence[float | None]], on_edge: Mapping[str, Sequence[bool]], chance: float
+    scores: Mapping[str, Sequence[float | None]],
+    on_edge: Mapping[str, Sequence[bool]],
+    guess: float,
+    names: Baselines,
 ) -> dict[str, str]:
     """The arms that could not be trained under the budget, each with the reason.
 
     Args:
-        scores: The validation score of each final training, by arm; None where it diverged, which counts as chance.
+        scores: The validation score of each final training, by arm; None where it diverged, which counts as guessing.
             Cross-entropy is among the arms.
         on_edge: For each arm and fold, whether the best learning rate still lay on the edge of the extended grid.
-        chance: The score of guessing.
+        guess: The score of guessing.
+        names: What the reference is called.
 
     Returns:
         The reason by arm, each the end of a sentence. Cross-entropy, judged like the others, may be among them.
     """
-    known = {name: [chance if score is None else score for score in of] for name, of in scores.items()}
-    learned = {name: float(np.mean(of)) - chance for name, of in known.items()}
-    collapsed = chance + COLLAPSED_SHARE * learned[CROSS_ENTROPY]
+    known = {name: [guess if score is None else score for score in of] for name, of in scores.items()}
+    learned = {name: float(np.mean(of)) - guess for name, of in known.items()}
+    collapsed = guess + COLLAPSED_SHARE * learned[names.reference]
     untrained = {}
     for name, runs in scores.items():
         edges = sum(on_edge[name])
@@ -98,9 +103,9 @@ def why_untrained(
             )
         elif lost > MAX_DIVERGED_SHARE * len(runs):
             untrained[name] = f"{lost} of its {len(runs)} final trainings diverged or fell back to guessing"
-        elif learned[name] < MIN_LEARNED_SHARE * learned[CROSS_ENTROPY]:
+        elif learned[name] < MIN_LEARNED_SHARE * learned[names.reference]:
             untrained[name] = (
-                f"at its best it got to {100 * (learned[name] + chance):.0f} % on validation, less than half the "
+                f"at its best it got to {100 * (learned[name] + guess):.0f} % on validation, less than half the "
                 "way from guessing to cross-entropy"
             )
     return untrained

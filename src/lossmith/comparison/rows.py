@@ -143,18 +143,23 @@ class Row:
     diagrams: tuple[Diagram, ...]
     expected_best: tuple[float, ...]
     shape_of: str
-    shape: Shape
+    shape: Shape | None
     learned: LearnedRow | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A comparison, whole; rows by score, best first, untrained last."""
+    """A comparison, whole; rows by score, best first, untrained last.
+
+    `reference` and `again` name the rows that all others are held against.
+    """
 
     headline: str
     noise: str
     recommendation: str
     recommended: str
+    reference: str
+    again: str
     best_label_smoothing: str | None
     metric: str
     times_scored: int

@@ -10,7 +10,7 @@ import numpy as np
 
 from lossmith.catalog import create
 from lossmith.comparison.adaptation import adaptation
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, Arm
+from lossmith.comparison.arms import Arm, Baselines
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Chosen, Findings, Speed, difference
 from lossmith.comparison.rows import (
@@ -25,8 +25,8 @@ from lossmith.comparison.rows import (
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.tuning import expected_best, smoothed
 from lossmith.comparison.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
-from lossmith.properties.shape import loss_shape
-from lossmith.tasks.task import Judged, Scores
+from lossmith.properties.shape import Shape, loss_shape
+from lossmith.tasks.task import Judged, Scores, Task
 from lossmith.trials.result import LearnedPath, TrialResult
 
 
@@ -40,6 +40,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     Returns:
         The summary.
     """
+    names = plan.names
     scores = {
         arm.name: plan.task.unit_scores(
             [[_test(run) for run in fold] for fold in findings.finals[arm.name]], plan.metric
@@ -48,9 +49,11 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     }
     trained = [arm for arm in plan.arms if arm.name not in findings.untrained]
     against_ce = {
-        arm.name: difference(scores[arm.name], scores[CROSS_ENTROPY]) for arm in trained if arm.name != CROSS_ENTROPY
+        arm.name: difference(scores[arm.name], scores[names.reference])
+        for arm in trained
+        if arm.name != names.reference
     }
-    smoothing = LABEL_SMOOTHING if LABEL_SMOOTHING in against_ce else None
+    smoothing = names.rival if names.rival in against_ce else None
     against_ls = {
         arm.name: difference(scores[arm.name], scores[smoothing])
         for arm in trained
@@ -67,26 +70,50 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
             adjusted.get(arm.name),
             plan.delta,
             trained=arm.name in against_ce,
-            is_smoothing=arm.name == LABEL_SMOOTHING,
+            is_smoothing=arm.name == names.rival,
         )
         for arm in plan.arms
-        if arm.name != CROSS_ENTROPY
+        if arm.name != names.reference
     }
     rows = [_row(plan, findings, arm, scores, against_ce, against_ls, adjusted, level, verdicts) for arm in plan.arms]
     ranked = _ranked(rows)
     upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
-    return Summary(
+    found = Summary(
         headline=_headline(plan, scores, {name: verdicts[name] for name in candidates}, upper, list(against_ce)),
-        noise=_noise(against_ce.get(AGAIN), findings.weak_reference),
+        noise=_noise(against_ce.get(names.again), findings.weak_reference),
         recommendation=f"Recommended from validation, before the test part was opened: {findings.recommendation.arm} "
-        f"({findings.recommendation.reason}). {_planned_test(findings, against_ce)}",
+        f"({findings.recommendation.reason}). {_planned_test(findings, names, against_ce)}",
         recommended=findings.recommendation.arm,
+        reference=names.reference,
+        again=names.again,
         best_label_smoothing=smoothing,
         metric=plan.metric,
         times_scored=findings.times_scored,
         speed_sentences=tuple(row.speed.sentence for row in ranked if row.speed and row.speed.sentence),
         adaptation=adaptation(plan.arms, {arm.name: scores[arm.name] for arm in trained}),
         rows=tuple(ranked),
+    )
+    return _in_words(found, plan.task)
+
+
+def _in_words(found: Summary, task: Task) -> Summary:
+    """A summary whose sentences are in the words of the task."""
+    rows = [
+        replace(
+            row,
+            verdict=task.said(row.verdict),
+            untrained=row.untrained and task.said(row.untrained),
+        )
+        for row in found.rows
+    ]
+    return replace(
+        found,
+        headline=task.said(found.headline),
+        noise=task.said(found.noise),
+        recommendation=task.said(found.recommendation),
+        speed_sentences=tuple(map(task.said, found.speed_sentences)),
+        adaptation=tuple(map(task.said, found.adaptation)),
+        rows=tuple(rows),
     )
 
 
@@ -118,10 +145,10 @@ def _row(
         runs=tuple(means),
         against_ce=None if gap is None else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
         against_ls=None if arm.name not in against_ls else _gap(against_ls[arm.name], None, None),
-        share_won=share_of_pairs_won(means, _run_means(scores[CROSS_ENTROPY])) if paired else None,
+        share_won=share_of_pairs_won(means, _run_means(scores[plan.names.reference])) if paired else None,
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
-        speed=_speed_row(arm.name, findings.speed.get(arm.name)),
+        speed=None if arm.name == plan.names.reference else _speed_row(arm.name, findings.speed.get(arm.name)),
         columns=_columns(plan, runs, tests),
         lrs=tuple(fold.setting.lr for fold in chosen),
         values=tuple(_named(arm, fold) for fold in chosen),
@@ -136,7 +163,7 @@ def _row(
         diagrams=plan.task.diagrams(tests),
         expected_best=_expected_best(chosen),
         shape_of=arm.loss_with(chosen[0].setting.values),
-        shape=loss_shape(create(arm.loss_with(chosen[0].setting.values)), plan.task.outputs),
+        shape=_shape(plan, arm.loss_with(chosen[0].setting.values)),
         learned=_learned([run.learned for run in runs if run.learned is not None]),
     )
 
@@ -154,7 +181,7 @@ def _headline(
         return headline
     best = max(better, key=lambda name: float(np.concatenate([fold.mean(0) for fold in scores[name]]).mean()))
     controls = [arm.name for arm in plan.arms if arm.role == "control" and arm.name in trained]
-    others = [name for name in controls if name not in {AGAIN, LABEL_SMOOTHING}]
+    others = [name for name in controls if name not in {plan.names.again, plan.names.rival}]
     caution = stronger_control(best, {name: difference(scores[name], scores[best]) for name in others})
     return headline if caution is None else f"{headline} {caution}"
 
@@ -201,9 +228,9 @@ def _noise(again: PairedDifference | None, weak_reference: str | None) -> str:
     )
 
 
-def _planned_test(findings: Findings, against_ce: dict[str, PairedDifference]) -> str:
+def _planned_test(findings: Findings, names: Baselines, against_ce: dict[str, PairedDifference]) -> str:
     arm = findings.recommendation.arm
-    if arm == CROSS_ENTROPY:
+    if arm == names.reference:
         return "Nothing was to be tested."
     gap = against_ce[arm]
     p = "" if gap.p_value is None else f", p = {gap.p_value:.2g}"
@@ -218,7 +245,7 @@ def _bounds(gap: PairedDifference) -> str:
 
 
 def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
-    if speed is None or name == CROSS_ENTROPY:
+    if speed is None:
         return None
     ratio = speed.ratio
     sentence = fewer_steps(name, ratio, shortened_ce_missed=bool(speed.shortened_ce_missed))
@@ -235,6 +262,10 @@ def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
         lrs=speed.lrs,
         sentence=sentence,
     )
+
+
+def _shape(plan: Plan, loss: str) -> Shape | None:
+    return loss_shape(create(loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
 
 
 def _columns(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:

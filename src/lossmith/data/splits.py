@@ -26,7 +26,7 @@ class Examples:
 
     Args:
         inputs: float32 (n, d) or (n, c, h, w), or token numbers int64 (n, L).
-        targets: Classification: class indices, int64 (n,). Regression: standardised numbers, float32 (n,).
+        targets: Classification: class indices, int64 (n,). Regression: standardised numbers, float32 (n, 1).
             Segmentation: class indices of the pixels, int64 (n, h, w), 255 where a pixel is ignored.
         index: Row numbers in the data set, int64 (n,).
     """
@@ -195,4 +195,4 @@ def _as_tensor(targets: NDArray[Any], dataset: Dataset) -> Tensor:
         raise DataError(
             f"the targets of {dataset.name!r} are not finite once scaled by the training targets; correct extreme ones."
         )
-    return torch.from_numpy(values)
+    return torch.from_numpy(values)[:, None]

@@ -1,8 +1,9 @@
-"""Losses as formulas: expressions that are read, printed, differentiated, bounded and run, with no `eval`.
+"""Losses as formulas: parse, print, differentiate, bound and evaluate expressions without `eval`.
 
-A formula such as ``exp(2.4092 - p*(1+y)) - cos(cos(sin(p)))`` says what one class adds to the loss of a sample: ``p``
-is its softmax probability, ``y`` 1 for the target and 0 otherwise, ``c`` is ``-log p``, ``n`` the number of classes,
-``t`` the progress of training from 0 to 1. See `parse` for the grammar and `lossmith.losses.FormulaLoss` for the loss.
+A formula such as ``exp(2.4092 - p*(1+y)) - cos(cos(sin(p)))`` gives the contribution of one class to a sample's loss.
+``p`` is the softmax probability of the class, ``y`` is 1 for the target class and 0 otherwise, ``c`` is ``-log(p)``,
+``n`` is the number of classes, and ``t`` is the progress of training from 0 to 1. `parse` documents the grammar, and
+`lossmith.losses.FormulaLoss` turns a formula into a loss.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "bounds":  # needs numpy, which `import lossmith` does without
+    if name == "bounds":  # needs numpy, which `import lossmith` must not load
         from lossmith.formulas.intervals import bounds
 
         return bounds

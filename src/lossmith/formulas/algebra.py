@@ -1,4 +1,4 @@
-"""Sums and products of a formula's parts, multiplied out or in factors."""
+"""Algebra on polynomials whose variables are expressions: expanding, factoring, and taking powers."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from lossmith.formulas.polynomials import (
     value_of,
 )
 
-_LARGEST: Final = 32  # terms that a product of sums may have, to be multiplied out
-_FACTORED: Final = 10**30  # largest number that is taken out of a sum
-_SHORT: Final = 10**6  # largest divisor of the numbers of a sum, of which one is taken out
-_MAGNIFIES: Final = 1e6  # size of a term whose factors may hold what has cancelled
+_LARGEST: Final = 32  # a product of sums is expanded only up to this many terms
+_FACTORED: Final = 10**30  # largest number that is factored out of a sum
+_SHORT: Final = 10**6  # largest denominator that factoring a number out of a sum may leave
+_MAGNIFIES: Final = 1e6  # terms larger than this may hide a cancellation in their factors
 _ONE: Final = Fraction(1)
 
 
 Write: TypeAlias = Callable[[Polynomial], Expression]
-"""Turns a polynomial into an expression of exactly its value, equal ones into equal ones."""
+"""Writes a polynomial as an expression with exactly its value; equal polynomials give equal expressions."""
 
 
 class Algebra:
-    """What can be done with polynomials whose bases are expressions.
+    """Operations on polynomials whose variables are expressions.
 
     Args:
-        write: turns a polynomial into an expression.
-        text: the text of an expression, by which factors and terms are put in order.
+        write: writes a polynomial as an expression.
+        text: gives the text of an expression; factors and terms are sorted by it.
     """
 
     def __init__(self, write: Write, text: Callable[[Expression], str]) -> None:
@@ -46,7 +46,7 @@ class Algebra:
         self.sums: dict[Expression, Polynomial] = {}
 
     def opened(self, a: Polynomial) -> Polynomial:
-        """Without sums that stand alone in a term."""
+        """Replace each term that is a remembered sum by the terms of that sum."""
         result: Polynomial = {}
         for product, factor in a.items():
             inner = self.sum_alone(product)
@@ -54,7 +54,7 @@ class Algebra:
         return result
 
     def opened_out(self, factors: Polynomial, most: float, *sums: Polynomial) -> Polynomial:
-        """A product of sums multiplied out, if that stays small and its terms do not cancel; else in its factors."""
+        """Expand a product of sums if the result stays small and its terms do not cancel; else keep its factors."""
         if math.prod(map(len, sums)) > _LARGEST and sorted(map(len, sums))[-2] > 1:
             return factors
         result = functools.reduce(self.multiplied, sums)
@@ -63,7 +63,7 @@ class Algebra:
         return result if is_harmless(result, most) and not magnifies and not long else factors
 
     def multiplied(self, a: Polynomial, b: Polynomial) -> Polynomial:
-        """The product, multiplied out."""
+        """The expanded product."""
         result: Polynomial = {}
         for product_a, factor_a in a.items():
             for product_b, factor_b in b.items():
@@ -71,9 +71,10 @@ class Algebra:
         return result
 
     def term(self, product: Product, factor: Fraction) -> Polynomial:
-        """One product as a polynomial, in a fixed order.
+        """Normalise one product and return it as a polynomial.
 
-        Exponents of one base are added, powers of y dropped, numbers computed; a sum that stands alone is a sum again.
+        Exponents of equal bases are added, powers of y are dropped (y is 0 or 1), numbers are computed, and the factors
+        are sorted. A product that consists of one remembered sum becomes that sum again.
         """
         powers: dict[Expression, Fraction] = {}
         for base, exponent in product:
@@ -89,11 +90,11 @@ class Algebra:
         return {product: factor} if inner is None or abs(factor) != 1 else scaled(inner, factor)
 
     def sum_alone(self, product: Product) -> Polynomial | None:
-        """The sum that a product is, if it is one and nothing else."""
+        """The remembered sum that a product consists of, or None."""
         return self.sums.get(product[0][0]) if len(product) == 1 and product[0][1] == 1 else None
 
     def as_factor(self, a: Polynomial) -> Polynomial:
-        """A sum as one factor: a number times the sum with 1 before its first term."""
+        """Write a sum as a single factor: a number times the sum whose first term has coefficient 1."""
         if len(a) < 2:
             return a
         leading = self.leading(a)
@@ -104,7 +105,7 @@ class Algebra:
         return {((self.expression(scaled(a, 1 / leading)), _ONE),): leading}
 
     def factored(self, a: Polynomial, most: float = 0) -> Polynomial:
-        """With the large terms of a sum as one factor, if more may cancel than this."""
+        """Collect the large terms of a sum into one factor if more than ``most`` may cancel among them."""
         if is_harmless(a, most):
             return a
         large = {
@@ -116,24 +117,24 @@ class Algebra:
         return add(self.as_factor(large), small)
 
     def expression(self, a: Polynomial) -> Expression:
-        """A polynomial written, and remembered if it is a sum."""
+        """Write a polynomial as an expression, and remember it if it is a sum."""
         written = self.write(a)
         if len(a) > 1:
             self.sums[written] = a
         return written
 
     def leading(self, a: Polynomial) -> Fraction:
-        """The number before the term that is written first, constants aside."""
+        """The coefficient of the term that is written first, constant terms aside."""
         moving = {product: factor for product, factor in a.items() if product} or a
         first = min(moving, key=lambda product: self.text(self.write({product: _ONE})))
         return a[first]
 
     def is_negative(self, a: Polynomial) -> bool:
-        """Whether the number before the term that is written first is negative."""
+        """Whether the leading coefficient is negative."""
         return bool(a) and self.leading(a) < 0
 
     def root(self, a: Polynomial, exponent: Fraction) -> Polynomial:
-        """A power of what is taken as one factor."""
+        """Raise a polynomial, taken as a single factor, to a power."""
         if (value := value_of(a)) is not None:
             return self.power_of(value, exponent)
         ((product, factor),) = self.as_factor(a).items()
@@ -145,7 +146,7 @@ class Algebra:
         return self.multiplied(self.term(powers, _ONE), self.power_of(factor, exponent))
 
     def power_of(self, value: Fraction, exponent: Fraction) -> Polynomial:
-        """A power of a number."""
+        """Raise a number to a power."""
         result = power(value, exponent)
         if result is not None:
             return number(result)
@@ -155,7 +156,7 @@ class Algebra:
         return self.term(tuple((base, times * exponent) for base, times in bases), _ONE)
 
     def bases(self, value: Fraction) -> list[tuple[Expression, int]] | None:
-        """A positive number as a product of powers of doubles, if it is short."""
+        """Write a positive number as a product of powers of doubles, or return None if it has too many digits."""
         if value <= 0:
             return None
         found = []
@@ -169,17 +170,17 @@ class Algebra:
         return found
 
     def function(self, op: str, *operands: Polynomial) -> Polynomial:
-        """A function, of numbers a number if that is known exactly."""
+        """Apply a function; the result is a number if all operands are numbers and it is known exactly."""
         values = [value for operand in operands if (value := value_of(operand)) is not None]
         if len(values) == len(operands) and (result := exact_value(op, values)) is not None:
             return number(result)
         return self.opaque(op, *operands)
 
     def opaque(self, op: str, *operands: Polynomial) -> Polynomial:
-        """A function that nothing is known of."""
+        """Apply a function about which nothing more is known."""
         return {((apply(op, *map(self.expression, operands)), _ONE),): _ONE}
 
 
 def _is_short(value: Fraction) -> bool:
-    """Whether a number is a double, or the quotient of one and a small number."""
+    """Whether a number is a double or has a small denominator."""
     return value.denominator < _SHORT or as_float(value) == value

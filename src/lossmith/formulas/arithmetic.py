@@ -1,4 +1,4 @@
-"""The operators on Python numbers, and operators applied to expressions with what is constant folded."""
+"""Operators on Python numbers, and on expressions with constant folding."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def scalar(op: str, operands: Sequence[float]) -> float:
         operands: its operands.
 
     Returns:
-        The result; NaN where there is none, an infinity where it overflows or at a pole with a sign.
+        The result. It is NaN where the operator is undefined, and infinite on overflow and at a pole with a sign.
     """
-    # Python's min, max and copysign lose NaN, and whatever**0 is 1; torch.compile has no symbol for math.isnan.
+    # Python's min, max and copysign drop NaN, and nan**0 is 1. torch.compile cannot trace math.isnan.
     if op != "pow" and any(operand != operand for operand in operands):
         return math.nan
     try:
@@ -37,25 +37,25 @@ def scalar(op: str, operands: Sequence[float]) -> float:
 
 
 def number(expression: Expression) -> float:
-    """The value of a formula without terminals, in floats."""
+    """The value of a formula without terminals, in floating point."""
     return fold(expression, lambda node, operands: node.value if node.is_constant else scalar(node.op, operands))
 
 
 def folded(op: str, *args: Expression) -> Expression:
-    """Apply an operator to expressions, and fold what is constant or neutral.
+    """Apply an operator to expressions, folding constants and neutral elements.
 
-    ``0*a`` and ``0/a`` count as 0, ``a**0`` and ``a/a`` as 1, also where ``a`` is 0 or infinite: `0 * inf = 0` is the
-    library's convention.
+    ``0*a`` and ``0/a`` become 0, ``a**0`` and ``a/a`` become 1, even where ``a`` is 0 or infinite: the library's
+    convention is ``0 * inf = 0``.
 
     Args:
         op: the operator's name.
         *args: its operands.
 
     Returns:
-        The expression; a constant operation that has no finite result, or one too small for a float, stays as it is.
+        The expression. An operation on constants stays as it is if its result is not finite or underflows.
 
     Raises:
-        FormulaError: if the operator is unknown or takes another number of operands.
+        FormulaError: if the operator is unknown or the number of operands is wrong.
     """
     node = apply(op, *args)
     if all(arg.is_constant for arg in args):
@@ -180,11 +180,11 @@ _SCALAR: Final[dict[str, Callable[..., float]]] = {
 }
 _GROWS: Final = frozenset({"exp", "expm1"})
 _SHRINKS: Final = frozenset({"mul", "div", "pow", "aq", "square", "exp", "sigmoid", "softplus"})
-"""What has no 0 for operands that are not 0."""
+"""Operators whose exact result is nonzero when all operands are nonzero: a float result of 0 is an underflow."""
 
 
 def bound_size(expression: Expression, limit: int) -> Expression:
-    """The expression, refused where it has grown beyond all use.
+    """Return the expression unless it has grown too large.
 
     Raises:
         FormulaError: if it has more than ``limit`` nodes.

@@ -1,4 +1,4 @@
-"""Symbolic derivatives, and values put in place of terminals."""
+"""Symbolic derivatives and substitution."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS, Expression, constant, fold, terminal
 
 MAX_NODES: Final = 200_000
-"""How large a derivative may grow."""
+"""Largest number of nodes in a derivative."""
 
 _P: Final = terminal("p")
 _INNER: Final = {
-    # the derivative of each terminal that moves with the variable
+    # variable: the derivatives of the terminals that depend on it
     "p": {"p": ONE, "c": folded("div", constant(-1.0), _P), "d": folded("div", ONE, folded("sub", ONE, _P))},
     "c": {"c": ONE, "p": folded("neg", _P), "d": folded("div", folded("neg", _P), folded("sub", ONE, _P))},
 }
 
 
 def derivative(expression: Expression, variable: str) -> Expression:
-    """The total derivative of a formula in p or in c.
+    """Differentiate a formula with respect to p or c.
 
-    p and c move together: ``dc/dp = -1/p`` and ``dp/dc = -p``. Where min, max or abs have a kink the derivative is
-    the mean of its two sides, as torch takes it; that of sign is 0.
+    The derivative is total: ``dc/dp = -1/p`` and ``dp/dc = -p``. At a kink of min, max or abs it is the mean of the
+    one-sided derivatives, as in torch; the derivative of sign is 0.
 
     Args:
         expression: the formula.
@@ -34,10 +34,10 @@ def derivative(expression: Expression, variable: str) -> Expression:
         The derivative, with constants folded.
 
     Raises:
-        FormulaError: if the variable is another, or the derivative has more than 200,000 nodes.
+        FormulaError: if the variable is neither p nor c, or the derivative has more than 200,000 nodes.
     """
     if variable not in _INNER:
-        raise FormulaError(f"a formula is differentiated in p or c, not in {variable!r}")
+        raise FormulaError(f"a formula can be differentiated with respect to p or c, not {variable!r}")
     inner = _INNER[variable]
 
     def rule(node: Expression, slopes: list[Expression]) -> Expression:
@@ -51,21 +51,21 @@ def derivative(expression: Expression, variable: str) -> Expression:
 
 
 def substitute(expression: Expression, **values: float | Expression) -> Expression:
-    """Put numbers or expressions in place of terminals, and fold what becomes constant.
+    """Replace terminals by numbers or expressions, and fold constants.
 
     Args:
         expression: the formula.
-        **values: for terminals by name, for example ``y=0.0, n=10``.
+        **values: a number or expression for each terminal to replace, for example ``y=0.0, n=10``.
 
     Returns:
-        The formula without these terminals; without values it is the formula with its constants folded.
+        The formula without these terminals. Without ``values``, constants are folded and nothing else changes.
 
     Raises:
-        FormulaError: if there is no such terminal or a number is not finite.
+        FormulaError: if a terminal does not exist or a number is not finite.
     """
     for name in values:
         if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     given = {name: v if isinstance(v, Expression) else constant(v) for name, v in values.items()}
 
     def put(node: Expression, args: list[Expression]) -> Expression:
@@ -99,7 +99,7 @@ def _div(a: Expression, b: Expression) -> Expression:
 
 
 def _chain(outer: Callable[[Expression, Expression], Expression]) -> Callable[..., Expression]:
-    """The rule of a function of one operand from its derivative, given the operand and the function's own node."""
+    """The chain rule for a function of one operand; ``outer`` maps the operand and the node to the function's slope."""
 
     def rule(node: Expression, slopes: list[Expression]) -> Expression:
         return _mul(outer(node.args[0], node), slopes[0])
@@ -114,7 +114,7 @@ def _product(node: Expression, slopes: list[Expression]) -> Expression:
 
 def _quotient(node: Expression, slopes: list[Expression]) -> Expression:
     b, (da, db) = node.args[1], slopes
-    return _div(_sub(da, _mul(node, db)), b)  # b*b might leave the range of floats
+    return _div(_sub(da, _mul(node, db)), b)  # b*b might overflow
 
 
 def _power(node: Expression, slopes: list[Expression]) -> Expression:
@@ -131,7 +131,7 @@ def _analytic_quotient(node: Expression, slopes: list[Expression]) -> Expression
 
 
 def _extremum(sign: float) -> Callable[..., Expression]:
-    """The slope of the larger operand, of the smaller one with the other sign; no slope is lost in another."""
+    """The slope of the larger operand (``sign`` 1) or the smaller one (``sign`` -1); the mean of both at a tie."""
 
     def rule(node: Expression, slopes: list[Expression]) -> Expression:
         (a, b), (da, db) = node.args, slopes

@@ -1,7 +1,7 @@
-"""What is raised for a formula that cannot be used."""
+"""The exception for formulas that cannot be used."""
 
 from __future__ import annotations
 
 
 class FormulaError(ValueError):
-    """A formula that cannot be read or used; the message is one sentence, with the position where there is one."""
+    """A formula cannot be parsed or used; the message is one sentence, with the position of the error if it has one."""

@@ -1,4 +1,4 @@
-"""Formulas on torch tensors: a short list of steps, each a differentiable primitive."""
+"""Evaluation of formulas on torch tensors, as a list of differentiable primitive operations."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def evaluate(expression: Expression, **values: float | Tensor) -> Tensor:
 
     Args:
         expression: the formula.
-        **values: numbers or tensors that broadcast, for the terminals p, c, y, n, t that it has; c may be left out
-            where p is given, it is then -log(p), and p where c is given, it is then exp(-c).
+        **values: numbers or broadcastable tensors for the terminals p, c, y, n, t of the formula. If only one of p and
+            c is given, the other is computed from it: ``c = -log(p)``.
 
     Returns:
-        A tensor of the shape the values broadcast to, of their dtype; float64 where all are numbers. Differentiable
-        and fit for ``torch.compile`` and ``torch.func``.
+        A tensor of the values' broadcast shape and dtype (float64 if all values are numbers). It is differentiable and
+        works under ``torch.compile`` and ``torch.func``.
 
     Raises:
-        FormulaError: if a terminal has no value or there is no such terminal.
+        FormulaError: if a terminal of the formula has no value, or a value is given for an unknown terminal.
     """
     for name in values:
         if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     result = run(steps_of(expression), _complete(expression, values))
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     if not isinstance(result, Tensor):
@@ -47,19 +47,19 @@ def evaluate(expression: Expression, **values: float | Tensor) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def steps_of(expression: Expression) -> Steps:
-    """The formula as steps for `run`."""
+    """Compile a formula to the steps that `run` executes."""
     return to_postfix(expression)
 
 
 def run(steps: Steps, values: Mapping[str, float | Tensor]) -> float | Tensor:
-    """Carry out the steps of a formula.
+    """Execute the steps of a formula.
 
     Args:
-        steps: from `steps_of`.
-        values: a number or tensor for each terminal that occurs.
+        steps: the output of `steps_of`.
+        values: a number or tensor for each terminal in the formula.
 
     Returns:
-        The value; a number if no tensor takes part.
+        The value: a number if all values are numbers, otherwise a tensor.
     """
     results: list[float | Tensor] = []
     for what, operands in steps:
@@ -73,7 +73,7 @@ def run(steps: Steps, values: Mapping[str, float | Tensor]) -> float | Tensor:
 
 
 def _complete(expression: Expression, values: Mapping[str, float | Tensor]) -> dict[str, float | Tensor]:
-    """The values with c from p, p from c and d from p where they are needed and missing."""
+    """Add c, p and d to the values where the formula needs them, computed from the ones given."""
     complete = dict(values)
     needed = expression.terminals
     if "p" in needed and "p" not in complete and "c" in complete:
@@ -84,7 +84,7 @@ def _complete(expression: Expression, values: Mapping[str, float | Tensor]) -> d
         complete["d"] = _apply("neg", [_apply("log1p", [_apply("neg", [complete["p"]])])])
     missing = sorted(needed - complete.keys())
     if missing:
-        raise FormulaError(f"the formula has {missing[0]}, and no value is given for it")
+        raise FormulaError(f"the formula uses {missing[0]}, but no value is given for it")
     return complete
 
 
@@ -113,7 +113,7 @@ def _power(a: float | Tensor, b: float | Tensor) -> Tensor:
 
 
 def _sign(a: Tensor) -> Tensor:
-    """NaN for NaN, for which torch has 0: that would hide that a formula has no value there."""
+    """The sign, with NaN for NaN; torch returns 0, which would hide that a formula is undefined there."""
     return torch.where(a.isnan(), a, torch.sign(a))
 
 

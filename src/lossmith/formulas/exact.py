@@ -1,4 +1,4 @@
-"""Exact arithmetic on the numbers of a formula: rational results are computed, all others are left as written."""
+"""Exact arithmetic on the numbers of a formula: rational results are computed, all others stay symbolic."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import Expression, apply, constant
 from lossmith.formulas.printer import number_text
 
-_LARGEST_BITS: Final = 20_000  # of a whole power
-_LARGEST_ROOT: Final = 64
+_LARGEST_BITS: Final = 20_000  # size of an integer power
+_LARGEST_ROOT: Final = 64  # degree
 LONGEST: Final = 4
-"""How many doubles numbers may take that are computed rather than left as they are written."""
-_MOST_PARTS: Final = 40  # doubles that one number may be written as a sum of
-_SHIFTS: Final = sorted(range(-64, 65), key=abs)  # powers of two tried in search of a short quotient
+"""A result is computed only if it can be written with this many doubles; longer ones stay symbolic."""
+_MOST_PARTS: Final = 40  # most doubles in a sum that represents one number
+_SHIFTS: Final = sorted(range(-64, 65), key=abs)  # powers of two tried to find a short quotient
 
 
 def exact_value(op: str, operands: Sequence[Fraction]) -> Fraction | None:
-    """The result of an operator on numbers if it is known to be rational, and short; else None."""
+    """The result of an operator on rational numbers if it is known to be rational and short, otherwise None."""
     return _EXACT[op](*operands) if op in _EXACT else None
 
 
 def power(base: Fraction, exponent: Fraction) -> Fraction | None:
-    """A power, if it is rational and short."""
+    """A power if it is rational and short, otherwise None."""
     if not base:
         return None if exponent < 0 else Fraction(int(not exponent))
     if base == 1:
@@ -45,7 +45,7 @@ def power(base: Fraction, exponent: Fraction) -> Fraction | None:
 
 
 def primitive(value: Fraction) -> tuple[Fraction, int]:
-    """A positive number as a power ``(base, k)`` of a base above 1, with the largest k; of a fraction 1/n that of n."""
+    """Write a positive number as ``base**k`` with the largest possible k; k is negative for 1/n. Returns (base, k)."""
     if value < 1:
         if value.numerator > 1:
             return value, 1
@@ -59,13 +59,14 @@ def primitive(value: Fraction) -> tuple[Fraction, int]:
 
 @lru_cache(maxsize=4096)
 def numerals(value: Fraction) -> tuple[Expression, ...]:
-    """Numbers that add up to a value other than 0 exactly, the largest first.
+    """Write a nonzero value exactly as a sum of constants and quotients of constants, the largest first.
 
-    A double is written as it is. Other binary fractions are sums of doubles: the nearest one and what it leaves.
-    All others are quotients of such, the shortest ones that differ by powers of two only: 1/3, 1/0.7.
+    A double is one constant. Any other binary fraction is a sum of doubles: the nearest double, then the remainder.
+    Every other value is a quotient of two such sums, the shortest one that scaling by a power of two gives, such as 1/3
+    or 1/0.7.
 
     Raises:
-        FormulaError: if the value is beyond the range of floats or takes too many digits.
+        FormulaError: if the value is outside the range of floats or needs too many digits.
     """
     divisor = value.denominator >> _twos(value.denominator)
     if divisor == 1 and (parts := _doubles(value)):
@@ -85,24 +86,24 @@ def numerals(value: Fraction) -> tuple[Expression, ...]:
 
 
 def numeral(value: Fraction) -> Expression:
-    """An expression with exactly this value; 0 for 0."""
+    """An expression with exactly this value."""
     return summed(numerals(value)) if value else constant(0.0)
 
 
 def negative(part: Expression) -> Expression:
-    """The negative of one of `numerals`."""
+    """Negate one of the `numerals`."""
     if part.is_constant:
         return constant(-part.value)
     return apply("div", negative(part.args[0]), part.args[1])
 
 
 def is_negative(part: Expression) -> bool:
-    """Whether one of `numerals` is negative."""
+    """Whether one of the `numerals` is negative."""
     return (part if part.is_constant else part.args[0]).value < 0
 
 
 def summed(parts: tuple[Expression, ...]) -> Expression:
-    """The sum of `numerals`."""
+    """The sum of the `numerals` as one expression."""
     result = parts[0]
     for part in parts[1:]:
         below = is_negative(part)
@@ -111,18 +112,18 @@ def summed(parts: tuple[Expression, ...]) -> Expression:
 
 
 def parts_of(value: Fraction) -> int:
-    """How many doubles a number takes, about."""
+    """Roughly how many doubles a number needs."""
     odd = value.denominator >> _twos(value.denominator)
     return -(-max(value.numerator.bit_length() - _twos(value.numerator), odd.bit_length()) // 53)
 
 
 def log_size(value: Fraction) -> float:
-    """The logarithm of the size of a number, also of one that no float holds."""
+    """The logarithm of the absolute value of a number, which may be outside the range of floats."""
     return math.log(abs(value.numerator)) - math.log(value.denominator)
 
 
 def as_float(value: Fraction) -> float:
-    """The nearest float, infinite where it is too large."""
+    """The nearest float, infinite on overflow."""
     try:
         return float(value)
     except OverflowError:
@@ -130,7 +131,7 @@ def as_float(value: Fraction) -> float:
 
 
 def _doubles(value: Fraction) -> tuple[float, ...]:
-    """Doubles that add up to a number, the nearest one first; none if that takes too many."""
+    """Doubles that add up to a number exactly, the nearest one first; empty if too many are needed."""
     parts: list[float] = []
     while value and len(parts) < _MOST_PARTS:
         part = as_float(value)
@@ -142,12 +143,12 @@ def _doubles(value: Fraction) -> tuple[float, ...]:
 
 
 def _twos(value: int) -> int:
-    """How often 2 divides a whole number."""
+    """The exponent of 2 in an integer."""
     return (value & -value).bit_length() - 1 if value else 0
 
 
 def _root(value: Fraction, degree: int) -> Fraction | None:
-    """The root of a positive number, if it is rational."""
+    """The root of a positive number if it is rational, otherwise None."""
     if value <= 0 or degree > _LARGEST_ROOT:
         return None
     above, below = _whole_root(value.numerator, degree), _whole_root(value.denominator, degree)
@@ -156,7 +157,7 @@ def _root(value: Fraction, degree: int) -> Fraction | None:
 
 def _whole_root(value: int, degree: int) -> int | None:
     root = 1 << -(-value.bit_length() // degree)
-    while True:  # Newton's method from above
+    while True:  # Newton's method, from above
         lower = ((degree - 1) * root + value // root ** (degree - 1)) // degree
         if lower >= root:
             return root if root**degree == value else None

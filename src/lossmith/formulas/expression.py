@@ -1,4 +1,4 @@
-"""The expression tree: immutable, hashable, walked without recursion."""
+"""Expression trees: immutable, hashable, and traversed without recursion."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TERMINALS: Final = {
     "t": "progress of training, 0 to 1",
 }
 HIDDEN_TERMINALS: Final = frozenset({"d"})
-"""``d = -log(1 - p)``: no formula has it, but what a formula is rewritten to for precision may."""
+"""``d = -log(1 - p)`` cannot be written in a formula; rewriting for precision introduces it."""
 
 ARITY: Final = {
     **dict.fromkeys(("add", "sub", "mul", "div", "pow", "aq", "min", "max"), 2),
     **dict.fromkeys(("neg", "exp", "log", "sqrt", "square", "expm1", "log1p", "sin", "cos", "tanh"), 1),
     **dict.fromkeys(("abs", "sign", "sigmoid", "softplus", "plog", "psqrt"), 1),
 }
-"""The operators with their numbers of operands; `plog` and `psqrt` take ``|x| + PROTECTION``."""
+"""The number of operands of each operator; `plog` and `psqrt` are applied to ``|x| + PROTECTION``."""
 
 PROTECTION: Final = 1e-7
 
@@ -33,18 +33,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Expression:
-    """One node of a formula with all that is below it.
+    """A node of a formula with the subtree below it.
 
-    Make one by `parse`, `constant`, `terminal`, `apply`, or by Python's arithmetic on expressions. Two expressions are
-    equal if they are the same tree; whether they mean the same is `canonical`'s question.
+    Create expressions with `parse`, `constant`, `terminal`, `apply`, or Python's arithmetic operators. Two expressions
+    are equal if their trees are the same; compare their `canonical` forms to see whether they have the same meaning.
 
     Attributes:
         op: ``"constant"``, ``"terminal"``, or the name of an operator in `ARITY`.
         args: the operands.
-        value: the number of a constant, else 0.
-        name: the name of a terminal, else empty.
+        value: the value of a constant, otherwise 0.
+        name: the name of a terminal, otherwise empty.
         size: number of nodes of the tree.
-        depth: number of nodes on its longest way down.
+        depth: number of nodes on the longest path from the root to a leaf.
         terminals: the names of the terminals in it.
     """
 
@@ -67,15 +67,15 @@ class Expression:
 
     @property
     def is_constant(self) -> bool:
-        """Whether this is a number."""
+        """Whether this is a constant."""
         return self.op == "constant"
 
     def is_number(self, value: float) -> bool:
-        """Whether this is that number."""
+        """Whether this is the constant ``value``."""
         return self.op == "constant" and self.value == value
 
     def depends_on(self, *names: str) -> bool:
-        """Whether one of these terminals is in it."""
+        """Whether the expression contains one of these terminals."""
         return not self.terminals.isdisjoint(names)
 
     def __hash__(self) -> int:
@@ -145,16 +145,16 @@ class Expression:
 
 
 def constant(value: float) -> Expression:
-    """The expression that is a number.
+    """Create a constant.
 
     Args:
-        value: finite; -0.0 becomes 0.
+        value: a finite number; -0.0 becomes 0.
 
     Returns:
         The expression.
 
     Raises:
-        FormulaError: if the number is infinite or not a number.
+        FormulaError: if the value is infinite or NaN.
     """
     if not math.isfinite(value):
         raise FormulaError(f"a constant of a formula must be finite, not {value}")
@@ -162,7 +162,7 @@ def constant(value: float) -> Expression:
 
 
 def terminal(name: str) -> Expression:
-    """The expression that is a terminal.
+    """Create a terminal.
 
     Args:
         name: one of p, y, c, n, t.
@@ -171,39 +171,39 @@ def terminal(name: str) -> Expression:
         The expression.
 
     Raises:
-        FormulaError: if there is no such terminal.
+        FormulaError: if the terminal does not exist.
     """
     if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     return Expression("terminal", name=name)
 
 
 def apply(op: str, *args: Expression) -> Expression:
-    """An operator applied to expressions; nothing is folded.
+    """Apply an operator to expressions, without folding constants.
 
     Args:
         op: a name in `ARITY`.
-        *args: as many operands as it takes.
+        *args: its operands.
 
     Returns:
         The expression.
 
     Raises:
-        FormulaError: if there is no such operator or it takes another number of operands.
+        FormulaError: if the operator is unknown or the number of operands is wrong.
     """
     if op not in ARITY:
-        raise FormulaError(f"a formula has no operator {op!r}: there are {', '.join(ARITY)}")
+        raise FormulaError(f"a formula has no operator {op!r}: choose one of {', '.join(ARITY)}")
     if len(args) != ARITY[op]:
         raise FormulaError(f"{op} takes {ARITY[op]} operand{'s'[: ARITY[op] - 1]}, not {len(args)}")
     return Expression(op, args)
 
 
 def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) -> T:
-    """Compute something of a tree from the leaves up, without recursion.
+    """Compute a value for a tree from the leaves up, without recursion.
 
     Args:
-        expression: the tree; a subtree that is shared is visited once.
-        combine: given a node and the results of its operands, the node's result.
+        expression: the tree; a shared subtree is visited once.
+        combine: maps a node and the results of its operands to the node's result.
 
     Returns:
         The result of the root.
@@ -223,14 +223,14 @@ def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) ->
 
 
 def to_postfix(expression: Expression) -> tuple[tuple[str | float, tuple[int, ...]], ...]:
-    """The tree as a list of steps, operands before operators, equal subtrees once.
+    """Flatten a tree to a list of steps, operands before operators, with equal subtrees listed once.
 
     Args:
         expression: the tree.
 
     Returns:
-        Steps ``(operation, operands)``: a number or a terminal's name with no operands, or an operator's name with the
-        positions of its operands in the list. The last step is the root.
+        Steps ``(operation, operands)``. The operation is a number, the name of a terminal, or the name of an operator;
+        the operands are positions in the list, empty for numbers and terminals. The last step is the root.
     """
     steps: list[tuple[str | float, tuple[int, ...]]] = []
     known: dict[Expression, int] = {}

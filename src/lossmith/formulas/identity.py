@@ -1,4 +1,4 @@
-"""One form for formulas that mean the same: sums of products, in a fixed order, constants folded."""
+"""Canonical forms: formulas with the same meaning become the same sum of products."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ _PASSES: Final = 4
 
 
 def canonical(expression: Expression) -> Expression:
-    """The canonical form of a formula.
+    """Rewrite a formula to its canonical form.
 
-    It has the value of the formula, exactly, up to a constant: no rewrite rounds. A number is the double that it is
-    read as, and is computed with as a fraction. A result that no double holds is written as a sum or a quotient of
-    doubles (``3*0.1`` as ``0.30000000000000004 - 2.7755575615628914e-17``), and a function of numbers that is not
-    rational stays as it is. The value meant is that in exact arithmetic; evaluation rounds each step of either form, by
-    a few units in the last place of its largest term, so that what cancels exactly is 0 here and may not be in floats.
+    Two formulas with the same canonical form have the same gradient in exact arithmetic. The converse does not hold for
+    every pair.
 
-    Sums and products are flattened, sorted and multiplied out where that stays small; log(p) and c, exp and powers,
-    quotients, aq, expm1 and the like are written one way; y counts as 0 or 1, p, c, n and t as not negative. Terms of
-    the sum that depend on neither p nor c are dropped: they have no gradient. Two formulas with one canonical form have
-    the same gradient in exact arithmetic; the converse cannot be promised.
+    The canonical form equals the formula exactly, up to an additive constant: no rewrite rounds. Numbers are read as
+    doubles and computed with as fractions. A result that is not a double is written as a sum or a quotient of doubles
+    (``3*0.1`` becomes ``0.30000000000000004 - 2.7755575615628914e-17``), and an irrational function value stays
+    symbolic. "Equals" refers to exact arithmetic. Evaluating either form rounds at each step, by a few units in the
+    last place of its largest term, so terms that cancel exactly here may leave a remainder in floating point.
+
+    Sums and products are flattened, sorted, and expanded where the result stays small. Equivalent spellings, such as
+    log(p) and -c, powers and exponentials, or quotients and aq, are unified. y is assumed to be 0 or 1, and p, c, n and
+    t to be nonnegative. Terms that depend on neither p nor c are dropped, because they have no gradient.
 
     Args:
         expression: the formula.
 
     Returns:
-        The canonical form, fit for comparing and hashing; for computing the formula as written is more precise.
+        The canonical form. Use it for comparing and hashing; for evaluation the original formula is more precise.
 
     Raises:
         FormulaError: if a number cannot be written in doubles, or the form would have more than 20,000 nodes.
@@ -44,7 +46,7 @@ def canonical(expression: Expression) -> Expression:
 
 
 def digest(expression: Expression) -> str:
-    """A hash of what a formula means: that of its canonical form.
+    """Hash the meaning of a formula, which is its canonical form.
 
     Args:
         expression: the formula.

@@ -15,10 +15,10 @@ from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS
 Array = NDArray[np.float64]
 
 _ULPS: Final = 4
-"""By how many units in the last place a transcendental function of numpy may err, with something to spare."""
+"""Error bound of numpy's transcendental functions in units in the last place, with a margin."""
 _LARGEST_PHASE: Final = 1e7
-"""Beyond it sin and cos are bounded by 1 only. Below it a phase is off by less than 1e-8, and a wave that close to its
-peak is less than one unit in the last place below it: it makes no difference which side the peak is taken to lie on."""
+"""Above this argument, sin and cos are only bounded by -1 and 1. Below it the error of a phase is less than 1e-8, and
+that close to a peak the function is within one unit in the last place of it, so misjudging the side does no harm."""
 
 
 class Interval(NamedTuple):
@@ -29,23 +29,22 @@ class Interval(NamedTuple):
 
 
 def bounds(expression: Expression, **intervals: float | Array | tuple[float | Array, float | Array]) -> Interval:
-    """Bounds that contain every value of a formula over boxes of its terminals.
+    """Bound a formula over boxes of its terminals.
 
-    Each terminal is taken to vary on its own, except that a formula that has both p and c needs only one of them. The
-    bounds widen where a terminal occurs more than once; divide the box to narrow them.
+    Terminals are treated as independent, except that c is computed from p, or p from c, if only one of them is given.
+    The bounds are wider than necessary where a terminal occurs more than once; subdivide the box to tighten them.
 
     Args:
         expression: the formula.
-        **intervals: for each terminal (p, c, y, n, t) a pair (low, high) of numbers or float64 arrays that broadcast,
-            or one number or array for a value that does not vary. c is -log(p), and p is exp(-c), where left out.
+        **intervals: for each terminal (p, c, y, n, t) a pair ``(low, high)`` of numbers or broadcastable float64
+            arrays, or one number or array for a fixed value. If only one of p and c is given, the other follows.
 
     Returns:
-        ``(low, high)``, float64 arrays of the broadcast shape, infinite where no bound was found. They hold for the
-        exact real value wherever it is defined, and for its floating-point evaluation in float64 operation by
-        operation.
+        ``(low, high)``, float64 arrays of the broadcast shape, infinite where no bound was found. They contain the
+        exact real value wherever it is defined, and the result of evaluating the formula step by step in float64.
 
     Raises:
-        FormulaError: if a terminal has no interval, there is no such terminal, or a low end is above its high end.
+        FormulaError: if a terminal has no interval, a terminal does not exist, or a lower end is above its upper end.
     """
     with np.errstate(all="ignore"):
         given = {name: _interval(name, value) for name, value in intervals.items()}
@@ -55,7 +54,7 @@ def bounds(expression: Expression, **intervals: float | Array | tuple[float | Ar
             given["p"] = _exp(_neg(given["c"]))
         missing = sorted(expression.terminals - given.keys())
         if missing:
-            raise FormulaError(f"the formula has {missing[0]}, and no interval is given for it")
+            raise FormulaError(f"the formula uses {missing[0]}, but no interval is given for it")
 
         def step(node: Expression, operands: list[Interval]) -> Interval:
             if node.is_constant:
@@ -73,11 +72,11 @@ def bounds(expression: Expression, **intervals: float | Array | tuple[float | Ar
 
 def _interval(name: str, value: float | Array | tuple[float | Array, float | Array]) -> Interval:
     if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: there are {', '.join(TERMINALS)}")
+        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     low, high = value if isinstance(value, tuple) else (value, value)
     interval = Interval(*np.broadcast_arrays(np.asarray(low, np.float64), np.asarray(high, np.float64)))
     if not bool((interval.low <= interval.high).all()):
-        raise FormulaError(f"the interval of {name} has a low end above its high end, or one that is no number")
+        raise FormulaError(f"the interval of {name} has a lower end above its upper end, or an end that is NaN")
     return interval
 
 
@@ -86,16 +85,16 @@ def _point(value: float) -> Interval:
 
 
 def _outward(low: Array, high: Array, ulps: int = 1) -> Interval:
-    """Widen by some units in the last place; what is not a number becomes no bound."""
+    """Widen by some units in the last place; an end that is NaN becomes infinite."""
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
-    # An end that overflowed is infinite outwards already; inwards it must not stay: nothing lies at infinity.
+    # An end that overflowed outwards stays infinite; one that overflowed inwards becomes the largest finite number.
     for _ in range(ulps):
         low, high = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
     return Interval(low, high)
 
 
 def _within(interval: Interval, least: float, most: float) -> Interval:
-    """Cut to the range of a function."""
+    """Clip to the range of a function."""
     return Interval(np.clip(interval.low, least, most), np.clip(interval.high, least, most))
 
 
@@ -117,7 +116,7 @@ def _mul(a: Interval, b: Interval) -> Interval:
 
 
 def _times(x: Array, y: Array) -> Array:
-    """The product of two ends; 0 times an end at infinity is 0, since nothing lies at infinity itself."""
+    """The product of two ends. Zero times an infinite end is 0, because intervals contain finite values only."""
     return np.where((x == 0) | (y == 0), 0.0, x * y)
 
 
@@ -133,7 +132,7 @@ def _div(a: Interval, b: Interval) -> Interval:
 
 
 def _increasing(function: Callable[[Array], Array], least: float, most: float) -> Callable[[Interval], Interval]:
-    """The rule of a function that increases everywhere, with its range."""
+    """The rule for an increasing function with the given range."""
 
     def rule(a: Interval) -> Interval:
         return _within(_outward(function(a.low), function(a.high), _ULPS), least, most)
@@ -145,7 +144,7 @@ _exp: Final = _increasing(np.exp, 0.0, np.inf)
 
 
 def _log(a: Interval) -> Interval:
-    """The logarithm; where part of the interval is not positive, of the part that is."""
+    """The logarithm of the positive part of the interval."""
     return _outward(np.log(a.low), np.where(a.high > 0, np.log(a.high), np.inf), _ULPS)
 
 
@@ -154,7 +153,7 @@ def _log1p(a: Interval) -> Interval:
 
 
 def _from_zero(function: Callable[[Array], Array], a: Interval, ulps: int) -> Interval:
-    """An increasing function from 0 on; where part of the interval is negative, of the part that is not."""
+    """An increasing, nonnegative function on the nonnegative part of the interval."""
     ends = _outward(function(a.low), function(a.high), ulps)
     return Interval(np.where(a.high < 0, -np.inf, np.maximum(ends.low, 0)), ends.high)
 
@@ -181,7 +180,7 @@ def _sin(a: Interval) -> Interval:
 
 
 def _wave(a: Interval, function: Callable[[Array], Array], peak: float) -> Interval:
-    """A function of period 2 pi with its maximum 1 at ``peak`` and its minimum -1 half a period on."""
+    """A function of period 2 pi with maximum 1 at ``peak`` and minimum -1 half a period later."""
     ends = function(a.low), function(a.high)
     curved = _outward(np.minimum(*ends), np.maximum(*ends), _ULPS)
     far = ~((np.abs(a.low) < _LARGEST_PHASE) & (np.abs(a.high) < _LARGEST_PHASE))
@@ -191,7 +190,7 @@ def _wave(a: Interval, function: Callable[[Array], Array], peak: float) -> Inter
 
 
 def _passes(a: Interval, phase: float) -> NDArray[np.bool_]:
-    """Whether the interval holds a point ``phase + 2 pi k``, up to the rounding of the phase."""
+    """Whether the interval contains a point ``phase + 2 pi k``, up to the rounding of the phase."""
     first = np.ceil((a.low - phase) / (2 * math.pi))
     passes: NDArray[np.bool_] = first <= np.floor((a.high - phase) / (2 * math.pi))
     return passes
@@ -200,7 +199,7 @@ def _passes(a: Interval, phase: float) -> NDArray[np.bool_]:
 def _pow(a: Interval, b: Interval) -> Interval:
     if b.low.ndim == 0 and b.low == b.high:
         return _fixed_power(a, float(b.low))
-    # a**b = exp(b log a) for positive a; a negative a has a power for whole b only, of that size and either sign.
+    # For positive a, a**b = exp(b log a). For negative a it exists only if b is an integer, and has either sign.
     size = _exp(_mul(b, _log(_abs(a))))
     return Interval(np.where(a.low < 0, -size.high, size.low), size.high)
 

@@ -1,4 +1,4 @@
-"""Formulas in LaTeX."""
+"""Conversion of formulas to LaTeX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lossmith.formulas.expression import PROTECTION, Expression, fold
 from lossmith.formulas.printer import ATOM, POWER, PRODUCT, SIGN, SUM
 
 Written = tuple[str, int]
-"""A text and how tightly it binds."""
+"""Source text and its binding strength."""
 
 _NAMED: Final = {"exp": r"\exp", "log": r"\log", "sin": r"\sin", "cos": r"\cos", "tanh": r"\tanh", "sigmoid": r"\sigma"}
 _WORDS: Final = {
@@ -20,13 +20,13 @@ _WORDS: Final = {
 
 
 def latex(expression: Expression) -> str:
-    """Write a formula in LaTeX math mode.
+    """Convert a formula to LaTeX math mode.
 
     Args:
         expression: the formula.
 
     Returns:
-        The source, without dollar signs; quotients are fractions, c stays c, sigmoid is sigma.
+        The source without dollar signs. Quotients become fractions, c stays c, and sigmoid becomes sigma.
     """
     return fold(expression, _write)[0]
 

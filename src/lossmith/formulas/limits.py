@@ -1,4 +1,4 @@
-"""The limits of a formula at p = 0 and p = 1, where floats and autograd lose a value or a slope that it has."""
+"""Limits of a formula at p = 0 and p = 1, where floating point or autograd yields NaN although a limit exists."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from lossmith.formulas.evaluation import run, steps_of
 from lossmith.formulas.expression import Expression
 
 Forms = dict[str, float]
-"""Values of p, c and d."""
+"""A point, as values of p, c and d."""
 Path = Callable[[float], Forms]
-"""Maps x > 0 to a point, and infinity to the end that these points approach."""
+"""Maps x > 0 to a point, and infinity to the end point that is approached as x grows."""
 
-_STEPS: Final = tuple(5.0**2**k for k in range(5))  # beyond e**-625 floats come to an end, at 1.5e11 c**28 does
-_KEEPS_GROWING: Final = 0.75  # 1 - 1/log(x) makes steps of half the one before, log(log(x)) equal ones
+_STEPS: Final = tuple(5.0**2**k for k in range(5))  # floats underflow beyond e**-625, and c**28 overflows beyond 1.5e11
+_KEEPS_GROWING: Final = 0.75  # steps of 1 - 1/log(x) halve, those of log(log(x)) are equal
 
 
 class Limit(NamedTuple):
-    """What a formula is where a form comes to an end and autograd finds no slope, or floats no value, as of 0 * inf.
+    """The limit of a formula at an end point where autograd has no slope or floating point has no value (``0 * inf``).
 
     Attributes:
-        form: which of p, c and d comes to an end.
-        end: where. c and d are infinite only where p is exactly 0 or 1; the other ends are come to by rounding too.
-        inside: a number at which slopes are finite, close to the end if that is finite.
-        near: finite values, of this form or of all where p is exactly 0 or 1, at which the formula has its limit.
-        infinite: the limit if it is infinite, else None: then it may depend on n and t.
+        form: which of p, c and d reaches its end point.
+        end: the end point. c and d are infinite only if p is exactly 0 or 1; finite ends are also reached by rounding.
+        inside: a value of the form at which slopes are finite, close to the end if the end is finite.
+        near: finite values at which the formula equals its limit: of this form, or of all forms if ``end`` is infinite.
+        infinite: the limit if it is infinite. If it is None the limit is finite and may depend on n and t.
     """
 
     form: str
@@ -42,28 +42,28 @@ class Limit(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def limits_of(expression: Expression, *, p: Literal[0, 1]) -> tuple[Limit, ...]:
-    """The limits that a formula of one class needs.
+    """Find the limits that evaluating a formula of one class needs.
 
     Args:
-        expression: in p, c and d, without y.
-        p: the probability there.
+        expression: a formula in p, c and d, without y.
+        p: the probability at the end point.
 
     Returns:
-        One for each form that comes to an end there and with which there is trouble.
+        One limit for each form whose end point lies there and at which plain evaluation fails.
     """
     found = (_limit(expression, *path) for path in _PATHS[p] if path[0] in expression.terminals)
     return tuple(limit for limit in found if limit is not None)
 
 
 def limit_at(expression: Expression, *, p: Literal[0, 1]) -> float:
-    """What a formula of one class tends to at p = 0 or p = 1, for some number of classes in mid-training.
+    """Estimate the limit of a formula of one class at p = 0 or p = 1, for 10 classes in the middle of training.
 
     Args:
-        expression: in p, c and d, without y.
+        expression: a formula in p, c and d, without y.
         p: the probability.
 
     Returns:
-        The limit, as far as values nearby show it; NaN if there are none.
+        The limit, judged from nearby values; NaN if the formula has no value nearby.
     """
     return _tends_to([value for _, value in _approach(expression, _to_one if p else _to_zero)])
 
@@ -76,7 +76,7 @@ def _to_one(x: float) -> Forms:
     return {"p": -math.expm1(-x), "c": -math.log1p(-math.exp(-x)), "d": x}
 
 
-# Where p is 0 or 1 by rounding only, c is far from infinite, and so is d.
+# Where p is 0 or 1 only by rounding, c and d are far from infinite.
 _PATHS: Final[dict[int, tuple[tuple[str, float, Path], ...]]] = {
     0: (
         ("d", 1e-30, lambda x: {"p": 0.0, "c": 800.0, "d": math.exp(-x)}),
@@ -89,7 +89,7 @@ _PATHS: Final[dict[int, tuple[tuple[str, float, Path], ...]]] = {
         ("d", 0.7, _to_one),
     ),
 }
-"""The forms that come to an end, numbers inside, and the ways there; last the one where p is exactly 0 or 1."""
+"""For each p: the form that reaches its end, a value inside, and the path; in the last one p is exactly 0 or 1."""
 
 
 def _limit(expression: Expression, form: str, inside: float, path: Path) -> Limit | None:
@@ -107,13 +107,13 @@ def _limit(expression: Expression, form: str, inside: float, path: Path) -> Limi
 
 
 def _approach(expression: Expression, path: Path) -> list[tuple[Forms, float]]:
-    """Points on the way to an end, the last of them there, and the values at them; without those that have none."""
+    """Points on the way to an end, the last one at the end, with their values; points without a value are left out."""
     points = [path(x) for x in (*_STEPS, math.inf)]
     return [(point, value) for point in points if not math.isnan(value := _value(expression, point))]
 
 
 def _tends_to(values: list[float]) -> float:
-    """Infinite if the values keep growing, in steps that do not get smaller; else the last of them, NaN of none."""
+    """Infinity if the values keep growing in steps that do not shrink, otherwise the last value; NaN for no values."""
     last = values[-4:] or [math.nan]
     steps = [b - a for a, b in pairwise(last)]
     if math.isinf(last[-1]) or len(steps) < 2:
@@ -132,7 +132,7 @@ def _value(expression: Expression, forms: Forms) -> float:
 
 
 def _slopes(expression: Expression, names: list[str], forms: Forms) -> list[float]:
-    """The partial derivatives as autograd finds them, whatever mode the caller is in."""
+    """The partial derivatives from autograd, whatever grad mode the caller is in."""
     with torch.inference_mode(False), torch.enable_grad():
         points = {
             name: torch.tensor(forms[name], dtype=torch.float64, device="cpu", requires_grad=True) for name in names

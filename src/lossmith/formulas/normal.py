@@ -1,4 +1,4 @@
-"""Formulas as sums of products of powers, the form in which equal ones meet."""
+"""Normalisation of formulas to sums of products of powers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from lossmith.formulas.polynomials import (
 
 _OPEN: Final = 1e4
 _CLOSED: Final = 1e2
-"""What the terms of an open and a closed form may sum to and cancel: it costs four and two digits of 16."""
-_HIGHEST: Final = 4  # power of a sum that is multiplied out
+"""Largest sum of cancelling terms in an open and in a closed form: they cost four and two of 16 digits."""
+_HIGHEST: Final = 4  # highest power of a sum that is expanded
 _ONE: Final = Fraction(1)
 _P, _C = terminal("p"), terminal("c")
 
 
 class Normaliser(Algebra):
-    """Turns the nodes of a formula, from the leaves up, into polynomials.
+    """Converts the nodes of a formula to polynomials, from the leaves up.
 
     Args:
-        write: turns a polynomial into an expression.
-        text: the text of an expression, by which factors and terms are put in order.
+        write: writes a polynomial as an expression.
+        text: gives the text of an expression; factors and terms are sorted by it.
     """
 
     def __init__(self, write: Write, text: Callable[[Expression], str]) -> None:
@@ -45,7 +45,7 @@ class Normaliser(Algebra):
         self.exponents: dict[Expression, Product] = {EULER: ()}
 
     def node(self, node: Expression, operands: list[Form]) -> Form:
-        """The form of a node, given those of its operands."""
+        """Convert a node, given the forms of its operands."""
         if node.is_constant:
             return same(number(Fraction(node.value)))
         if node.name:
@@ -112,7 +112,7 @@ class Normaliser(Algebra):
         return self._add(self._abs(a), same(number(Fraction(PROTECTION))))
 
     def _exp(self, a: Form) -> Form:
-        """``exp(a + b) = exp(a) exp(b)``, so that exponentials combine as powers do; ``exp(-c) = p``."""
+        """Split ``exp(a + b)`` into ``exp(a) exp(b)``, so that exponentials combine like powers; ``exp(-c)`` is p."""
         return self._each(self._exponential, a, most=_CLOSED)
 
     def _exponential(self, a: Polynomial) -> Polynomial:
@@ -225,12 +225,13 @@ class Normaliser(Algebra):
         return self.function(op, a, b)
 
     def _each(self, rule: Callable[..., Polynomial], *forms: Form, most: float = 0) -> Form:
-        """A function of the open and of the closed forms.
+        """Apply a function to the open forms and to the closed forms of its operands.
 
         Args:
             rule: the function.
             *forms: its operands.
-            most: what may cancel in the operands of its closed form; more than 0 only if it is not 0 where they are.
+            most: how much may cancel in the operands of the closed form. A value above 0 is safe only for a function
+                that is nonzero where its operands are 0.
         """
         arguments = [self._arguments(form, most) for form in forms]
         open_ = rule(*(each.open for each in arguments))

@@ -1,4 +1,4 @@
-"""Text to expressions: tokens and two stacks, no recursion, no `eval`."""
+"""A parser for formulas that uses two stacks, without recursion or `eval`."""
 
 from __future__ import annotations
 
@@ -30,41 +30,42 @@ class _Token(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """An operator that waits for its right operand, or a bracket that waits for its end."""
+    """An operator waiting for its right operand, or an open bracket."""
 
-    op: str  # "" for a bracket that calls no function
+    op: str  # "" for a bracket that is not a function call
     binds: int  # 0 for all brackets
     position: int
-    arguments_below: int = 0  # of a call: how many operands lay on the stack before its own
+    arguments_below: int = 0  # for a call: the size of the operand stack before its arguments
 
 
 def parse(text: str) -> Expression:
-    """Read a formula.
+    """Parse a formula.
 
-    The grammar, loosest first: ``a + b``, ``a - b``; ``a*b``, ``a/b``; ``-a``; ``a**b``, from the right; brackets,
-    numbers, ``pi``, the terminals p, y, c, n, t, and functions: exp, log, sqrt, square, expm1, log1p, sin, cos, tanh,
-    abs, sign, sigmoid, softplus, min(a, b), max(a, b), the protected aq(a, b) = a/sqrt(1 + b*b),
-    plog(a) = log(|a| + 1e-7), psqrt(a) = sqrt(|a| + 1e-7), and the operators by name: neg, add, sub, mul, div, pow.
-    As in Python, ``-p**2`` is ``-(p**2)``. A minus before a number belongs to the number, unless ``**`` follows.
+    Operators in order of increasing precedence: ``a + b`` and ``a - b``; ``a*b`` and ``a/b``; ``-a``; ``a**b``, which
+    is right-associative. Operands are numbers, ``pi``, the terminals p, y, c, n and t, expressions in brackets, and
+    function calls. The functions are exp, log, sqrt, square, expm1, log1p, sin, cos, tanh, abs, sign, sigmoid,
+    softplus, min(a, b), max(a, b), the protected functions aq(a, b) = a/sqrt(1 + b*b), plog(a) = log(|a| + 1e-7) and
+    psqrt(a) = sqrt(|a| + 1e-7), and the operators by name: neg, add, sub, mul, div, pow.
+    As in Python, ``-p**2`` is ``-(p**2)``. A minus before a number is part of the number unless ``**`` follows.
 
     Args:
-        text: at most 10,000 characters, 2,000 nodes, 200 nodes deep.
+        text: the formula, limited to 10,000 characters, 2,000 nodes and a depth of 200.
 
     Returns:
-        The tree as written; nothing is folded. `str` of it parses to the same tree.
+        The tree as written, without constant folding. Its `str` parses to the same tree.
 
     Raises:
-        FormulaError: if the text is no formula; the message is one sentence that says what is wrong and where.
+        FormulaError: if the text is not a formula. The message says in one sentence what is wrong and where.
     """
     if not isinstance(text, str):
-        raise FormulaError(f"a formula is a text, not {type(text).__name__}")
+        raise FormulaError(f"a formula must be a string, not {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise FormulaError(f"the formula is {len(text)} characters long, more than {MAX_LENGTH}")
     return _Parser(_tokens(text)).parse()
 
 
 class _Parser:
-    """Operator precedence with explicit stacks: `operands` are finished trees, `frames` what waits for them."""
+    """Operator-precedence parsing: `operands` holds finished subtrees, `frames` the operators waiting for them."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self.tokens = tokens
@@ -74,20 +75,20 @@ class _Parser:
         self.nodes = 0
 
     def parse(self) -> Expression:
-        """Read all tokens."""
+        """Parse all tokens."""
         operand_expected = True
         while (token := self.tokens[self.at]).kind != "end":
             self.at += 1
             operand_expected = self._operand(token) if operand_expected else self._operator(token)
         if operand_expected:
-            raise _error("the formula ends where an operand is missing", token.position)
+            raise _error("an operand is missing at the end of the formula", token.position)
         self._reduce(1)
         if self.frames:
             raise FormulaError(f"the bracket at position {self.frames[-1].position} is never closed")
         return self.operands[0]
 
     def _operand(self, token: _Token) -> bool:
-        """Take a token where an operand begins; returns whether an operand is still expected."""
+        """Consume a token where an operand may begin, and return whether an operand is still expected."""
         following = self.tokens[self.at]
         if token.kind == "number":
             self._push(constant(_number(token)), token.position)
@@ -126,7 +127,7 @@ class _Parser:
         return False
 
     def _operator(self, token: _Token) -> bool:
-        """Take a token where an operand has ended; returns whether an operand is expected next."""
+        """Consume a token after an operand, and return whether an operand is expected next."""
         if token.text in _BINARY:
             op, binds = _BINARY[token.text]
             self._reduce(binds + (op == "pow"))
@@ -135,7 +136,7 @@ class _Parser:
         if token.text == ")":
             self._reduce(1)
             if not self.frames:
-                raise _error("the bracket ')' closes nothing", token.position)
+                raise _error("there is no opening bracket for ')'", token.position)
             frame = self.frames.pop()
             if frame.op:
                 self._call(frame)
@@ -143,7 +144,7 @@ class _Parser:
         if token.text == ",":
             self._reduce(1)
             if not self.frames or not self.frames[-1].op:
-                raise _error("a comma stands outside the brackets of a function", token.position)
+                raise _error("a comma is only allowed between the operands of a function", token.position)
             return True
         raise _error(f"an operator is missing before {token.text!r}", token.position)
 
@@ -155,7 +156,7 @@ class _Parser:
         self._apply(frame)
 
     def _reduce(self, binds: int) -> None:
-        """Apply the waiting operators that bind at least as tightly."""
+        """Apply the waiting operators that bind at least this tightly."""
         while self.frames and self.frames[-1].binds >= binds:
             self._apply(self.frames.pop())
 
@@ -168,9 +169,9 @@ class _Parser:
     def _push(self, expression: Expression, position: int) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise _error(f"the formula has more than {MAX_NODES} nodes, counted up", position)
+            raise _error(f"the formula has more than {MAX_NODES} nodes, exceeded", position)
         if expression.depth > MAX_DEPTH:
-            raise _error(f"the formula is nested more than {MAX_DEPTH} deep", position)
+            raise _error(f"the formula is nested more than {MAX_DEPTH} levels deep", position)
         self.operands.append(expression)
 
 
@@ -181,7 +182,7 @@ def _tokens(text: str) -> list[_Token]:
         matched = _TOKEN.match(text, at)
         if matched is None:
             hint = "write ** for powers" if text[at] == "^" else None
-            raise _error(f"no formula contains {text[at]!r}", at + 1, hint)
+            raise _error(f"unexpected character {text[at]!r}", at + 1, hint)
         if matched.lastgroup != "space":
             tokens.append(_Token(str(matched.lastgroup), matched.group(), at + 1))
         at = matched.end()
@@ -201,7 +202,7 @@ def _error(problem: str, position: int, hint: str | None = None) -> FormulaError
 
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), known, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Sums of products of powers with exact numbers before them."""
+"""Polynomials: sums of products of powers with exact coefficients."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lossmith.formulas.exact import as_float, log_size
 from lossmith.formulas.expression import Expression, apply, fold
 
 Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
-"""Bases with their exponents; empty for 1."""
+"""Pairs of a base and its exponent; the empty product is 1."""
 Polynomial: TypeAlias = dict[Product, Fraction]
-"""Products with the numbers before them; never a 0."""
+"""Products with their nonzero coefficients."""
 
 EULER: Final = apply("exp", ONE)
-"""The base of the exponentials of numbers."""
+"""Euler's number, the base in which exponentials of numbers are stored."""
 _NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
 _LARGEST_POWER: Final = 6
 _LARGEST_EXPONENT: Final = 20
@@ -30,12 +30,12 @@ _OUTWEIGHED: Final = 0.9
 
 
 class Form(NamedTuple):
-    """A part of a formula, written twice.
+    """A part of a formula in two equal forms.
 
     Attributes:
-        open: multiplied out, as long as the terms stay small; precise up to the size of its terms.
-        closed: in factors where terms may cancel, so that nothing does that does not in the formula as written; for
-            functions that are steep near 0.
+        open: expanded as long as the terms stay small; its precision is relative to the size of its terms.
+        closed: kept in factors where terms may cancel, so that it cancels no more than the formula as written.
+            Functions that are steep near 0 need this form.
     """
 
     open: Polynomial
@@ -43,24 +43,24 @@ class Form(NamedTuple):
 
 
 def same(a: Polynomial) -> Form:
-    """A part that is written one way."""
+    """A part whose two forms are the same."""
     return Form(a, a)
 
 
 def number(value: Fraction) -> Polynomial:
-    """A number as a polynomial."""
+    """The constant polynomial."""
     return {(): value} if value else {}
 
 
 def value_of(a: Polynomial) -> Fraction | None:
-    """The number that a polynomial is, if it is one."""
+    """The value of a constant polynomial, or None if it is not constant."""
     if not a:
         return Fraction(0)
     return a.get(()) if len(a) == 1 else None
 
 
 def add(a: Polynomial, b: Polynomial) -> Polynomial:
-    """The sum."""
+    """The sum of two polynomials."""
     total = dict(a)
     for product, factor in b.items():
         total[product] = total.get(product, Fraction(0)) + factor
@@ -68,17 +68,17 @@ def add(a: Polynomial, b: Polynomial) -> Polynomial:
 
 
 def scaled(a: Polynomial, factor: Fraction) -> Polynomial:
-    """A number times a polynomial."""
+    """The polynomial multiplied by a number."""
     return {product: value * factor for product, value in a.items()} if factor else {}
 
 
 def is_not_negative(base: Expression) -> bool:
-    """Whether a base is known to have no negative values."""
+    """Whether a base is known to be nonnegative."""
     return base.name in _NOT_NEGATIVE or base.value > 0 or base.op in {"exp", "abs", "sigmoid", "softplus"}
 
 
 def is_steady(a: Polynomial) -> bool:
-    """Whether the terms of a polynomial cannot cancel: one term, all of one sign, or a constant that outweighs them."""
+    """Whether terms cannot cancel: there is one term, all have one sign, or a constant outweighs the others."""
     if len(a) < 2:
         return True
     sign = 1 if next(iter(a.values())) > 0 else -1
@@ -95,12 +95,12 @@ def is_steady(a: Polynomial) -> bool:
 
 
 def is_harmless(a: Polynomial, most: float) -> bool:
-    """Whether terms that cancel cost few digits: the sum of their sizes is at most so many."""
+    """Whether cancellation costs few digits, because the sizes of the terms sum to at most ``most``."""
     return is_steady(a) or sum(term_size(*term) for term in a.items()) <= most
 
 
 def term_size(product: Product, factor: Fraction) -> float:
-    """How large a term may become where terms cancel, for p, y, t, c and n up to 1."""
+    """An estimate of the largest size of a term, for p, y, t, c and n up to 1."""
     size, product = _without_numbers(product)
     log, falls, functions = math.log(size) + log_size(factor), False, False
     for base, power in product:
@@ -112,26 +112,26 @@ def term_size(product: Product, factor: Fraction) -> float:
             log += math.log(max(_SMALLEST, _reach(base))) * max(0.0, float(power))
         functions = functions or not base.name
         falls = falls or (power < 0 and base.name == "p")
-    # Powers of p differ where they are large, functions of p may all be the same there.
+    # Where negative powers of p are large they differ from each other, but functions of p may be equal and cancel.
     return math.inf if (falls and functions) or log >= _LOG_VAST else math.exp(log)
 
 
 def _without_numbers(product: Product) -> tuple[float, Product]:
-    """The size of the numbers among the factors, and the other factors."""
+    """Split a product into the size of its numbers and its other factors."""
     size = sum(as_float(power) * _log_size(base) for base, power in product if not base.terminals)
     return math.exp(max(-_FAR, min(size, _FAR))), tuple(pair for pair in product if pair[0].terminals)
 
 
 @functools.lru_cache(maxsize=4096)
 def _log_size(base: Expression) -> float:
-    """The logarithm of the size of a number; at most what counts as far."""
+    """The logarithm of the absolute value of a constant expression, limited to a large number."""
     size = abs(float_of(base))
     return math.log(size) if 0 < size < math.inf else _FAR
 
 
 @functools.lru_cache(maxsize=4096)
 def _reach(expression: Expression) -> float:
-    """How large an expression may become, for p, y, t, c and n up to 1."""
+    """An estimate of the largest size of an expression, for p, y, t, c and n up to 1."""
 
     def reach(node: Expression, sizes: list[float]) -> float:
         if not node.terminals:

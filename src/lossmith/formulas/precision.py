@@ -1,4 +1,4 @@
-"""Formulas rewritten to c = -log p and d = -log(1 - p), where p itself has lost its digits."""
+"""Rewriting formulas in terms of c = -log(p) and d = -log(1 - p), which stay precise where p is rounded to 0 or 1."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _HALF, _TWO = constant(0.5), constant(2.0)
 
 
 def in_c(expression: Expression) -> Expression:
-    """Rewrite a formula of one class to a function of c alone.
+    """Rewrite a formula of one class as a function of c alone.
 
-    Powers of p become exponentials of c, ``1 - p**k`` becomes ``-expm1(-k c)``, ``log(p)`` becomes ``-c``.
+    Powers of p become exponentials of c, ``1 - p**k`` becomes ``-expm1(-k c)``, and ``log(p)`` becomes ``-c``.
 
     Args:
         expression: a formula without y.
@@ -26,27 +26,27 @@ def in_c(expression: Expression) -> Expression:
 
 
 def in_three_forms(expression: Expression) -> Expression:
-    """Rewrite a formula of one class to p, c and d, each where it is precise.
+    """Rewrite a formula of one class in terms of p, c and d, using each where it is precise.
 
-    ``log(p)`` becomes ``-c``, ``1 - p`` becomes ``exp(-d)``, ``log(1 - p)`` becomes ``-d``.
+    ``log(p)`` becomes ``-c``, ``1 - p`` becomes ``exp(-d)``, and ``log(1 - p)`` becomes ``-d``.
 
     Args:
         expression: a formula without y.
 
     Returns:
-        A formula that may have the terminal d.
+        A formula that may contain the terminal d.
     """
     return fold(expression, _Rewriter(with_p=True)).expression
 
 
 class _Known(NamedTuple):
-    """A rewritten part, and what is known of it.
+    """A rewritten subexpression and its known form.
 
     Attributes:
-        expression: the part.
-        power: k where the part is p**k, else None; k has no p or c.
-        multiple: k where the part is k c, else None.
-        complement: k where the part is (1 - p)**k, else None.
+        expression: the subexpression.
+        power: k if it is p**k, otherwise None; k contains neither p nor c.
+        multiple: k if it is k c, otherwise None.
+        complement: k if it is (1 - p)**k, otherwise None.
     """
 
     expression: Expression
@@ -63,14 +63,14 @@ class _Rewriter:
     """Rewrites nodes from the leaves up.
 
     Args:
-        with_p: keep p itself and its whole positive powers, and use d; else c alone.
+        with_p: keep p and its positive integer powers, and use d; otherwise use c alone.
     """
 
     def __init__(self, with_p: bool) -> None:
         self.with_p = with_p
 
     def __call__(self, node: Expression, operands: list[_Known]) -> _Known:
-        """One node, given its rewritten operands."""
+        """Rewrite one node, given its rewritten operands."""
         if node.name == "p":
             return self._power(ONE)
         if node.name == "c":
@@ -83,7 +83,7 @@ class _Rewriter:
         return _Known(folded(op, *(operand.expression for operand in operands)))
 
     def _power(self, power: Expression) -> _Known:
-        """The part ``p**k``."""
+        """Write ``p**k``."""
         if power.is_number(0):
             return _Known(ONE, power=ZERO)
         if self.with_p and power.is_number(1):
@@ -95,11 +95,11 @@ class _Rewriter:
         return _Known(folded("exp", self._multiple(folded("neg", power)).expression), power=power)
 
     def _multiple(self, multiple: Expression) -> _Known:
-        """The part ``k c``."""
+        """Write ``k c``."""
         return _Known(folded("mul", multiple, _C), multiple=multiple)
 
     def _complement(self, power: Expression) -> _Known:
-        """The part ``(1 - p)**k``."""
+        """Write ``(1 - p)**k``."""
         if self.with_p:
             return _Known(folded("exp", folded("neg", folded("mul", power, _D))), complement=power)
         base = folded("neg", folded("expm1", folded("neg", _C)))
@@ -115,7 +115,7 @@ class _Rewriter:
         return self._plain(op, a, b)
 
     def _one_minus(self, power: Expression) -> _Known:
-        """The part ``1 - p**k``."""
+        """Write ``1 - p**k``."""
         if power.is_number(1):
             return self._complement(ONE)
         if self.with_p and power.is_number(2):
@@ -185,5 +185,5 @@ class _Rewriter:
 
 
 def _is_proper(power: Expression | None) -> TypeGuard[Expression]:
-    """Whether a part is known to be a power of p other than 1."""
+    """Whether the exponent of a known power of p is nonzero."""
     return power is not None and not power.is_number(0)

@@ -1,4 +1,4 @@
-"""Expressions as text that parses back to the same tree."""
+"""Conversion of expressions to text that parses back to the same tree."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 from lossmith.formulas.expression import Expression
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(1, 6)
-"""How tightly a text binds: a sum least, what stands alone or in brackets most."""
+"""Binding strengths of a text, from a sum to an atom (a name, number, call or bracket)."""
 
 _INFIX: Final = {
-    # operator: its sign, how tightly it binds, the least its left and its right operand may bind without brackets
+    # operator: (sign, binding strength, least strength of the left and of the right operand without brackets)
     "add": (" + ", SUM, SUM, PRODUCT),
     "sub": (" - ", SUM, SUM, PRODUCT),
     "mul": ("*", PRODUCT, PRODUCT, SIGN),
@@ -24,10 +24,10 @@ def to_text(expression: Expression, known: dict[Expression, str] | None = None) 
 
     Args:
         expression: the tree.
-        known: texts of parts printed before, to which those of this one are added.
+        known: a cache of texts of subexpressions, which is extended in place.
 
     Returns:
-        The text with no more brackets than needed; `parse` makes the same tree of it.
+        The text with as few brackets as possible. `parse` turns it into the same tree.
     """
     texts: dict[Expression, str] = {} if known is None else known
     stack = [expression]
@@ -44,12 +44,12 @@ def to_text(expression: Expression, known: dict[Expression, str] | None = None) 
 
 
 def number_text(value: float) -> str:
-    """The shortest text that reads back as the same number."""
+    """The shortest text that parses to the same number."""
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
 def _binds(node: Expression) -> int:
-    """How tightly the text of a node binds."""
+    """The binding strength of a node's text."""
     if node.op == "neg" or node.value < 0:
         return SIGN
     return _INFIX[node.op][1] if node.op in _INFIX else ATOM
@@ -64,7 +64,7 @@ def _print(node: Expression, operands: list[tuple[str, int]]) -> str:
         sign, _, least_left, least_right = _INFIX[node.op]
         return _bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right)
     if node.op == "neg":
-        # "-2" is a number, so that the negative of the number 2 needs brackets.
+        # "-2" parses as a number, so the negation of the constant 2 needs brackets.
         least = ATOM + 1 if node.args[0].is_constant and node.args[0].value >= 0 else SIGN
         return "-" + _bracketed(operands[0], least)
     return f"{node.op}({', '.join(text for text, _ in operands)})"

@@ -1,4 +1,4 @@
-"""Simpler formulas by sympy, in a process of its own that can be ended at any moment."""
+"""Simplification of formulas by sympy, in a separate process that can be killed on a timeout."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _WORKER: Final = Path(__file__).with_name("sympy_worker.py")
 
 
 def simplify(expression: Expression, seconds: float = 2.0) -> Expression:
-    """A shorter formula of the same meaning, if sympy finds one in time.
+    """Simplify a formula with sympy, within a time limit.
 
     Args:
         expression: the formula.
-        seconds: the longest that this may take. The first call of a process starts sympy within its time, which takes
-            a second or so.
+        seconds: the time limit. The first call in a process also starts sympy, which takes about a second.
 
     Returns:
-        A formula with fewer nodes that agrees with the given one at test points; else the given one.
+        A formula with fewer nodes whose values agree with those of ``expression`` at test points, or ``expression``
+        itself if sympy finds none in time.
 
     Raises:
         ValueError: if ``seconds`` is not positive.
@@ -46,7 +46,7 @@ def simplify(expression: Expression, seconds: float = 2.0) -> Expression:
 
 
 class _SympyProcess:
-    """One worker, started when first asked and again after it was ended for taking too long."""
+    """A worker process that is started on first use and restarted after a timeout."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -54,7 +54,7 @@ class _SympyProcess:
         self.lock = threading.Lock()
 
     def ask(self, text: str, deadline: float) -> str | None:
-        """Send a formula and wait for its simpler form; None if there is none in time."""
+        """Send a formula and wait for its simplified form; None on failure or timeout."""
         if not self.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return None
         try:
@@ -73,7 +73,7 @@ class _SympyProcess:
             self.lock.release()
 
     def end(self) -> None:
-        """Kill the worker, if this process started it."""
+        """Kill the worker if this process started it."""
         process, self.process = self.process, None
         if process is None or self.owner != os.getpid():
             return
@@ -94,12 +94,12 @@ class _SympyProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # an interrupt from the keyboard is for us alone
+                start_new_session=True,  # so that Ctrl-C does not reach the worker
             )
         return self.process
 
     def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
-        """One line of the worker's answer, None if it is not whole by the deadline."""
+        """Read one line of the worker's answer; None if it is incomplete at the deadline."""
         assert process.stdout is not None
         line = b""
         while not line.endswith(b"\n"):
@@ -116,7 +116,7 @@ atexit.register(_SYMPY.end)
 
 
 def _agree(a: Expression, b: Expression) -> bool:
-    """Whether two formulas have the same values at test points, wherever the second is finite."""
+    """Whether two formulas have the same values at test points where the second is finite."""
     import torch
 
     from lossmith.formulas.evaluation import evaluate

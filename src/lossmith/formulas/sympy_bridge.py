@@ -1,4 +1,4 @@
-"""Formulas to sympy and back."""
+"""Conversion between formulas and sympy expressions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import PROTECTION, Expression, constant, fold, terminal
 
 _LARGEST_EXACT: Final = 10**6
-"""A number whose numerator and denominator stay below this becomes a fraction, any other a floating-point number."""
+"""Numbers with a numerator and denominator up to this become fractions, all others floating-point numbers."""
 
 
 def to_sympy(expression: Expression) -> Any:
-    """A formula as a sympy expression.
+    """Convert a formula to a sympy expression.
 
     Args:
         expression: the formula.
 
     Returns:
-        A `sympy.Expr` in the symbols p, n (positive), t (not negative) and y (real); c is ``-log(p)``. Numbers written
+        A `sympy.Expr` in the symbols p and n (positive), t (nonnegative) and y (real); c becomes ``-log(p)``. Numbers
         with few digits become exact fractions.
 
     Raises:
-        FormulaError: if sympy is not installed, or a part without terminals has no finite value.
+        FormulaError: if sympy is not installed, or a subexpression without terminals has no finite value.
     """
     sympy = import_sympy()
     functions = _to_sympy_functions(sympy)
@@ -38,15 +38,15 @@ def to_sympy(expression: Expression) -> Any:
         if node.name:
             return symbols[node.name]
         if not node.terminals:
-            # Numbers are folded by now; sympy would compute 9**9**9 to its last digit.
-            raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value that is a float")
+            # Constants are already folded; sympy would compute 9**9**9 to its last digit.
+            raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value in floating point")
         return functions[node.op](*operands)
 
     return fold(substitute(expression), convert)
 
 
 def from_sympy(value: Any) -> Expression:
-    """A sympy expression in the symbols of `to_sympy` as a formula; ``log(p)`` becomes ``-c``.
+    """Convert a sympy expression in the symbols of `to_sympy` to a formula; ``log(p)`` becomes ``-c``.
 
     Args:
         value: a `sympy.Expr`.
@@ -55,7 +55,7 @@ def from_sympy(value: Any) -> Expression:
         The formula.
 
     Raises:
-        FormulaError: if it contains what no formula has.
+        FormulaError: if it contains something that a formula cannot express.
     """
     sympy = import_sympy()
     done: dict[Any, Expression] = {}
@@ -72,7 +72,7 @@ def from_sympy(value: Any) -> Expression:
 
 
 def import_sympy() -> Any:
-    """The module sympy.
+    """Import sympy.
 
     Raises:
         FormulaError: if it is not installed.
@@ -85,7 +85,7 @@ def import_sympy() -> Any:
 
 
 def sympy_symbols(sympy: Any) -> dict[str, Any]:
-    """What stands for each terminal."""
+    """The sympy expression for each terminal."""
     p = sympy.Symbol("p", positive=True)
     return {
         "p": p,
@@ -150,7 +150,7 @@ def _from_node(sympy: Any, node: Any, operands: list[Expression]) -> Expression:
     kind = type(node).__name__
     if node.is_number:
         if not node.is_real:
-            raise FormulaError(f"no formula contains the number {str(node)[:40]}")
+            raise FormulaError(f"a formula cannot contain the number {str(node)[:40]}")
         return constant(float(node))
     if kind == "Symbol" and node.name in sympy_symbols(sympy):
         return terminal(node.name)
@@ -165,7 +165,7 @@ def _from_node(sympy: Any, node: Any, operands: list[Expression]) -> Expression:
         for operand in operands[1:]:
             result = folded(_NARY[kind], result, operand)
         return result
-    raise FormulaError(f"no formula contains sympy's {kind}")
+    raise FormulaError(f"a formula cannot contain sympy's {kind}")
 
 
 def _from_power(base: Expression, exponent: Expression) -> Expression:

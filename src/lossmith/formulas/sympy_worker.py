@@ -1,6 +1,6 @@
-"""The process behind `lossmith.formulas.simplify`: reads a formula per line, writes its simpler form or null.
+"""The worker process of `lossmith.formulas.simplify`: reads one formula per line, writes its simplified form or null.
 
-Run as a file, so that starting it does not import torch with the package.
+It is run as a file, so that starting it does not import torch through the package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MEMORY = 4 * 2**30
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer requests until the input ends."""
     _limit_memory()
     _import_without_torch()
     from lossmith.formulas.parser import parse
@@ -24,14 +24,14 @@ def main() -> None:
     sympy = import_sympy()
     for line in sys.stdin:
         answer = None
-        # Whatever sympy stumbles over, the answer is that there is no simpler form.
+        # If sympy fails in any way, the answer is that there is no simpler form.
         with contextlib.suppress(Exception):
             answer = str(from_sympy(sympy.simplify(to_sympy(parse(json.loads(line))))))
         print(json.dumps(answer), flush=True)
 
 
 def _import_without_torch() -> None:
-    """Stand-ins for the two packages, whose own `__init__` import torch."""
+    """Register empty packages in place of the two whose `__init__` imports torch."""
     here = Path(__file__).resolve().parent
     for name, folder in (("lossmith", here.parent), ("lossmith.formulas", here)):
         package = types.ModuleType(name)
@@ -47,6 +47,6 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    # The folder of this file, which Python put first, holds modules named as some of the standard library might be.
+    # Python put the folder of this file first on the path, where module names may shadow the standard library.
     sys.path.pop(0)
     main()

@@ -1,4 +1,4 @@
-"""Formulas as Python source on torch tensors, for people to read."""
+"""Conversion of formulas to readable Python source on torch tensors."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class _Written(NamedTuple):
 
 
 def torch_source(expression: Expression) -> str:
-    """Write a formula as a Python expression.
+    """Convert a formula to a Python expression.
 
     Args:
-        expression: the formula; its terminals are tensors of these names.
+        expression: the formula; each terminal becomes a tensor variable of the same name.
 
     Returns:
         Python source that uses ``torch``, ``F`` (torch.nn.functional) and, for aq, `ANALYTIC_QUOTIENT`.
 
     Raises:
-        FormulaError: if a part without terminals has no finite value.
+        FormulaError: if a subexpression without terminals has no finite value.
     """
     return fold(expression, _write).text
 
@@ -76,7 +76,7 @@ def _write(node: Expression, operands: list[_Written]) -> _Written:
 
 
 def _as_tensors(operands: list[_Written]) -> list[str]:
-    """The two operands of a function that takes tensors only."""
+    """The source of two operands for a function that accepts only tensors."""
     a, b = operands
     return [
         f"torch.full_like({b.text}, {a.text})" if a.is_number else a.text,

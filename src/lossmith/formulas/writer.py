@@ -1,4 +1,4 @@
-"""Polynomials as expressions: terms in the order of their texts, no part beyond the range of floats."""
+"""Conversion of polynomials to expressions with sorted terms and intermediate values within the range of floats."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from lossmith.formulas.arithmetic import ZERO
-from lossmith.formulas.arithmetic import number as float_of
+from lossmith.formulas.arithmetic import ZERO, scalar
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.exact import as_float, is_negative, log_size, negative, numeral, numerals, summed
 from lossmith.formulas.expression import Expression, apply, constant, fold, terminal
@@ -18,9 +17,9 @@ _MAX_NODES: Final = 20_000
 _C: Final = terminal("c")
 _LOG_2: Final = apply("log", constant(2.0))
 _ONE: Final = Fraction(1)
-_TAME_EXPONENT: Final = 300  # e to this, times any number up to e**100, is a float
-_TAME_NUMBER: Final = 600  # logarithm of the largest number that stands before factors
-_TAME_NUMBER_WITH_POWERS: Final = 20  # and before powers of p that may be large or small themselves
+_TAME_EXPONENT: Final = 300  # e to this power times any number up to e**100 is a float
+_TAME_NUMBER: Final = 600  # logarithm of the largest coefficient of a product
+_TAME_NUMBER_WITH_POWERS: Final = 20  # the same if the product has powers of p, which may be large or small
 _TAME_POWER: Final = 4
 
 
@@ -30,16 +29,16 @@ class _Term(NamedTuple):
 
 
 class Writer:
-    """Turns polynomials into expressions, equal ones into equal ones."""
+    """Writes polynomials as expressions; equal polynomials give equal expressions."""
 
     def __init__(self) -> None:
         self.texts: dict[Expression, str] = {}
 
     def __call__(self, polynomial: Polynomial) -> Expression:
-        """Write a polynomial, every number exactly.
+        """Write a polynomial with every number exact.
 
         Raises:
-            FormulaError: if it would have more than 20,000 nodes, or a number of it cannot be written.
+            FormulaError: if the expression would have more than 20,000 nodes, or a number cannot be written.
         """
         terms: list[_Term] = []
         rest = dict(polynomial)
@@ -49,11 +48,11 @@ class Writer:
         return self._sum(terms)
 
     def text(self, expression: Expression) -> str:
-        """`str`, remembered."""
+        """The text of an expression, cached."""
         return to_text(expression, self.texts)
 
     def _sum(self, terms: list[_Term]) -> Expression:
-        """The sum of numbers times factors; of nothing, 0. What numbers have beyond a double comes last."""
+        """Write a sum of terms; digits of coefficients beyond a double come last."""
         terms = [term for term in terms if term.value]
         terms.sort(key=lambda term: [self.text(factor) for factor in term.factors])
         written = [(term.factors, _parts(*term)) for term in terms]
@@ -72,7 +71,7 @@ class Writer:
         return total or ZERO
 
     def _growth(self, product: Product, rest: Polynomial) -> _Term | None:
-        """``a exp(b) - a`` as ``a expm1(b)``, which does not cancel; both are taken from the rest."""
+        """Write ``a exp(b) - a`` as ``a expm1(b)``, which does not cancel, and remove both terms from ``rest``."""
         for grows in (_is_moving_exponential, _is_exponential, _is_odd_power, _is_either):
             grown = tuple(pair for pair in product if grows(*pair))
             fixed = tuple(pair for pair in product if not grows(*pair))
@@ -84,7 +83,7 @@ class Writer:
         return None
 
     def _term(self, product: Product, factor: Fraction) -> _Term:
-        """Factors in the order of their texts; all exponentials are one, with what might leave the range of floats."""
+        """Sort the factors, and merge exponentials and factors that might overflow into one exponential."""
         if not product and as_float(factor) == factor:
             return _Term((), factor)
         exponents = [_in_exponent(*pair) for pair in product if pair[0].op == "exp"]
@@ -104,7 +103,7 @@ class Writer:
         return _Term(tuple(sorted(factors, key=self.text)), factor)
 
     def _in_halves(self, exponents: list[_Term], powers: list[tuple[Expression, Fraction]], factor: Fraction) -> _Term:
-        """A half of the exponential before and a half after the other factors, so that no part is beyond the whole."""
+        """Put half of the exponential before and half after the other factors, so that no partial product overflows."""
         half = apply("exp", self._sum([_Term(factors, value / 2) for factors, value in exponents]))
         others = sorted(self._factors(powers), key=self.text)
         return _Term((half, *others, half), factor)
@@ -114,7 +113,7 @@ class Writer:
 
 
 def _is_wild(exponents: list[_Term], powers: list[tuple[Expression, Fraction]], size: float) -> bool:
-    """Whether a product might leave the range of floats on the way to a value within it."""
+    """Whether computing a product might overflow or underflow although its value is within the range of floats."""
     reach = sum(abs(as_float(value)) if all(map(_is_bounded, factors)) else math.inf for factors, value in exponents)
     powers = [(base, power) for base, power in powers if not base.is_constant]
     high = any(_is_absorbed(base, power) for base, power in powers if power < 0 or power > _TAME_POWER)
@@ -126,12 +125,12 @@ def _is_wild(exponents: list[_Term], powers: list[tuple[Expression, Fraction]], 
 
 
 def _is_absorbed(base: Expression, power: Fraction) -> bool:
-    """Whether a power can be written as an exponential."""
+    """Whether a power is merged into the exponential."""
     return base.is_constant or base.name in {"p", "n"} or (base.name in {"c", "t"} and abs(power) > _TAME_POWER)
 
 
 def _in_exponent(base: Expression, power: Fraction) -> _Term:
-    """A power as a term of an exponent."""
+    """Write a power as a term of an exponent."""
     if base == EULER:
         return _Term((), power)
     if base.op == "exp":
@@ -150,7 +149,7 @@ def _is_exponential(base: Expression, power: Fraction) -> bool:
 
 
 def _is_odd_power(base: Expression, power: Fraction) -> bool:
-    """Of p, and not simply a product of some p."""
+    """Whether this is a power of p with a negative or fractional exponent."""
     return base.name == "p" and (power < 0 or power.denominator > 1)
 
 
@@ -159,22 +158,25 @@ def _is_either(base: Expression, power: Fraction) -> bool:
 
 
 def _is_bounded(expression: Expression) -> bool:
-    """Whether an expression is known to be at most 1 in size, for p, y and t up to 1."""
+    """Whether an expression is known to lie in [-1, 1], for p, y and t in [0, 1]."""
 
-    def known(node: Expression, operands: list[bool]) -> bool:
+    def known(node: Expression, operands: list[tuple[bool, float]]) -> tuple[bool, float]:
+        """Whether a node is bounded, and its value if it is constant."""
         if not node.terminals:
-            return abs(float_of(node)) <= 1
-        if node.op in {"sin", "cos", "tanh", "sigmoid", "sign"}:
-            return True
+            value = node.value if node.is_constant else scalar(node.op, [number for _, number in operands])
+            return abs(value) <= 1, value
         if node.op == "pow":
-            return operands[0] and not node.args[1].terminals and float_of(node.args[1]) > 0
-        return node.name in {"p", "y", "t"} or (node.op == "mul" and all(operands))
+            (bounded, _), (_, exponent) = operands
+            return bounded and exponent > 0, math.nan
+        if node.op == "mul":
+            return all(bounded for bounded, _ in operands), math.nan
+        return node.name in {"p", "y", "t"} or node.op in {"sin", "cos", "tanh", "sigmoid", "sign"}, math.nan
 
-    return fold(expression, known)
+    return fold(expression, known)[0]
 
 
 def _unwrapped(product: Expression) -> list[Expression]:
-    """The factors that `_joined` made a product of."""
+    """Split a product made by `_joined` into its factors."""
     factors: list[Expression] = []
     while product.op == "mul":
         product, factor = product.args
@@ -183,13 +185,13 @@ def _unwrapped(product: Expression) -> list[Expression]:
 
 
 def _parts(factors: tuple[Expression, ...], value: Fraction) -> list[tuple[Expression, ...]]:
-    """The numbers before factors, one by one; as one sum where the factors may overflow and their terms cancel."""
+    """The parts of a coefficient: separate if the factors are bounded, else as one sum, so that nothing cancels."""
     found = numerals(value)
     return [(each,) for each in found] if all(map(_is_bounded, factors)) else [found]
 
 
 def _joined(factors: tuple[Expression, ...], value: Expression) -> Expression:
-    """A number times factors."""
+    """Multiply a number by factors."""
     if not factors:
         return value
     alone = value.is_constant and abs(value.value) == 1

@@ -1,4 +1,4 @@
-"""Losses learned by gradient: AdaLFL online, its offline start, ML3."""
+"""Losses learned by gradient descent: AdaLFL, its offline initialisation, and ML3."""
 
 from lossmith.learned.adaptive import AdaptiveLoss
 from lossmith.learned.distil import Distilled, distil, strictness_curve

@@ -1,4 +1,4 @@
-"""Losses with parameters of their own, to be learned while the model trains."""
+"""`AdaptiveLoss`, whose parameters are learned while the model trains."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lossmith.learned.frozen import FrozenLoss, common_arguments
 from lossmith.learned.network import Activation, LossNetwork, Output
@@ -27,47 +28,47 @@ ClassReduction = Literal["mean", "sum"]
 
 
 class AdaptiveLoss(Wrapper):
-    """A loss that learns: a base loss plus a sum over the classes of a small network ``l_phi(y_j, p_j)``.
+    """A loss that is learned: a base loss plus a small network ``l_phi(y_j, p_j)`` averaged over the classes.
 
-    ``M_phi = base + (1/C) sum_j l_phi(y_j, p_j)`` with ``start="base"``: the network's last layer begins at 0, so that
-    training begins exactly as the base would have it; without ``base`` in ``start="random"``, as published. Adding
-    ``a(y) + lambda p`` to ``l_phi`` changes no gradient, since probabilities sum to 1.
+    With ``start="base"`` the loss is ``M_phi = base + (1/C) sum_j l_phi(y_j, p_j)``, and the last layer of the network
+    starts at 0, so that training starts exactly as with the base loss. With ``start="random"`` the base is left out, as
+    in the paper. Adding ``a(y) + lambda p`` to ``l_phi`` changes no gradient, because probabilities sum to 1.
 
-    The parameters are learned by an `OnlineLossLearner`, offline by `learn_offline`, or both; a trial does what the
-    second half of the arguments says. Any optimiser of the model must not hold them.
+    The parameters are learned online by an `OnlineLossLearner`, offline by `learn_offline`, or both; the arguments from
+    ``online`` on say which of these a trial does. The model's optimiser must not hold the parameters.
 
     Args:
-        base: the loss it begins as; ``None`` is cross-entropy.
-        start: ``"base"`` or ``"random"`` (Kaiming normal; the base is then not used).
-        control: what of the gain is adaptation? ``"scale"``: no network, only one learned factor, ``e^s base``. In
-            trials ``"rate_replay"``: the base with each step's gradient multiplied by the effective scale that the
-            adaptive loss had at that step; ``"loss_replay"``: the course of the adaptive loss under another seed,
-            played back.
-        hidden: units of each hidden layer.
-        layers: hidden layers.
+        base: the initial loss; ``None`` is cross-entropy.
+        start: ``"base"`` or ``"random"`` (Kaiming normal initialisation without a base).
+        control: controls that show how much of a gain is due to adaptation. ``"scale"`` replaces the network by one
+            learned factor: ``e^s base``. The other two exist in trials only: ``"rate_replay"`` multiplies each step's
+            gradient of the base by the effective scale that the adaptive loss had at that step, and ``"loss_replay"``
+            replays the losses that were learned under another seed.
+        hidden: units per hidden layer.
+        layers: number of hidden layers.
         activation: ``"smooth_leaky_relu"`` or ``"relu"``.
         output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
         beta: smoothness of the smooth leaky ReLU.
-        gamma: its leak.
+        gamma: its slope at minus infinity.
         bias: whether layers have biases.
         class_reduction: ``"mean"`` over the classes, as in the paper, or ``"sum"``, as in the authors' other code.
-        init_seed: of the network's initial weights.
-        online: see `Recipe`, as all that follows.
-        meta_lr: Adam's learning rate for the loss's parameters.
+        init_seed: seed of the network's initial weights.
+        online: whether the loss is learned while the model trains. `Recipe` describes this and the following arguments.
+        meta_lr: learning rate of Adam for the loss's parameters.
         meta_data: ``"held_out"``, ``"fresh"``, ``"same"`` or ``"next"``.
-        meta_part: share of the training examples held out.
-        every: steps from one update of the loss to the next.
-        meta_share: share of each batch that an update is computed from.
-        scale: ``"fixed"``: the shape alone is learned; ``"learned"``: the scale too. ``control="scale"`` learns it
-            whatever is said here.
-        max_scale: largest effective scale of a learned one; ``None`` is 10.
-        offline: steps of offline initialisation.
-        offline_lr: learning rate of the model's steps there.
-        offline_meta_lr: Adam's learning rate there.
+        meta_part: fraction of the training examples held out.
+        every: number of training steps per update of the loss.
+        meta_share: fraction of each batch that an update uses.
+        scale: ``"fixed"`` learns the shape of the loss only, ``"learned"`` its scale too. ``control="scale"`` always
+            learns the scale.
+        max_scale: largest effective scale when it is learned; ``None`` is 10.
+        offline: number of offline steps before training.
+        offline_lr: learning rate of the model in the offline steps.
+        offline_meta_lr: learning rate of Adam in the offline steps.
 
-    Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. Network and activation
-    from its method section; beta and gamma from code of others built on it; output activation and biases are settled
-    by no source; beginning as another loss is ours.
+    Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. The network and its
+    activation are from the method section of the paper, beta and gamma from other authors' code built on it. No source
+    specifies the output activation and biases. Starting from a base loss is ours.
     """
 
     name = "adaptive"
@@ -152,7 +153,7 @@ class AdaptiveLoss(Wrapper):
         sample_weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
-        """Evaluate the loss as it is now; see `ClassificationLoss.forward`."""
+        """Evaluate the loss with its current parameters; see `ClassificationLoss.forward`."""
         given: dict[str, Any] = {"sample_weight": sample_weight, "normalizer": normalizer}
         if self.residual is None:
             scaled: Tensor = self.log_scale.exp() * self.base(logits, target, **given)
@@ -160,23 +161,23 @@ class AdaptiveLoss(Wrapper):
         residual: Tensor = self.residual(logits, target, **given)
         return residual if self.start == "random" else residual + self.base(logits, target, **given)
 
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """See `Loss.bind`."""
         self.base.bind(total_steps=total_steps, class_counts=class_counts)
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """See `ClassificationLoss.extended`."""
+        """Mask of the samples in the base's tangent extension; see `ClassificationLoss.extended`."""
         if self.start == "random":
             return torch.zeros_like(target, dtype=torch.bool)
         return self.base.extended(logits, target)
 
     def freeze(self) -> FrozenLoss:
-        """The loss as it is now, as a loss like any other, which learns no more.
+        """Return the loss with its current parameters, frozen.
 
-        It is multiplied by what `OnlineLossLearner` multiplied it by at the last step.
+        It includes the factor by which `OnlineLossLearner` multiplied the loss in its last step.
 
         Returns:
-            A copy; changes of this loss do not reach it.
+            A copy that later changes of this loss do not affect.
         """
         own = copy.deepcopy(self)
         factor = float(own.gain)
@@ -185,10 +186,10 @@ class AdaptiveLoss(Wrapper):
         return FrozenLoss([own.residual] if own.start == "random" else [own.base, own.residual], factor)
 
     def save(self, path: str | Path) -> None:
-        """Write the loss to a ``.safetensors`` file, which `load_learned` and ``create("@path")`` read.
+        """Save the loss to a ``.safetensors`` file; ``lossmith.create("@path")`` loads it, frozen.
 
         Args:
-            path: of the file.
+            path: the file to write.
         """
         from safetensors.torch import save_file
 
@@ -203,7 +204,7 @@ class AdaptiveLoss(Wrapper):
 
 
 class _NetworkLoss(ClasswiseLoss):
-    """``sum_j l_phi(y_j, p_j)``, or its mean over the classes."""
+    """``sum_j l_phi(y_j, p_j)``, or the mean over the classes."""
 
     name = "network"
 
@@ -211,10 +212,11 @@ class _NetworkLoss(ClasswiseLoss):
         super().__init__(**common)
         self.network, self.class_reduction = network, class_reduction
 
+    @override
     def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
-        """See `ClassificationLoss.label_terms`; one pass of the network over all classes in place of three passes."""
         if self.label_smoothing:
             return super().label_terms(prepared, target)
+        # One pass of the network over all classes in place of three.
         dim, valid = prepared.entries.dim, target != self.ignore_index
         p = self.probability(prepared).value
         y = torch.zeros_like(p).scatter(dim, target.where(valid, 0).unsqueeze(dim), 1.0)
@@ -222,18 +224,16 @@ class _NetworkLoss(ClasswiseLoss):
         mass = self._target_weight(prepared.class_weight, target)
         return self._weighted(terms, mass, prepared).where(valid, 0.0)
 
+    @override
     def positive(self, p: Probability, entries: Entries) -> Tensor:
-        """``l_phi(1, p)``."""
-        del entries
         value: Tensor = self.network(1.0, p.value)
         return value
 
+    @override
     def negative(self, p: Probability, entries: Entries) -> Tensor:
-        """``l_phi(0, p)``."""
-        del entries
         value: Tensor = self.network(0.0, p.value)
         return value
 
+    @override
     def class_factor(self, entries: Entries) -> float:
-        """1/C for the mean over classes."""
         return 1.0 if self.class_reduction == "sum" else 1 / entries.num_classes

@@ -1,4 +1,4 @@
-"""From a learned loss to a formula a person can read."""
+"""Distillation of learned losses to readable formulas."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ FAMILY: Final = (
     "(1 - y)*sqrt(p)",
     "(1 - y)*exp(-5*p)",
 )
-"""What a distilled formula is put together from. ``(1 - y)*p`` is missing: it differs from ``-y*p`` by p, whose sum
-over the classes is 1, so that it acts the same."""
+"""The terms of a distilled formula. ``(1 - y)*p`` is left out because it acts like ``-y*p``: they differ by p, whose
+sum over the classes is 1."""
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """A formula in place of a learned loss.
+    """A formula that approximates a learned loss.
 
     Attributes:
-        formula: an expression; ``create(f"formula({formula})")`` is the loss.
-        error: root mean square difference of the logit gradients over that of the learned loss, on states of training
-            not used for the fit; each weighs as 1 over .1 plus the norm of cross-entropy's gradient there.
-        terms: the chosen terms with their factors.
+        formula: the expression; ``create(f"formula({formula})")`` creates the loss.
+        error: relative root mean square error of the gradient with respect to the logits, on simulated predictions that
+            were not used in the fit. Each prediction is weighted by ``1 / (0.1 + g)``, where g is the norm of
+            cross-entropy's gradient.
+        terms: the selected terms and their coefficients.
     """
 
     formula: str
@@ -56,33 +57,33 @@ def distil(
     family: Sequence[str] = FAMILY,
     seed: int = 0,
 ) -> Distilled:
-    """Find the shortest formula whose gradient is that of a learned loss.
+    """Find the shortest formula with nearly the same gradient as a learned loss.
 
-    Losses are compared by their gradients in the logits, which is all that training sees: what changes none (a term
-    ``a(y) + lambda p``) drops out by itself. For each number of terms the best of all choices from the family is found
-    by least squares.
+    Losses are compared by their gradients with respect to the logits, because training sees nothing else. For each
+    number of terms, the best subset of ``family`` is found by least squares; the search stops at the first number of
+    terms whose relative error is at most ``tolerance``.
 
     Args:
         loss: a classification loss of logits and class indices with ``reduction="mean"``, such as a frozen
             `AdaptiveLoss`.
-        num_classes: C; the formula's factors hold for that number.
-        max_terms: most terms.
-        tolerance: the error at which a shorter formula will do.
-        family: terms in ``y`` and ``p``; see `lossmith.formulas`.
-        seed: of the states the losses are compared on.
+        num_classes: the number of classes C, for which the coefficients hold.
+        max_terms: largest number of terms.
+        tolerance: relative error at which no further terms are added.
+        family: the terms to choose from, as expressions in ``y`` and ``p``; see `lossmith.formulas`.
+        seed: seed of the simulated predictions.
 
     Returns:
-        The formula.
+        The formula with its error.
 
     Raises:
-        ValueError: if the loss has no gradient anywhere.
+        ValueError: if the gradient of the loss is zero everywhere.
 
     Source: ours.
     """
     fitted, judged = _states(num_classes, seed), _states(num_classes, seed + 1)
     wanted = _gradient(loss, *fitted)
     if not bool((wanted != 0).any()):
-        raise ValueError("the loss has no gradient anywhere, so that there is nothing to distil")
+        raise ValueError("the gradient of the loss is 0 everywhere, so there is nothing to distil")
     columns = torch.stack([_gradient(FormulaLoss(term), *fitted).flatten() for term in family], 1)
     target = wanted.flatten()
     gram, moment = columns.T @ columns, columns.T @ target
@@ -105,15 +106,17 @@ def distil(
 
 
 def strictness_curve(loss: nn.Module, num_classes: int, p: Tensor) -> Tensor:
-    """The slope of a loss in the target's logit relative to cross-entropy's, other classes sharing evenly.
+    """Compute the strictness of a loss: its slope in the target's logit relative to that of cross-entropy.
+
+    The remaining probability is shared evenly by the other classes.
 
     Args:
-        loss: of logits and class indices, with ``reduction="mean"``.
-        num_classes: C.
-        p: probabilities of the target, shape (n,), in (0, 1).
+        loss: a loss of logits and class indices with ``reduction="mean"``.
+        num_classes: the number of classes C.
+        p: probabilities of the target in (0, 1), shape (n,).
 
     Returns:
-        Shape (n,), float64; 1 everywhere for cross-entropy.
+        The strictness, shape (n,), float64. It is 1 everywhere for cross-entropy.
     """
     p = p.double()
     logits = torch.zeros(len(p), num_classes, dtype=torch.float64)
@@ -124,7 +127,7 @@ def strictness_curve(loss: nn.Module, num_classes: int, p: Tensor) -> Tensor:
 
 
 def _states(num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Logits and targets as they occur from the beginning to the end of a training."""
+    """Simulated logits and targets, such as occur from the beginning to the end of training."""
     generator = torch.Generator().manual_seed(seed)
     count = max(512, 20_000 // num_classes)
     spread = torch.rand(count, 1, generator=generator, dtype=torch.float64) * 3
@@ -134,7 +137,7 @@ def _states(num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """The gradient of each sample's loss, over the norm of cross-entropy's and a tenth."""
+    """The gradient of each sample's loss, divided by 0.1 plus the norm of cross-entropy's gradient."""
     p = logits.softmax(1)
     of_cross_entropy = (p - nn.functional.one_hot(target, p.shape[1])).norm(dim=1, keepdim=True)
     relative: Tensor = _slope(loss, logits, target) * len(logits) / (of_cross_entropy + 0.1)
@@ -142,7 +145,7 @@ def _gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _slope(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
-    """The gradient of the mean loss in the logits, computed in float64 where the loss's own numbers allow it."""
+    """The gradient with respect to the logits, computed in the dtype of the loss's parameters (float64 if none)."""
     dtype = next((parameter.dtype for parameter in loss.parameters()), torch.float64)
     z = logits.detach().to(dtype).requires_grad_()
     (slope,) = torch.autograd.grad(loss(z, target), z)

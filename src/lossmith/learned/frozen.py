@@ -1,4 +1,4 @@
-"""What a learned loss is once it has been learned: a loss like any other."""
+"""Learned losses after learning."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import Final
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lossmith.losses import ClassificationLoss
 from lossmith.losses.base import CommonArguments, Implementation
 from lossmith.losses.entries import Entries
 
-_DIGITS: Final = 16  # of a file's SHA-256 in its text form
+_DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text form
 
 
 class FrozenLoss(ClassificationLoss):
-    """A learned loss as it was at one moment: ``factor`` times the sum of its parts. It learns no more.
+    """A learned loss with fixed parameters: ``factor`` times the sum of its parts.
 
-    Its text form is ``@path#digest`` if it was read from a file, with the beginning of the file's SHA-256, so that a
-    comparison notices if the file changes; one that was never saved has none.
+    A loss that was loaded from a file has the text form ``@path#digest``, where the digest is the beginning of the
+    file's SHA-256; a comparison thus notices if the file changes. A loss that was never saved has no text form.
 
     Args:
-        parts: the base loss, the learned network, or both; alike in their common arguments, which are this loss's too.
-            Their parameters are frozen.
-        factor: what the sum is multiplied by.
-        source: the path and digest it was read from.
+        parts: the base loss, the learned network, or both. They share their common arguments, which this loss adopts,
+            and their parameters are frozen.
+        factor: the factor of the sum.
+        source: path and digest of the file that the loss was loaded from.
     """
 
     name = "learned"
@@ -38,6 +39,7 @@ class FrozenLoss(ClassificationLoss):
         self.factor, self.source = float(factor), source
         self.requires_grad_(requires_grad=False)
 
+    @override
     def evaluate(
         self,
         logits: Tensor,
@@ -47,7 +49,6 @@ class FrozenLoss(ClassificationLoss):
         normalizer: float | Tensor | None = None,
         class_scale: Tensor | None = None,
     ) -> Tensor:
-        """See `ClassificationLoss.evaluate`."""
         first, *rest = (
             part.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=class_scale)
             for part in self._parts()
@@ -55,18 +56,18 @@ class FrozenLoss(ClassificationLoss):
         total: Tensor = sum(rest, start=first)
         return total if self.factor == 1 else self.factor * total
 
+    @override
     def linear_above(self, entries: Entries) -> float | Tensor | None:
-        """See `ClassificationLoss.linear_above`."""
         return self._parts()[0].linear_above(entries)
 
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """See `Loss.bind`."""
         for part in self._parts():
             part.bind(total_steps=total_steps, class_counts=class_counts)
 
     @property
     def text(self) -> str:
-        """``@path#digest``, or ``learned``, which `lossmith.create` does not know, for a loss that was not saved."""
+        """``@path#digest``; ``learned`` for a loss that was not saved, which `lossmith.create` cannot create."""
         return self.name if self.source is None else f"@{self.source}"
 
     def _parts(self) -> list[ClassificationLoss]:
@@ -74,7 +75,7 @@ class FrozenLoss(ClassificationLoss):
 
 
 def common_arguments(loss: ClassificationLoss, implementation: Implementation) -> CommonArguments:
-    """The common arguments of a loss, for another one beside it."""
+    """The common arguments of a loss, with another ``implementation``."""
     return {
         "weight": loss.weight,
         "ignore_index": loss.ignore_index,
@@ -87,17 +88,17 @@ def common_arguments(loss: ClassificationLoss, implementation: Implementation) -
 
 
 def source_of(path: str) -> str:
-    """The path of a file with the beginning of its SHA-256, ``path#digest``.
+    """Append the beginning of a file's SHA-256 to its path: ``path#digest``.
 
     Args:
-        path: of the file; a digest that stands there already must be right.
+        path: the path of the file, optionally with a digest, which is then checked.
 
     Returns:
-        The text form of a loss read from it, without the ``@``.
+        The text form of the loss in the file, without the ``@``.
 
     Raises:
-        ValueError: if the file is not the one of the digest.
-        OSError: if it cannot be read.
+        ValueError: if the digest does not match the file.
+        OSError: if the file cannot be read.
     """
     plain, _, digest = path.partition("#")
     found = hashlib.sha256(Path(plain).read_bytes()).hexdigest()[:_DIGITS]

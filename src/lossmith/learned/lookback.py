@@ -1,4 +1,4 @@
-"""The gradient of a loss's parameters: what the task loss after a training step says of the loss that made the step."""
+"""The meta gradient: how the task loss after a training step depends on the parameters of the loss behind the step."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from lossmith.learned.response import Clipped, Response
 from lossmith.learned.scale import Gain
 
 STEP_SIZE: Final = 2e-5
-"""Of the one-sided difference: the step's length relative to the weights'.
+"""Step length of the one-sided difference, relative to the norm of the weights.
 
-A longer one is off by the curvature, a shorter one by rounding. Relative error of the gradient of the loss's parameters
-over 200 steps on digits, median and 95 %, by ``benchmarks/adaptive.py``: at 2e-5 1.9e-3 and 2.7e-2 for a small ResNet,
-2e-4 and 1.3e-3 for an MLP with SGD, 7e-4 and 5e-3 with Adam; at 1e-3 4e-2 and 2.7e-1, 3e-3 and 2e-2, 4e-3 and 2e-2; at
-1e-6 1e-2 and 5e-2, 3e-3 and 2e-2, 1e-2 and 9e-2.
+A longer step suffers from curvature, a shorter one from rounding. ``benchmarks/adaptive.py`` printed these relative
+errors of the meta gradient over 200 steps on digits (median, 95th percentile):
+
+=========  ================  ================  ================
+step size  small ResNet      MLP with SGD      MLP with Adam
+=========  ================  ================  ================
+1e-6       1e-2, 5e-2        3e-3, 2e-2        1e-2, 9e-2
+2e-5       1.9e-3, 2.7e-2    2e-4, 1.3e-3      7e-4, 5e-3
+1e-3       4e-2, 2.7e-1      3e-3, 2e-2        4e-3, 2e-2
+=========  ================  ================  ================
 """
 
 
 @dataclass
 class LookBack:
-    """What an update of the loss has to know of the training step it looks back on.
+    """A training step, recorded for the update of the loss that looks back on it.
 
     Attributes:
-        inputs: the batch, or its first rows.
-        target: likewise.
+        inputs: inputs of the batch, or its first rows.
+        target: their targets.
         weights: the parameters before the step, by name.
-        buffers: likewise.
-        draws: the random number generators before the step.
-        response: ``dU/dg``, by name or one number for all; see `lossmith.learned.response`.
-        clipped: what clipping the gradient did.
-        gain: what the loss was multiplied by.
-        gradients: of the loss, with their graph, by name; for the unroll alone.
-        logits: of the whole batch before the step; for the difference alone.
+        buffers: the buffers before the step, by name.
+        draws: the states of the random number generators before the step.
+        response: ``dU/dg``, by name or one number for all parameters; see `lossmith.learned.response`.
+        clipped: the effect of gradient clipping, if the gradient was clipped.
+        gain: the factor of the loss in this step.
+        gradients: the gradients of the loss with their graph, by name; for ``gradient="unroll"`` only.
+        logits: the logits of the whole batch before the step; for ``gradient="difference"`` only.
     """
 
     inputs: Any
@@ -52,13 +58,13 @@ class LookBack:
     logits: Tensor | None = None
 
     def answer(self, v: State) -> tuple[State, Tensor | None]:
-        """``w = (dU/dg)^T v``.
+        """Compute ``w = (dU/dg)^T v``.
 
         Args:
-            v: the task loss's gradient at the new weights, by name.
+            v: gradient of the task loss at the new weights, by name.
 
         Returns:
-            A direction in weight space, by name, and what it is still to be multiplied by.
+            A direction in weight space, by name, and a factor by which it remains to be multiplied (None for 1).
         """
         factor = self.response if isinstance(self.response, Tensor) else None
         if not isinstance(self.response, Tensor):
@@ -66,12 +72,12 @@ class LookBack:
         return v if self.clipped is None else self.clipped.transposed(v), factor
 
     def exact(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
-        """``-d/dphi <g dM/dz, J w>``: by reverse mode through the gradients if they are at hand, else by forward mode.
+        """Compute ``-d/dphi <g dM/dz, J w>`` by reverse mode if the gradients were recorded, otherwise by forward mode.
 
         Args:
             model: the model.
-            loss: M; g is the gain.
-            phi: its parameters.
+            loss: the loss M; g is its gain.
+            phi: the parameters of the loss.
             w: a direction in weight space, by name.
 
         Returns:
@@ -85,9 +91,9 @@ class LookBack:
         return self._along(model, loss, phi, logits, slope)
 
     def by_difference(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
-        """As `exact`, with ``J w`` by a one-sided difference: one forward pass more, nothing recorded.
+        """Compute the same as `exact` with a one-sided difference for ``J w``, which needs no graph or forward mode.
 
-        The weights held here are moved, and good for nothing afterwards.
+        The recorded weights are changed in place and cannot be used afterwards.
         """
         here = self.logits
         if here is None:
@@ -102,7 +108,7 @@ class LookBack:
         return self._along(model, loss, phi, here, (here - there) / h)
 
     def to_state(self) -> dict[str, Any]:
-        """Everything, as tensors in plain containers, not copied."""
+        """Return the record as plain containers of tensors, without copying."""
         clipped = self.clipped
         return {
             "inputs": self.inputs,
@@ -118,7 +124,7 @@ class LookBack:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """The inverse of `to_state`."""
+        """Restore a record from `to_state`."""
         draws = Draws(state["target"].device, state["draws"])
         clipped = None if state["clipped"] is None else Clipped(*state["clipped"])
         gain = None if state["gain"] is None else Gain(*state["gain"])
@@ -127,7 +133,7 @@ class LookBack:
     def _along(
         self, model: Model, loss: nn.Module, phi: Sequence[Tensor], logits: Tensor, direction: Tensor
     ) -> list[Tensor]:
-        """``-d/dphi <g dM/dz, direction>`` at the logits."""
+        """Compute ``-d/dphi <g dM/dz, direction>`` at the logits."""
         z = logits.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(z, self.target), z, create_graph=True)
         if self.gain is not None:
@@ -136,7 +142,7 @@ class LookBack:
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
-    """The norm of several tensors as one vector."""
+    """The Euclidean norm of several tensors taken as one vector."""
     whole: Tensor = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
     return whole
 

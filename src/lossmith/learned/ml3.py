@@ -1,4 +1,4 @@
-"""ML3, the offline baseline."""
+"""ML3, the baseline that learns offline."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from lossmith.losses import ClassificationLoss
 
 
 class ML3Loss(AdaptiveLoss):
-    """ML3: a loss network learned offline, one step at a time on fresh models, then used as it is.
+    """ML3: a loss network that is learned offline, on one step of fresh models at a time, and then stays fixed.
 
     Args:
-        offline: steps of the offline phase.
-        offline_lr: learning rate of the model's plain SGD step.
-        meta_lr: Adam's learning rate for the network.
-        meta_data: ``"held_out"``, ``"fresh"`` or ``"same"``: what the task loss is measured on.
-        meta_part: share of the training examples held out.
-        max_scale: largest effective scale, at which the offline phase stops.
-        init_seed: of the network's initial weights.
+        offline: number of offline steps.
+        offline_lr: learning rate of the model's plain SGD steps.
+        meta_lr: learning rate of Adam for the network.
+        meta_data: the data that the task loss is measured on: ``"held_out"``, ``"fresh"`` or ``"same"``.
+        meta_part: fraction of the training examples held out.
+        max_scale: effective scale at which the offline phase stops.
+        init_seed: seed of the network's initial weights.
+        base: only cross-entropy, which supplies the common arguments.
 
-    Source: Bechtle et al., "Meta-Learning via Learned Loss", 2021, arXiv 1906.05374; two layers of 50 units, ReLU,
-    softplus at the end, no biases, sum over the classes, 250 steps, Adam 1e-3 and a step size of 0.01 from the code of
-    the AdaLFL authors, which draws Kaiming normal weights.
+    Source: Bechtle et al., "Meta-Learning via Learned Loss", 2021, arXiv 1906.05374. Two layers of 50 units, ReLU, a
+    softplus output, no biases, the sum over the classes, 250 steps, Adam at 1e-3 and a step size of 0.01 are from the
+    code of the AdaLFL authors, which initialises with Kaiming normal weights.
     """
 
     name = "ml3"
@@ -39,7 +40,9 @@ class ML3Loss(AdaptiveLoss):
         base: ClassificationLoss | None = None,
     ) -> None:
         if meta_data == "next":
-            raise ValueError("meta_data='next' needs training online, and ml3 learns offline: held_out, fresh or same")
+            raise ValueError(
+                "meta_data='next' is for online learning, but ml3 learns offline: choose held_out, fresh or same"
+            )
         super().__init__(
             base,
             start="random",

@@ -1,4 +1,4 @@
-"""The small network that is a loss: of what a class should be and what it is, to a number."""
+"""The network of a learned loss, which maps a target and a prediction to a number."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from lossmith.losses.arguments import check_choice, check_number, whole_number
 Activation = Literal["smooth_leaky_relu", "relu"]
 Output = Literal["smooth_leaky_relu", "identity", "softplus"]
 
-_EXACT = 60.0  # softplus(x) is x to rounding, in float64 too, long before
+_EXACT = 60.0  # beyond this softplus(x) is x to rounding, even in float64
 
 
 def smooth_leaky_relu(x: Tensor, beta: float = 10.0, gamma: float = 0.01) -> Tensor:
-    """``(1 - gamma) log(1 + e^(beta x)) / beta + gamma x``: a leaky ReLU made smooth, linear at both ends.
+    """Apply the smooth leaky ReLU ``(1 - gamma) log(1 + e^(beta x)) / beta + gamma x``.
 
-    Its slope is ``gamma + (1 - gamma) sigmoid(beta x)``, and it lies at most ``(1 - gamma) log(2) / beta`` above the
-    leaky ReLU.
+    Its slope is ``gamma + (1 - gamma) sigmoid(beta x)``, and it exceeds the leaky ReLU by at most
+    ``(1 - gamma) log(2) / beta``.
 
     Args:
-        x: of any shape.
+        x: a tensor of any shape.
         beta: smoothness, > 0.
-        gamma: leak, the slope far on the left.
+        gamma: slope at minus infinity.
 
     Returns:
         A tensor of the shape of ``x``.
 
-    Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, from its method section.
+    Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, method section.
     """
     return (1 - gamma) * F.softplus(x, beta, _EXACT) + gamma * x
 
 
 class LossNetwork(nn.Module):
-    """``l_phi(y, p)``, elementwise: 2 inputs, ``layers`` hidden layers of ``hidden`` units, 1 output.
+    """The elementwise network ``l_phi(y, p)``: 2 inputs, ``layers`` hidden layers of ``hidden`` units, 1 output.
 
     Args:
-        hidden: units of each hidden layer.
+        hidden: units per hidden layer.
         layers: number of hidden layers.
-        activation: of the hidden layers: ``"smooth_leaky_relu"`` or ``"relu"``.
-        output: of the output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
+        activation: activation of the hidden layers, ``"smooth_leaky_relu"`` or ``"relu"``.
+        output: activation of the output, ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
         beta: smoothness of the smooth leaky ReLU, > 0.
-        gamma: its leak, in [0, 1].
-        bias: whether layers have biases; they begin at 0.
-        silent: begin with the last layer at 0 and shift the output by a constant so that the network is 0 everywhere.
-        seed: of the initial weights, drawn as Kaiming normal.
+        gamma: its slope at minus infinity, in [0, 1].
+        bias: whether layers have biases, which start at 0.
+        silent: initialise the last layer to 0 and shift the output so that the initial network is 0 everywhere.
+        seed: seed of the Kaiming normal initial weights.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -86,7 +86,7 @@ class LossNetwork(nn.Module):
             "bias": bias,
         }
         widths = [2, *[hidden] * layers, 1]
-        # torch.nn.Linear draws from the caller's global generator; nn.utils.skip_init does not, but imports sympy.
+        # nn.Linear draws from the caller's global generator. nn.utils.skip_init does not, but it imports sympy.
         with torch.random.fork_rng(devices=[]):
             linear = (nn.Linear(*pair, bias=bias, device="cpu") for pair in itertools.pairwise(widths))
             self.layers = nn.ModuleList(linear)
@@ -104,8 +104,8 @@ class LossNetwork(nn.Module):
         """Evaluate ``l_phi(y, p)``.
 
         Args:
-            y: what should be: a number for all entries, or a tensor that broadcasts to the shape of ``p``.
-            p: what is, of any shape.
+            y: the target: one number, or a tensor that broadcasts to the shape of ``p``.
+            p: the prediction, a tensor of any shape.
 
         Returns:
             A tensor of the shape and dtype of ``p``, computed in the dtype of the weights.

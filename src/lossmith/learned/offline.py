@@ -1,4 +1,4 @@
-"""Learning a loss before the model trains: one step on fresh models, again and again."""
+"""Learning a loss before training, on single steps of freshly initialised models."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lossmith.learned.scale import Scale, cap_on_scale
 Batch = tuple[Any, Tensor]
 
 WINDOW: Final = 50
-"""Steps that the task loss is averaged over, to decide whether to stop."""
+"""Number of steps over which the task loss is averaged for early stopping."""
 SCALE_WINDOW: Final = 10
-"""Likewise the scale, which may grow fast."""
+"""Number of steps over which the scale is averaged; it may grow fast."""
 
 
 @dataclass(frozen=True)
 class OfflineLog:
-    """What offline learning did.
+    """The history of `learn_offline`.
 
     Attributes:
-        task_loss: of each step, after the fresh model's one step with the loss.
+        task_loss: the task loss of each step, after the fresh model's one step with the loss.
         scale: effective scale of the loss on each fresh model; see `StepRecord`.
-        stopped: ``"done"``: all steps were taken; ``"scale"``: the scale reached its cap; ``"stalled"``: the task loss
-            did not fall any more.
-        kept: the steps after which the loss was as it is now.
+        stopped: the reason for stopping. ``"done"``: all steps were taken. ``"scale"``: the scale reached its cap.
+            ``"stalled"``: the task loss stopped falling.
+        kept: number of the step whose loss was kept.
     """
 
     task_loss: tuple[float, ...]
@@ -54,32 +54,32 @@ def learn_offline(
     max_scale: float | None = None,
     patience: int = 500,
 ) -> OfflineLog:
-    """Learn a loss so that one step of plain SGD with it, from random weights, makes the task loss small.
+    """Learn a loss such that one step of plain SGD with it, from random weights, gives a low task loss.
 
-    What is learned is short-sighted: the best loss for one step is a steep one. With ``scale="learned"`` and no cap its
-    scale grew a thousandfold over the paper's 2,500 steps, and training with it failed.
+    This objective is short-sighted, because the best loss for a single step is a steep one. With ``scale="learned"``
+    and no cap, the scale grew a thousandfold over the paper's 2,500 steps, and training with the loss failed.
 
     Args:
-        loss: its parameters are changed in place.
-        make_model: a model with fresh random weights, by number 0, 1, ...; all of one shape.
-        batches: pairs of a batch for the model's step and a meta batch for the loss's, as for `OnlineLossLearner`; as
-            many as there are steps, or endless.
-        steps: how many fresh models.
-        lr: of the model's plain SGD step.
-        meta_lr: of Adam, for the loss's parameters.
+        loss: the loss, whose parameters are changed in place.
+        make_model: returns a model with fresh random weights for each number 0, 1, ...; all models have one shape.
+        batches: pairs of a batch for the model's step and a meta batch for the loss, as for `OnlineLossLearner`; one
+            pair per step, or an endless iterable.
+        steps: number of fresh models.
+        lr: learning rate of the model's plain SGD step.
+        meta_lr: learning rate of Adam for the loss's parameters.
         task_loss: a function of logits and target; ``None`` is cross-entropy.
-        scale: ``"fixed"``: at each step the loss is multiplied to have its base's gradient norm, so that its shape
-            alone is learned; ``"learned"``: its scale too. See `OnlineLossLearner`.
-        max_scale: with ``scale="learned"``, stop once the effective scale, averaged over 10 steps, is above; ``None``
-            is 10.
-        patience: stop once the task loss, averaged over 50 steps, has not been lower for so many; the loss goes back to
-            where it was lowest.
+        scale: with ``"fixed"``, each step scales the loss to its base's gradient norm, so that only its shape is
+            learned; with ``"learned"`` the scale is learned too. See `OnlineLossLearner`.
+        max_scale: with ``scale="learned"``, stop when the effective scale, averaged over 10 steps, exceeds this;
+            ``None`` is 10.
+        patience: stop when the task loss, averaged over 50 steps, has not improved for this many steps, and restore the
+            loss that had the lowest average.
 
     Returns:
-        The course it took.
+        The history.
 
     Source: algorithm 1 of Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, with one
-    inner step, which is ML3 (Bechtle et al., 2021, arXiv 1906.05374); stopping early and the cap are ours.
+    inner step, which is ML3 (Bechtle et al., 2021, arXiv 1906.05374). Early stopping and the cap are ours.
     """
     model = make_model(0)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr)

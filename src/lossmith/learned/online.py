@@ -1,4 +1,4 @@
-"""Learning a loss while the model trains, with the user's own optimiser."""
+"""Learning a loss while the model trains with its own optimiser."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Gradient = Literal["jvp", "unroll", "difference"]
 MetaSource = Literal["given", "same", "next"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
 
-_BAD_AUDITS: Final = 3  # in a row: single ones occur on 1 to 2 % of the steps of a small ResNet and an MLP with Adam
+_BAD_AUDITS: Final = 3  # in a row; isolated ones occur in 1 to 2 % of the steps of a small ResNet and an MLP with Adam
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step did; tensors, so that nothing waits for the device.
+    """The results of one step, as tensors so that the host does not wait for the device.
 
     Attributes:
-        logits: of the training batch, detached.
-        loss: the adaptive loss on it, times ``gain``, before its update.
-        scale: effective scale: the norm of the gradient in the logits that the model was trained with, over that of
-            the base; 1 if the scale is fixed.
-        gain: what the loss was multiplied by to have that scale.
-        task_loss: of the meta batch at the new weights; ``None`` where the loss was not updated. With
-            ``meta_data="next"`` it belongs to the step before.
-        error: relative error of the one-sided difference in the gradient of the loss's parameters, where it was
-            measured at this step; else ``None``.
+        logits: logits of the training batch, detached.
+        loss: the adaptive loss of the batch before its update, multiplied by ``gain``.
+        scale: effective scale: the norm of the gradient with respect to the logits that the model was trained with,
+            divided by that of the base. It is 1 if the scale is fixed.
+        gain: the factor of the loss that gives this scale.
+        task_loss: task loss of the meta batch at the new weights; ``None`` if the loss was not updated. With
+            ``meta_data="next"`` it belongs to the previous step.
+        error: relative error of the meta gradient by one-sided difference if it was measured in this step, otherwise
+            ``None``.
     """
 
     logits: Tensor
@@ -51,58 +51,60 @@ class StepRecord:
 
 
 class OnlineLossLearner:
-    """Trains a model and, step by step, the loss it is trained with.
+    """Trains a model and, in the same steps, the loss that it is trained with.
 
-    One `step` updates the model by ``optimizer``, with the gradient ``s' = g s`` in the logits z, where ``s = dM/dz``
-    is the gradient of the loss M as it is. With ``scale="fixed"``, ``g = |b| / |s|`` gives s' the norm of the gradient
-    b of the loss's base on that batch: only the shape of the loss is learned, and the learning rate stays the user's.
-    With ``scale="learned"``, ``g = min(1, max_scale |b| / |s|)``.
+    A `step` first updates the model with ``optimizer``. The gradient with respect to the logits z is ``s' = g s``,
+    where ``s = dM/dz`` is the gradient of the current loss M. With ``scale="fixed"``, ``g = |b| / |s|`` gives s' the
+    norm of the gradient b of the base loss on the same batch: only the shape of the loss is learned, and the learning
+    rate keeps its meaning. With ``scale="learned"``, ``g = min(1, max_scale |b| / |s|)``.
 
-    Then the loss's parameters phi are updated by ``meta_optimizer``, from the gradient of the task loss at the model's
-    new weights, ``d task / d phi = - d/dphi <s', J w>`` with ``w = (dU/dG)^T v``: v is the task loss's gradient at the
-    new weights, U the optimiser's step, G the gradient it was given, and J the Jacobian of z at the old weights. It is
-    the gradient of a full unroll of that step and needs no second derivative of the model. It includes the dependence
-    of g on phi, ``ds' = g (I - s s^T / |s|^2) ds`` where g follows ``1 / |s|``; with ``meta_share`` below 1, g is that
-    of the whole batch and the projection that of the rows used. ``gradient`` says how J w is computed:
+    The step then updates the loss's parameters phi with ``meta_optimizer``. The meta gradient is that of the task loss
+    at the new weights, ``d task / d phi = - d/dphi <s', J w>`` with ``w = (dU/dG)^T v``. Here v is the gradient of the
+    task loss at the new weights, U the optimiser's step, G the gradient passed to the optimiser, and J the Jacobian of
+    z at the old weights. This equals the gradient of a full unroll of the step and needs no second derivative of the
+    model. It includes the dependence of g on phi: ``ds' = g (I - s s^T / |s|^2) ds`` where g is proportional to
+    ``1 / |s|``. With ``meta_share`` below 1, g is computed from the whole batch and the projection from the rows used.
+    ``gradient`` selects how J w is computed:
 
-    * ``"jvp"``: exactly, by one forward-mode product;
-    * ``"unroll"``: exactly, by reverse mode through g (faster for small networks; keeps the graph);
+    * ``"jvp"``: exactly, by one forward-mode product.
+    * ``"unroll"``: exactly, by reverse mode through G. This keeps the graph and is faster for small networks.
     * ``"difference"``: ``(z(theta) - z(theta - h w)) / h`` with ``|h w| = 2e-5 |theta|``. Its error is measured against
-      ``"jvp"`` every ``audit`` updates; where it is above ``tolerance``, that update is the exact one, and after three
-      such measurements in a row ``"jvp"`` is used from there on. Between two measurements nothing bounds it.
+      ``"jvp"`` every ``audit`` updates. If the error exceeds ``tolerance``, that update uses the exact gradient, and
+      after three such measurements in a row the learner switches to ``"jvp"``. The error is not bounded in between.
+
+    The step leaves torch's global random state as a plain training step would: additional passes repeat the step's
+    random numbers or draw from a separate stream.
 
     Args:
-        model: any module that maps inputs to logits (or to an object with ``.logits``); may be wrapped in
-            `torch.nn.parallel.DistributedDataParallel` (not with ``"unroll"``).
-        loss: a module of logits and target with parameters of its own, such as `AdaptiveLoss`.
-        optimizer: the model's: `torch.optim.SGD`, ``Adam`` or ``AdamW``, used as it is.
-        meta_optimizer: any optimiser that holds the loss's parameters.
-        task_loss: what is to become small, a function of logits and target; ``None`` is cross-entropy.
-        meta_data: ``"given"``: each `step` that updates the loss is given a meta batch (validation data, or fresh
-            training data); ``"same"``: the training batch again; ``"next"``: the next training batch, whose forward
-            pass at the new weights is needed anyway; the loss is then updated at the beginning of the next step.
+        model: a module that maps inputs to logits, or to an object with ``.logits``. It may be wrapped in
+            `torch.nn.parallel.DistributedDataParallel`, except with ``"unroll"``.
+        loss: a module of logits and target with parameters, such as `AdaptiveLoss`.
+        optimizer: the model's optimiser, a `torch.optim.SGD`, ``Adam`` or ``AdamW``, used as it is.
+        meta_optimizer: any optimiser of the loss's parameters.
+        task_loss: the loss to be reduced, a function of logits and target; ``None`` is cross-entropy.
+        meta_data: the source of the meta batch, on which the task loss is measured. ``"given"``: it is passed to each
+            `step` that updates the loss (validation data or fresh training data). ``"same"``: the training batch.
+            ``"next"``: the next training batch, whose forward pass is needed anyway; the loss is then updated at the
+            beginning of the next step.
         gradient: ``"jvp"``, ``"unroll"`` or ``"difference"``.
-        every: training steps from one update of the loss to the next.
-        meta_share: share of a batch's rows, the first ones, that an update is computed from: an estimate at a share of
-            the cost. With batch norm it sees the statistics of those rows, with dropout other masks.
+        every: number of training steps per update of the loss.
+        meta_share: fraction of a batch's rows that an update uses, taken from the front. This is an estimate at a
+            fraction of the cost: batch norm uses the statistics of those rows, and dropout draws other masks.
         clip_grad_norm: largest norm of the model's gradient; ``None`` for no limit.
         scale: ``"fixed"`` or ``"learned"``; see above.
-        max_scale: with ``scale="learned"``, largest ratio of the two norms; ``None`` is 10, ``math.inf`` no limit.
-        base: the loss whose gradient b is, a function of logits and target; ``None`` is the ``base`` of an
-            `AdaptiveLoss` or `AdaptiveRegressionLoss`, and for any other loss the task loss.
-        autocast: dtype of autocast in the model's forward passes, such as `torch.bfloat16`; not with ``"difference"``.
-        tolerance: see ``"difference"``.
-        audit: updates from one measurement of the difference's error to the next.
+        max_scale: with ``scale="learned"``, the largest ratio ``|s'| / |b|``; ``None`` is 10, ``math.inf`` no limit.
+        base: the loss that has the gradient b, a function of logits and target. ``None`` is the ``base`` of an
+            `AdaptiveLoss` or `AdaptiveRegressionLoss`, and the task loss otherwise.
+        autocast: autocast dtype of the model's forward passes, such as `torch.bfloat16`; not with ``"difference"``.
+        tolerance: largest error of ``"difference"``.
+        audit: number of updates per measurement of the error of ``"difference"``.
 
     Raises:
-        ValueError: if an argument is out of range or does not fit another, or the optimiser is not supported.
-
-    The step leaves torch's global random state as a plain step leaves it: passes made for the loss repeat the step's
-    numbers or draw from a stream of their own.
+        ValueError: if an argument is out of range or conflicts with another, or the optimiser is not supported.
 
     Source: algorithm 2 of Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247, which is
-    ``scale="learned"`` without a limit. The fixed scale, the identity, the live optimiser and the shared forward pass
-    are ours.
+    ``scale="learned"`` without a limit. The fixed scale, the identity for the meta gradient, the use of the optimiser's
+    state and the shared forward pass are ours.
     """
 
     def __init__(
@@ -147,23 +149,25 @@ class OnlineLossLearner:
         self._check(autocast)
         for part in loss.modules():
             if hasattr(part, "implementation"):
-                vars(part)["implementation"] = "reference"  # the fused paths have no second derivative
+                vars(part)["implementation"] = "reference"  # the fused kernels have no second derivative
         self.steps_taken = self.updates = self._bad_audits = 0
         self._pending: LookBack | None = None
         self._stores: list[State] = [{}, {}]
 
     def step(self, batch: tuple[Any, Tensor], meta_batch: tuple[Any, Tensor] | None = None) -> StepRecord:
-        """Train the model for one step, and the loss too where one is due.
+        """Train the model for one step, and update the loss if an update is due.
 
         Args:
-            batch: inputs (a tensor, a tuple of arguments or a mapping of keywords) and target.
-            meta_batch: likewise, for ``meta_data="given"``; needed at every ``every``-th step, else not looked at.
+            batch: inputs and target. The inputs are a tensor, a tuple of positional arguments or a mapping of keyword
+                arguments of the model.
+            meta_batch: inputs and target of the meta batch for ``meta_data="given"``. It is required every ``every``
+                steps and ignored in between.
 
         Returns:
-            What was done.
+            The results of the step.
 
         Raises:
-            ValueError: if a meta batch is due and not given, or given and not asked for.
+            ValueError: if a required meta batch is missing, or one is given although ``meta_data`` is not ``"given"``.
         """
         inputs, target = batch
         if self.wants_meta_batch and meta_batch is None:
@@ -190,14 +194,16 @@ class OnlineLossLearner:
 
     @property
     def wants_meta_batch(self) -> bool:
-        """Whether the next `step` has to be given a meta batch."""
+        """Whether the next `step` requires a meta batch."""
         return self.meta_data == "given" and self._is_due
 
     def state_dict(self) -> dict[str, Any]:
-        """The loss, its optimiser and what the next step needs, for `torch.save`; model and optimiser are the user's.
+        """Return the state of the loss, of its optimiser and of a pending update, for `torch.save`.
+
+        The state of the model and its optimiser is not included.
 
         Raises:
-            ValueError: with ``gradient="unroll"`` and ``meta_data="next"``, whose graph cannot be saved.
+            ValueError: with ``gradient="unroll"`` and ``meta_data="next"``, because a graph cannot be saved.
         """
         pending = self._pending
         if pending is not None and pending.gradients is not None:
@@ -214,7 +220,7 @@ class OnlineLossLearner:
         return copy.deepcopy(state)  # steps change many of these tensors in place
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave; the model and its optimiser must have been loaded too."""
+        """Restore the state from `state_dict`; the model and its optimiser must be restored separately."""
         state = copy.deepcopy(state)
         self.loss.load_state_dict(state["loss"])
         self.meta_optimizer.load_state_dict(state["meta_optimizer"])
@@ -227,7 +233,7 @@ class OnlineLossLearner:
         return (self.steps_taken + 1) % self.every == 0
 
     def _leaves(self, pending: LookBack | None) -> State:
-        """The tensors to differentiate in: the parameters; for an unroll copies, which the step leaves alone."""
+        """The tensors to differentiate with respect to: the parameters, or copies of them for an unroll."""
         if pending is None or self.gradient != "unroll":
             return self.named
         return {name: pending.weights[name].requires_grad_() for name in self.named}
@@ -235,7 +241,7 @@ class OnlineLossLearner:
     def _train(
         self, logits: Tensor, target: Tensor, leaves: State, pending: LookBack | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The model's own step; gives loss, scale and gain, and completes ``pending``."""
+        """Take the model's step and complete ``pending``; returns loss, scale and gain."""
         unroll = leaves is not self.named
         z = logits if unroll else logits.detach().requires_grad_()
         value = self.loss(z, target)
@@ -261,13 +267,13 @@ class OnlineLossLearner:
         return value.detach() * gain.factor, scale, gain.factor
 
     def _meta_step(self, pending: LookBack, inputs: Any, target: Tensor) -> tuple[Tensor, float | None]:
-        """Update the loss from a forward pass made for it alone."""
+        """Update the loss with a separate forward pass."""
         if self.meta_data != "given":
             inputs, target = first_rows(inputs, target, self.meta_share)
-        return self._meta_update(pending, self.task_loss(self.model.aside(inputs), target), self.named)
+        return self._meta_update(pending, self.task_loss(self.model.isolated_forward(inputs), target), self.named)
 
     def _meta_update(self, pending: LookBack, task: Tensor, leaves: State) -> tuple[Tensor, float | None]:
-        """Update the loss, given the task loss at the new weights as a function of ``leaves``."""
+        """Update the loss from the task loss at the new weights, a function of ``leaves``."""
         v = self._pull(task, leaves, None, retain_graph=self.meta_data == "next")
         v = dict(zip(v, self.model.mean(list(v.values())), strict=True))
         w, factor = pending.answer(v)
@@ -283,12 +289,12 @@ class OnlineLossLearner:
         return task.detach(), error
 
     def _pull(self, output: Tensor, leaves: State, slope: Tensor | None, **graph: bool) -> State:
-        """Gradients of an output in the leaves it depends on, by name."""
+        """Gradients of an output with respect to the leaves it depends on, by name."""
         gradients = torch.autograd.grad(output, list(leaves.values()), slope, allow_unused=True, **graph)
         return {name: gradient for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None}
 
     def _gradients(self, pending: LookBack, w: State) -> tuple[list[Tensor], float | None]:
-        """The task loss's gradient in the loss's parameters, and the difference's error if measured."""
+        """The meta gradient, and the error of the one-sided difference if it was measured."""
         if self.gradient != "difference":
             return pending.exact(self.model, self.loss, self.phi, w), None
         exact = pending.exact(self.model, self.loss, self.phi, w) if self.updates % self.audit == 0 else None
@@ -302,10 +308,10 @@ class OnlineLossLearner:
         return (exact if self._bad_audits else found), error
 
     def _remember(self, inputs: Any, target: Tensor) -> LookBack:
-        """Copies of what the step is about to change."""
+        """Record what the step is about to change."""
         inputs, target = first_rows(inputs, target, self.meta_share)
-        # The copies' memory is used again, because fresh memory costs page faults; two sets, because with the next
-        # batch as meta batch the step before is still looked back on.
+        # Reusing the copies' memory avoids page faults. There are two sets, because with meta_data="next" the previous
+        # step's copies are still in use.
         self._stores.reverse()
         store = self._stores[0]
         if not store:
@@ -316,7 +322,7 @@ class OnlineLossLearner:
         return LookBack(inputs, target, weights, self.model.buffers(), Draws(self.parameters[0].device))
 
     def _scale(self, slope: Tensor, logits: Tensor, target: Tensor) -> tuple[Tensor, Gain]:
-        """The effective scale that the model is trained with, and the gain that gives it."""
+        """The effective scale that the model is trained with, and the gain that yields it."""
         z = logits.requires_grad_()
         (reference,) = torch.autograd.grad(self.base(z, target), z)
         squares = torch.stack([wide(slope).square().sum(), wide(reference).square().sum()])
@@ -328,17 +334,17 @@ class OnlineLossLearner:
 
     def _check(self, autocast: torch.dtype | None) -> None:
         if not self.phi:
-            raise ValueError("the loss has no parameters to learn: give one such as AdaptiveLoss()")
+            raise ValueError("the loss has no parameters to learn: use one such as AdaptiveLoss()")
         if self.cap is None and isinstance(self.loss, AdaptiveLoss) and self.loss.residual is None:
-            raise ValueError(f"control={self.loss.control!r} is a scale and nothing else: give scale='learned'")
+            raise ValueError(f"control={self.loss.control!r} has only a scale to learn: add scale='learned'")
         if len(self.named) < len(self.parameters):
-            raise ValueError("the optimizer holds parameters that are not the model's: give it the model's alone")
+            raise ValueError("the optimizer holds parameters that are not the model's: make it from model.parameters()")
         held = {id(p) for group in self.meta_optimizer.param_groups for p in group["params"]}
         if not {id(p) for p in self.phi} <= held:
             raise ValueError("the meta_optimizer does not hold the loss's parameters: make it from loss.parameters()")
         if self.gradient == "difference" and autocast is not None:
-            raise ValueError("gradient='difference' drowns in the rounding of half precision: use 'jvp'")
+            raise ValueError("gradient='difference' is too imprecise in half precision: use 'jvp'")
         if self.gradient == "unroll" and self.model.is_parallel:
-            raise ValueError("gradient='unroll' passes DistributedDataParallel by: use 'jvp'")
+            raise ValueError("gradient='unroll' does not work with DistributedDataParallel: use 'jvp'")
         if self.gradient == "unroll" and self.meta_share < 1:
-            raise ValueError("gradient='unroll' differentiates the whole batch: use 'jvp' with meta_share")
+            raise ValueError("gradient='unroll' cannot use a part of the batch: use 'jvp' with meta_share")

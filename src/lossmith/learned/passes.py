@@ -1,4 +1,4 @@
-"""Forward passes of a model that leave no trace: at other weights, with the random numbers of before."""
+"""Forward passes without side effects: at other weights, with repeated or separate random numbers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ State = dict[str, Tensor]
 
 
 class Model:
-    """A module seen as a function of its weights, buffers and inputs.
+    """A module as a function of its weights, buffers and inputs.
 
     Args:
-        module: any module whose output is logits, or has them as ``.logits``; may be wrapped in
+        module: a module that returns logits, or an object with ``.logits``. It may be wrapped in
             `torch.nn.parallel.DistributedDataParallel`.
-        autocast: dtype of autocast in its forward passes, or ``None``.
+        autocast: autocast dtype of its forward passes, or ``None``.
     """
 
     def __init__(self, module: nn.Module, autocast: torch.dtype | None = None) -> None:
@@ -35,42 +35,42 @@ class Model:
         self.names = {id(parameter): name for name, parameter in self.inner.named_parameters()}
 
     def forward(self, inputs: Any, leaves: State | None = None) -> Tensor:
-        """An ordinary forward pass: buffers move on, random numbers are drawn.
+        """Run an ordinary forward pass, which updates buffers and draws random numbers.
 
         Args:
-            inputs: a batch.
-            leaves: tensors in place of parameters, by name.
+            inputs: inputs of a batch.
+            leaves: tensors to use in place of parameters, by name.
 
         Returns:
-            Logits.
+            The logits.
         """
         with self._casting(inputs):
             return _call(self.module if leaves is None else self._with(leaves), inputs)
 
-    def aside(self, inputs: Any) -> Tensor:
-        """A forward pass that leaves buffers and random state as they are and is no part of distributed training."""
-        with Draws.apart(_first(inputs).device), self._casting(inputs):
+    def isolated_forward(self, inputs: Any) -> Tensor:
+        """Run a forward pass that changes no buffer or random state and takes no part in distributed training."""
+        with Draws.separate(_first(inputs).device), self._casting(inputs):
             return _call(self._with(self.buffers()), inputs)
 
     def at(self, weights: State, buffers: State, inputs: Any) -> Tensor:
-        """Logits at other weights and buffers, by name; nothing is recorded."""
+        """Compute logits at other weights and buffers, given by name, without a graph."""
         with torch.no_grad(), self._casting(inputs):
             return _call(self._with(weights | _copies(buffers)), inputs)
 
     def slope_at(self, weights: State, buffers: State, direction: State, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Logits at other weights and buffers, and their derivative along a direction, by forward mode.
+        """Compute logits at other weights and buffers, and their derivative along a direction, by forward mode.
 
         Args:
             weights: parameters by name.
-            buffers: likewise.
-            direction: in weight space, by name; 0 for parameters not named.
-            inputs: a batch.
+            buffers: buffers by name.
+            direction: a direction in weight space, by name; 0 for missing names.
+            inputs: inputs of a batch.
 
         Returns:
-            Logits and their derivative, of one shape.
+            The logits and their derivative, of the same shape.
 
         Raises:
-            ValueError: if an operation of the model has no forward mode.
+            ValueError: if an operation of the model does not support forward mode.
         """
         with torch.no_grad(), fwd.dual_level(), Tangents(), self._casting(inputs):
             dual = {name: fwd.make_dual(weights[name], tangent) for name, tangent in direction.items()}
@@ -89,13 +89,13 @@ class Model:
         return _copies(dict(self.inner.named_buffers()))
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over all processes of distributed training."""
+        """Sum a tensor over all processes of distributed training."""
         if self.is_parallel:
             dist.all_reduce(tensor, group=self.module.process_group)
         return tensor
 
     def mean(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The mean of each tensor over all processes of distributed training, in one exchange."""
+        """Average each tensor over all processes of distributed training, in one exchange."""
         if not self.is_parallel:
             return tensors
         flat = self.total(torch.cat([tensor.flatten() for tensor in tensors]))
@@ -113,11 +113,11 @@ class Model:
 
 
 class Draws:
-    """The state of the random number generators, to draw the same numbers (dropout) again.
+    """A snapshot of the random number generators, from which the same numbers (dropout masks) can be drawn again.
 
     Args:
-        device: of the model.
-        states: of the CPU's generator and the device's; ``None``: as they are now.
+        device: the model's device.
+        states: states of the CPU's and the device's generator; ``None`` takes the current ones.
     """
 
     def __init__(self, device: torch.device, states: list[Tensor] | None = None) -> None:
@@ -126,13 +126,13 @@ class Draws:
 
     @classmethod
     @contextlib.contextmanager
-    def apart(cls, device: torch.device) -> Iterator[None]:
-        """Within, numbers are drawn from a stream of its own, seeded by the next number of torch's global generator.
+    def separate(cls, device: torch.device) -> Iterator[None]:
+        """Draw from a separate stream within this context, seeded by the next number of torch's global generator.
 
-        The global generators themselves stand where they stood.
+        The global generators are left as they were.
 
         Args:
-            device: of the model.
+            device: the model's device.
         """
         now = cls(device)
         with now.again():
@@ -143,7 +143,7 @@ class Draws:
 
     @contextlib.contextmanager
     def again(self) -> Iterator[None]:
-        """Within, what was drawn after this object was made is drawn again; afterwards all is as before."""
+        """Draw the numbers that followed the snapshot again within this context, then restore the generators."""
         with torch.random.fork_rng(self.devices):
             torch.set_rng_state(self.states[0])
             for each, state in zip(self.devices, self.states[1:], strict=True):
@@ -152,12 +152,12 @@ class Draws:
 
 
 def first_rows(inputs: Any, target: Tensor, share: float) -> tuple[Any, Tensor]:
-    """The first rows of a batch, at least one.
+    """Return the first rows of a batch, at least one.
 
     Args:
-        inputs: a tensor, or a tuple, list or mapping of them.
-        target: a row per example.
-        share: of the rows, in (0, 1].
+        inputs: a tensor, or a tuple, list or mapping of tensors.
+        target: the target, with one row per example.
+        share: fraction of the rows, in (0, 1].
     """
     count = max(1, round(share * len(target)))
     return _rows(inputs, count), target[:count]

@@ -1,4 +1,4 @@
-"""How a trial teaches a loss."""
+"""How a trial learns an adaptive loss."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ MetaData = Literal["held_out", "fresh", "same", "next"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a trial teaches an adaptive loss; a training loop of one's own says this to the learner itself.
+    """The settings with which a trial learns an adaptive loss.
+
+    Custom training loops pass these settings to `OnlineLossLearner` and `learn_offline` directly.
 
     Args:
-        online: whether it learns while the model trains.
-        meta_lr: Adam's learning rate for the loss's parameters.
-        meta_data: what its gradient is taken on: a part of the training examples held out from the model, a fresh
-            training batch, the same one, or the next.
-        meta_part: with held-out data, the share of the training examples.
-        every: steps from one update of the loss to the next.
-        meta_share: share of each batch that an update of the loss is computed from.
+        online: whether the loss is learned while the model trains.
+        meta_lr: learning rate of Adam for the loss's parameters.
+        meta_data: the data of the task loss: ``"held_out"`` training examples that the model does not see, a
+            ``"fresh"`` training batch, the ``"same"`` batch, or the ``"next"`` one.
+        meta_part: fraction of the training examples that are held out.
+        every: number of training steps per update of the loss.
+        meta_share: fraction of each batch that an update uses.
         scale: ``"fixed"`` or ``"learned"``; see `OnlineLossLearner`.
-        max_scale: largest effective scale of a learned one.
-        offline: steps of offline initialisation before.
-        offline_lr: learning rate of the model's plain SGD step there.
-        offline_meta_lr: Adam's learning rate for the loss's parameters there.
+        max_scale: largest effective scale when it is learned.
+        offline: number of offline steps before training.
+        offline_lr: learning rate of the model's plain SGD steps in the offline phase.
+        offline_meta_lr: learning rate of Adam in the offline phase.
     """
 
     online: bool = True
@@ -52,5 +54,5 @@ class Recipe:
         cap_on_scale(self.scale, self.max_scale)
         check_number("offline_lr", self.offline_lr, low=1e-6, high=1e3)
         check_number("offline_meta_lr", self.offline_meta_lr, low=0.0, high=10.0)
-        for name, low in (("every", 1), ("offline", 0)):  # numbers of a text form are floats
+        for name, low in (("every", 1), ("offline", 0)):  # numbers in a text form are floats
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low=low))

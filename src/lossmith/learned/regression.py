@@ -1,4 +1,4 @@
-"""A regression loss with parameters of its own."""
+"""`AdaptiveRegressionLoss`, a regression loss with learned parameters."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from lossmith.losses.reductions import Reduction
 
 
 class AdaptiveRegressionLoss(Loss):
-    """A regression loss that learns: half the squared error plus the mean of a small network ``l_phi(y, f)``.
+    """A regression loss that is learned: half the squared error plus a small network ``l_phi(y, f)``.
 
     Args:
-        start: ``"base"``: begin as half the squared error; ``"random"``: the network alone, as published.
-        hidden: units of each hidden layer.
-        layers: hidden layers.
+        start: ``"base"`` starts as half the squared error; ``"random"`` uses the network alone, as in the paper.
+        hidden: units per hidden layer.
+        layers: number of hidden layers.
         activation: ``"smooth_leaky_relu"`` or ``"relu"``.
         output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
         beta: smoothness of the smooth leaky ReLU.
-        gamma: its leak.
+        gamma: its slope at minus infinity.
         bias: whether layers have biases.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        init_seed: of the network's initial weights.
+        init_seed: seed of the network's initial weights.
 
-    Source: as `AdaptiveLoss`; for regression the network takes target and prediction as they are.
+    Source: see `AdaptiveLoss`. For regression the inputs of the network are the target and the prediction.
     """
 
     name = "adaptive_regression"
@@ -72,14 +72,14 @@ class AdaptiveRegressionLoss(Loss):
         self.factor = 1.0
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Evaluate the loss as it is now.
+        """Evaluate the loss with its current parameters.
 
         Args:
-            prediction: of any shape.
-            target: of the same shape.
+            prediction: a tensor of any shape.
+            target: a tensor of the same shape.
 
         Returns:
-            A scalar, or for ``reduction="none"`` a tensor of that shape.
+            A scalar, or with ``reduction="none"`` a tensor of that shape.
 
         Raises:
             ValueError: if the shapes differ.
@@ -94,13 +94,13 @@ class AdaptiveRegressionLoss(Loss):
         return self.factor * self._reduced(terms)
 
     def base(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Half the squared error, what the loss begins as; see `forward`."""
+        """Half the squared error, the initial loss; see `forward`."""
         return self._reduced(0.5 * (prediction - target).square())
 
     def freeze(self) -> Self:
-        """The loss as it is now, as a module of its own that learns no more.
+        """Return a frozen copy of the loss with its current parameters.
 
-        It is multiplied by what `OnlineLossLearner` multiplied it by at the last step.
+        It includes the factor by which `OnlineLossLearner` multiplied the loss in its last step.
         """
         own = copy.deepcopy(self).requires_grad_(requires_grad=False)
         own.factor = float(own.gain) * self.factor

@@ -1,8 +1,8 @@
-"""How an optimiser's step answers to its gradient: the derivative of the new weights, as a linear map.
+"""The derivative of an optimiser's step with respect to the gradient, as a linear map.
 
-An optimiser of `torch.optim` turns the gradient g into new weights ``theta' = theta - U(g)``. What a later gradient v
-with respect to the new weights says of g is ``w = (dU/dg)^T v``: elementwise for SGD, Adam and AdamW. Clipping the
-norm stands before. Read off the live optimiser right after its step.
+An optimiser of `torch.optim` turns the gradient g into new weights ``theta' = theta - U(g)``. A gradient v with respect
+to the new weights pulls back to ``w = (dU/dg)^T v``, up to the sign. The map is elementwise for SGD, Adam and AdamW. It
+is read off the optimiser's state right after the step. Clipping the gradient norm comes before it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 State = dict[str, Tensor]
-Response = State | Tensor  # one number where it is the same for all parameters
+Response = State | Tensor  # a single number if it is the same for all parameters
 
 SUPPORTED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 @dataclass(frozen=True)
 class Clipped:
-    """What clipping the norm of the whole gradient did: ``g' = r g`` with ``r = limit / (|g| + 1e-6) < 1``.
+    """The effect of clipping the norm of the gradient: ``g' = r g`` with ``r = limit / (|g| + 1e-6) < 1``.
 
     Attributes:
         ratio: r.
-        norm: |g| before.
+        norm: |g| before clipping.
         direction: g / |g|, by parameter name.
     """
 
@@ -36,7 +36,7 @@ class Clipped:
     direction: State
 
     def transposed(self, v: State) -> State:
-        """``(dg'/dg)^T v``; the map is symmetric."""
+        """Compute ``(dg'/dg)^T v``; the map is symmetric."""
         v = {name: of for name, of in v.items() if name in self.direction}
         along = torch.stack([(self.direction[name] * of).sum() for name, of in v.items()]).sum()
         lost = along * self.ratio * self.norm / (self.norm + 1e-6)
@@ -47,11 +47,11 @@ def clip(parameters: State, limit: float) -> Clipped | None:
     """Clip the gradients in place as `torch.nn.utils.clip_grad_norm_` does.
 
     Args:
-        parameters: by name; those with gradients count.
+        parameters: parameters by name; those without a gradient are ignored.
         limit: largest norm.
 
     Returns:
-        What it did; ``None`` if the norm was below the limit.
+        The effect of clipping; ``None`` if the norm was below the limit.
     """
     norm = torch.nn.utils.clip_grad_norm_(parameters.values(), limit)
     ratio = limit / (norm + 1e-6)
@@ -62,10 +62,10 @@ def clip(parameters: State, limit: float) -> Clipped | None:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Refuse an optimiser whose step we cannot differentiate.
+    """Reject optimisers whose step cannot be differentiated here.
 
     Raises:
-        ValueError: if it is none of `SUPPORTED` or has an option that is not supported.
+        ValueError: if the optimiser is not one of `SUPPORTED` or uses an unsupported option.
     """
     if type(optimizer) not in SUPPORTED:
         known = ", ".join(cls.__name__ for cls in SUPPORTED)
@@ -77,16 +77,16 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 
 
 def response(optimizer: torch.optim.Optimizer, names: dict[int, str], before: State) -> Response:
-    """``dU/dg`` of the step just taken, elementwise.
+    """Compute the elementwise ``dU/dg`` of the step just taken.
 
     Args:
-        optimizer: as `check_optimizer` allows; its parameters still hold the gradients of the step.
-        names: of the parameters, by `id`.
+        optimizer: an optimiser that passes `check_optimizer`; its parameters still hold the gradients of the step.
+        names: the names of the parameters, by `id`.
         before: the parameters before the step, by name.
 
     Returns:
-        For each parameter with a gradient a scalar, or a tensor of its shape; one scalar if it holds for all. Where
-        Adam has never seen a gradient, its step is not differentiable, and 0 is returned.
+        A scalar or a tensor of the parameter's shape for each parameter with a gradient, or one scalar if it is the
+        same for all. Entries where Adam has seen only zero gradients are 0; its step is not differentiable there.
     """
     if isinstance(optimizer, torch.optim.SGD):
         return _of_sgd(optimizer, names)
@@ -121,7 +121,7 @@ def _of_adam(group: dict[str, Any], state: dict[str, Any], gradient: Tensor, bef
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     if group["weight_decay"] and not group.get("decoupled_weight_decay", False):
         gradient = gradient.add(before, alpha=group["weight_decay"])
-    # Each call is a pass over memory, which is what this costs. Where v is 0, the infinity makes the answer 0.
+    # The cost is passes over memory, one per call. Where v is 0, the infinity makes the result 0.
     root = F.threshold(state["exp_avg_sq"], 0.0, math.inf).sqrt_()
     answer = (state["exp_avg"] * gradient).div_(root)
     below = root.add_(group["eps"] * math.sqrt(correction2))  # sqrt(c2) D

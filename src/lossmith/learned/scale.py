@@ -1,4 +1,4 @@
-"""How large the step of a learned loss is: that of its base, or what the loss learns, up to a cap."""
+"""The scale of a learned loss: its gradient norm is that of its base, or is learned up to a cap."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from lossmith.losses.arguments import check_choice, check_number
 Scale = Literal["fixed", "learned"]
 
 MAX_SCALE: Final = 10.0
-"""The cap on a learned scale where none is given."""
+"""Default cap on a learned scale."""
 _TINY: Final = 1e-30
 
 
 def cap_on_scale(scale: Scale, max_scale: float | None) -> float | None:
-    """The cap on the effective scale: ``None`` for a fixed scale, `MAX_SCALE` for a learned one without its own.
+    """Return the cap on the effective scale, which is ``None`` for a fixed scale.
 
     Raises:
-        ValueError: if one of the two is not allowed, or they do not go together.
+        ValueError: if an argument is invalid, or ``max_scale`` is given for a fixed scale.
     """
     check_choice("scale", scale, get_args(Scale))
     if scale == "fixed" and max_scale is not None:
-        raise ValueError("max_scale caps a learned scale, and this one is fixed: add scale='learned', or leave it out")
+        raise ValueError(
+            "max_scale caps a learned scale, but the scale is fixed: add scale='learned' or leave out max_scale"
+        )
     if scale == "fixed":
         return None
     if max_scale is None:
@@ -37,14 +39,14 @@ def cap_on_scale(scale: Scale, max_scale: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a loss was multiplied by in one step: its gradient s in the logits became ``s' = g s``.
+    """The factor g of a loss in one step: its gradient s with respect to the logits becomes ``s' = g s``.
 
-    With b the base's gradient there, ``g = |b| / |s|`` for a fixed scale and ``min(1, cap |b| / |s|)`` for a learned
-    one. Norms are over the whole batch.
+    Let b be the gradient of the base. Then ``g = |b| / |s|`` for a fixed scale and ``min(1, cap |b| / |s|)`` for a
+    learned one. Norms are over the whole batch.
 
     Attributes:
-        factor: g.
-        held: whether g follows ``1 / |s|``; where not, it is the constant 1.
+        factor: the factor g.
+        held: whether g is proportional to ``1 / |s|``; otherwise it is the constant 1.
     """
 
     factor: Tensor
@@ -52,22 +54,22 @@ class Gain:
 
     @classmethod
     def of(cls, ours: Tensor, bases: Tensor, cap: float | None) -> Gain:
-        """The gain from the two norms.
+        """Compute the gain from the two norms.
 
         Args:
             ours: ``|s|``.
             bases: ``|b|``.
-            cap: largest ``|s'| / |b|``; ``None`` for exactly 1.
+            cap: largest ratio ``|s'| / |b|``; ``None`` fixes the ratio to 1.
         """
         allowed = (bases if cap is None else cap * bases) / ours.clamp(min=_TINY)
         held = torch.ones_like(allowed, dtype=torch.bool) if cap is None else allowed < 1
         return cls(allowed.where(held, 1.0), held)
 
     def applied(self, slope: Tensor) -> Tensor:
-        """``s'`` as a function of s, differentiable in it.
+        """Compute ``s'`` as a differentiable function of s.
 
         Args:
-            slope: s of the whole batch.
+            slope: the gradient s of the whole batch.
         """
         norm = torch.linalg.vector_norm(wide(slope))
         relative = norm.detach().clamp(min=_TINY) / norm.clamp(min=_TINY)
@@ -75,12 +77,12 @@ class Gain:
         return scaled
 
     def transposed(self, direction: Tensor, slope: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
-        """``(ds'/ds)^T u = g (u - s <s, u> / <s, s>)``, the latter part only where g follows s.
+        """Compute ``(ds'/ds)^T u = g (u - s <s, u> / <s, s>)``; the projection is left out if g is constant.
 
         Args:
             direction: u, of the shape of ``slope``.
-            slope: s.
-            total: the sum over all processes.
+            slope: the gradient s.
+            total: sums a tensor over all processes.
         """
         s, u = wide(slope), wide(direction)
         along, square = total(torch.stack([(s * u).sum(), (s * s).sum()]))
@@ -90,5 +92,5 @@ class Gain:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float32 at least."""
+    """Convert a tensor to at least float32."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

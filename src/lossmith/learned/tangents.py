@@ -1,6 +1,7 @@
-"""Forward mode of the operations that hold a model's weights, without what PyTorch's own rules do in vain.
+"""Faster forward-mode rules for the operations that hold a model's weights.
 
-PyTorch multiplies by tangents that are zero, such as an input batch's, and takes batch norm apart into a dozen passes.
+PyTorch's own rules multiply by tangents that are zero, such as those of an input batch, and split batch norm into a
+dozen passes.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import torch.autograd.forward_ad as fwd
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from typing_extensions import override
 
 
 class Tangents(TorchFunctionMode):
-    """Within, linear maps, convolutions and training batch norm push tangents forward by the rules of this module.
+    """A context in which linear layers, convolutions and batch norm in training mode use the rules of this module.
 
-    All else is left to PyTorch; so are these operations where a rule does not hold.
+    PyTorch handles all other operations, and these where a rule does not apply.
     """
 
+    @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """See `torch.overrides.TorchFunctionMode`."""
         kwargs = kwargs or {}
         rule = None if "input" in kwargs else _RULES.get(func)
         found = None if rule is None else rule(func, *args, **kwargs)
@@ -32,7 +34,7 @@ class Tangents(TorchFunctionMode):
 def _linear_in_both(
     func: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
 ) -> Tensor:
-    """``f(x, W) + b``, linear in x and in W."""
+    """The rule of ``f(x, W) + b``, where f is linear in x and in W."""
     x, x_dot = fwd.unpack_dual(x)
     weight, weight_dot = fwd.unpack_dual(weight)
     bias, bias_dot = (None, None) if bias is None else fwd.unpack_dual(bias)
@@ -61,7 +63,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """``gamma (x - mean) / std + beta`` of each channel, whose Jacobian in x is symmetric: backward is forward."""
+    """The rule of batch norm. Its Jacobian in x is symmetric, so the backward pass computes the forward tangent."""
     if not training or x.dtype not in {torch.float32, torch.float64}:
         return None
     x, x_dot = fwd.unpack_dual(x)

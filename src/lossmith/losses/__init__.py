@@ -13,7 +13,6 @@ from lossmith.losses.alternate import (
     MLoss,
     ParabolicLoss,
     ParamMLoss,
-    SmoothMeanAbsoluteErrorLoss,
 )
 from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.baselines import (
@@ -34,6 +33,15 @@ from lossmith.losses.dynamical import DynamicalLoss, gamma, static_tail
 from lossmith.losses.evolved import NextGenerationLoss
 from lossmith.losses.formula import FormulaLoss
 from lossmith.losses.linear import linear_loss
+from lossmith.losses.regression import (
+    AbsoluteErrorLoss,
+    HuberLoss,
+    LogCoshLoss,
+    MeanSquaredErrorLoss,
+    QuantileLoss,
+    RegressionLoss,
+    SmoothAbsoluteErrorLoss,
+)
 from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
 from lossmith.losses.scaled import ScaledLoss
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
@@ -45,6 +53,7 @@ from lossmith.losses.tempered import (
 from lossmith.losses.wrapper import Wrapper
 
 __all__ = [
+    "AbsoluteErrorLoss",
     "BiTemperedLoss",
     "BrierLoss",
     "CircleLoss",
@@ -56,22 +65,27 @@ __all__ = [
     "FocalLoss",
     "FormulaLoss",
     "GeneralizedCrossEntropyLoss",
+    "HuberLoss",
     "LFullLoss",
     "LLoss",
     "LabelSmoothingLoss",
+    "LogCoshLoss",
     "LogitAdjustedLoss",
     "Loss",
     "MFullLoss",
     "MLoss",
     "MeanAbsoluteErrorLoss",
+    "MeanSquaredErrorLoss",
     "NextGenerationLoss",
     "ParabolicLoss",
     "ParamMLoss",
     "PolyLoss",
+    "QuantileLoss",
+    "RegressionLoss",
     "RootedGANLoss",
     "RootedLogisticLoss",
     "ScaledLoss",
-    "SmoothMeanAbsoluteErrorLoss",
+    "SmoothAbsoluteErrorLoss",
     "SparseLabelSmoothingLoss",
     "SymmetricCrossEntropyLoss",
     "TargetLoss",

@@ -1,4 +1,4 @@
-"""The eight losses of the notebooks of "Alternate Loss Functions" and their smooth absolute error.
+"""The eight losses of the notebooks of "Alternate Loss Functions"; their smooth absolute error is in `regression`.
 
 Source of all: Noel, Banerjee, Oswal et al., "Alternate Loss Functions for Classification and Robust Regression Can
 Improve the Accuracy of Artificial Neural Networks", 2023, arXiv 2303.09935. The formulas are those of the authors'
@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossmith.losses.arguments import check_choice, check_number
-from lossmith.losses.base import CommonArguments, Loss
+from lossmith.losses.arguments import check_number
+from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability, linear_above, scaled_expm1, scaled_expm1_continued
-from lossmith.losses.reductions import Reduction
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 from lossmith.losses.written import number, times
 
@@ -255,42 +254,6 @@ class LFullLoss(ClasswiseLoss):
     def linear_above(self, entries: Entries) -> float | None:
         """As for L."""
         return _l_linear_above(entries)
-
-
-class SmoothMeanAbsoluteErrorLoss(Loss):
-    """``e tanh(e/2)`` with e = prediction - target: quadratic near 0, |e| in the tails.
-
-    Infinitely differentiable; convex for |e| < 2.3994 only, quasi-convex beyond (its slope peaks there at 1.1997).
-
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-
-    Source: see the module; the notebooks sum over outputs and average over samples, ``"mean"`` here averages over both.
-    """
-
-    name = "smae"
-    kind = "regression"
-
-    def __init__(self, *, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        check_choice("reduction", reduction, ("mean", "sum", "none"))
-        self.reduction = reduction
-
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Evaluate the loss for predictions and targets of one shape.
-
-        Raises:
-            ValueError: if the shapes differ.
-        """
-        if prediction.shape != target.shape:
-            raise ValueError(
-                f"prediction and target must have one shape, not {tuple(prediction.shape)} and {tuple(target.shape)}"
-            )
-        error = prediction - target
-        terms = error * torch.tanh(error / 2)
-        if self.reduction == "none":
-            return terms
-        return terms.mean() if self.reduction == "mean" else terms.sum()
 
 
 def _m(c: Tensor, entries: Entries) -> Tensor:

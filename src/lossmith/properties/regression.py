@@ -115,4 +115,6 @@ def _slope(value: Callable[[Tensor], Tensor], error: Tensor) -> Tensor:
 def _curvature(value: Callable[[Tensor], Tensor], error: Tensor) -> Tensor:
     error = error.detach().requires_grad_()
     (slope,) = torch.autograd.grad(value(error).sum(), error, create_graph=True)
+    if not slope.requires_grad:  # a loss of straight lines
+        return torch.zeros_like(error)
     return torch.autograd.grad(slope.sum(), error)[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
@@ -30,7 +29,7 @@ def page_columns(design: Design, results: Summary) -> list[Column]:
     digits = numbers.decimals(results.rows)
     return [
         _score_column(results, digits),
-        *_cross_entropy_columns(digits),
+        *_cross_entropy_columns(results.reference, digits),
         *_smoothing_columns(results.best_label_smoothing, digits),
         _verdict_column(),
         *_speed_columns(),
@@ -73,7 +72,7 @@ def _verdict_column() -> Column:
     )
 
 
-def _cross_entropy_columns(digits: int) -> list[Column]:
+def _cross_entropy_columns(reference: str, digits: int) -> list[Column]:
     group = "Minus cross-entropy, points"
     return [
         Column(
@@ -81,8 +80,8 @@ def _cross_entropy_columns(digits: int) -> list[Column]:
             "mean [95 % interval]",
             "Difference to tuned cross-entropy in percentage points. Under the usual assumptions 95 of 100 such "
             "intervals hold the true difference.",
-            lambda row: _gap(row, row.against_ce, CROSS_ENTROPY, digits),
-            lambda row: row.against_ce.mean if row.against_ce else 0.0 if row.name == CROSS_ENTROPY else None,
+            lambda row: _gap(row, row.against_ce, reference, digits),
+            lambda row: row.against_ce.mean if row.against_ce else 0.0 if row.name == reference else None,
             told=True,
         ),
         Column(

@@ -6,7 +6,6 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from lossmith.comparison.arms import AGAIN
 from lossmith.comparison.rows import Row
 from lossmith.report.highlights import GROUND, INK, without_interval
 from lossmith.report.numbers import bounds, decimals, gap, points, typeset
@@ -48,7 +47,7 @@ def differences(scene: Scene) -> Picture:
     noise = (
         "Dotted: the 95 % interval of cross-entropy against itself, tuned and seeded anew, which is the size of noise."
         if _noise(scene)
-        else f"{AGAIN} shows the size of noise, here without an interval."
+        else f"{scene.results.again} shows the size of noise, here without an interval."
     )
     return Picture(
         "differences",
@@ -74,7 +73,7 @@ def _limits(scene: Scene) -> tuple[float, float]:
 
 
 def _noise(scene: Scene) -> list[float]:
-    again = next((row.against_ce for row in scene.results.rows if row.name == AGAIN), None)
+    again = next((row.against_ce for row in scene.results.rows if row.name == scene.results.again), None)
     return [] if again is None or again.interval is None else finite(100 * end for end in again.interval)
 
 

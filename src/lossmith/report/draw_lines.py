@@ -9,7 +9,6 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import Row, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.highlights import INK
@@ -43,9 +42,9 @@ def learning_curves(scene: Scene) -> Picture:
     return Picture(
         "curves",
         "Learning curves",
-        "Mean over the final trainings, with plain cross-entropy as the yardstick whatever the loss, before any "
-        "temperature scaling. The bands span the lowest and highest training of cross-entropy and of the recommended "
-        "loss; faint lines are the other losses. The first steps may lie below the axis.",
+        "Mean over the final trainings, in two measures that are the same whatever the loss, of the models as trained. "
+        "The bands span the lowest and highest training of cross-entropy and of the recommended loss; faint lines are "
+        "the other losses. The first steps may lie below the axis.",
         (_score_panel(scene, score, scores, y), _other_panel(scene, other)),
         "pair",
         scene.looks,
@@ -54,15 +53,17 @@ def learning_curves(scene: Scene) -> Picture:
     )
 
 
-def shapes(scene: Scene) -> Picture:
+def shapes(scene: Scene) -> Picture | None:
     """Each loss and its strictness against the probability given to the true class.
 
     Args:
         scene: The run.
 
     Returns:
-        The picture.
+        The picture; None where the losses have no such shape, as in a regression.
     """
+    if any(row.shape is None for row in scene.results.rows):
+        return None
     own = Scene(scene.design, _without_copies(scene), scene.looks, scene.far)
     return Picture(
         "shapes",
@@ -86,7 +87,7 @@ def _measures(scene: Scene) -> tuple[str, str]:
 
 def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tuple[float, float] | None) -> str:
     figure, ax = drawing(*PANEL)
-    for name in dict.fromkeys((CROSS_ENTROPY, scene.results.recommended)):
+    for name in dict.fromkeys((scene.results.reference, scene.results.recommended)):
         _draw_range(ax, scene, name)
     draw_lines(ax, scene, lambda row: (row.curve.steps, scores[row.name]), markers=5)
     if y is not None:
@@ -112,8 +113,8 @@ def _other_panel(scene: Scene, name: str) -> str:
 
 def _loss_panel(scene: Scene) -> str:
     figure, ax = drawing(*PANEL)
-    draw_lines(ax, scene, lambda row: (row.shape.p, row.shape.loss), markers=6)
-    found = limits(v for row in scene.results.rows for v in row.shape.loss if _LEAST_LOSS <= v <= _MOST_LOSS)
+    draw_lines(ax, scene, lambda row: (_shape(row).p, _shape(row).loss), markers=6)
+    found = limits(v for row in scene.results.rows for v in _shape(row).loss if _LEAST_LOSS <= v <= _MOST_LOSS)
     if found is not None:
         ax.set_ylim(*found)
     ax.set_xlim(0, 1)
@@ -125,14 +126,14 @@ def _loss_panel(scene: Scene) -> str:
 def _strictness_panel(scene: Scene) -> str:
     figure, ax = drawing(*PANEL)
     ax.axhline(1, color=INK, linewidth=0.6)
-    draw_lines(ax, scene, lambda row: (row.shape.p, _signed(row.shape.strictness, 1)), markers=6)
+    draw_lines(ax, scene, lambda row: (_shape(row).p, _signed(_shape(row).strictness, 1)), markers=6)
     for row in scene.rows:
         look = scene.looks.get(row.name)
         colour, alpha = (INK, FAINT) if look is None else (look.colour, 1.0)
-        downward = _signed(row.shape.strictness, -1)
-        ax.plot(row.shape.p, downward, linestyle=(0, (1, 2)), linewidth=1.0, color=colour, alpha=alpha)
+        downward = _signed(_shape(row).strictness, -1)
+        ax.plot(_shape(row).p, downward, linestyle=(0, (1, 2)), linewidth=1.0, color=colour, alpha=alpha)
     ax.set_yscale("log")
-    low, high = log_limits(abs(v) for row in scene.results.rows for v in row.shape.strictness) or (0.1, 10.0)
+    low, high = log_limits(abs(v) for row in scene.results.rows for v in _shape(row).strictness) or (0.1, 10.0)
     low, high = min(max(low, _STRICTNESS[0]), 0.5), max(min(high, _STRICTNESS[1]), 2.0)
     ax.set_ylim(low, high)
     log_ticks(ax, "y", low, high)
@@ -140,6 +141,11 @@ def _strictness_panel(scene: Scene) -> str:
     ax.set_xlabel("probability of the true class")
     ax.set_ylabel("strictness, cross-entropy = 1")
     return to_svg(figure, "strictness", "Strictness against the probability of the true class")
+
+
+def _shape(row: Row) -> Shape:
+    assert row.shape is not None, "losses without a shape are not drawn"
+    return row.shape
 
 
 def _leading(scene: Scene) -> list[Row]:
@@ -163,7 +169,7 @@ def _without_copies(scene: Scene) -> Summary:
     """The summary with every shape once: several controls are cross-entropy itself."""
     kept: dict[Shape, Row] = {}
     for row in sorted(scene.results.rows, key=lambda row: row.name not in scene.looks):
-        kept.setdefault(row.shape, row)
+        kept.setdefault(_shape(row), row)
     return replace(scene.results, rows=tuple(kept.values()))
 
 

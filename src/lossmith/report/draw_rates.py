@@ -9,7 +9,6 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import RatePoint, Row
 from lossmith.report.highlights import GROUND, INK, REFERENCE
 from lossmith.report.scene import Picture, Scene, draw_lines, elide, finite, limits, log_limits, log_ticks
@@ -34,7 +33,7 @@ def learning_rates(scene: Scene) -> Picture:
         panels = tuple(_panel(scene, i, row, x, y) for i, row in enumerate(scene.results.rows))
     return Picture(
         "rates",
-        "Accuracy against learning rate",
+        "Score against learning rate",
         f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over folds and seeds; a "
         "hollow dot was tried in some folds only, where the grid had to be extended. Line: the same averaged with its "
         "neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as chance. Dotted: "
@@ -91,7 +90,7 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
     reference = scene.reference
     figure, ax = drawing(150, 96, (28, 5, 13, 12))
     ax.set_xscale("log", base=2)
-    if reference is not None and row.name != CROSS_ENTROPY:
+    if reference is not None and row.name != scene.results.reference:
         everywhere = _everywhere(reference)
         lrs, smoothed = [p.lr for p in everywhere], [100 * p.smoothed for p in everywhere]
         ax.plot(lrs, smoothed, color=REFERENCE.colour, alpha=0.6, linewidth=0.9, linestyle=(0, (1, 1.5)))

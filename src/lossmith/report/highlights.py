@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
 from lossmith.comparison.rows import Row, Summary
 from lossmith.comparison.verdict import BETTER_THAN_CE_ONLY, VerdictKind
 
@@ -49,11 +48,11 @@ def highlighted(results: Summary, far: frozenset[str]) -> dict[str, Look]:
         Their looks by name, cross-entropy first; no more than there are looks.
     """
     ranked = sorted((row for row in results.rows if row.rank is not None), key=lambda row: row.rank or 0)
-    known = {row.name for row in ranked} - {CROSS_ENTROPY, AGAIN}
+    known = {row.name for row in ranked} - {results.reference, results.again}
     top = [row.name for row in ranked if row.role != "control" and row.name not in far]
     wanted = [results.recommended, results.best_label_smoothing, *top]
     others = [name for name in dict.fromkeys(wanted) if name in known]
-    reference = {CROSS_ENTROPY: REFERENCE} if any(row.name == CROSS_ENTROPY for row in results.rows) else {}
+    reference = {results.reference: REFERENCE} if any(row.name == results.reference for row in results.rows) else {}
     return reference | dict(zip((name for name in others if name), LOOKS, strict=False))
 
 
@@ -70,12 +69,12 @@ def far_off(results: Summary, guess: float) -> frozenset[str]:
     Returns:
         Their names; never cross-entropy's.
     """
-    reference = next((row.score for row in results.rows if row.name == CROSS_ENTROPY), 1.0)
+    reference = next((row.score for row in results.rows if row.name == results.reference), 1.0)
     least = max(guess + _MOST_OF_THE_WAY * (reference - guess), 1 - 3 * (1 - reference) - 0.02)
     return frozenset(
         row.name
         for row in results.rows
-        if row.name != CROSS_ENTROPY and (row.untrained is not None or not row.score >= least)
+        if row.name != results.reference and (row.untrained is not None or not row.score >= least)
     )
 
 

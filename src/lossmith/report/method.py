@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from lossmith.comparison.arms import AGAIN, CROSS_ENTROPY
 from lossmith.comparison.protocol import MAX_EXTENSIONS
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
@@ -60,9 +59,9 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         ),
         (
             "Speed",
-            f"The target is the lowest final validation accuracy among {CROSS_ENTROPY}'s final trainings. A training "
+            f"The target is the lowest final validation score among {results.reference}'s final trainings. A training "
             "has reached it when three evaluations in a row do so on average. Each loss runs at the tried setting that "
-            f"gets there soonest, and its steps are divided by {CROSS_ENTROPY}'s own under the same seed. Where a "
+            f"gets there soonest, and its steps are divided by {results.reference}'s own under the same seed. Where a "
             "training never gets there, or all ratios are alike, a sign test decides.",
         ),
         *offer(design).method,
@@ -131,8 +130,8 @@ def _budget(design: Design) -> str:
 def _finals(design: Design, results: Summary) -> str:
     return (
         f"{design.final_seeds} seeds{_per_fold(design)} that tuning never saw. They are the same for every loss - the "
-        f"same initial weights, the same order of batches - but for {AGAIN}, which has its own. The measure, fixed "
-        f"beforehand, is the test {results.metric}."
+        f"same initial weights, the same order of batches - but for {results.again}, which has its own. The measure, "
+        f"fixed beforehand, is the test {results.metric}."
     )
 
 

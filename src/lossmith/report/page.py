@@ -12,7 +12,6 @@ import tomli_w
 from markupsafe import Markup
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
-from lossmith.comparison.arms import AGAIN
 from lossmith.comparison.files import write_file
 from lossmith.comparison.rows import Row, Summary
 from lossmith.comparison.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_CONTROL
@@ -50,7 +49,7 @@ def render(run: Run) -> str:
     """
     script = asset("sort.js")
     columns = page_columns(run.design, run.results)
-    return (
+    page = (
         environment()
         .get_template("report.html.j2")
         .render(
@@ -65,7 +64,9 @@ def render(run: Run) -> str:
             pictures=[(picture, [Markup(panel) for panel in picture.panels]) for picture in pictures(run)],
             tone=tone,
             breakable=_breakable,
-            noise_measured=any(row.name == AGAIN and row.against_ce is not None for row in run.results.rows),
+            noise_measured=any(
+                row.name == run.results.again and row.against_ce is not None for row in run.results.rows
+            ),
             scored=times_scored(run),
             method=how_it_was_done(run.design, run.results),
             rules=RULES,
@@ -76,6 +77,7 @@ def render(run: Run) -> str:
             plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),
         )
     )
+    return run.design.task.said(page)
 
 
 def _facts(design: Design, results: Summary) -> list[str]:

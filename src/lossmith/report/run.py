@@ -52,6 +52,13 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
+    words: dict[str, str]
+
+    def said(self, sentence: str) -> str:
+        """A sentence in the words of the task."""
+        for usual, own in self.words.items():
+            sentence = sentence.replace(usual, own)
+        return sentence
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ def _require_one_length(row: Row) -> None:
     curve = row.curve
     groups: dict[str, Sequence[Sequence[float]]] = {
         "curve": [curve.steps, *curve.train.values(), *curve.valid.values(), curve.lowest, curve.highest],
-        "shape": list(vars(row.shape).values()),
+        "shape": [] if row.shape is None else list(vars(row.shape).values()),
         **{diagram.name: [diagram.x, diagram.y, diagram.count] for diagram in row.diagrams},
     }
     if row.learned is not None:

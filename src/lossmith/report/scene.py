@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.highlights import INK, Look, far_off, highlighted
 from lossmith.report.run import Design, Run
@@ -88,7 +87,7 @@ class Scene:
     @property
     def reference(self) -> Row | None:
         """Cross-entropy."""
-        return next((row for row in self.results.rows if row.name == CROSS_ENTROPY), None)
+        return next((row for row in self.results.rows if row.name == self.results.reference), None)
 
 
 def draw_lines(ax: Axes, scene: Scene, curve: Callable[[Row], Curve], markers: int = 0) -> None:
@@ -117,7 +116,7 @@ def draw_lines(ax: Axes, scene: Scene, curve: Callable[[Row], Curve], markers: i
                 markevery=(min(place * every // len(scene.looks), max(0, len(x) - 1)), every),
                 markersize=3.2,
                 markeredgewidth=0,
-                zorder=4 if row.name == CROSS_ENTROPY else 3,
+                zorder=4 if row.name == scene.results.reference else 3,
             )
 
 

@@ -12,14 +12,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from lossmith.comparison.arms import CROSS_ENTROPY
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report import numbers
 from lossmith.report.highlights import tone, without_interval
 from lossmith.report.method import times_scored
 from lossmith.report.offers import Offer, offer
 from lossmith.report.reading import clean
-from lossmith.report.run import Run
+from lossmith.report.run import Design, Run
 
 _LEAST_NAME: Final = 22
 _GAP: Final = 2
@@ -63,8 +62,9 @@ class Leaderboard:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         design, results = self.run.design, self.run.results
         rows = [row for row in results.rows if row.rank is not None]
-        columns = _columns(results, offer(design), "->" if options.ascii_only else "→")
+        columns = _columns(design, results, "->" if options.ascii_only else "→")
         names, name_width = _fit(columns, rows, options.max_width)
+        said = design.task.said
         yield plain_text(f"{design.model} on {design.name}", options, "dim")
         yield plain_text(results.headline, options, "bold")
         yield ""
@@ -74,7 +74,7 @@ class Leaderboard:
         yield _table({name: columns[name] for name in names}, name_width, results, options)
         yield ""
         for line in (*_legend(results, offer(design), names), *_beside(results)):
-            yield plain_text(line, options)
+            yield plain_text(said(line), options)
         yield ""
         yield plain_text(times_scored(self.run), options)
         yield plain_text(_where(self.run), options)
@@ -106,11 +106,12 @@ def _table(columns: dict[str, _Column], name_width: int, results: Summary, optio
     return table
 
 
-def _columns(results: Summary, offered: Offer, arrow: str) -> dict[str, _Column]:
+def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]:
+    offered, said = offer(design), design.task.said
     digits = numbers.decimals(results.rows)
 
     def ce(row: Row) -> str:
-        return "reference" if row.name == CROSS_ENTROPY else numbers.gap(row.against_ce, digits)
+        return "reference" if row.name == results.reference else numbers.gap(row.against_ce, digits)
 
     def ls(row: Row, *, interval: bool) -> str:
         if row.name == results.best_label_smoothing:
@@ -123,19 +124,20 @@ def _columns(results: Summary, offered: Offer, arrow: str) -> dict[str, _Column]
         "rank": _Column("#", lambda row: str(row.rank)),
         "loss": _Column("loss", lambda row: row.name + (" *" if row.name == results.recommended else ""), "left"),
         "score": _Column("score\n%", lambda row: numbers.percent(row.score, digits)),
-        "ce": _Column("minus cross-entropy\n[95 % interval]", ce, coloured=True),
+        "ce": _Column(said("minus cross-entropy\n[95 % interval]"), ce, coloured=True),
         "ce_mean": _Column(
-            "minus\nCE", lambda row: numbers.points(row.against_ce.mean, digits) if row.against_ce else "ref."
+            said("minus CE").replace(" ", "\n"),
+            lambda row: numbers.points(row.against_ce.mean, digits) if row.against_ce else "ref.",
         ),
         "p": _Column("Holm\np", lambda row: numbers.p_value(row.against_ce.holm_p if row.against_ce else None)),
-        "ls": _Column("minus\nLS", lambda row: ls(row, interval=False)),
-        "ls_interval": _Column("minus label smoothing\n[95 % interval]", lambda row: ls(row, interval=True)),
+        "ls": _Column(said("minus LS").replace(" ", "\n"), lambda row: ls(row, interval=False)),
+        "ls_interval": _Column(said("minus label smoothing\n[95 % interval]"), lambda row: ls(row, interval=True)),
         "mde": _Column("MDE", lambda row: numbers.percent(row.against_ce.mde if row.against_ce else None, digits)),
         "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed)),
         "task": _Column(offered.head.format(arrow=arrow), lambda row: offered.cell(row, arrow) if offered.cell else ""),
         "trainings": _Column("train-\nings", lambda row: f"{row.trainings:,}"),
         "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.lrs)),
-        "verdict": _Column("verdict", lambda row: row.kind, "left", coloured=True),
+        "verdict": _Column("verdict", lambda row: said(row.kind), "left", coloured=True),
     }
 
 

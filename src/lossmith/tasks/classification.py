@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.data import Examples, Splits
+from lossmith.losses.base import Kind
 from lossmith.tasks.calibration import CALIBRATION_BINS, calibration_error, fit_temperature
 from lossmith.tasks.task import Diagram, Judged, Scores, Task
 
@@ -34,6 +35,9 @@ class Classification(Task):
 
     name: ClassVar[str] = "classification"
     reference: ClassVar[str] = "cross_entropy"
+    loss_kind: ClassVar[Kind] = "classification"
+    rival: ClassVar[str] = "label_smoothing:epsilon=?"
+    words: ClassVar[Mapping[str, str]] = {}
     curve: ClassVar[tuple[str, ...]] = ("accuracy", "nll")
     tie_break: ClassVar[str] = "nll_scaled"
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossmith.data import Examples, Splits
+from lossmith.losses.base import Kind
 
 Scores = NDArray[np.float64]
 
@@ -64,12 +65,18 @@ class Task(ABC):
     Attributes:
         name: of the kind of task.
         reference: text form of the loss that all others are compared with.
+        loss_kind: the kind of losses of the catalog that it trains with.
+        rival: text form of the tuned loss that explains many a gain over the reference, and must be beaten too.
+        words: what sentences written for cross-entropy and label smoothing say for this task.
         curve: names of the columns of a learning curve; of the first, higher is better.
         tie_break: the column that decides between equal scores; lower is better.
     """
 
     name: ClassVar[str]
     reference: ClassVar[str]
+    loss_kind: ClassVar[Kind]
+    rival: ClassVar[str]
+    words: ClassVar[Mapping[str, str]]
     curve: ClassVar[tuple[str, ...]]
     tie_break: ClassVar[str]
 
@@ -144,6 +151,16 @@ class Task(ABC):
     @abstractmethod
     def told(self, numbers: Mapping[str, float]) -> str:
         """Metrics, columns and what was fitted, or those of them that are given, in words with units."""
+
+    def loss_text(self, text: str) -> str:
+        """The catalog's text form of a loss that the user named for this task."""
+        return text
+
+    def said(self, sentence: str) -> str:
+        """A sentence in the words of this task; see `words`."""
+        for usual, own in self.words.items():
+            sentence = sentence.replace(usual, own)
+        return sentence
 
     def diagrams(self, judged: Sequence[Judged]) -> tuple[Diagram, ...]:
         """What a report draws of the test parts of several trainings."""

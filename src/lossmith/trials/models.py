@@ -113,8 +113,16 @@ def text_bag(vocabulary_size: int, num_classes: int, *, width: int = 64) -> nn.M
 
 
 MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag)}
-# Models made of operations that batch over stacked weights: trained many at a time.
-STACKABLE: Final = frozenset({"linear", "mlp"})
+
+
+def can_be_stacked(text: str, outputs: int) -> bool:
+    """Whether models of this text are trained many at a time, each with the bits it would have alone.
+
+    Their operations must batch over stacked weights, and no layer may be of width 1: products with a vector round by
+    where it lies in memory.
+    """
+    name = text.partition(":")[0]
+    return name in {"linear", "mlp"} and outputs > 1 and "width=1" not in text.partition(":")[2].split(",")
 
 
 def canonical_model(text: str, sources: Sources) -> str:

@@ -7,9 +7,9 @@ from typing import Final
 
 import torch
 
-from lossmith.data import DataSpec, Splits, load_dataset
+from lossmith.data import DataSpec, Splits, TaskName, load_dataset
 from lossmith.tasks import Task, task_for
-from lossmith.trials.models import STACKABLE, canonical_model
+from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.training import splits_of
 from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
 
@@ -32,6 +32,7 @@ class Request:
         data: bundled name or path.
         model: text form of the model.
         label: label column of a table.
+        task: ``"classification"`` or ``"regression"``; ``None``: what the label looks like.
         folds: outer folds; 0 for a hold-out; ``None``: 5 for fewer than 5,000 examples without an official test part.
         seed: of everything that is drawn.
         epochs: passes over the training part; ``None``: 20, or 5 from 5,000 examples, but at least 300 steps.
@@ -42,6 +43,7 @@ class Request:
         train_size: how many training examples to use.
         label_noise: share of wrong labels in training and validation.
         imbalance: ratio of the largest to the smallest class in training and validation.
+        outliers: share of the targets of a regression that become outliers in training and validation.
         select: ``"last"`` or ``"best-val"``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
     """
@@ -49,6 +51,7 @@ class Request:
     data: str = "digits"
     model: str = "mlp"
     label: str | None = None
+    task: TaskName | None = None
     folds: int | None = None
     seed: int = 0
     epochs: int | None = None
@@ -59,6 +62,7 @@ class Request:
     train_size: int | None = None
     label_noise: float = 0.0
     imbalance: float = 1.0
+    outliers: float = 0.0
     select: Select = "last"
     device: str = "auto"
 
@@ -68,7 +72,7 @@ class Draft:
     """A request made definite.
 
     Args:
-        trial: cross-entropy at a learning rate of 1, on fold 0, with the request's seed.
+        trial: the task's reference loss at a learning rate of 1, on fold 0, with the request's seed.
         splits: what it trains on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
@@ -94,7 +98,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         ValueError: if data, model or an option does not do; the message is one sentence.
     """
     device = _device(request.device)
-    dataset = load_dataset(request.data, request.label, "classification")
+    dataset = load_dataset(request.data, request.label, request.task)
     sources.data[dataset.digest] = request.data
     folds = request.folds
     if folds is None:
@@ -106,17 +110,20 @@ def draft(request: Request, sources: Sources) -> Draft:
         train_size=request.train_size,
         label_noise=request.label_noise,
         imbalance=request.imbalance,
+        task=dataset.task,
+        outliers=request.outliers,
         split_seed=request.seed,
         folds=folds,
     )
     model = canonical_model(request.model, sources)
     sgd = request.optimizer == "sgd"
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
-    engine: Engine = "stacked" if model.partition(":")[0] in STACKABLE else "single"
-    trial = Trial(data, model, "cross_entropy", optimizer, 1, 1, request.seed, EVALUATIONS, request.select)
+    trial = Trial(data, model, "", optimizer, 1, 1, request.seed, EVALUATIONS, request.select)
     splits = splits_of(trial, sources, device)
-    batch_size, steps = _length(request, len(splits.train))
-    return Draft(replace(trial, batch_size=batch_size, steps=steps, engine=engine), splits, task_for(splits), device)
+    task, (batch_size, steps) = task_for(splits), _length(request, len(splits.train))
+    engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
+    trial = replace(trial, loss=task.reference, batch_size=batch_size, steps=steps, engine=engine)
+    return Draft(trial, splits, task, device)
 
 
 def _device(wanted: str) -> str:

@@ -13,14 +13,14 @@ from torch import Tensor
 from lossmith.catalog import create
 from lossmith.data import Splits
 from lossmith.learned import AdaptiveLoss, FrozenLoss
-from lossmith.losses import ClassificationLoss, DynamicalLoss
+from lossmith.losses import ClassificationLoss, DynamicalLoss, Loss, RegressionLoss
 from lossmith.tasks import Task
 from lossmith.trials.banks import Bank
 from lossmith.trials.batches import pad_rows, trial_batches
 from lossmith.trials.result import LearnedPath
 from lossmith.trials.trial import Trial
 
-TrainingLoss = ClassificationLoss | DynamicalLoss | AdaptiveLoss
+TrainingLoss = ClassificationLoss | DynamicalLoss | AdaptiveLoss | RegressionLoss
 
 
 class Stepper(Protocol):
@@ -104,11 +104,13 @@ class PlainStepper:
         return pad_rows(rows, self.bank.row_multiple).T.contiguous().to(self.device), len(rows)
 
     def _count_extensions(self, outputs: Tensor, targets: Tensor) -> None:
-        for group in self.groups:
-            if group.base.can_extend:
-                part, of = outputs[group.slices], targets[group.slices]
-                extended = group.loss.extended(part.flatten(0, 1), of.flatten(0, 1)).view(of.shape)
-                self.extended[group.slices] += extended.flatten(1).sum(1)
+        for loss, base, slices in ((group.loss, group.base, group.slices) for group in self.groups):
+            if isinstance(loss, RegressionLoss) or not isinstance(base, ClassificationLoss) or not base.can_extend:
+                continue
+            part, of = outputs[slices], targets[slices]
+            self.extended[slices] += (
+                loss.extended(part.flatten(0, 1), of.flatten(0, 1)).view(of.shape).flatten(1).sum(1)
+            )
 
 
 def _order(trial: Trial) -> tuple[object, ...]:
@@ -120,27 +122,27 @@ class _Group(NamedTuple):
     """Neighbouring slices that share a loss."""
 
     slices: slice
-    loss: ClassificationLoss | DynamicalLoss
+    loss: TrainingLoss
     notes: tuple[str, ...]
 
     @property
-    def base(self) -> ClassificationLoss:
+    def base(self) -> Loss:
         return self.loss.base if isinstance(self.loss, DynamicalLoss) else self.loss
 
-    def sum_of_means(self, logits: Tensor, labels: Tensor, size: int) -> Tensor:
+    def sum_of_means(self, outputs: Tensor, targets: Tensor, size: int) -> Tensor:
         """The sum over slices of the mean loss of each slice's first ``size`` rows; the others get zero gradient.
 
         Args:
-            logits: shape (G, B', C).
-            labels: shape (G, B').
+            outputs: shape (G, B', ...).
+            targets: shape (G, B', ...).
             size: B, from 1 to B'.
 
         Returns:
             A scalar.
         """
-        terms = self.loss(logits.flatten(0, 1), labels.flatten()).view(labels.shape)[:, :size]
-        weight = self.base.weight
-        mass = size if weight is None else weight[labels[:, :size]].sum(1, keepdim=True)
+        terms = self.loss(outputs.flatten(0, 1), targets.flatten(0, 1)).view(targets.shape)[:, :size]
+        weight = self.base.weight if isinstance(self.base, ClassificationLoss) else None
+        mass = terms[0].numel() if weight is None else weight[targets[:, :size]].sum(1, keepdim=True)
         total: Tensor = (terms / mass).sum()
         return total
 
@@ -153,7 +155,7 @@ def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: st
         assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
         group = _Group(slice(start, start + size), loss.to(device), notes)
         for part in group.base.modules():
-            if isinstance(part, ClassificationLoss):
+            if isinstance(part, ClassificationLoss | RegressionLoss):
                 part.reduction = "none"
         groups.append(group)
         start += size
@@ -181,14 +183,17 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         The loss.
 
     Raises:
-        ValueError: if the text names no classification loss that a trial can train.
+        ValueError: if the text names no loss that the task can train.
     """
     loss = create(text)
-    if not isinstance(loss, (ClassificationLoss, DynamicalLoss, AdaptiveLoss)):
-        raise ValueError(f"{text} is a loss for {loss.kind}, not for classification: see `lossmith list`")
-    base = loss if isinstance(loss, ClassificationLoss) else loss.base
-    if base.reduction != "mean" or base.task != "multiclass":
-        raise ValueError(f"{text}: trials train with task=multiclass and reduction=mean; leave both out")
+    kind = "classification" if loss.kind == "learned" else loss.kind
+    if kind != task.loss_kind or not isinstance(loss, TrainingLoss):
+        raise ValueError(f"{text} is a loss for {loss.kind}, not for {task.name}: see `lossmith list`")
+    base = loss.base if isinstance(loss, DynamicalLoss | AdaptiveLoss) else loss
+    if base.reduction != "mean":
+        raise ValueError(f"{text}: trials train with reduction=mean; leave it out")
+    if isinstance(base, ClassificationLoss) and base.task != "multiclass":
+        raise ValueError(f"{text}: trials train with task=multiclass; leave it out")
     for part in loss.modules():
         if isinstance(part, ClassificationLoss):
             part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone

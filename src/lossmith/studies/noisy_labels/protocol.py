@@ -26,7 +26,7 @@ from lossmith.data.dataset import TEST
 from lossmith.data.spec import NoiseKind
 from lossmith.studies.noisy_labels.arms import StudyArm, make_arms
 from lossmith.tasks import task_for
-from lossmith.trials.models import STACKABLE, canonical_model
+from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.result import TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.steppers import TrainingLoss, is_stackable, learns, training_loss
@@ -166,7 +166,8 @@ class Plan:
         self.study, self.sources = study, sources
         self.data = DataSpec(dataset.digest, train_size=study.train_size, folds=0 if official else TEST_FOLDS)
         self.model = canonical_model(study.model, sources)
-        self.chance = 1 / len(dataset.class_names)
+        self.classes = len(dataset.class_names)
+        self.chance = 1 / self.classes
         self._aside = max(study.sizes)
 
     def spec(self, condition: Condition, replicate: int, half: int | None) -> DataSpec:
@@ -180,7 +181,7 @@ class Plan:
         """One training; with ``half=None`` the last one of its arm."""
         study, loss = self.study, arm.loss_with(setting.values)
         seed = (study.seed, _FINAL, replicate) if half is None else (study.seed, _TUNE, replicate, half)
-        stacked = self.model.partition(":")[0] in STACKABLE and is_stackable(loss)
+        stacked = can_be_stacked(self.model, self.classes) and is_stackable(loss)
         return Trial(
             self.spec(condition, replicate, half),
             self.model,

@@ -141,7 +141,7 @@ def make_loss(arm: RegressionArm, values: dict[str, float], seed: int) -> nn.Mod
         return half_squared_error
     if arm.base == "absolute":
         return F.l1_loss
-    return partial(F.huber_loss, delta=values["delta"]) if arm.base == "huber" else create("smae")
+    return partial(F.huber_loss, delta=values["delta"]) if arm.base == "huber" else create("smooth_absolute_error")
 
 
 def half_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
