@@ -69,6 +69,10 @@ class TestInference:
         splits = make_splits(dataset, DataSpec(dataset.digest, task="regression"))
         assert splits.vocabulary is not None
 
+    def test_numbers_have_no_class_names(self, tmp_path):
+        np.savez(tmp_path / "t.npz", x=np.ones((9, 2)), y=np.arange(9) / 2, class_names=np.array(["a", "b"]))
+        assert load_dataset(tmp_path / "t.npz").class_names == ()
+
     def test_whole_numbers_are_predicted_if_asked_for(self, write_csv, tmp_path):
         path = write_csv("t.csv", [["x", "label"]] + [[i, i % 5] for i in range(40)])
         assert load_dataset(path).task == "classification"
@@ -107,7 +111,9 @@ class TestRefusals:
         [
             (np.arange(12) + 0.5, "classification", "'regression'"),
             (np.where(np.arange(12) == 5, np.nan, 0.5), None, "example 5 of y"),
+            (np.where(np.arange(12) == 5, np.nan, 0.5), "regression", "example 5 of y"),
             (np.where(np.arange(12) == 5, np.inf, 0.5), "regression", "example 5 of y"),
+            (np.arange(12).astype("M8[s]"), "regression", "datetime64"),
             (np.where(np.arange(12) == 5, 1e39, 0.5), None, "example 5 of y"),
             (np.full(12, 0.5), None, "0.5 in all 12"),
             (np.arange(24.0).reshape(12, 2) / 7, "regression", "shape (12, 2)"),
@@ -249,7 +255,9 @@ class TestOutliers:
         )
         for part in ("train", "valid"):
             added = (getattr(harmed, part).targets - getattr(clean, part).targets).double().numpy()
-            assert stats.kstest(added[added != 0], "norm", args=(0, 10)).pvalue > 1e-3
+            drawn, before = added[added != 0], getattr(clean, part).targets.numpy()[added != 0]
+            assert stats.kstest(drawn, "norm", args=(0, 10)).pvalue > 1e-3
+            assert stats.pearsonr(drawn, before).pvalue > 1e-3
 
     def test_more_outliers_keep_the_fewer_ones(self, diabetes):
         clean, few, many = (make_splits(diabetes, spec(outliers=share)).train.targets for share in (0.0, 0.1, 0.3))
