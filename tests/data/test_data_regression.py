@@ -273,7 +273,7 @@ class TestOutliers:
                 for share in (0.0, 0.2)
             )
             difference = getattr(harmed, part).targets - getattr(clean, part).targets
-            return tuple(difference.round(decimals=3).tolist())
+            return tuple(difference[:, 0].round(decimals=3).tolist())
 
         drawn = [added("train"), added("valid"), added("train", split_seed=1)]
         drawn += [added("train", folds=2, fold=fold) for fold in (0, 1)]
