@@ -385,13 +385,13 @@ def a_training_that_fails(folder: Path) -> None:
 
 def failing(train: Callable[[], object]) -> None:
     """Stop a training in its first step."""
-    from lossmith.trials import banks
+    from lossmith.trials import stacks
 
     def stop(*_: object) -> None:
         raise RuntimeError("stop")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(banks.SingleBank, "update", stop)
+        patch.setattr(stacks.SingleModel, "update", stop)
         train()
 
 
@@ -455,7 +455,7 @@ def commands(folder: Path) -> None:
     from lossmith import cli
 
     with silence(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lossmith.trials.runner.process_pool", lambda workers: AtOnce())
+        patch.setattr("lossmith.trials.runner.LocalPool", lambda workers: AtOnce())
         cli.list_losses()
         cli.describe("mae", html=folder / "mae.html")
         cli.export("ngl", folder / "ngl.py")

@@ -76,6 +76,9 @@ def compare(
     outliers: OutliersOption = 0.0,
     select: Annotated[str, typer.Option(help="Weights that count: last, or best-val.")] = "last",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, help="Seconds after which a training counts as failed.")
+    ] = None,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.")] = None,
 ) -> None:
@@ -126,7 +129,9 @@ def compare(
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     with ConsoleProgress(errors) as progress:
         try:
-            carry_out(plan, sources, folder, workers=workers or os.cpu_count() or 1, progress=progress)
+            carry_out(
+                plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
+            )
         except KeyboardInterrupt:
             errors.print(f"\nStopped. {progress.position} are done and kept; the same command goes on from here.")
             raise typer.Exit(130) from None

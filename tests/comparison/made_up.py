@@ -95,6 +95,7 @@ class Outcome:
         first: the first of them.
         nll: validation cross-entropy.
         diverged: whether it diverged.
+        failed: why it gave no result; empty if it did.
     """
 
     accuracy: float = 0.75
@@ -103,6 +104,7 @@ class Outcome:
     first: int = 0
     nll: float = 1.0
     diverged: bool = False
+    failed: str = ""
 
 
 World = Callable[[Run], Outcome]
@@ -134,6 +136,7 @@ class MadeUp:
     trained: list[Run] = field(default_factory=list)
     opened: list[Run] = field(default_factory=list)
     on_open: Callable[[], None] = lambda: None
+    failures: dict[Trial, str] = field(default_factory=dict)
 
     @property
     def ledger(self) -> MadeUp:
@@ -146,11 +149,14 @@ class MadeUp:
         for trial in trials:
             if self.which(trial) not in self.trained:
                 self.trained.append(self.which(trial))
-        return {trial: replace(self.result(trial), test=None) for trial in trials}
+            if reason := self.world(self.which(trial)).failed:
+                self.failures[trial] = reason
+        return {trial: replace(self.result(trial), test=None) for trial in trials if trial not in self.failures}
 
     def get(self, trial: Trial) -> TrialResult | None:
         """The result of what was trained, as `Ledger.get`."""
-        return replace(self.result(trial), test=None) if self.which(trial) in self.trained else None
+        known = self.which(trial) in self.trained and trial not in self.failures
+        return replace(self.result(trial), test=None) if known else None
 
     def open_test(self, trial: Trial) -> TrialResult:
         """The result with the test part, as `Ledger.open_test`."""

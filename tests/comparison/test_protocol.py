@@ -9,9 +9,9 @@ import pytest
 import torch
 from made_up import CROSS_ENTROPY
 
-from lossmith.comparison import protocol
 from lossmith.comparison.plan import Options, Plan, PlanError, make_plan, write_plan
 from lossmith.comparison.session import carry_out
+from lossmith.comparison.stages.tune import MAX_EXTENSIONS
 from lossmith.comparison.tuning import Setting
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
@@ -162,7 +162,7 @@ def test_every_arm_gets_the_same_budget_but_for_extensions(tmp_path: Path) -> No
     carry_out(plan, sources, tmp_path / "run", workers=0)
     rows = json.loads((tmp_path / "run" / "summary.json").read_text())["rows"]
     budget = plan.budget * len(plan.folds)
-    most = budget + len(plan.folds) * protocol.MAX_EXTENSIONS * 2
+    most = budget + len(plan.folds) * MAX_EXTENSIONS * 2
     for row in rows:
         assert budget <= row["trainings"] <= most
         extra = sum(max(0, point["folds"]) for point in row["rates"]) - len(plan.lrs) * len(plan.folds)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from made_up import AGAIN, ARMS, CROSS_ENTROPY, LABEL_SMOOTHING, PLAN, MadeUp, Outcome, Run, carry_out, peaked
 
+from lossmith.comparison.files import write_summary
 from lossmith.comparison.protocol import run_protocol
+from lossmith.comparison.summary import summarise
+from lossmith.trials.runner import TrainingFailedError
 
 
 def alike(run: Run) -> Outcome:
@@ -152,6 +155,59 @@ def test_the_metric_of_the_plan_decides(tmp_path: Path) -> None:
     assert balanced.chosen["brier"][0].points[1].accuracy == pytest.approx(0.375)
     plain, _ = carry_out(alike, tmp_path)
     assert plain.chosen["brier"][0].points[1].accuracy == pytest.approx(0.75)
+
+
+# --- trainings that fail ---------------------------------------------------------------------------------------
+
+
+def test_an_arm_whose_final_training_fails_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    def world(run: Run) -> Outcome:
+        lost = run.arm == "brier" and run.final and (run.fold, run.number) == (1, 0)
+        return replace(alike(run), failed="it ran out of memory" if lost else "")
+
+    findings, made_up = carry_out(world, tmp_path)
+    assert findings.untrained["brier"] == "1 of its 4 final trainings failed: it ran out of memory"
+    assert "brier" not in findings.finals
+    assert "brier" not in findings.speed
+    assert not any(run.arm == "brier" for run in made_up.opened)
+    summary = summarise(PLAN, findings)
+    (row,) = [row for row in summary.rows if row.name == "brier"]
+    assert (row.rank, row.runs, row.untrained) == (None, (), findings.untrained["brier"])
+    assert math.isnan(row.score)
+    write_summary(summary, tmp_path)
+    assert "1 of its 4 final trainings failed" in (tmp_path / "results.csv").read_text()
+
+
+def test_an_arm_that_always_fails_is_tried_no_further_than_its_first_trainings(tmp_path: Path) -> None:
+    def world(run: Run) -> Outcome:
+        return replace(alike(run), failed="IndexError: no such class" if run.arm == "mae" else "")
+
+    findings, made_up = carry_out(world, tmp_path)
+    assert findings.untrained["mae"] == "all of its first trainings failed: IndexError: no such class"
+    assert {run.lr for run in made_up.trained if run.arm == "mae"} == {1.0, 2.0, 4.0}
+    assert not any(run.final for run in made_up.trained if run.arm == "mae")
+    assert next(row for row in summarise(PLAN, findings).rows if row.name == "mae").lrs == ()
+
+
+def test_one_learning_rate_that_fails_counts_as_guessing(tmp_path: Path) -> None:
+    def world(run: Run) -> Outcome:
+        return replace(alike(run), failed="it took too long" if run.arm == "mae" and run.lr == 4 else "")
+
+    findings, _ = carry_out(world, tmp_path)
+    assert "mae" not in findings.untrained
+    assert findings.chosen["mae"][0].points[2].accuracy == PLAN.task.guess
+    assert findings.chosen["mae"][0].setting.lr < 4
+
+
+def test_without_the_reference_there_is_no_comparison(tmp_path: Path) -> None:
+    def world(run: Run) -> Outcome:
+        return replace(alike(run), failed="it took too long" if run.arm == CROSS_ENTROPY and run.final else "")
+
+    with pytest.raises(
+        TrainingFailedError, match=r"cross_entropy.*: 4 of its 4 final trainings failed: it took too long"
+    ):
+        carry_out(world, tmp_path)
+    assert not (tmp_path / "recommendation.toml").exists()
 
 
 # --- speed ---------------------------------------------------------------------------------------------------

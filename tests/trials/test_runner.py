@@ -17,7 +17,8 @@ import pytest
 
 from lossmith.data import DataSpec
 from lossmith.trials.ledger import Ledger
-from lossmith.trials.runner import Runner, WorkerLostError
+from lossmith.trials.models import canonical_model
+from lossmith.trials.runner import Runner, TrainingFailedError
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 SOURCES = Sources({"iris": "iris"})
@@ -90,23 +91,84 @@ def test_any_executor_will_do(tmp_path: Path) -> None:
     assert executor.units == 7  # six single trials and one stack
 
 
-def test_a_lost_worker_is_named_and_finished_trials_are_kept(tmp_path: Path) -> None:
+def test_what_a_lost_worker_was_at_runs_again_alone(tmp_path: Path) -> None:
     lost = concurrent.futures.BrokenExecutor("gone")
+    counter = Counter()
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        with pytest.raises(WorkerLostError, match="run the same command again"):
-            Runner(ledger, SOURCES, workers=1, make_executor=lambda workers: Eager(lost)).run(TRIALS)
-        assert sum(trial in ledger for trial in TRIALS) >= 1
-        assert len(Runner(ledger, SOURCES, workers=0).run(TRIALS)) == 12
+        make = lambda workers: Eager(lost)  # noqa: E731
+        runner = Runner(ledger, SOURCES, workers=1, progress=counter, make_executor=make)
+        assert len(runner.run(TRIALS)) == 12
+        assert runner.failures == {}
+    assert counter.advanced == 12
 
 
-def test_a_mistake_reaches_the_caller_and_ends_the_workers_but_no_other_child(tmp_path: Path) -> None:
+DEADLY = """
+import os
+from torch import nn
+
+class Deadly(nn.Sequential):
+    def forward(self, inputs):
+        if self.training:
+            os._exit(9)
+        return super().forward(inputs)
+
+def deadly(input_shape, num_classes):
+    return Deadly(nn.Linear(input_shape[0], num_classes))
+
+def wrong(input_shape, num_classes):
+    return nn.Linear(input_shape[0] + 1, num_classes)
+"""
+
+
+def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path: Path) -> None:
+    """One that kills its worker, one whose model has a bug, one with a loss for something else, one out of memory."""
+    sources = Sources({"iris": "iris"})
+    (tmp_path / "own.py").write_text(DEADLY)
+    deadly, wrong = (canonical_model(f"{tmp_path}/own.py:{name}", sources) for name in ("deadly", "wrong"))
+    reasons = {
+        replace(IRIS, model=deadly): "its worker process died, perhaps for lack of memory",
+        replace(IRIS, model=wrong): "RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+        replace(IRIS, loss="smooth_absolute_error"): "is a loss for regression, not for classification",
+        replace(IRIS, model="mlp:width=1000000000000000"): "it ran out of memory",
+    }
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        runner = Runner(ledger, sources, workers=2)
+        found = runner.run([*TRIALS, *reasons])
+        runner.close()
+        assert set(found) == set(TRIALS)
+        assert set(runner.failures) == set(reasons)
+        for trial, reason in reasons.items():
+            assert reason in runner.failures[trial]
+            assert "\n" not in runner.failures[trial]
+            assert trial not in ledger
+        with pytest.raises(TrainingFailedError, match="smooth_absolute_error"):
+            runner.run_all([replace(IRIS, loss="smooth_absolute_error")])
+
+
+def test_a_slice_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    stack = [replace(IRIS, engine="stacked", loss=loss) for loss in ("m", "brier", "smooth_absolute_error")]
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        runner = Runner(ledger, SOURCES, workers=0)
+        assert set(runner.run(stack)) == set(stack[:2])
+        assert set(runner.failures) == {stack[2]}
+
+
+def test_a_training_that_takes_too_long_fails(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        runner = Runner(ledger, SOURCES, workers=0, time_limit=0.2)
+        slow = replace(IRIS, steps=10**7)
+        assert runner.run([slow]) == {}
+        assert runner.failures == {slow: "it took longer than 0.2 seconds"}
+
+
+def test_closing_ends_the_workers_and_no_other_child(tmp_path: Path) -> None:
     bystander = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     bystander.start()
     try:
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
             runner = Runner(ledger, SOURCES, workers=1)
-            with pytest.raises(ValueError, match="regression"):
-                runner.run([replace(IRIS, loss="smooth_absolute_error")])
+            runner.run(TRIALS[:1])
+            runner.close()
         deadline = time.monotonic() + 20
         while set(multiprocessing.active_children()) != {bystander} and time.monotonic() < deadline:
             time.sleep(0.05)

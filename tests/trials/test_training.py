@@ -13,11 +13,11 @@ from torch import Tensor
 from lossmith.data import DataSpec
 from lossmith.losses import ClassificationLoss
 from lossmith.tasks import task_for
-from lossmith.trials.banks import StackedBank
 from lossmith.trials.batches import batches
 from lossmith.trials.models import build_model, canonical_model
+from lossmith.trials.stacks import StackedModels
 from lossmith.trials.steppers import PlainStepper, training_loss
-from lossmith.trials.training import banks, splits_of, train, train_many, train_model
+from lossmith.trials.training import splits_of, stacks, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
 SOURCES = Sources({"iris": "iris", "digits": "digits"})
@@ -123,11 +123,11 @@ def test_padding_a_stack_changes_no_result(loss: str) -> None:
 def test_a_stack_gives_back_each_of_its_models() -> None:
     task = splits_of(IRIS, SOURCES)
     models = [build_model("mlp:width=5", task, task_for(task).outputs, SOURCES, seed) for seed in range(3)]
-    bank = StackedBank(models, [IRIS.optimizer] * 3)
-    logits = torch.cat(list(bank.predict(task.valid.inputs)), 1)
+    stack = StackedModels(models, [IRIS.optimizer] * 3)
+    logits = torch.cat(list(stack.predict(task.valid.inputs)), 1)
     for i, model in enumerate(models):
         torch.testing.assert_close(model(task.valid.inputs), logits[i])
-        for given, back in zip(model.parameters(), bank.module(i).parameters(), strict=True):
+        for given, back in zip(model.parameters(), stack.module(i).parameters(), strict=True):
             assert torch.equal(given, back)
 
 
@@ -135,10 +135,10 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
     """With M's slopes of up to e^20 the smallest share of a padding row would show."""
     task = splits_of(IRIS, SOURCES)
     model = build_model("linear", task, task_for(task).outputs, SOURCES, 0)
-    bank = StackedBank([model, model], [IRIS.optimizer] * 2)
+    stack = StackedModels([model, model], [IRIS.optimizer] * 2)
     trials = [replace(IRIS, loss="m", batch_size=5, seed=seed, engine="stacked", steps=1) for seed in (0, 1)]
     padded: list[Tensor] = []
-    logits_of = bank.logits
+    logits_of = stack.logits
 
     def logits(inputs: Tensor) -> Tensor:
         values = 30 * logits_of(inputs)
@@ -146,8 +146,8 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
         padded.append(values)
         return values
 
-    bank.logits = logits  # type: ignore[method-assign]
-    PlainStepper(trials, bank, task, task_for(task), "cpu").step(0)
+    stack.logits = logits  # type: ignore[method-assign]
+    PlainStepper(trials, stack, task, task_for(task), "cpu").step(0)
     (values,) = padded
     assert values.shape == (2, 32, 3)
     assert values.grad is not None
@@ -230,9 +230,9 @@ def test_banks_hold_what_may_share_a_stack() -> None:
     stacked = replace(IRIS, engine="stacked")
     losses = [replace(stacked, loss=name, seed=s) for name in ("m", "l", "cos") for s in range(5)]
     longer = replace(stacked, steps=13)
-    cut = banks([*losses, longer, IRIS, losses[0]], size=8)
+    cut = stacks([*losses, longer, IRIS, losses[0]], size=8)
     assert sorted(map(len, cut)) == [1, 1, 7, 8]
-    assert {trial for bank in cut for trial in bank} == {*losses, longer, IRIS}
+    assert {trial for stack in cut for trial in stack} == {*losses, longer, IRIS}
 
 
 def test_the_hash_of_a_trial_depends_on_everything() -> None:

@@ -54,7 +54,7 @@ def _result_columns(row: Row) -> dict[str, str]:
         "speed_low": speed.interval[0] if speed and speed.interval else None,
         "speed_high": speed.interval[1] if speed and speed.interval else None,
         **row.columns,
-        "lr_median": float(np.median(row.lrs)),
+        "lr_median": float(np.median(row.lrs)) if row.lrs else None,
         "tuned": "; ".join(" ".join(f"{k}={v:g}" for k, v in values.items()) for values in row.values).strip("; "),
         "trainings": row.trainings,
         "gradient_ratio": row.gradient_ratio,

@@ -9,13 +9,21 @@ from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import run_protocol
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.summary import summarise
+from lossmith.trials.executors import MakeExecutor
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Progress, Runner
 from lossmith.trials.trial import Sources
 
 
 def carry_out(
-    plan: Plan, sources: Sources, folder: Path, *, workers: int = 1, progress: Progress | None = None
+    plan: Plan,
+    sources: Sources,
+    folder: Path,
+    *,
+    workers: int = 1,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+    make_executor: MakeExecutor | None = None,
 ) -> Summary:
     """Carry out a plan, or what is left of it, and write its results.
 
@@ -25,8 +33,10 @@ def carry_out(
         plan: the plan.
         sources: where data and models lie.
         folder: the run folder.
-        workers: number of worker processes.
+        workers: number of workers.
+        time_limit: seconds that a training may take before it counts as failed.
         progress: told how far it has come.
+        make_executor: makes the executor that trains; ``None``: processes of this machine.
 
     Returns:
         The summary, as written to the folder.
@@ -34,9 +44,18 @@ def carry_out(
     Raises:
         KeyboardInterrupt: on Ctrl-C; finished trainings are kept.
         LedgerError: if another process uses the ledger.
+        TrainingFailedError: if trainings of the reference fail.
     """
     with Ledger(folder.resolve().parent / "ledger.sqlite", plan.device) as ledger:
-        runner = Runner(ledger, sources, workers=workers, device=plan.device, progress=progress)
+        runner = Runner(
+            ledger,
+            sources,
+            workers=workers,
+            device=plan.device,
+            time_limit=time_limit,
+            progress=progress,
+            make_executor=make_executor,
+        )
         try:
             findings = run_protocol(plan, runner, folder)
         finally:

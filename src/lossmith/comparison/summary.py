@@ -8,26 +8,30 @@ from dataclasses import replace
 
 import numpy as np
 
-from lossmith.catalog import create
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm, Baselines
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.protocol import Chosen, Findings, Speed, difference
+from lossmith.comparison.protocol import Findings, difference
 from lossmith.comparison.rows import (
     Gap,
-    LearnedRow,
-    MeanCurve,
-    RatePoint,
     Row,
     SpeedRow,
     Summary,
 )
+from lossmith.comparison.shown import (
+    columns_of,
+    expected_best_of,
+    learned_of,
+    mean_curve,
+    named_of,
+    rates_of,
+    shape_of,
+)
+from lossmith.comparison.stages.speed import Speed
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
-from lossmith.comparison.tuning import expected_best, smoothed
 from lossmith.comparison.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
-from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks.task import Judged, Scores, Task
-from lossmith.trials.result import LearnedPath, TrialResult
+from lossmith.trials.result import TrialResult
 
 
 def summarise(plan: Plan, findings: Findings) -> Summary:
@@ -46,6 +50,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
             [[_test(run) for run in fold] for fold in findings.finals[arm.name]], plan.metric
         )
         for arm in plan.arms
+        if arm.name in findings.finals
     }
     trained = [arm for arm in plan.arms if arm.name not in findings.untrained]
     against_ce = {
@@ -128,20 +133,22 @@ def _row(
     level: float,
     verdicts: dict[str, Verdict],
 ) -> Row:
-    runs = [run for fold in findings.finals[arm.name] for run in fold]
+    runs = [run for fold in findings.finals.get(arm.name, ()) for run in fold]
     tests = [_test(run) for run in runs]
-    means = [float(seed.mean()) for fold in scores[arm.name] for seed in fold]
-    chosen = findings.chosen[arm.name]
+    own = scores.get(arm.name, [])
+    means = _run_means(own)
+    chosen = findings.chosen.get(arm.name, ())
     paired = arm.name in against_ce and arm.stream == 0
     said = verdicts.get(arm.name)
     gap = against_ce.get(arm.name)
+    loss = arm.loss_with(chosen[0].setting.values if chosen else None)
     return Row(
         name=arm.name,
         loss=arm.loss,
         role=arm.role,
         rank=None,
         untrained=findings.untrained.get(arm.name),
-        score=float(np.concatenate([fold.mean(0) for fold in scores[arm.name]]).mean()),
+        score=float(np.concatenate([fold.mean(0) for fold in own]).mean()) if own else math.nan,
         runs=tuple(means),
         against_ce=None if gap is None else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
         against_ls=None if arm.name not in against_ls else _gap(against_ls[arm.name], None, None),
@@ -149,22 +156,22 @@ def _row(
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
         speed=None if arm.name == plan.names.reference else _speed_row(arm.name, findings.speed.get(arm.name)),
-        columns=_columns(plan, runs, tests),
+        columns=columns_of(plan, runs, tests),
         lrs=tuple(fold.setting.lr for fold in chosen),
-        values=tuple(_named(arm, fold) for fold in chosen),
+        values=tuple(named_of(arm, fold) for fold in chosen),
         trainings=sum(fold.trainings for fold in chosen),
-        gradient_ratio=float(np.median([run.gradient_ratio for run in runs])),
-        extended_share=float(np.mean([run.extended_share for run in runs])),
+        gradient_ratio=float(np.median([run.gradient_ratio for run in runs])) if runs else math.nan,
+        extended_share=float(np.mean([run.extended_share for run in runs])) if runs else 0.0,
         diverged=sum(run.diverged for run in runs),
         notes=tuple(sorted({note for run in runs for note in run.notes})),
-        seconds=float(np.mean([run.seconds for run in runs])),
-        rates=_rates(plan, arm, chosen),
-        curve=_mean_curve(runs),
-        diagrams=plan.task.diagrams(tests),
-        expected_best=_expected_best(chosen),
-        shape_of=arm.loss_with(chosen[0].setting.values),
-        shape=_shape(plan, arm.loss_with(chosen[0].setting.values)),
-        learned=_learned([run.learned for run in runs if run.learned is not None]),
+        seconds=float(np.mean([run.seconds for run in runs])) if runs else math.nan,
+        rates=rates_of(plan, arm, chosen),
+        curve=mean_curve(plan, runs),
+        diagrams=plan.task.diagrams(tests) if tests else (),
+        expected_best=expected_best_of(chosen),
+        shape_of=loss,
+        shape=shape_of(plan, loss),
+        learned=learned_of(runs),
     )
 
 
@@ -264,79 +271,8 @@ def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
     )
 
 
-def _shape(plan: Plan, loss: str) -> Shape | None:
-    return loss_shape(create(loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
-
-
-def _columns(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:
-    """Means of the task's columns over the final runs on test, and medians of what was fitted on validation."""
-    told = [plan.task.columns(test) for test in tests]
-    means = {name: float(np.mean([of[name] for of in told])) for name in told[0]}
-    return means | {name: float(np.median([run.fitted[name] for run in runs])) for name in runs[0].fitted}
-
-
-def _learned(paths: Sequence[LearnedPath]) -> LearnedRow | None:
-    if not paths:
-        return None
-    first, scale = paths[0], np.array([path.scale for path in paths])
-    return LearnedRow(
-        steps=first.steps,
-        scale=tuple(scale.mean(0).tolist()),
-        lowest=tuple(scale.min(0).tolist()),
-        highest=tuple(scale.max(0).tolist()),
-        moments=first.moments,
-        p=first.p,
-        strictness=tuple(_column_means(curves) for curves in zip(*(path.strictness for path in paths), strict=True)),
-        offline_steps=float(np.mean([path.offline_steps for path in paths])),
-        formula=first.formula,
-        formula_error=first.formula_error,
-    )
-
-
-def _mean_curve(runs: Sequence[TrialResult]) -> MeanCurve:
-    scores = np.array([run.curve.score for run in runs])
-    first = runs[0].curve
-    return MeanCurve(
-        steps=first.steps,
-        train={name: _column_means([run.curve.train[name] for run in runs]) for name in first.train},
-        valid={name: _column_means([run.curve.valid[name] for run in runs]) for name in first.valid},
-        lowest=tuple(scores.min(0).tolist()),
-        highest=tuple(scores.max(0).tolist()),
-    )
-
-
-def _rates(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint, ...]:
-    """The bracketing grid, averaged over folds."""
-    plain: dict[float, list[float]] = {}
-    smooth: dict[float, list[float]] = {}
-    for fold in chosen:
-        grid = [point for point in fold.points if point.setting.values is None]
-        for point, value in zip(grid, smoothed(grid, arm, plan.task.guess), strict=True):
-            plain.setdefault(point.setting.lr, []).append(point.accuracy)
-            smooth.setdefault(point.setting.lr, []).append(value)
-    return tuple(
-        RatePoint(lr, float(np.mean(plain[lr])), float(np.mean(smooth[lr])), len(plain[lr])) for lr in sorted(plain)
-    )
-
-
-def _expected_best(chosen: Sequence[Chosen]) -> tuple[float, ...]:
-    """The expected best validation score against the number of settings tried, averaged over folds."""
-    curves = [expected_best([point.accuracy for point in fold.points]) for fold in chosen]
-    shortest = min(map(len, curves))
-    return _column_means([curve[:shortest] for curve in curves])
-
-
-def _named(arm: Arm, chosen: Chosen) -> dict[str, float]:
-    values = chosen.setting.values
-    return {} if values is None else dict(zip((d.name for d in arm.tuned), values, strict=True))
-
-
 def _run_means(folds: Iterable[Scores]) -> list[float]:
     return [float(seed.mean()) for fold in folds for seed in fold]
-
-
-def _column_means(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    return tuple(np.mean(np.array(rows, dtype=float), axis=0).tolist())
 
 
 def _finite(value: float) -> float | None:

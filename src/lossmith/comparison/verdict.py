@@ -106,7 +106,8 @@ RULES = (
     Rule(
         VerdictKind.UNTRAINABLE,
         "best learning rate on the edge of the extended grid in most folds, or over 10 % of the final runs diverged "
-        "or fell back to guessing, or on validation less than half of the way from guessing to cross-entropy",
+        "or fell back to guessing, or on validation less than half of the way from guessing to cross-entropy, or a "
+        "final run failed",
         "{name} could not be trained under this budget, on this data, model and optimiser.",
         lambda e: not e.trained,
     ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from lossmith.comparison.protocol import MAX_EXTENSIONS
 from lossmith.comparison.rows import Summary
+from lossmith.comparison.stages.tune import MAX_EXTENSIONS
 from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
 from lossmith.report.offers import offer
 from lossmith.report.run import Design, Run

@@ -9,15 +9,17 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lossmith.catalog import create
 from lossmith.data import Splits
 from lossmith.learned import AdaptiveLoss, OnlineLossLearner, StepRecord, distil, learn_offline, strictness_curve
 from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
-from lossmith.trials.banks import SingleBank
 from lossmith.trials.batches import batches
 from lossmith.trials.result import LearnedPath
+from lossmith.trials.stacks import SingleModel
+from lossmith.trials.steppers import Stepper
 from lossmith.trials.trial import Trial
 
 MOMENTS: Final = 5
@@ -31,10 +33,10 @@ REPLAY_STREAM: Final = 2_000_003
 _OFFLINE_STREAM: Final = 3_000_017
 
 Batch = tuple[Tensor, Tensor]
-MakeBank = Callable[[int], SingleBank]
+MakeModel = Callable[[int], SingleModel]
 
 
-class LearningStepper:
+class LearningStepper(Stepper):
     """Steps of one model with an `AdaptiveLoss`, as its recipe says.
 
     With ``control="rate_replay"`` or ``"loss_replay"`` the trial is first trained as it would be without that control;
@@ -45,7 +47,7 @@ class LearningStepper:
         trial: what is trained.
         loss: told of class counts and length of the run.
         notes: what it warned of.
-        make_bank: a bank with the model of a seed, fresh.
+        make_model: makes the untrained model of a seed.
         splits: what it is trained on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
@@ -56,13 +58,13 @@ class LearningStepper:
         trial: Trial,
         loss: AdaptiveLoss,
         notes: tuple[str, ...],
-        make_bank: MakeBank,
+        make_model: MakeModel,
         splits: Splits,
         task: Task,
         device: str,
     ) -> None:
         self.trial, self.loss, self.splits, self.task, self.device = trial, loss.to(device), splits, task, device
-        self.make_bank, self._notes = make_bank, notes
+        self.make_model, self._notes = make_model, notes
         self.replayed = self._course() if loss.control in REPLAYS else None
         still = self.replayed is not None
         if trial.clean != "unused":
@@ -73,8 +75,8 @@ class LearningStepper:
         self.gradient_ratio = torch.full((1,), torch.nan, device=device)
         self.extended = torch.zeros(1, device=device)
         self.offline_steps = 0 if still else self._learn_offline()
-        self.bank = make_bank(trial.seed)
-        self.learner = self._learner(self.bank, still=still or not loss.recipe.online)
+        self.models = make_model(trial.seed)
+        self.learner = self._learner(self.models, still=still or not loss.recipe.online)
         self.steps: list[int] = []
         self.scales: list[float] = []
         self.recent: list[Tensor] = []
@@ -82,10 +84,10 @@ class LearningStepper:
         self._replay(0)
         self._keep(0)
 
+    @override
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """See `Stepper`."""
-        self.bank.set_rate(step, self.trial.steps)
-        self.bank.model.train()
+        self.models.set_rate(step, self.trial.steps)
+        self.models.model.train()
         self._replay(step)
         batch = next(self.examples.batches)
         record = self.learner.step(batch, next(self.examples.meta) if self.learner.wants_meta_batch else None)
@@ -95,22 +97,21 @@ class LearningStepper:
         self.extended += self.loss.extended(record.logits, batch[1]).sum()
         return record.logits.unsqueeze(0), batch[1].unsqueeze(0)
 
+    @override
     def mark(self, step: int) -> None:
-        """See `Stepper`."""
         self.steps.append(step)
         self.scales.append(float(torch.stack(self.recent).mean()))
         self.recent.clear()
         if step >= self.trial.steps * len(self.moments) / (MOMENTS - 1):
             self._keep(step)
 
+    @override
     def notes(self, i: int) -> tuple[str, ...]:
-        """See `Stepper`."""
-        del i
         return self._notes
 
+    @override
     def learned(self, i: int) -> LearnedPath | None:
-        """See `Stepper`; the formula is looked for in final trials alone."""
-        del i
+        """The formula is looked for in final trials alone."""
         found = distil(self.loss.freeze().cpu().double(), self.task.outputs) if self.trial.final else None
         return LearnedPath(
             steps=tuple(self.steps),
@@ -131,13 +132,13 @@ class LearningStepper:
     def _keep(self, step: int) -> None:
         self.moments.append((step, strictness_curve(self.loss.freeze().cpu().double(), self.task.outputs, _P)))
 
-    def _learner(self, bank: SingleBank, *, still: bool) -> OnlineLossLearner:
+    def _learner(self, single: SingleModel, *, still: bool) -> OnlineLossLearner:
         recipe = self.loss.recipe
         data, replays_rates = recipe.meta_data, self.loss.control == "rate_replay"
         return OnlineLossLearner(
-            bank.model,
+            single.model,
             self.loss,
-            bank.optimizer,
+            single.optimizer,
             torch.optim.Adam(self.loss.parameters(), recipe.meta_lr),
             meta_data=data if data == "same" or data == "next" else "given",
             every=_NEVER if still else recipe.every,
@@ -168,7 +169,7 @@ class LearningStepper:
         )
         log = learn_offline(
             self.loss,
-            lambda i: self.make_bank(self.trial.seed + _OFFLINE_STREAM + i).model.train(),
+            lambda i: self.make_model(self.trial.seed + _OFFLINE_STREAM + i).model.train(),
             examples.pairs(),
             steps=recipe.offline,
             lr=recipe.offline_lr,
@@ -187,7 +188,7 @@ class LearningStepper:
         loss = create(trial.loss)
         assert isinstance(loss, AdaptiveLoss)
         loss.bind(total_steps=trial.steps, **self.task.facts(self.splits))
-        run = LearningStepper(trial, loss, (), self.make_bank, self.splits, self.task, self.device)
+        run = LearningStepper(trial, loss, (), self.make_model, self.splits, self.task, self.device)
         course, follows = [], loss.recipe.meta_data == "next"
         for step in range(trial.steps):
             before = nn.utils.parameters_to_vector(loss.parameters()).detach()

@@ -1,25 +1,25 @@
-"""Run trials on worker processes and keep what they find: resumable, interruptible, independent of their number."""
+"""Run trials and keep what they find: resumable, interruptible, whatever the number of workers."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import torch
 
+from lossmith.trials.executors import LocalPool, MakeExecutor, end
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.result import TrialResult
-from lossmith.trials.training import banks, train_many
+from lossmith.trials.training import stacks, train_many
 from lossmith.trials.trial import Sources, Trial
 
 STACK_SIZE: Final = 64  # slices trained at a time: beyond it a stack no longer gets cheaper per slice
+_LONGEST_REASON: Final = 300
+_WORKER_DIED: Final = "its worker process died, perhaps for lack of memory"
 
-MakeExecutor = Callable[[int], concurrent.futures.Executor]
+Unit = list[Trial]
+"""Trials that are trained together."""
 
 
 class Progress(Protocol):
@@ -32,21 +32,27 @@ class Progress(Protocol):
         """So many more trainings have finished."""
 
 
-class WorkerLostError(RuntimeError):
-    """A worker process died; the message says what to do."""
+class TrainingFailedError(RuntimeError):
+    """A training without which the work cannot go on has failed; the message says why."""
 
 
 class Runner:
     """Runs trials that the ledger does not hold yet, and hands out what it holds.
 
+    A trial that fails does not end the run. It is noted in `failures` and not kept in the ledger, so that a later run
+    tries it again.
+
     Args:
         ledger: where results are kept.
         sources: where data and models lie.
-        workers: number of worker processes with one thread each; 0 trains in this process.
+        workers: number of workers; 0 trains in this process.
         device: ``"cpu"`` or ``"cuda"``.
+        time_limit: seconds that a training may take; ``None`` for no limit.
         progress: told how far it has come; ``None`` tells nobody.
-        make_executor: makes the executor for a number of workers; by default processes started afresh, which die
-            with this one. Anything with the interface of `concurrent.futures.Executor` will do.
+        make_executor: makes the executor for a number of workers; ``None``: processes of this machine.
+
+    Attributes:
+        failures: why a trial gave no result, by trial.
     """
 
     def __init__(
@@ -56,94 +62,143 @@ class Runner:
         *,
         workers: int = 1,
         device: str = "cpu",
+        time_limit: float | None = None,
         progress: Progress | None = None,
         make_executor: MakeExecutor | None = None,
     ) -> None:
         self.ledger, self.sources, self.workers, self.device = ledger, sources, workers, device
-        self.progress = progress
-        self._make_executor = make_executor or process_pool
+        self.time_limit, self.progress = time_limit, progress
+        self.failures: dict[Trial, str] = {}
+        self._make_executor = make_executor or LocalPool
         self._executor: concurrent.futures.Executor | None = None
 
     def run(self, trials: Sequence[Trial], label: str = "training") -> dict[Trial, TrialResult]:
-        """Train what is missing and return the results of all, test outcomes sealed.
+        """Train what is missing and return the results, test scores sealed.
 
         Args:
             trials: what to have results of; repeats count once.
             label: what this stage is called in the progress display.
 
         Returns:
-            The result of each trial.
+            The result of each trial that did not fail.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, after the workers have been stopped; finished trials are kept.
-            WorkerLostError: if a worker died, for example for lack of memory; finished trials are kept.
-            ValueError: if data, model or loss of a trial cannot be had.
         """
         wanted = list(dict.fromkeys(trials))
-        missing = [trial for trial in wanted if trial not in self.ledger]
+        missing = [trial for trial in wanted if trial not in self.ledger and trial not in self.failures]
         if self.progress is not None:
             self.progress.start(label, len(wanted), len(wanted) - len(missing))
-        units = banks(missing, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
+        units = stacks(missing, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
         if self.workers == 0:
             for unit in units:
-                self._keep(unit, train_many(unit, self.sources, self.device))
-        elif units:
+                self._keep(unit, attempt(unit, self.sources, self.device, self.time_limit))
+        else:
             self._run_on_workers(units)
         results = {trial: self.ledger.get(trial) for trial in wanted}
         return {trial: result for trial, result in results.items() if result is not None}
 
+    def run_all(self, trials: Sequence[Trial], label: str = "training") -> dict[Trial, TrialResult]:
+        """`run`, for trials none of which may fail.
+
+        Raises:
+            TrainingFailedError: if one fails.
+        """
+        results = self.run(trials, label)
+        for trial in trials:
+            if trial not in results:
+                raise TrainingFailedError(f"a training with {trial.loss} failed: {self.failures[trial]}")
+        return results
+
     def close(self) -> None:
         """Stop the workers."""
         if self._executor is not None:
-            workers = getattr(self._executor, "_processes", None) or {}  # of a process pool; shutdown forgets them
-            processes = list(workers.values())
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+            end(self._executor)
             self._executor = None
 
-    def _run_on_workers(self, units: list[list[Trial]]) -> None:
+    def _run_on_workers(self, units: list[Unit]) -> None:
+        """Run units; where a worker dies, those that it may have worked on run again, each alone."""
+        while units:
+            lost = self._submit(units, self.workers)
+            suspects, units = lost[: self.workers + 1], lost[self.workers + 1 :]  # executors begin in order
+            for unit in suspects:
+                self._run_alone(unit)
+
+    def _run_alone(self, unit: Unit) -> None:
+        """Run a unit on a worker of its own; where that dies too, each of its trials."""
+        if not self._submit([unit], 1):
+            return
+        if len(unit) == 1:
+            self._keep(unit, [_WORKER_DIED])
+        else:
+            for trial in unit:
+                self._run_alone([trial])
+
+    def _submit(self, units: list[Unit], workers: int) -> list[Unit]:
+        """Run units on an executor and keep what they find; returns those lost with it, in order."""
         if self._executor is None:
-            self._executor = self._make_executor(self.workers)
-        pending: dict[concurrent.futures.Future[list[TrialResult]], list[Trial]] = {}
+            self._executor = self._make_executor(workers)
+        pending: dict[concurrent.futures.Future[list[TrialResult | str]], Unit] = {}
+        lost: list[Unit] = []
         try:
             for unit in units:
-                pending[self._executor.submit(train_many, unit, self.sources, self.device)] = unit
+                try:
+                    future = self._executor.submit(attempt, unit, self.sources, self.device, self.time_limit)
+                    pending[future] = unit
+                except concurrent.futures.BrokenExecutor:
+                    lost.append(unit)
             for future in concurrent.futures.as_completed(list(pending)):
-                results = future.result()
-                self._keep(pending.pop(future), results)
-        except BaseException as error:
+                unit = pending.pop(future)
+                try:
+                    self._keep(unit, future.result())
+                except concurrent.futures.BrokenExecutor:
+                    lost.append(unit)
+        except BaseException:
             self.close()
             for future, unit in pending.items():
                 if future.done() and not future.cancelled() and future.exception() is None:
                     self._keep(unit, future.result())
-            if isinstance(error, concurrent.futures.BrokenExecutor):
-                raise WorkerLostError(
-                    "a worker process died, perhaps for lack of memory: run the same command again to go on, with "
-                    "fewer --workers if it happens again"
-                ) from None
             raise
+        if lost or workers != self.workers:
+            self.close()
+        return [unit for unit in units if unit in lost]
 
-    def _keep(self, unit: list[Trial], results: list[TrialResult]) -> None:
-        self.ledger.put(zip(unit, results, strict=True))
+    def _keep(self, unit: Unit, results: Sequence[TrialResult | str]) -> None:
+        finished = []
+        for trial, result in zip(unit, results, strict=True):
+            if isinstance(result, str):
+                self.failures[trial] = result
+            else:
+                finished.append((trial, result))
+        self.ledger.put(finished)
         if self.progress is not None:
             self.progress.advance(len(unit))
 
 
-def process_pool(workers: int) -> concurrent.futures.Executor:
-    """A pool of fresh processes with one thread each, which ignore Ctrl-C and die when this process does."""
-    context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+def attempt(unit: Unit, sources: Sources, device: str, time_limit: float | None) -> list[TrialResult | str]:
+    """Train a unit; where that fails each of its trials alone, so that only those fail that must.
+
+    Args:
+        unit: what is trained together.
+        sources: where data and models lie.
+        device: ``"cpu"`` or ``"cuda"``.
+        time_limit: seconds that each trial may take.
+
+    Returns:
+        For each trial its result, or why it has none.
+    """
+    try:
+        return list(train_many(unit, sources, device, time_limit))
+    except Exception as error:  # a user's model may raise whatever it likes
+        if len(unit) == 1:
+            return [_reason(error)]
+    return [attempt([trial], sources, device, time_limit)[0] for trial in unit]
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _reason(error: Exception) -> str:
+    first_line = next(iter(str(error).splitlines()), "")[:_LONGEST_REASON]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in first_line:
+        return "it ran out of memory"
+    if isinstance(error, ValueError | TimeoutError):
+        return first_line
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

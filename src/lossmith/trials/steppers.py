@@ -9,22 +9,23 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lossmith.catalog import create
 from lossmith.data import Splits
 from lossmith.learned import AdaptiveLoss, FrozenLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss, Loss, RegressionLoss
 from lossmith.tasks import Task
-from lossmith.trials.banks import Bank
 from lossmith.trials.batches import pad_rows, trial_batches
 from lossmith.trials.result import LearnedPath
+from lossmith.trials.stacks import Models
 from lossmith.trials.trial import Trial
 
 TrainingLoss = ClassificationLoss | DynamicalLoss | AdaptiveLoss | RegressionLoss
 
 
 class Stepper(Protocol):
-    """Takes the training steps of the M models of a bank, and knows what became of the losses.
+    """Takes the training steps of M models, and knows what became of the losses.
 
     Attributes:
         gradient_ratio: norm of each loss's gradient over that of the reference loss on the first batch, (M,).
@@ -38,70 +39,64 @@ class Stepper(Protocol):
         """Take step number ``step``; returns outputs (M, B, ...), detached, and targets (M, B, ...)."""
 
     def mark(self, step: int) -> None:
-        """A point of the learning curve, after so many steps."""
+        """A point of the learning curve, after so many steps; most steppers need not know."""
+        return
 
     def notes(self, i: int) -> tuple[str, ...]:
         """What the loss of model i warned of."""
 
     def learned(self, i: int) -> LearnedPath | None:
         """What became of the loss of model i if it is one that learns."""
+        return None
 
 
-class PlainStepper:
+class PlainStepper(Stepper):
     """Steps of models with losses that do not learn.
 
     Args:
         trials: one per model; those of one loss are neighbours.
-        bank: the models.
+        models: what is trained.
         splits: what they are trained on.
         task: what scores them.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(self, trials: Sequence[Trial], bank: Bank, splits: Splits, task: Task, device: str) -> None:
-        self.trials, self.bank, self.splits, self.task, self.device = trials, bank, splits, task, device
+    def __init__(self, trials: Sequence[Trial], models: Models, splits: Splits, task: Task, device: str) -> None:
+        self.trials, self.models, self.splits, self.task, self.device = trials, models, splits, task, device
         self.groups = _loss_groups(trials, splits, task, device)
         self.orders = {_order(t): trial_batches(t, len(splits.train), splits.clean) for t in trials}
         self.gradient_ratio = torch.full((len(trials),), torch.nan, device=device)
         self.extended = torch.zeros(len(trials), device=device)
 
+    @override
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """See `Stepper`."""
         rows, size = self._draw()
         targets = self.splits.train.targets[rows]
-        outputs = self.bank.logits(self.splits.train.inputs[rows])
+        outputs = self.models.logits(self.splits.train.inputs[rows])
         if step == 0:
             reference = self.task.reference_values(outputs[:, :size], targets[:, :size])
-            self.bank.backward(reference.sum(), retain_graph=True)
-            norms = self.bank.gradient_norms()
+            self.models.backward(reference.sum(), retain_graph=True)
+            norms = self.models.gradient_norms()
         total = torch.stack([g.sum_of_means(outputs[g.slices], targets[g.slices], size) for g in self.groups]).sum()
-        self.bank.backward(total)
+        self.models.backward(total)
         if step == 0:
-            self.gradient_ratio = self.bank.gradient_norms() / norms
+            self.gradient_ratio = self.models.gradient_norms() / norms
         outputs, targets = outputs.detach()[:, :size], targets[:, :size]
         self._count_extensions(outputs, targets)
-        self.bank.update(step, self.trials[0].steps)
+        self.models.update(step, self.trials[0].steps)
         for group in self.groups:
             group.loss.step()
         return outputs, targets
 
-    def mark(self, step: int) -> None:
-        """See `Stepper`."""
-
+    @override
     def notes(self, i: int) -> tuple[str, ...]:
-        """See `Stepper`."""
         return next(group.notes for group in self.groups if i < group.slices.stop)
-
-    def learned(self, i: int) -> LearnedPath | None:
-        """See `Stepper`."""
-        del i
-        return None
 
     def _draw(self) -> tuple[Tensor, int]:
         """The row numbers (M, B') of the next batches, padded, and the size B of a batch."""
         drawn = {order: next(rows) for order, rows in self.orders.items()}
         rows = torch.stack([drawn[_order(trial)] for trial in self.trials], 1)
-        return pad_rows(rows, self.bank.row_multiple).T.contiguous().to(self.device), len(rows)
+        return pad_rows(rows, self.models.row_multiple).T.contiguous().to(self.device), len(rows)
 
     def _count_extensions(self, outputs: Tensor, targets: Tensor) -> None:
         for loss, base, slices in ((group.loss, group.base, group.slices) for group in self.groups):

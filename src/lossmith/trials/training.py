@@ -18,12 +18,12 @@ from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import AdaptiveLoss
 from lossmith.tasks import Judged, Task, task_for
-from lossmith.trials.banks import Bank, SingleBank, StackedBank
 from lossmith.trials.batches import trial_batches
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
+from lossmith.trials.stacks import Models, SingleModel, StackedModels
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
 from lossmith.trials.trial import Sources, Trial
 
@@ -53,7 +53,9 @@ def train(trial: Trial, sources: Sources, device: str = "cpu") -> TrialResult:
     return train_many([trial], sources, device)[0]
 
 
-def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -> list[TrialResult]:
+def train_many(
+    trials: Sequence[Trial], sources: Sources, device: str = "cpu", time_limit: float | None = None
+) -> list[TrialResult]:
     """Train trials, those that can share a stack together.
 
     On the CPU the results are the same bit for bit however the trials are grouped and ordered. One thread is used.
@@ -62,17 +64,19 @@ def train_many(trials: Sequence[Trial], sources: Sources, device: str = "cpu") -
         trials: what to train.
         sources: where data and models lie.
         device: ``"cpu"`` or ``"cuda"``.
+        time_limit: seconds that a training may take, or each slice of a stack on average; ``None`` for no limit.
 
     Returns:
         One result per trial, in order.
 
     Raises:
         ValueError: if data, model or loss cannot be had; the message is one sentence.
+        TimeoutError: if a training takes too long.
     """
     results: dict[Trial, TrialResult] = {}
-    for bank in banks(trials):
-        with _guest(bank[0].seed, device):
-            results |= zip(bank, _train_bank(bank, sources, device)[0], strict=True)
+    for stack in stacks(trials):
+        with _guest(stack[0].seed, device):
+            results |= zip(stack, _train_stack(stack, sources, device, time_limit=time_limit)[0], strict=True)
     return [results[trial] for trial in trials]
 
 
@@ -89,13 +93,13 @@ def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: P
         The result, and what was trained.
     """
     with _guest(trial.seed, device):
-        results, bank, stepper = _train_bank([trial], sources, device, progress)
+        results, models, stepper = _train_stack([trial], sources, device, progress)
     return Trained(
-        results[0], bank.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
+        results[0], models.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
     )
 
 
-def banks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]]:
+def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]]:
     """Group trials by what is trained together: each single trial alone, alike stacked ones side by side.
 
     Args:
@@ -161,34 +165,40 @@ def _guest(seed: int, device: str) -> Iterator[None]:
         yield  # a user's model may have dropout
 
 
-def _train_bank(
-    trials: Sequence[Trial], sources: Sources, device: str, progress: Progress | None = None
-) -> tuple[list[TrialResult], Bank, Stepper]:
+def _train_stack(
+    trials: Sequence[Trial],
+    sources: Sources,
+    device: str,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+) -> tuple[list[TrialResult], Models, Stepper]:
     began = time.perf_counter()
     first = trials[0]
     splits = splits_of(first, sources, device)
     task = task_for(splits)
-    stepper, bank = _make_stepper(trials, splits, task, sources, device)
-    run = _Run(bank, stepper, splits, task, first, len(trials))
+    stepper, models = _make_stepper(trials, splits, task, sources, device)
+    run = _Run(models, stepper, splits, task, first, len(trials))
     points = set(first.evaluation_steps())
     observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
     for step in range(first.steps):
+        if time_limit is not None and time.perf_counter() - began > time_limit * len(trials):
+            raise TimeoutError(f"it took longer than {time_limit:g} seconds")
         run.step(step, observe=step in observed)
         if step + 1 in points:
             run.evaluate(step + 1)
             if progress is not None:
                 progress(step + 1, run.curve(0))
     if first.select == "best-val":
-        bank.restore()
-    return run.results((time.perf_counter() - began) / len(trials)), bank, stepper
+        models.restore()
+    return run.results((time.perf_counter() - began) / len(trials)), models, stepper
 
 
 class _Run:
-    """The state of one bank's training besides its weights."""
+    """The state of a training besides its weights."""
 
-    def __init__(self, bank: Bank, stepper: Stepper, splits: Splits, task: Task, trial: Trial, size: int) -> None:
-        self.bank, self.stepper, self.splits, self.task, self.trial, self.size = (
-            bank, stepper, splits, task, trial, size
+    def __init__(self, models: Models, stepper: Stepper, splits: Splits, task: Task, trial: Trial, size: int) -> None:
+        self.models, self.stepper, self.splits, self.task, self.trial, self.size = (
+            models, stepper, splits, task, trial, size
         )  # fmt: skip
         device = splits.train.targets.device
         self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
@@ -207,7 +217,7 @@ class _Run:
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
         inputs, targets = self.splits.valid.inputs[:_CURVE_ROWS], self.splits.valid.targets[:_CURVE_ROWS]
-        outputs = torch.cat(list(self.bank.predict(inputs)), 1)
+        outputs = torch.cat(list(self.models.predict(inputs)), 1)
         self.diverged |= ~outputs.isfinite().flatten(1).all(1)
         valid = self.task.curve_point(outputs, targets.expand(self.size, *targets.shape))
         train = torch.stack(self.observed).mean(0)
@@ -216,7 +226,7 @@ class _Run:
         if self.trial.select == "best-val":
             better = valid[0] > self.best
             self.best = torch.where(better, valid[0], self.best)
-            self.bank.keep(better)
+            self.models.keep(better)
         self.stepper.mark(step)
 
     def curve(self, i: int) -> Curve:
@@ -258,7 +268,7 @@ class _Run:
         """What each model makes of a part, judged as it is predicted."""
         judged: list[list[Judged]] = [[] for _ in range(self.size)]
         start = 0
-        for outputs in self.bank.predict(part.inputs):
+        for outputs in self.models.predict(part.inputs):
             examples = part.rows(start, start + outputs.shape[1])
             for i, of_model in enumerate(outputs):
                 judged[i].append(self.task.judge(of_model, examples))
@@ -268,22 +278,22 @@ class _Run:
 
 def _make_stepper(
     trials: Sequence[Trial], splits: Splits, task: Task, sources: Sources, device: str
-) -> tuple[Stepper, Bank]:
+) -> tuple[Stepper, Models]:
     first = trials[0]
 
     def model(seed: int) -> nn.Module:
         return build_model(first.model, splits, task.outputs, sources, seed).to(device)
 
-    def single(seed: int) -> SingleBank:
-        return SingleBank(model(seed), first.optimizer)
+    def single(seed: int) -> SingleModel:
+        return SingleModel(model(seed), first.optimizer)
 
     if first.engine == "single":
         loss, notes = noted_loss(first.loss, splits, task, first.steps)
         if isinstance(loss, AdaptiveLoss):
             learning = LearningStepper(first, loss, notes, single, splits, task, device)
-            return learning, learning.bank
-        bank: Bank = single(first.seed)
+            return learning, learning.models
+        models: Models = single(first.seed)
     else:
-        models = {seed: model(seed) for seed in {t.seed for t in trials}}
-        bank = StackedBank([models[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
-    return PlainStepper(trials, bank, splits, task, device), bank
+        modules = {seed: model(seed) for seed in {t.seed for t in trials}}
+        models = StackedModels([modules[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
+    return PlainStepper(trials, models, splits, task, device), models

@@ -15,7 +15,7 @@ from lossmith.progress import ConsoleProgress
 from lossmith.studies.noisy_labels.findings import write_findings
 from lossmith.studies.noisy_labels.protocol import Findings, Study, run_study
 from lossmith.trials.ledger import Ledger, LedgerError
-from lossmith.trials.runner import Runner, WorkerLostError
+from lossmith.trials.runner import Runner, TrainingFailedError
 from lossmith.trials.trial import Sources
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             finally:
                 runner.close()
         print(told, end="")
-    except (ValueError, OSError, LedgerError, WorkerLostError) as error:
+    except (ValueError, OSError, LedgerError, TrainingFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

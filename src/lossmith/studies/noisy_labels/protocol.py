@@ -234,7 +234,7 @@ def _replicate(
         for setting, ratio in ratios.items()
     }
     label = f"{condition.name}, seed {replicate + 1}"
-    found = runner.run([trial for halves in trials.values() for trial in halves], f"{label}: tuning")
+    found = runner.run_all([trial for halves in trials.values() for trial in halves], f"{label}: tuning")
     chosen: dict[str, tuple[Scored, float, int]] = {}
     for arm, ratios in tried.items():
         points = [scored(s, [found[t] for t in trials[arm.name, s]], plan.chance) for s in ratios]
@@ -244,7 +244,7 @@ def _replicate(
     for arm in arms:
         point, ratio, _ = chosen[arm.follows or arm.name]
         last[arm.name] = plan.trial(arm, point.setting, ratio, condition, replicate, None)
-    runner.run(list(last.values()), f"{label}: final")
+    runner.run_all(list(last.values()), f"{label}: final")
     runs = {}
     for arm in arms:
         point, ratio, trainings = chosen[arm.follows or arm.name]

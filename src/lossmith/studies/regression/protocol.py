@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lossmith.comparison.plan import derive_seed
-from lossmith.comparison.protocol import MAX_EXTENSIONS
+from lossmith.comparison.stages.tune import MAX_EXTENSIONS
 from lossmith.comparison.tuning import Scored, Setting, best, extension, sobol_settings
 from lossmith.kernels.threads import one_thread
 from lossmith.studies.regression.arms import RegressionArm, make_arms

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from typing_extensions import override
 
 from lossmith.trials.batches import pad_rows
 from lossmith.trials.optimizers import StackedOptimizer, row_norms, schedule_factor, torch_optimizer
@@ -21,7 +22,7 @@ _EVALUATION_BATCH = 256  # rows per forward pass of a single model, few enough f
 _EVALUATION_ROWS = 1024  # rows per forward pass of a stack, whatever its size, so that this changes no rounding
 
 
-class Bank(Protocol):
+class Models(Protocol):
     """M models trained side by side on batches of their own.
 
     Attributes:
@@ -55,7 +56,7 @@ class Bank(Protocol):
         """Model i as a module of its own."""
 
 
-class SingleBank:
+class SingleModel(Models):
     """One model, trained by `torch.optim`; any module will do."""
 
     row_multiple = 1
@@ -66,33 +67,33 @@ class SingleBank:
         self.optimizer = torch_optimizer(self.parameters, spec)
         self.kept: dict[str, Tensor] = {}
 
+    @override
     def logits(self, inputs: Tensor) -> Tensor:
-        """See `Bank`."""
         self.model.train()
         logits: Tensor = self.model(inputs[0])
         return logits.unsqueeze(0)
 
+    @override
     def predict(self, inputs: Tensor) -> Iterator[Tensor]:
-        """See `Bank`."""
         self.model.eval()
         for part in inputs.split(_EVALUATION_BATCH):
             with torch.no_grad():
                 outputs: Tensor = self.model(part)
             yield outputs.unsqueeze(0)
 
+    @override
     def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
-        """See `Bank`."""
         self.optimizer.zero_grad(set_to_none=True)
         value.backward(retain_graph=retain_graph)
 
+    @override
     def gradient_norms(self) -> Tensor:
-        """See `Bank`."""
         gradients = [p.grad.flatten() for p in self.parameters if p.grad is not None]
         norm: Tensor = torch.linalg.vector_norm(torch.cat(gradients))
         return norm.unsqueeze(0)
 
+    @override
     def update(self, step: int, steps: int) -> None:
-        """See `Bank`."""
         if self.spec.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip)
         self.set_rate(step, steps)
@@ -103,22 +104,22 @@ class SingleBank:
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.lr * schedule_factor(self.spec, step, steps)
 
+    @override
     def keep(self, better: Tensor) -> None:
-        """See `Bank`."""
         if bool(better):
             self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
 
+    @override
     def restore(self) -> None:
-        """See `Bank`."""
         self.model.load_state_dict(self.kept)
 
+    @override
     def module(self, i: int) -> nn.Module:
-        """See `Bank`."""
         assert i == 0
         return self.model
 
 
-class StackedBank:
+class StackedModels(Models):
     """M models of one shape as one batched model; slice m computes bit for bit what it would compute alone.
 
     ATen's elementwise loops round the last elements of a tensor, those that do not fill a vector, differently from the
@@ -146,41 +147,41 @@ class StackedBank:
         self.spec = specs[0]
         self.kept = self.values.clone()
 
+    @override
     def logits(self, inputs: Tensor) -> Tensor:
-        """See `Bank`."""
         logits: Tensor = vmap(self._call)(self.state, inputs)
         return logits
 
+    @override
     def predict(self, inputs: Tensor) -> Iterator[Tensor]:
-        """See `Bank`."""
         for part in inputs.split(_EVALUATION_ROWS):
             with torch.no_grad():
                 yield self._predict(part)
 
+    @override
     def backward(self, value: Tensor, *, retain_graph: bool = False) -> None:
-        """See `Bank`."""
         gradients = torch.autograd.grad(value, list(self.state.values()), retain_graph=retain_graph)
         for part, gradient in zip(self._parts(self.gradient).values(), gradients, strict=True):
             part.copy_(gradient)
 
+    @override
     def gradient_norms(self) -> Tensor:
-        """See `Bank`."""
         return row_norms(self.gradient)
 
+    @override
     def update(self, step: int, steps: int) -> None:
-        """See `Bank`."""
         self.optimizer.step(self.gradient, schedule_factor(self.spec, step, steps))
 
+    @override
     def keep(self, better: Tensor) -> None:
-        """See `Bank`."""
         self.kept[better] = self.values[better]
 
+    @override
     def restore(self) -> None:
-        """See `Bank`."""
         self.values.copy_(self.kept)
 
+    @override
     def module(self, i: int) -> nn.Module:
-        """See `Bank`."""
         model = copy.deepcopy(self.base)
         model.load_state_dict({name: value[i] for name, value in self.state.items()})
         return model

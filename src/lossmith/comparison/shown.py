@@ -1,0 +1,97 @@
+"""What is shown of the trainings of an arm besides its score: columns, curves, and what tuning found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lossmith.catalog import create
+from lossmith.comparison.arms import Arm
+from lossmith.comparison.plan import Plan
+from lossmith.comparison.rows import LearnedRow, MeanCurve, RatePoint
+from lossmith.comparison.stages.tune import Chosen
+from lossmith.comparison.tuning import expected_best, smoothed
+from lossmith.properties.shape import Shape, loss_shape
+from lossmith.tasks import Judged
+from lossmith.trials.result import TrialResult
+
+
+def shape_of(plan: Plan, loss: str) -> Shape | None:
+    """The shape of a loss, where losses of the task have one."""
+    return loss_shape(create(loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
+
+
+def columns_of(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:
+    """Means of the task's columns over the final runs on test, and medians of what was fitted on validation."""
+    told = [plan.task.columns(test) for test in tests]
+    means = {name: float(np.mean([of[name] for of in told])) for name in (told[0] if told else ())}
+    fitted = runs[0].fitted if runs else ()
+    return means | {name: float(np.median([run.fitted[name] for run in runs])) for name in fitted}
+
+
+def learned_of(runs: Sequence[TrialResult]) -> LearnedRow | None:
+    """What became of the losses of runs, where they learned."""
+    paths = [run.learned for run in runs if run.learned is not None]
+    if not paths:
+        return None
+    first, scale = paths[0], np.array([path.scale for path in paths])
+    return LearnedRow(
+        steps=first.steps,
+        scale=tuple(scale.mean(0).tolist()),
+        lowest=tuple(scale.min(0).tolist()),
+        highest=tuple(scale.max(0).tolist()),
+        moments=first.moments,
+        p=first.p,
+        strictness=tuple(_column_means(curves) for curves in zip(*(path.strictness for path in paths), strict=True)),
+        offline_steps=float(np.mean([path.offline_steps for path in paths])),
+        formula=first.formula,
+        formula_error=first.formula_error,
+    )
+
+
+def mean_curve(plan: Plan, runs: Sequence[TrialResult]) -> MeanCurve:
+    """The learning curves of all runs together."""
+    if not runs:
+        nothing: dict[str, tuple[float, ...]] = dict.fromkeys(plan.task.curve, ())
+        return MeanCurve((), nothing, nothing, (), ())
+    scores = np.array([run.curve.score for run in runs])
+    first = runs[0].curve
+    return MeanCurve(
+        steps=first.steps,
+        train={name: _column_means([run.curve.train[name] for run in runs]) for name in first.train},
+        valid={name: _column_means([run.curve.valid[name] for run in runs]) for name in first.valid},
+        lowest=tuple(scores.min(0).tolist()),
+        highest=tuple(scores.max(0).tolist()),
+    )
+
+
+def rates_of(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint, ...]:
+    """The bracketing grid, averaged over folds."""
+    plain: dict[float, list[float]] = {}
+    smooth: dict[float, list[float]] = {}
+    for fold in chosen:
+        grid = [point for point in fold.points if point.setting.values is None]
+        for point, value in zip(grid, smoothed(grid, arm, plan.task.guess), strict=True):
+            plain.setdefault(point.setting.lr, []).append(point.accuracy)
+            smooth.setdefault(point.setting.lr, []).append(value)
+    return tuple(
+        RatePoint(lr, float(np.mean(plain[lr])), float(np.mean(smooth[lr])), len(plain[lr])) for lr in sorted(plain)
+    )
+
+
+def expected_best_of(chosen: Sequence[Chosen]) -> tuple[float, ...]:
+    """The expected best validation score against the number of settings tried, averaged over folds."""
+    curves = [expected_best([point.accuracy for point in fold.points]) for fold in chosen]
+    shortest = min(map(len, curves), default=0)
+    return _column_means([curve[:shortest] for curve in curves]) if shortest else ()
+
+
+def named_of(arm: Arm, chosen: Chosen) -> dict[str, float]:
+    """The tuned values of a fold by name."""
+    values = chosen.setting.values
+    return {} if values is None else dict(zip((d.name for d in arm.tuned), values, strict=True))
+
+
+def _column_means(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(np.mean(np.array(rows, dtype=float), axis=0).tolist())

@@ -1,0 +1,55 @@
+"""Where trials run: worker processes of this machine, or anything with the interface of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import torch
+
+MakeExecutor = Callable[[int], concurrent.futures.Executor]
+"""Makes an executor with a number of workers. What is submitted to it can be pickled."""
+
+
+class LocalPool(concurrent.futures.ProcessPoolExecutor):
+    """Fresh processes with one thread each, which ignore Ctrl-C and die when this process does.
+
+    Args:
+        workers: number of processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        super().__init__(workers, mp_context=context, initializer=_start_worker)
+
+    def end(self) -> None:
+        """Stop the processes of this pool, and no others, whatever they are doing."""
+        processes = list((self._processes or {}).values())  # shutdown forgets them
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+def end(executor: concurrent.futures.Executor) -> None:
+    """Stop an executor without waiting for what it is doing, if it can be stopped so."""
+    if isinstance(executor, LocalPool):
+        executor.end()
+    else:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
