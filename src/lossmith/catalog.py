@@ -64,6 +64,7 @@ class LossInfo(NamedTuple):
         text: the text form with the default values of the loss's own arguments. ``LOSS`` and ``EXPR`` mark where a
             wrapped loss or an expression goes.
         summary: the first sentence of its docstring.
+        formula: what the class states, in the names of its arguments; ``None`` if it has no statement.
         loss_class: the class.
     """
 
@@ -71,6 +72,7 @@ class LossInfo(NamedTuple):
     kind: Kind
     text: str
     summary: str
+    formula: str | None
     loss_class: type[Loss]
 
 
@@ -238,4 +240,5 @@ def _info(cls: type[Loss]) -> LossInfo:
     )
     inner = "LOSS" if issubclass(cls, Wrapper) else "EXPR" if issubclass(cls, losses.FormulaLoss) else None
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return LossInfo(cls.name, cls.kind, str(LossText(cls.name, inner, tuple(sorted(own)))), summary, cls)
+    text = str(LossText(cls.name, inner, tuple(sorted(own))))
+    return LossInfo(cls.name, cls.kind, text, summary, vars(cls).get("statement"), cls)

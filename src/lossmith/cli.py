@@ -244,7 +244,8 @@ def list_losses() -> None:
     for kind in ("classification", "learned", "regression", "gan"):
         table.add_row(f"[dim]{kind}[/dim]", "")
         for info in available(kind):
-            table.add_row(info.text.replace("[", r"\["), info.summary.replace("``", ""))
+            formula = f"\n[dim]{info.formula}[/dim]" if info.formula else ""
+            table.add_row(info.text.replace("[", r"\["), info.summary.replace("``", "") + formula)
     Console().print(table)
 
 

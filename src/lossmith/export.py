@@ -7,13 +7,14 @@ import textwrap
 from pathlib import Path
 
 from lossmith.catalog import create
-from lossmith.formulas import Expression, latex, parse, substitute
+from lossmith.formulas import Expression, latex, substitute
 from lossmith.formulas.arithmetic import number
 from lossmith.formulas.limits import Limit
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
 from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.entries import Entries
-from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, Part, TargetFormulaLoss
+from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, TargetFormulaLoss
+from lossmith.losses.parts import ClassParts, Part, smoothed
 
 
 def export(name: str, output: Path) -> str:
@@ -60,18 +61,19 @@ def loss_source(loss: Loss) -> str:
         )
     smoothing = loss.label_smoothing
     # Smoothing meets class weights outside the formula.
-    written = loss.written if isinstance(loss, FormulaLoss) else loss.expression("y")
-    if written is None:
+    if loss.expression is None:
         raise ValueError(f"{loss.text} cannot be exported: it has no formula")
-    formula = FormulaLoss(written, steps=loss.steps) if isinstance(loss, FormulaLoss) else FormulaLoss(written)
-    body = _target_body(formula, smoothing) if isinstance(formula, TargetFormulaLoss) else None
+    formula = FormulaLoss(loss.expression, steps=loss.steps if isinstance(loss, FormulaLoss) else None)
+    part = formula.part if isinstance(formula, TargetFormulaLoss) else None
+    body = None if part is None else _target_body(part, smoothing)
     if body is None:
         if smoothing:
             raise ValueError(
                 f"{loss.text} cannot be exported: label_smoothing of a sum over all classes is not written"
             )
         assert isinstance(formula, ClasswiseFormulaLoss)
-        body = _classwise_body(formula)
+        assert formula.parts is not None
+        body = _classwise_body(formula.parts)
     return _file(loss, formula, body)
 
 
@@ -87,7 +89,7 @@ def _text(name: str) -> str:
 
 
 def _file(loss: ClassificationLoss, formula: FormulaLoss, body: str) -> str:
-    tree, has_t = parse(loss.formula or formula.written), formula.tree.depends_on("t")
+    tree, has_t = smoothed(formula.expression, loss.label_smoothing), formula.has_schedule
     first_line = loss.text if len(loss.text) <= 60 else loss.name
     head = [
         f"{first_line}: a loss for classification in PyTorch, written by Lossmith.",
@@ -136,9 +138,9 @@ def _terminals(tree: Expression) -> str:
     return "where " + ", ".join(text for name, text in said.items() if tree.depends_on(name)) + "."
 
 
-def _target_body(loss: TargetFormulaLoss, smoothing: float) -> str:
+def _target_body(part: Part, smoothing: float) -> str:
     """The lines of ``forward`` from ``logits``, ``index`` and ``valid`` to ``losses``, and the function of c."""
-    names = _scalars(loss.part.expression)
+    names = _scalars(part.expression)
     lines = [
         "log_p = logits.log_softmax(1)",
         "c = -log_p.gather(1, index.unsqueeze(1)).squeeze(1)",
@@ -155,11 +157,11 @@ def _target_body(loss: TargetFormulaLoss, smoothing: float) -> str:
         ]
     else:
         lines.append("losses = losses if weight is None else losses * weight[index]")
-    return _indented(lines) + _RETURN + _function("phi", ["c", *names], loss.part)
+    return _indented(lines) + _RETURN + _function("phi", ["c", *names], part)
 
 
-def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
-    parts = [part.expression for part in loss.parts]
+def _classwise_body(made: ClassParts) -> str:
+    parts = [made.negative.expression, made.positive.expression]
     forms = [name for name in ("p", "c", "d") if any(part.depends_on(name) for part in parts)]
     makers = {"p": "logits.softmax(1)", "c": "-logits.log_softmax(1)", "d": "complement(logits)"}
     lines = [f"{name} = {makers[name]}" for name in forms]
@@ -168,15 +170,18 @@ def _classwise_body(loss: ClasswiseFormulaLoss) -> str:
     for part, pattern in zip(parts, ("{}.scatter(1, at, 0.5)", "{}.gather(1, at).squeeze(1)"), strict=True):
         given = [pattern.format(name) for name in forms if part.depends_on(name)]
         calls.append(", ".join([*given, *_scalars(part)]))
-    functions, total = {"positive": loss.parts[1]}, f"positive({calls[1]})"
+    functions, total = {"positive": made.positive}, f"positive({calls[1]})"
     if not parts[0].is_number(0):
-        functions, total = {"negative": loss.parts[0]} | functions, f"others + {total}"
+        functions, total = {"negative": made.negative} | functions, f"others + {total}"
         if parts[0].depends_on("p", "c", "d"):
             lines.append("# The target is taken out of the sum before the formula sees it: there p = 1 may be a pole.")
             lines.append(f"others = negative({calls[0]}).scatter(1, at, 0.0).sum(1)")
         else:
             lines.append(f"others = (logits.shape[1] - 1) * negative({calls[0]})")
-    lines += [f"losses = {total}", "losses = losses if weight is None else losses * weight[index]"]
+    lines += [
+        f"losses = ({total}) / logits.shape[1]" if made.is_mean else f"losses = {total}",
+        "losses = losses if weight is None else losses * weight[index]",
+    ]
     text = _indented(lines) + _RETURN
     for name, function in functions.items():
         used = [form for form in forms if function.expression.depends_on(form)] + _scalars(function.expression)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import mpmath
@@ -12,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from exact_values import FUNCTIONS, NoValueError, conditioned, exact, wild
 
-from lossmith.formulas import Expression, apply, constant, derivative, evaluate, parse, substitute
-from lossmith.formulas.precision import in_c, in_three_forms
+from lossmith.formulas import Expression, apply, constant, derivative, evaluate, parse, substitute, terminal
+from lossmith.formulas.precision import in_c, in_d, in_three_forms, in_two_forms
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
 
 OTHERS = {"n": 10.0, "t": 0.3}
@@ -52,8 +53,33 @@ def test_substitution_folds_nothing_away(y: float) -> None:
 def test_precise_forms_have_the_same_values() -> None:
     for tree, places in cases(2, 200):
         part = substitute(tree, y=1.0)
-        agree(part, in_c(part), places, **OTHERS)
-        agree(part, in_three_forms(part), places, **OTHERS)
+        for rewritten in (in_c, in_d, in_two_forms, in_three_forms):
+            agree(part, rewritten(part), places, **OTHERS)
+
+
+CANCELLING: dict[str, Callable[[Any], Any]] = {
+    "1/sqrt(p*(2 - p)) - 1": lambda p: 1 / mpmath.sqrt(p * (2 - p)) - 1,
+    "1 - sqrt(p*(2 - p))": lambda p: 1 - mpmath.sqrt(p * (2 - p)),
+    "cos(pi/2*p)": lambda p: mpmath.cos(mpmath.pi / 2 * p),
+    "(1 - p)/p": lambda p: (1 - p) / p,
+    "1 - square(p)": lambda p: 1 - p * p,
+    "sqrt(1 - p)": lambda p: mpmath.sqrt(1 - p),
+    "p**0.3 - 1": lambda p: p ** mpmath.mpf(0.3) - 1,
+}
+"""Formulas that are 0 at p = 1."""
+
+
+@pytest.mark.parametrize("x", [1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0, 30.0])
+@pytest.mark.parametrize("text", CANCELLING)
+def test_no_digits_are_lost_where_a_difference_cancels(text: str, x: float) -> None:
+    """In float64 against 60 digits, in c, and with p and 1 - p exchanged in d."""
+    with mpmath.workdps(60):
+        right = CANCELLING[text](mpmath.exp(-mpmath.mpf(x)))
+    found = evaluate(in_c(substitute(parse(text))), c=x)
+    assert float(found) == pytest.approx(float(right), rel=1e-13, abs=0)
+    if "**" not in text:  # of which d has no exact form
+        mirrored = substitute(parse(text), p=constant(1.0) - terminal("p"))
+        assert float(evaluate(in_d(mirrored), d=x)) == pytest.approx(float(right), rel=1e-13, abs=0)
 
 
 def test_derivatives_are_slopes() -> None:

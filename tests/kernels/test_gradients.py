@@ -153,7 +153,7 @@ def test_a_row_that_is_nearly_certain_keeps_its_digits(text: str, gap: float, pa
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_these_formulas_take_the_kernels(text: str) -> None:
-    expression = lossmith.create(text).expression("y")  # type: ignore[attr-defined]
+    expression = lossmith.create(text).expression  # type: ignore[attr-defined]
     assert fused.negative_part(expression, 1000, 1.0) is not None
 
 

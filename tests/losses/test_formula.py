@@ -253,7 +253,7 @@ def test_refusals(text: str, words: str) -> None:
 
 
 def test_its_own_formula() -> None:
-    assert FormulaLoss(NGL).formula == str(FormulaLoss(NGL).tree)
+    assert FormulaLoss(NGL).formula == str(FormulaLoss(NGL).expression)
     logits, target = inputs()
     for text in ("square(y - p)", "y*c"):
         smooth = FormulaLoss(text, label_smoothing=0.1)

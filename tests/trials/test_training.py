@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.data import DataSpec
-from lossmith.losses import ClassificationLoss
+from lossmith.kernels import rows
 from lossmith.tasks import task_for
 from lossmith.trials.batches import batches
 from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.stacks import StackedModels
-from lossmith.trials.steppers import PlainStepper, training_loss
+from lossmith.trials.steppers import PlainStepper
 from lossmith.trials.training import splits_of, stacks, train, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 
@@ -100,13 +100,12 @@ def test_each_loss_of_a_stack_has_its_own_slices_and_notes() -> None:
         assert bool(result.notes) == ("dynamical" in trial.loss)
 
 
-def test_no_fused_kernel_takes_part_in_a_trial() -> None:
+def test_no_fused_kernel_takes_part_in_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     """It serves large logits only, so that what a slice computes would depend on the size of the stack."""
-    task = splits_of(IRIS, SOURCES)
-    loss = training_loss("dynamical(scaled(focal)):amplitude=2", task, task_for(task), 1000)
-    parts = [part for part in loss.modules() if isinstance(part, ClassificationLoss)]
-    assert len(parts) == 2
-    assert {part.implementation for part in parts} == {"reference"}
+    monkeypatch.setattr(rows, "SMALLEST", 0)
+    monkeypatch.setattr(rows, "forward", lambda *_: pytest.fail("the kernels ran"))
+    for loss in ("rooted", "brier", "dynamical(scaled(focal)):amplitude=2,period=2"):
+        train(replace(IRIS, loss=loss, steps=3), SOURCES)
 
 
 @pytest.mark.parametrize("loss", ["m", "brier", "tempered:kappa=[0.3,0.5,-0.7]", "label_smoothing"])

@@ -131,33 +131,12 @@ class Baselines:
         return f"{self.reference} ({EQUAL_TIME_LENGTH:g} times the steps)"
 
 
-# The ranges a `?` is tuned over. Choices where the effect is known to be coarse.
-SEARCH: Final[dict[tuple[str, str], Dimension]] = {
-    (loss, dimension.name): dimension
-    for loss, dimension in (
-        ("rooted", Dimension("k", (1.0, 20.0), "log")),
-        ("rooted", Dimension("m", (1.0, 20.0), "log")),
-        ("tempered", Dimension("kappa", (-1.0, 1.0), "linear")),
-        ("param_m", Dimension("alpha", (0.1, 2.0), "log")),
-        ("ngl", Dimension("alpha", (0.0, 4.0), "linear")),
-        ("focal", Dimension("gamma", (0.0, 5.0), "linear")),
-        ("poly1", Dimension("epsilon", (-1.0, 6.0), "linear")),
-        ("gce", Dimension("q", (0.1, 1.0), "linear")),
-        ("taylor", Dimension("order", (1.0, 2.0, 3.0, 5.0, 8.0))),
-        ("symmetric", Dimension("alpha", (0.01, 1.0), "log")),
-        ("symmetric", Dimension("beta", (0.1, 10.0), "log")),
-        ("symmetric", Dimension("A", (-8.0, -2.0), "linear")),
-        ("bi_tempered", Dimension("t1", (0.2, 1.0), "linear")),
-        ("bi_tempered", Dimension("t2", (1.0, 2.0), "linear")),
-        ("label_smoothing", Dimension("epsilon", (0.05, 0.1, 0.2, 0.4, 0.65))),
-        ("sparse_label_smoothing", Dimension("epsilon", (0.05, 0.1, 0.2, 0.4, 0.65))),
-        ("logit_adjusted", Dimension("tau", (0.25, 2.0), "log")),
-        ("dynamical", Dimension("amplitude", (2.0, 70.0), "log")),
-        ("adaptive", Dimension("meta_lr", (1e-5, 1e-2), "log")),
-        ("ml3", Dimension("meta_lr", (1e-4, 1e-2), "log")),
-        ("huber", Dimension("delta", (0.1, 5.0), "log")),
-    )
+SEARCH: Final = {
+    (info.name, each.argument): Dimension(each.argument, each.values, each.scale)
+    for info in available()
+    for each in info.loss_class.searched
 }
+"""What a `?` is tuned over, by loss and argument: what the losses say."""
 _WEIGHT_DECAY: Final = {
     "sgd": Dimension("weight_decay", (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)),
     "adam": Dimension("weight_decay", (0.01, 0.03, 0.1, 0.3, 1.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, cast
@@ -68,7 +69,7 @@ def run(steps: Steps, values: Mapping[str, float | Tensor]) -> float | Tensor:
         elif not operands:
             results.append(values[what])
         else:
-            results.append(_apply(what, [results[i] for i in operands]))
+            results.append(apply_operation(what, [results[i] for i in operands]))
     return results[-1]
 
 
@@ -77,21 +78,22 @@ def _complete(expression: Expression, values: Mapping[str, float | Tensor]) -> d
     complete = dict(values)
     needed = expression.terminals
     if "p" in needed and "p" not in complete and "c" in complete:
-        complete["p"] = _apply("exp", [_apply("neg", [complete["c"]])])
+        complete["p"] = apply_operation("exp", [apply_operation("neg", [complete["c"]])])
     if "c" in needed and "c" not in complete and "p" in complete:
-        complete["c"] = _apply("neg", [_apply("log", [complete["p"]])])
+        complete["c"] = apply_operation("neg", [apply_operation("log", [complete["p"]])])
     if "d" in needed and "d" not in complete and "p" in complete:
-        complete["d"] = _apply("neg", [_apply("log1p", [_apply("neg", [complete["p"]])])])
+        complete["d"] = apply_operation("neg", [apply_operation("log1p", [apply_operation("neg", [complete["p"]])])])
     missing = sorted(needed - complete.keys())
     if missing:
         raise FormulaError(f"the formula uses {missing[0]}, but no value is given for it")
     return complete
 
 
-def _apply(op: str, operands: list[float | Tensor]) -> float | Tensor:
+def apply_operation(op: str, operands: list[float | Tensor]) -> float | Tensor:
+    """An operator's result: a number for numbers, else a tensor."""
     if not any(isinstance(operand, Tensor) for operand in operands):
         return scalar(op, cast("list[float]", operands))
-    return _TORCH[op](*operands)
+    return OPERATIONS[op](*operands)
 
 
 def _minimum(a: float | Tensor, b: float | Tensor) -> Tensor:
@@ -117,16 +119,16 @@ def _sign(a: Tensor) -> Tensor:
     return torch.where(a.isnan(), a, torch.sign(a))
 
 
-_TORCH: Final[dict[str, Callable[..., Tensor]]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
+OPERATIONS: Final[dict[str, Callable[..., Tensor]]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
     "pow": _power,
     "aq": lambda a, b: a * (torch.rsqrt(1 + b * b) if isinstance(b, Tensor) else (1 + b * b) ** -0.5),
     "min": _minimum,
     "max": _maximum,
-    "neg": lambda a: -a,
+    "neg": operator.neg,
     "exp": torch.exp,
     "log": torch.log,
     "sqrt": torch.sqrt,
@@ -143,3 +145,4 @@ _TORCH: Final[dict[str, Callable[..., Tensor]]] = {
     "plog": lambda a: torch.log(a.abs() + PROTECTION),
     "psqrt": lambda a: torch.sqrt(a.abs() + PROTECTION),
 }
+"""The operators on tensors; one of two operands may be a number."""

@@ -16,8 +16,9 @@ TERMINALS: Final = {
     "n": "number of classes",
     "t": "progress of training, 0 to 1",
 }
-HIDDEN_TERMINALS: Final = frozenset({"d"})
-"""``d = -log(1 - p)`` cannot be written in a formula; rewriting for precision introduces it."""
+HIDDEN_TERMINALS: Final = frozenset({"d", "e", "h"})
+"""Terminals that users cannot write: ``d = -log(1 - p)``, introduced by rewriting for precision; ``e``, the error of a
+regression; ``h``, a hyperparameter with one value per class."""
 
 ARITY: Final = {
     **dict.fromkeys(("add", "sub", "mul", "div", "pow", "aq", "min", "max"), 2),

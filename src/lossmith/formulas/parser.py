@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from lossmith.formulas.errors import FormulaError
@@ -38,7 +39,7 @@ class _Frame(NamedTuple):
     arguments_below: int = 0  # for a call: the size of the operand stack before its arguments
 
 
-def parse(text: str) -> Expression:
+def parse(text: str, names: Mapping[str, Expression] | None = None) -> Expression:
     """Parse a formula.
 
     Operators in order of increasing precedence: ``a + b`` and ``a - b``; ``a*b`` and ``a/b``; ``-a``; ``a**b``, which
@@ -50,6 +51,7 @@ def parse(text: str) -> Expression:
 
     Args:
         text: the formula, limited to 10,000 characters, 2,000 nodes and a depth of 200.
+        names: further names that the text may use, with the expressions they stand for.
 
     Returns:
         The tree as written, without constant folding. Its `str` parses to the same tree.
@@ -61,14 +63,14 @@ def parse(text: str) -> Expression:
         raise FormulaError(f"a formula must be a string, not {type(text).__name__}")
     if len(text) > MAX_LENGTH:
         raise FormulaError(f"the formula is {len(text)} characters long, more than {MAX_LENGTH}")
-    return _Parser(_tokens(text)).parse()
+    return _Parser(_tokens(text), names or {}).parse()
 
 
 class _Parser:
     """Operator-precedence parsing: `operands` holds finished subtrees, `frames` the operators waiting for them."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
-        self.tokens = tokens
+    def __init__(self, tokens: list[_Token], names: Mapping[str, Expression]) -> None:
+        self.tokens, self.names = tokens, names
         self.at = 0
         self.operands: list[Expression] = []
         self.frames: list[_Frame] = []
@@ -115,7 +117,9 @@ class _Parser:
             self.at += 1
             self.frames.append(_Frame(name, 0, token.position, len(self.operands)))
             return True
-        if name in TERMINALS:
+        if name in self.names:
+            self._push(self.names[name], token.position)
+        elif name in TERMINALS:
             self._push(terminal(name), token.position)
         elif name in _NAMED_CONSTANTS:
             self._push(constant(_NAMED_CONSTANTS[name]), token.position)

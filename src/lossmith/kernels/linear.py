@@ -92,8 +92,7 @@ class _Attached(torch.autograd.Function):
         return (upstream, *scaled, None, None, None)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
-        del ctx, tangents
+    def jvp(*_: Any) -> NoReturn:
         raise RuntimeError(_FIRST_ONLY)
 
 
@@ -106,8 +105,7 @@ def _linear_cross_entropy(
 
 
 @_linear_cross_entropy.register_fake
-def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int) -> Tensor:
-    del weight, bias, target, ignore_index
+def _(hidden: Tensor, *_: object) -> Tensor:
     return hidden.new_empty(hidden.shape[0], dtype=torch.promote_types(hidden.dtype, torch.float32))
 
 
@@ -123,15 +121,11 @@ def _linear_cross_entropy_backward(
 
 
 @_linear_cross_entropy_backward.register_fake
-def _(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, ignore_index: int, slope: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    del bias, target, ignore_index, slope
+def _(hidden: Tensor, weight: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(hidden), torch.empty_like(weight), weight.new_empty(weight.shape[0])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    del output
     *tensors, ctx.ignore_index = inputs
     ctx.save_for_backward(*tensors)
 

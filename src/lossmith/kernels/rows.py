@@ -56,9 +56,9 @@ def fuses(logits: Tensor, *, with_others: bool) -> bool:
         with_others: whether a polynomial would be summed over the classes; without one, and without a compiler,
             `torch.nn.functional.cross_entropy` is as good.
     """
-    if logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
+    if logits.numel() < SMALLEST or logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
         return False
-    if logits.shape[1] < 2 or logits.numel() < SMALLEST or not _outside_of_transformations():
+    if logits.shape[1] < 2 or not _outside_of_transformations():
         return False
     if logits.device.type == "cuda":
         return has_kernels(logits.device.index)
@@ -141,10 +141,7 @@ _row_terms = torch.library.custom_op("lossmith::row_terms", _first_pass, mutates
 
 
 @_row_terms.register_fake
-def _(
-    logits: Tensor, target: Tensor, ignore_index: int, polynomial: list[float]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    del target, ignore_index, polynomial
+def _(logits: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _empty(logits)
 
 
@@ -228,8 +225,7 @@ _row_terms.register_autograd(
 )
 
 
-def _refuse_tangents(ctx: Any, *tangents: Any) -> NoReturn:
-    del ctx, tangents
+def _refuse_tangents(ctx: Any, *_: Any) -> NoReturn:
     raise RuntimeError(_FIRST_ONLY)
 
 

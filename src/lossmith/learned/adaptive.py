@@ -17,9 +17,8 @@ from lossmith.learned.network import Activation, LossNetwork, Output
 from lossmith.learned.recipe import MetaData, Recipe
 from lossmith.learned.scale import Scale
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
-from lossmith.losses.arguments import check_choice, whole_number
-from lossmith.losses.base import Prepared
-from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.arguments import Range, check_choice, whole_number
+from lossmith.losses.entries import Entries, Prepared, Probability
 from lossmith.losses.wrapper import checked_base
 
 Start = Literal["base", "random"]
@@ -72,6 +71,7 @@ class AdaptiveLoss(Wrapper):
     """
 
     name = "adaptive"
+    searched = (Range("meta_lr", (1e-5, 1e-2), "log"),)
     kind = "learned"
 
     def __init__(
@@ -108,7 +108,7 @@ class AdaptiveLoss(Wrapper):
         check_choice("class_reduction", class_reduction, get_args(ClassReduction))
         if start == "random" and (control == "scale" or type(base) is not CrossEntropyLoss):
             raise ValueError("start='random' uses no base loss: leave out the loss in brackets, and control='scale'")
-        self.base = copy.deepcopy(base)  # a learner switches it to its reference path
+        self.base = copy.deepcopy(base)
         self.start, self.control, self.class_reduction = start, control, class_reduction
         self.init_seed = whole_number("init_seed", init_seed, low=0)
         self.recipe = Recipe(
@@ -154,12 +154,18 @@ class AdaptiveLoss(Wrapper):
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
         """Evaluate the loss with its current parameters; see `ClassificationLoss.forward`."""
-        given: dict[str, Any] = {"sample_weight": sample_weight, "normalizer": normalizer}
+        return self._evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
+
+    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+        """The weighted loss of each sample, before any reduction; see `ClassificationLoss.per_sample`."""
+        return self._evaluate(logits, target, sample_weight=sample_weight, reduction="none")
+
+    def _evaluate(self, logits: Tensor, target: Tensor, **given: Any) -> Tensor:
+        given["implementation"] = "reference"  # to learn, a loss needs second derivatives, which the kernels lack
         if self.residual is None:
-            scaled: Tensor = self.log_scale.exp() * self.base(logits, target, **given)
-            return scaled
-        residual: Tensor = self.residual(logits, target, **given)
-        return residual if self.start == "random" else residual + self.base(logits, target, **given)
+            return self.log_scale.exp() * self.base.evaluate(logits, target, **given)
+        residual = self.residual.evaluate(logits, target, **given)
+        return residual if self.start == "random" else residual + self.base.evaluate(logits, target, **given)
 
     @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
@@ -194,12 +200,8 @@ class AdaptiveLoss(Wrapper):
         from safetensors.torch import save_file
 
         path = Path(path)
-        described = copy.deepcopy(self)
-        described.base.implementation = "auto"  # a learner or a trial may have chosen another
         partial = path.with_name(path.name + ".part")
-        save_file(
-            {name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": described.text}
-        )
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial, {"loss": self.text})
         partial.replace(path)
 
 
@@ -221,8 +223,8 @@ class _NetworkLoss(ClasswiseLoss):
         p = self.probability(prepared).value
         y = torch.zeros_like(p).scatter(dim, target.where(valid, 0).unsqueeze(dim), 1.0)
         terms: Tensor = self.network(y, p).sum(dim)
-        mass = self._target_weight(prepared.class_weight, target)
-        return self._weighted(terms, mass, prepared).where(valid, 0.0)
+        mass = self.target_weight(prepared.class_weight, target)
+        return self.weighted(terms, mass, prepared).where(valid, 0.0)
 
     @override
     def positive(self, p: Probability, entries: Entries) -> Tensor:

@@ -13,6 +13,7 @@ from typing_extensions import override
 from lossmith.losses import ClassificationLoss
 from lossmith.losses.base import CommonArguments, Implementation
 from lossmith.losses.entries import Entries
+from lossmith.losses.reductions import Reduction
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text form
 
@@ -48,9 +49,19 @@ class FrozenLoss(ClassificationLoss):
         sample_weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         class_scale: Tensor | None = None,
+        reduction: Reduction | None = None,
+        implementation: Implementation | None = None,
     ) -> Tensor:
         first, *rest = (
-            part.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=class_scale)
+            part.evaluate(
+                logits,
+                target,
+                sample_weight=sample_weight,
+                normalizer=normalizer,
+                class_scale=class_scale,
+                reduction=reduction,
+                implementation=implementation,
+            )
             for part in self._parts()
         )
         total: Tensor = sum(rest, start=first)
@@ -66,8 +77,9 @@ class FrozenLoss(ClassificationLoss):
             part.bind(total_steps=total_steps, class_counts=class_counts)
 
     @property
+    @override
     def text(self) -> str:
-        """``@path#digest``; ``learned`` for a loss that was not saved, which `lossmith.create` cannot create."""
+        # `lossmith.create` does not know "learned", the text of a loss that was not saved.
         return self.name if self.source is None else f"@{self.source}"
 
     def _parts(self) -> list[ClassificationLoss]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lossmith.learned.adaptive import AdaptiveLoss
 from lossmith.learned.recipe import MetaData
 from lossmith.losses import ClassificationLoss
+from lossmith.losses.arguments import Range
 
 
 class ML3Loss(AdaptiveLoss):
@@ -26,6 +27,7 @@ class ML3Loss(AdaptiveLoss):
     """
 
     name = "ml3"
+    searched = (Range("meta_lr", (1e-4, 1e-2), "log"),)
 
     def __init__(
         self,

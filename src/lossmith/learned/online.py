@@ -147,9 +147,6 @@ class OnlineLossLearner:
         self.named: State = {self.model.names[id(p)]: p for p in self.parameters if id(p) in self.model.names}
         self.phi = [p for p in loss.parameters() if p.requires_grad]
         self._check(autocast)
-        for part in loss.modules():
-            if hasattr(part, "implementation"):
-                vars(part)["implementation"] = "reference"  # the fused kernels have no second derivative
         self.steps_taken = self.updates = self._bad_audits = 0
         self._pending: LookBack | None = None
         self._stores: list[State] = [{}, {}]

@@ -7,15 +7,17 @@ from typing import Self, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lossmith.learned.adaptive import Start
 from lossmith.learned.network import Activation, LossNetwork, Output
-from lossmith.losses import Loss
+from lossmith.losses import RegressionLoss
 from lossmith.losses.arguments import check_choice, whole_number
 from lossmith.losses.reductions import Reduction
+from lossmith.losses.regression import check_shapes
 
 
-class AdaptiveRegressionLoss(Loss):
+class AdaptiveRegressionLoss(RegressionLoss):
     """A regression loss that is learned: half the squared error plus a small network ``l_phi(y, f)``.
 
     Args:
@@ -34,7 +36,6 @@ class AdaptiveRegressionLoss(Loss):
     """
 
     name = "adaptive_regression"
-    kind = "regression"
 
     def __init__(
         self,
@@ -50,10 +51,9 @@ class AdaptiveRegressionLoss(Loss):
         reduction: Reduction = "mean",
         init_seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(reduction=reduction)
         check_choice("start", start, get_args(Start))
-        check_choice("reduction", reduction, get_args(Reduction))
-        self.start, self.reduction = start, reduction
+        self.start = start
         self.init_seed = whole_number("init_seed", init_seed, low=0)
         self.network = LossNetwork(
             hidden,
@@ -71,31 +71,17 @@ class AdaptiveRegressionLoss(Loss):
         self.register_buffer("gain", torch.ones(()))  # of the learner's last step
         self.factor = 1.0
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Evaluate the loss with its current parameters.
-
-        Args:
-            prediction: a tensor of any shape.
-            target: a tensor of the same shape.
-
-        Returns:
-            A scalar, or with ``reduction="none"`` a tensor of that shape.
-
-        Raises:
-            ValueError: if the shapes differ.
-        """
-        if prediction.shape != target.shape:
-            raise ValueError(
-                f"prediction and target must have one shape, not {tuple(prediction.shape)} and {tuple(target.shape)}"
-            )
+    @override
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+        check_shapes(prediction, target)
         terms: Tensor = self.network(target, prediction)
         if self.start == "base":
             terms = terms + 0.5 * (prediction - target).square()
-        return self.factor * self._reduced(terms)
+        return terms if self.factor == 1 else self.factor * terms
 
     def base(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Half the squared error, the initial loss; see `forward`."""
-        return self._reduced(0.5 * (prediction - target).square())
+        return self.reduced(0.5 * (prediction - target).square())
 
     def freeze(self) -> Self:
         """Return a frozen copy of the loss with its current parameters.
@@ -105,8 +91,3 @@ class AdaptiveRegressionLoss(Loss):
         own = copy.deepcopy(self).requires_grad_(requires_grad=False)
         own.factor = float(own.gain) * self.factor
         return own
-
-    def _reduced(self, terms: Tensor) -> Tensor:
-        if self.reduction == "none":
-            return terms
-        return terms.mean() if self.reduction == "mean" else terms.sum()

@@ -5,12 +5,28 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from lossmith.losses.text import Value
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of an argument that a comparison searches.
+
+    Args:
+        argument: its name.
+        values: the values to choose from, ascending; or the lowest and highest of a continuous range.
+        scale: ``"choices"``, ``"linear"`` or ``"log"``.
+    """
+
+    argument: str
+    values: tuple[float, ...]
+    scale: Literal["choices", "linear", "log"] = "choices"
 
 
 def check_choice(argument: str, value: object, choices: tuple[object, ...]) -> None:
@@ -57,9 +73,9 @@ def class_values(argument: str, values: Tensor | Sequence[float]) -> Tensor:
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """A constructor's arguments with their defaults; `inspect.Parameter.empty` where there is none."""
-    parameters = inspect.signature(cls).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    """A constructor's named arguments with their defaults; `inspect.Parameter.empty` where there is none."""
+    named = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    return {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.kind in named}
 
 
 def as_value(value: object) -> Value:

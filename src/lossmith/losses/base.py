@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, get_args
+from typing import Any, ClassVar, Literal, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from lossmith.losses.arguments import as_value, check_choice, check_number, class_values, defaults_of, whole_number
-from lossmith.losses.entries import Entries, at_least_float32, log_slope_limit, of_labels, product
+from lossmith.formulas import Expression
+from lossmith.losses.arguments import (
+    Range,
+    as_value,
+    check_choice,
+    check_number,
+    class_values,
+    defaults_of,
+    whole_number,
+)
+from lossmith.losses.entries import Entries, Prepared, at_least_float32, log_slope_limit, of_labels, product
+from lossmith.losses.fused import fused_terms
+from lossmith.losses.parts import smoothed
 from lossmith.losses.reductions import Reduction, mean_of_labels, reduced
 from lossmith.losses.targets import (
     broadcast_sample_weight,
@@ -22,7 +34,6 @@ from lossmith.losses.targets import (
     smooth_binary,
 )
 from lossmith.losses.text import LossText
-from lossmith.losses.written import number
 
 Kind = Literal["classification", "regression", "gan", "learned"]
 ClassificationTask = Literal["multiclass", "binary"]
@@ -46,6 +57,8 @@ class Loss(nn.Module):
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
+    searched: ClassVar[tuple[Range, ...]] = ()
+    """What `lossmith compare` searches where an argument is given as ``?``."""
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -85,15 +98,6 @@ class Loss(nn.Module):
         return self.text
 
 
-class Prepared(NamedTuple):
-    """One call's inputs after checks: what the two shapes of loss work from."""
-
-    logits: Tensor
-    entries: Entries
-    class_weight: Tensor | None
-    sample_weight: Tensor | None
-
-
 class ClassificationLoss(Loss):
     """Base of all classification losses: a drop-in for `torch.nn.CrossEntropyLoss`.
 
@@ -120,6 +124,8 @@ class ClassificationLoss(Loss):
 
     kind: ClassVar[Kind] = "classification"
     weight: Tensor | None
+    expression: Expression | None = None
+    """What one class adds to the loss of a sample, in p, y, c, n and t; ``None`` where it has no such form."""
 
     def __init__(
         self,
@@ -183,6 +189,23 @@ class ClassificationLoss(Loss):
         """
         return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
 
+    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+        """The weighted loss of each sample, before any reduction, by differentiable torch operations alone.
+
+        Args:
+            logits: as in `forward`.
+            target: as in `forward`.
+            sample_weight: as in `forward`.
+
+        Returns:
+            Losses of shape (N, d1, ...), 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
+
+        Raises:
+            ValueError: if shapes, dtypes or arguments do not fit together.
+            IndexError: if a label is out of range.
+        """
+        return self.evaluate(logits, target, sample_weight=sample_weight, reduction="none", implementation="reference")
+
     def evaluate(
         self,
         logits: Tensor,
@@ -191,25 +214,23 @@ class ClassificationLoss(Loss):
         sample_weight: Tensor | None = None,
         normalizer: float | Tensor | None = None,
         class_scale: Tensor | None = None,
+        reduction: Reduction | None = None,
+        implementation: Implementation | None = None,
     ) -> Tensor:
-        """`forward`, with class weights that multiply and stay out of the denominator: the hook of wrappers.
+        """`forward` with all that wrappers may change in a call.
 
         Args:
-            logits: as in `forward`.
-            target: as in `forward`.
-            sample_weight: as in `forward`.
-            normalizer: as in `forward`.
-            class_scale: one factor per class, length C, or ``None``.
-
-        Returns:
-            As `forward`.
-
-        Raises:
-            ValueError: if shapes, dtypes or arguments do not fit together.
-            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
+            logits: as the arguments that follow, as in `forward`.
+            target: see there.
+            sample_weight: see there.
+            normalizer: see there.
+            class_scale: one factor per class, length C, that multiplies and stays out of the denominator; or ``None``.
+            reduction: in place of the loss's own.
+            implementation: in place of the loss's own.
         """
-        if normalizer is not None and self.reduction != "mean":
-            raise ValueError(f"normalizer divides the mean and has no meaning with reduction={self.reduction!r}")
+        reduction = reduction or self.reduction
+        if normalizer is not None and reduction != "mean":
+            raise ValueError(f"normalizer divides the mean and has no meaning with reduction={reduction!r}")
         binary, soft = self.task == "binary", target.is_floating_point()
         dim = 0 if binary or logits.dim() == 1 else 1
         check_call(logits, target, binary=binary, ignore_index=self.ignore_index)
@@ -219,7 +240,7 @@ class ClassificationLoss(Loss):
             target = target.long()
         limit = log_slope_limit(logits.dtype)
         logits = self.adjust(at_least_float32(logits))
-        dtype, num_classes = logits.dtype, 2 if binary else logits.shape[dim]
+        dtype, num_classes = logits.dtype, 2 if binary else logits.size(dim)
         if sample_weight is not None:
             samples = target.shape[:dim] + target.shape[dim + 1 :] if soft and not binary else target.shape
             sample_weight = broadcast_sample_weight(sample_weight, samples).to(dtype)
@@ -227,48 +248,39 @@ class ClassificationLoss(Loss):
         prepared = Prepared(
             logits,
             Entries(num_classes, None if soft else target, self.ignore_index, dim, limit),
-            product(class_weight, None if class_scale is None else class_scale.to(dtype)),
+            class_weight if class_scale is None else product(class_weight, class_scale.to(dtype)),
             sample_weight,
         )
         if not soft:
-            terms = self._label_terms(prepared, target)
-            return self.reduce_labels(terms, target, class_weight, sample_weight, normalizer)
+            terms = self._label_terms(prepared, target, implementation or self.implementation)
+            if reduction != "mean" or normalizer is not None:
+                return reduced(terms, reduction, 1.0, normalizer)
+            return mean_of_labels(terms, target, self.ignore_index, class_weight, sample_weight)
         target = target.to(dtype)
         if binary:
             terms = self.binary_terms(prepared, smooth_binary(target, self.label_smoothing))
         else:
             terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
         mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
-        return reduced(terms, self.reduction, mass, normalizer)
+        return reduced(terms, reduction, mass, normalizer)
 
-    def _label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self.label_terms(prepared, target)
+    def _label_terms(self, prepared: Prepared, target: Tensor, implementation: Implementation) -> Tensor:
+        """`label_terms`, by the kernels where they serve the call."""
         try:
-            return self.label_terms(prepared, target)
+            fused = fused_terms(self, prepared, target) if implementation == "auto" else None
+            return self.label_terms(prepared, target) if fused is None else fused
         except (IndexError, RuntimeError):
             # Every path refuses a label that is out of range, in words of its own; checking first would cost a pass.
-            if torch._C._functorch.peek_interpreter_stack() is None:
+            if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is None:
                 check_labels(target, prepared.entries.num_classes, self.ignore_index)
             raise
 
     @property
+    @override
     def formula(self) -> str | None:
-        """See `Loss.formula`; ``None`` too with class weights and for ``task="binary"``."""
-        if self.weight is not None or self.task == "binary":
+        if self.expression is None or self.weight is not None or self.task == "binary":
             return None
-        if not self.label_smoothing:
-            return self.expression("y")
-        return self.expression(f"({number(round(1 - self.label_smoothing, 15))}*y + {number(self.label_smoothing)}/n)")
-
-    def expression(self, y: str) -> str | None:
-        """`formula`, with ``y`` standing for the class's share of the target; ``None`` if it has no such form.
-
-        Args:
-            y: ``"y"``, or what label smoothing makes of it.
-        """
-        del y
-        return None
+        return str(smoothed(self.expression, self.label_smoothing))
 
     def adjust(self, logits: Tensor) -> Tensor:
         """Shift the logits before the loss; most losses leave them alone."""
@@ -286,9 +298,8 @@ class ClassificationLoss(Loss):
         """Weighted losses of the logits' shape for independent yes-no targets ``q`` in [0, 1]."""
         raise NotImplementedError
 
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
+    def linear_above(self, entries: Entries) -> float | Tensor | None:  # most losses never are
         """The cross-entropy beyond which the loss is continued by its tangent; ``None`` if it never is."""
-        del entries
         return None
 
     @property
@@ -322,20 +333,8 @@ class ClassificationLoss(Loss):
             F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none") > above
         )
 
-    def reduce_labels(
-        self,
-        terms: Tensor,
-        target: Tensor,
-        class_weight: Tensor | None,
-        sample_weight: Tensor | None,
-        normalizer: float | Tensor | None,
-    ) -> Tensor:
-        """Reduce what `label_terms` gives, or its sum, as ``reduction`` says; ``class_weight`` is `weight` alone."""
-        if self.reduction != "mean" or normalizer is not None:
-            return reduced(terms, self.reduction, 1.0, normalizer)
-        return mean_of_labels(terms, target, self.ignore_index, class_weight, sample_weight)
-
-    def _target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:
+    def target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:
+        """The class weight of each target."""
         return None if class_weight is None else of_labels(class_weight, target, self.ignore_index)
 
     def _class_weight(self, num_classes: int, dtype: torch.dtype) -> Tensor | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Final, Unpack
 
-from torch import Tensor
+from typing_extensions import override
 
-from lossmith.losses.arguments import check_number, whole_number
+from lossmith.formulas.expression import Expression, constant, terminal
+from lossmith.losses.arguments import Range, check_number, whole_number
 from lossmith.losses.base import CommonArguments
-from lossmith.losses.entries import Entries, Probability, scaled_expm1
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
-from lossmith.losses.written import number, times
+
+_READABLE: Final = 20
+"""The most terms of a series that a formula shows."""
 
 
 class FocalLoss(TargetLoss):
-    """``(1 - p_target)^gamma c``: cross-entropy that counts well-classified samples less.
+    """The focal loss: cross-entropy that counts well-classified samples less.
 
     The softmax form: p_target is the softmax probability of the target; with ``task="binary"`` it is the sigmoid form.
     With probability targets the loss is the target's expectation of it, as everywhere in this library. For gamma < 1
@@ -28,33 +30,17 @@ class FocalLoss(TargetLoss):
     """
 
     name = "focal"
+    statement = "y*pow(1 - p, gamma)*c"
+    searched = (Range("gamma", (0.0, 5.0), "linear"),)
 
     def __init__(self, gamma: float = 2.0, **common: Unpack[CommonArguments]) -> None:
         check_number("gamma", gamma, low=0.0, high=1e3)
-        super().__init__(**common)
+        super().__init__({"gamma": gamma}, **common)
         self.gamma = float(gamma)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``(-expm1(-c))^gamma c``."""
-        del entries
-        if self.gamma == 0:
-            return c
-        if self.gamma < 1:  # at c = 0 the power's slope is infinite
-            at_one = c == 0
-            return self._inner(c.masked_fill(at_one, 1.0)).masked_fill(at_one, 0.0)
-        return self._inner(c)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        return f"{y}*c" if self.gamma == 0 else f"{y}*pow(1 - p, {number(self.gamma)})*c"
-
-    def _inner(self, c: Tensor) -> Tensor:
-        # Beyond c = 750 even float64 has p = 0; the bound keeps the product rule from inf * 0 at c = inf.
-        return scaled_expm1(c.clamp(max=750.0), -1.0, -1.0).pow(self.gamma) * c
 
 
 class PolyLoss(TargetLoss):
-    """Poly-1: ``c + epsilon (1 - p_target)``; strictness ``1 + epsilon p``.
+    """Poly-1: cross-entropy and the first term of its series at p = 1 once more; strictness ``1 + epsilon p``.
 
     Args:
         epsilon: from -1, below which the loss is not monotone, to 1e6.
@@ -64,24 +50,17 @@ class PolyLoss(TargetLoss):
     """
 
     name = "poly1"
+    statement = "y*(c + epsilon*(1 - p))"
+    searched = (Range("epsilon", (-1.0, 6.0), "linear"),)
 
     def __init__(self, epsilon: float = 1.0, **common: Unpack[CommonArguments]) -> None:
         check_number("epsilon", epsilon, low=-1.0, high=1e6)
-        super().__init__(**common)
+        super().__init__({"epsilon": epsilon}, **common)
         self.epsilon = float(epsilon)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``c - epsilon expm1(-c)``."""
-        del entries
-        return c + scaled_expm1(c, -self.epsilon, -1.0)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        return f"{y}*(c + {times(self.epsilon)}(1 - p))"
 
 
 class TaylorCrossEntropyLoss(TargetLoss):
-    """``sum_{i=1}^{order} (1 - p_target)^i / i``: cross-entropy's series at p = 1, cut off; bounded.
+    """Cross-entropy's series at p = 1, ``sum_{i=1}^{order} (1 - p)^i / i``, cut off; bounded.
 
     Order 1 is the mean absolute error; strictness ``1 - (1 - p)^order``.
 
@@ -94,31 +73,31 @@ class TaylorCrossEntropyLoss(TargetLoss):
     """
 
     name = "taylor"
+    searched = (Range("order", (1.0, 2.0, 3.0, 5.0, 8.0)),)
 
     def __init__(self, order: int = 2, **common: Unpack[CommonArguments]) -> None:
         check_number("order", order, low=1, high=1000)
-        super().__init__(**common)
         self.order = whole_number("order", order, low=1)
+        super().__init__(None, _series(self.order), **common)
 
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """The cut-off series in q = 1 - p, by Horner's rule."""
-        del entries
-        q = scaled_expm1(c, -1.0, -1.0)
-        series = q / self.order
-        for i in range(self.order - 1, 0, -1):
-            series = q * (series + 1 / i)
-        return series
+    @property
+    @override
+    def formula(self) -> str | None:
+        return super().formula if self.order <= _READABLE else None
 
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`; ``None`` beyond 20 terms, which no one would read."""
-        if self.order > 20:
-            return None
-        terms = ["(1 - p)", *(f"pow(1 - p, {i})/{i}" for i in range(2, self.order + 1))]
-        return f"{y}*({' + '.join(terms)})"
+
+def _series(order: int) -> Expression:
+    """The series by Horner's rule, times y."""
+    q = 1.0 - terminal("p")
+    series = q / order
+    for i in range(order - 1, 0, -1):
+        first = constant(1.0) / constant(i) if i > 1 else constant(1.0)
+        series = q * (first + series)
+    return terminal("y") * series
 
 
 class SymmetricCrossEntropyLoss(TargetLoss):
-    """``alpha c - beta A (1 - p_target)``: cross-entropy plus its reverse, with log 0 set to A.
+    """Symmetric cross-entropy: alpha times cross-entropy plus beta times its reverse, with log 0 set to A.
 
     Args:
         alpha: factor of cross-entropy, from 0 to 1e6.
@@ -130,6 +109,12 @@ class SymmetricCrossEntropyLoss(TargetLoss):
     """
 
     name = "symmetric"
+    statement = "y*(alpha*c + reverse*(1 - p))"
+    searched = (
+        Range("alpha", (0.01, 1.0), "log"),
+        Range("beta", (0.1, 10.0), "log"),
+        Range("A", (-8.0, -2.0), "linear"),
+    )
 
     def __init__(
         self, alpha: float = 0.1, beta: float = 1.0, A: float = -4.0, **common: Unpack[CommonArguments]
@@ -139,24 +124,12 @@ class SymmetricCrossEntropyLoss(TargetLoss):
         check_number("A", A, low=-1e6, high=0.0)
         if alpha == 0 and (beta == 0 or A == 0):
             raise ValueError("alpha and beta A cannot both be 0: nothing would be left")
-        super().__init__(**common)
+        super().__init__({"alpha": alpha, "reverse": -beta * A}, **common)
         self.alpha, self.beta, self.A = float(alpha), float(beta), float(A)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``alpha c + beta A expm1(-c)``."""
-        del entries
-        reverse = scaled_expm1(c, self.beta * self.A, -1.0)
-        return reverse if self.alpha == 0 else reverse.add(c, alpha=self.alpha)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        reverse = -self.beta * self.A
-        terms = [f"{times(self.alpha)}c"] * (self.alpha != 0) + [f"{times(reverse)}(1 - p)"] * (reverse != 0)
-        return f"{y}*({' + '.join(terms)})"
 
 
 class BrierLoss(ClasswiseLoss):
-    """``sum_j (p_j - q_j)^2``, the squared error of the probabilities; proper and bounded by 2.
+    """The Brier score, the squared error of the probabilities; proper and bounded by 2.
 
     For probability targets q it is the expectation over the label, ``sum_j (p_j - q_j)^2 + q_j (1 - q_j)``, whose
     second part does not depend on the prediction.
@@ -168,20 +141,4 @@ class BrierLoss(ClasswiseLoss):
     """
 
     name = "brier"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
-    def positive(self, p: Probability, entries: Entries) -> Tensor:
-        """``(1 - p)^2``."""
-        del entries
-        return (1 - p.value).square()
-
-    def negative(self, p: Probability, entries: Entries) -> Tensor:
-        """``p^2``."""
-        del entries
-        return p.value.square()
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        return "square(p - y)" if y == "y" else f"{y}*square(1 - p) + (1 - {y})*square(p)"
+    statement = "square(p - y)"

@@ -6,12 +6,12 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lossmith.losses.arguments import check_number
-from lossmith.losses.base import CommonArguments, Prepared
-from lossmith.losses.entries import Entries, Probability
+from lossmith.losses.arguments import Range, check_number
+from lossmith.losses.base import CommonArguments
+from lossmith.losses.entries import Prepared, Probability
 from lossmith.losses.shapes import ClasswiseLoss
-from lossmith.losses.written import number, over, times
 
 # Newton's iteration for the normaliser rises monotonically to its root. In the slowest case allowed (t2 = 4, equal
 # logits, 1e6 classes) it needs 25 steps.
@@ -19,12 +19,13 @@ _NEWTON_STEPS = 30
 
 
 class BiTemperedLoss(ClasswiseLoss):
-    """``-log_t1(p_t) - (1 - sum_j p_j^(2-t1)) / (2 - t1)``, p the tempered softmax with temperature t2.
+    """A bounded logarithm, with temperature t1, of a tempered softmax, with temperature t2.
 
-    ``log_t(x) = (x^(1-t) - 1) / (1-t)``. t1 < 1 bounds the loss, t2 > 1 gives the softmax heavy tails; t1 = t2 = 1 is
-    cross-entropy. With t2 = 1 the probabilities are softmax's. With any other t2 they are **not**: at test time take
-    them from `probabilities`, the predicted class is the same. For probability targets the loss is the target's
-    expectation; it differs from the published one by a term that does not depend on the prediction.
+    It is ``-log_t1(p_t) - (1 - sum_j p_j^(2-t1)) / (2 - t1)`` with ``log_t(x) = (x^(1-t) - 1) / (1-t)``. t1 < 1 bounds
+    the loss, t2 > 1 gives the softmax heavy tails; t1 = t2 = 1 is cross-entropy. With t2 = 1 the probabilities are
+    softmax's. With any other t2 they are **not**: at test time take them from `probabilities`, the predicted class is
+    the same. For probability targets the loss is the target's expectation; it differs from the published one by a term
+    that does not depend on the prediction.
 
     Args:
         t1: in [0, 1].
@@ -36,6 +37,9 @@ class BiTemperedLoss(ClasswiseLoss):
     """
 
     name = "bi_tempered"
+    statement = "y*((1 - exp(-bound*c))/bound - 1/share) + exp(-share*c)/share"
+    unbounded = "y*(c - 1) + p"
+    searched = (Range("t1", (0.2, 1.0), "linear"), Range("t2", (1.0, 2.0), "linear"))
     two_classes = True
 
     def __init__(self, t1: float = 0.8, t2: float = 1.0, **common: Unpack[CommonArguments]) -> None:
@@ -45,29 +49,14 @@ class BiTemperedLoss(ClasswiseLoss):
             raise ValueError("t2 < 1 gives probabilities of exactly 0, whose logarithm t1=1 would take: lower t1")
         if common.get("task") == "binary" and t2 != 1:
             raise ValueError("task='binary' uses the sigmoid and needs t2=1")
-        super().__init__(**common)
+        values = {"bound": round(1 - t1, 15), "share": round(2 - t1, 15)}
+        super().__init__(values, self.unbounded if t1 == 1 else None, **common)
+        if t2 != 1:
+            self.expression = None  # its probabilities are not softmax's
         self.t1, self.t2 = float(t1), float(t2)
 
-    def positive(self, p: Probability, entries: Entries) -> Tensor:
-        """``-log_t1(p) - (1 - p^(2-t1)) / (2-t1)``."""
-        log_part = p.c if self.t1 == 1 else torch.expm1((self.t1 - 1) * p.c) / (self.t1 - 1)
-        return log_part - 1 / (2 - self.t1) + self.negative(p, entries)
-
-    def negative(self, p: Probability, entries: Entries) -> Tensor:
-        """``p^(2-t1) / (2-t1)``."""
-        del entries
-        return p.value.pow(2 - self.t1) / (2 - self.t1)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`; ``None`` for t2 != 1, whose probabilities are not softmax's."""
-        if self.t2 != 1:
-            return None
-        bound, share = round(1 - self.t1, 15), number(round(2 - self.t1, 15))
-        log_part = "c" if self.t1 == 1 else f"(-expm1(-{times(bound)}c)){over(bound)}"
-        return f"{y}*({log_part} - 1/{share}) + exp(-{share}*c)/{share}"
-
+    @override
     def probability(self, prepared: Prepared) -> Probability:
-        """Softmax, or the tempered softmax for t2 != 1."""
         if self.t2 == 1:
             return super().probability(prepared)
         return _tempered_softmax(prepared.logits, self.t2, prepared.entries.dim)
@@ -90,7 +79,7 @@ def _tempered_softmax(logits: Tensor, t: float, dim: int) -> Probability:
     value = log_p.exp().where(inside, 0.0)
     return Probability(
         value=lambda: value,
-        c=lambda: (-log_p).where(inside, torch.inf),
+        c=lambda: (-log_p).clamp(min=0.0).where(inside, torch.inf),  # rounding may put a p above 1
         d=lambda: -torch.log1p(-value),
         classes=lambda: inside.to(value.dtype).sum(dim, keepdim=True).expand_as(value),
     )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
-import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lossmith.losses.arguments import check_number, class_values
+from lossmith.losses.arguments import Range, check_number, class_values
 from lossmith.losses.base import CommonArguments
 from lossmith.losses.entries import Entries, Probability, along
+from lossmith.losses.parts import Part
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
-from lossmith.losses.written import number
+
+SMOOTHINGS: Final = Range("epsilon", (0.05, 0.1, 0.2, 0.4, 0.65))
 
 
 class CrossEntropyLoss(TargetLoss):
-    """Cross-entropy, ``c = -log p_target``: the reference every other loss is measured against.
+    """Cross-entropy: the reference every other loss is measured against.
 
     Equal to `torch.nn.CrossEntropyLoss` but for three stated exceptions: an empty mean is 0 (torch: nan), -inf masked
     classes work with probability targets and label smoothing (torch: nan, inf), half precision is computed in float32.
@@ -26,18 +28,7 @@ class CrossEntropyLoss(TargetLoss):
     """
 
     name = "cross_entropy"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``phi(c) = c``."""
-        del entries
-        return c
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        return f"{y}*c"
+    statement = "y*c"
 
 
 class LabelSmoothingLoss(CrossEntropyLoss):
@@ -51,6 +42,7 @@ class LabelSmoothingLoss(CrossEntropyLoss):
     """
 
     name = "label_smoothing"
+    searched = (SMOOTHINGS,)
 
     def __init__(self, epsilon: float = 0.1, **common: Unpack[CommonArguments]) -> None:
         if common.get("label_smoothing"):
@@ -60,17 +52,16 @@ class LabelSmoothingLoss(CrossEntropyLoss):
         self.epsilon = float(epsilon)
 
     @classmethod
+    @override
     def defaults(cls) -> dict[str, Any]:
-        """As for every loss, without ``label_smoothing``."""
         return {name: default for name, default in super().defaults().items() if name != "label_smoothing"}
 
 
 class SparseLabelSmoothingLoss(ClasswiseLoss):
     """Label smoothing that needs the target's probability alone.
 
-    ``(1 - e + e/C) c_t + e (C-1)/C (log(C-1) - log(1 - p_t))``: the expected loss of the other classes is put in place
-    of each one's. Never more than label smoothing's, equal where the other classes share evenly, least at
-    ``p_t = 1 - e (C-1)/C``.
+    The expected loss of the other classes is put in place of each one's, for the share e = epsilon of the target. Never
+    more than label smoothing's, equal where the other classes share evenly, least at ``p_t = 1 - e (C-1)/C``.
 
     Args:
         epsilon: share e of the target spread over the classes, in [0, 1].
@@ -81,33 +72,24 @@ class SparseLabelSmoothingLoss(ClasswiseLoss):
     """
 
     name = "sparse_label_smoothing"
+    statement = "y*((1 - epsilon + epsilon/n)*c + epsilon*(n - 1)/n*(log(n - 1) - log(1 - p)))"
+    searched = (SMOOTHINGS,)
+    precise = True
     two_classes = True
 
     def __init__(self, epsilon: float = 0.1, **common: Unpack[CommonArguments]) -> None:
         check_number("epsilon", epsilon, low=0.0, high=1.0)
-        super().__init__(**common)
+        super().__init__({"epsilon": epsilon}, **common)
         self.epsilon = float(epsilon)
 
-    def positive(self, p: Probability, entries: Entries) -> Tensor:
-        """``(1 - kept) c + kept (d + log(C - 1))``, ``kept = e (C-1)/C``, C the classes whose logit is not -inf."""
-        del entries
-        others = p.classes - 1
-        kept = self.epsilon * others / p.classes
-        # d is infinite only where every other class has logit -inf: none is left to take a share.
-        rest = p.d.masked_fill(others == 0, 0.0) + others.clamp(min=1).log()
-        return (1 - kept) * p.c + kept * rest
-
-    def negative(self, p: Probability, entries: Entries) -> Tensor:
-        """0: the other classes enter through the target's probability."""
-        del entries
-        return torch.zeros_like(p.c)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        if self.epsilon == 0:
-            return f"{y}*c"
-        e = number(self.epsilon)
-        return f"{y}*((1 - {e} + {e}/n)*c + {e}*(n - 1)/n*(log(n - 1) - log(1 - p)))"
+    @override
+    def forms(self, part: Part, p: Probability, entries: Entries) -> dict[str, Any]:
+        # n counts the classes whose logit is not -inf. Where one alone is left, d is infinite, but none is left to
+        # take a share: any n and a d of log(n - 1) then give the same.
+        values, alone = super().forms(part, p, entries), p.classes == 1
+        if "d" not in values:
+            return values
+        return values | {"n": p.classes.masked_fill(alone, 2.0), "d": values["d"].masked_fill(alone, 0.0)}
 
 
 class LogitAdjustedLoss(CrossEntropyLoss):
@@ -123,6 +105,7 @@ class LogitAdjustedLoss(CrossEntropyLoss):
     """
 
     name = "logit_adjusted"
+    searched = (Range("tau", (0.25, 2.0), "log"),)
     class_counts: Tensor | None
     bound_counts: Tensor | None
 
@@ -133,18 +116,18 @@ class LogitAdjustedLoss(CrossEntropyLoss):
         if common.get("task") == "binary":
             raise ValueError("task='binary' has no class counts to adjust by: logit_adjusted needs classes")
         super().__init__(**common)
+        self.expression = None  # the logits are shifted by class before the softmax
         self.tau = float(tau)
         counts = None if class_counts is None else _positive_counts(class_counts)
         self.register_buffer("class_counts", counts, persistent=False)
         self.register_buffer("bound_counts", None, persistent=False)
 
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """Take the class counts, if none were given at construction; see `Loss.bind`."""
-        del total_steps
         self.bound_counts = None if class_counts is None else _positive_counts(class_counts)
 
+    @override
     def adjust(self, logits: Tensor) -> Tensor:
-        """Add ``tau log(prior)``."""
         counts = self.bound_counts if self.class_counts is None else self.class_counts
         if counts is None:
             raise ValueError("logit_adjusted needs class_counts, one number per class: how often it occurs in training")
@@ -157,11 +140,6 @@ class LogitAdjustedLoss(CrossEntropyLoss):
         shift = self.tau * (counts / counts.sum()).log()
         # Less the largest logit first: beside it the shift would be rounded away.
         return logits - logits.detach().amax(dim, keepdim=True) + along(shift, dim, logits.dim())
-
-    def expression(self, y: str) -> str | None:
-        """None: the logits are shifted by class before the softmax."""
-        del y
-        return None
 
 
 def _positive_counts(class_counts: Sequence[float]) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lossmith.losses.arguments import check_choice, check_number, whole_number
+from lossmith.losses.arguments import Range, check_choice, check_number, whole_number
 from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.wrapper import Wrapper, checked_base
 
@@ -92,6 +93,7 @@ class DynamicalLoss(Wrapper):
     """
 
     name = "dynamical"
+    searched = (Range("amplitude", (2.0, 70.0), "log"),)
     kind = "classification"
     steps_taken: Tensor
 
@@ -126,11 +128,22 @@ class DynamicalLoss(Wrapper):
         normalizer: float | Tensor | None = None,
     ) -> Tensor:
         """Evaluate the base with the class weights of the present step; arguments as for the base."""
-        scale = self.class_weights(self._num_classes(logits)) if self.training and logits.dim() else None
+        scale = self._scale(logits)
         return self.base.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=scale)
 
+    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+        """The weighted loss of each sample, before any reduction; see `ClassificationLoss.per_sample`."""
+        return self.base.evaluate(
+            logits,
+            target,
+            sample_weight=sample_weight,
+            class_scale=self._scale(logits),
+            reduction="none",
+            implementation="reference",
+        )
+
+    @override
     def step(self) -> None:
-        """Count one optimiser step, of the base too."""
         super().step()
         self.steps_taken += 1
 
@@ -148,8 +161,8 @@ class DynamicalLoss(Wrapper):
             period_mode=self.period_mode,
         )
 
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """Warn if a run of ``total_steps`` would end inside a cycle; see `Loss.bind`."""
         self.base.bind(total_steps=total_steps, class_counts=class_counts)
         if total_steps is None or (self.static_after is not None and self.static_after <= total_steps):
             return
@@ -162,13 +175,14 @@ class DynamicalLoss(Wrapper):
             )
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """See `ClassificationLoss.extended`."""
+        """Which samples lie where the base is continued by its tangent; see `ClassificationLoss.extended`."""
         return self.base.extended(logits, target)
 
-    def _num_classes(self, logits: Tensor) -> int:
-        if self.base.task == "binary":
-            return 2
-        return logits.shape[0 if logits.dim() == 1 else 1]
+    def _scale(self, logits: Tensor) -> Tensor | None:
+        if not self.training or not logits.dim():
+            return None
+        binary = self.base.task == "binary"
+        return self.class_weights(2 if binary else logits.shape[0 if logits.dim() == 1 else 1])
 
 
 def _permutation(order: object) -> tuple[int, ...]:

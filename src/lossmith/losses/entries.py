@@ -14,6 +14,7 @@ from torch import Tensor
 # for float16 logits e^8, because their gradient has to fit below 65504.
 _LOG_SLOPE_LIMIT: Final = 20.0
 _LOG_SLOPE_LIMIT_FLOAT16: Final = 8.0
+LOG_SLOPE_LIMITS: Final = (_LOG_SLOPE_LIMIT, _LOG_SLOPE_LIMIT_FLOAT16)
 
 
 class Entries(NamedTuple):
@@ -42,6 +43,15 @@ class Entries(NamedTuple):
         return along(values.to(like.dtype), self.dim, like.dim())
 
 
+class Prepared(NamedTuple):
+    """One call's inputs after checks: what the two shapes of loss work from."""
+
+    logits: Tensor
+    entries: Entries
+    class_weight: Tensor | None
+    sample_weight: Tensor | None
+
+
 class Probability:
     """The probability p of each entry in several forms, each computed once, when first asked for.
 
@@ -49,31 +59,32 @@ class Probability:
     infinite; ``classes`` counts the classes that share the probability, those whose logit is not -inf.
     """
 
-    def __init__(self, **forms: Callable[[], Tensor]) -> None:
-        self._makers = forms
+    def __init__(self, *, value: Callable[[], Tensor], **others: Callable[[], Tensor]) -> None:
+        self._makers = {"p": value, **others}
         self._forms: dict[str, Tensor] = {}
 
     @property
     def value(self) -> Tensor:
         """The probability p."""
-        return self._form("value")
+        return self.form("p")
 
     @property
     def c(self) -> Tensor:
         """The cross-entropy -log p."""
-        return self._form("c")
+        return self.form("c")
 
     @property
     def d(self) -> Tensor:
         """The cross-entropy of the complement, -log(1 - p)."""
-        return self._form("d")
+        return self.form("d")
 
     @property
     def classes(self) -> Tensor:
         """The number of classes whose logit is not -inf."""
-        return self._form("classes")
+        return self.form("classes")
 
-    def _form(self, name: str) -> Tensor:
+    def form(self, name: str) -> Tensor:
+        """One of the forms: p, c, d or classes."""
         if name not in self._forms:
             self._forms[name] = self._makers[name]()
         return self._forms[name]
@@ -86,6 +97,15 @@ class Probability:
             d=lambda: function(self.d),
             classes=lambda: function(self.classes),
         )
+
+    def near_one(self) -> Probability:
+        """The same with a precise c also where p > 1/2, computed from d: log_softmax leaves a small c few digits."""
+
+        def c() -> Tensor:
+            is_near = self.d > math.log(2)
+            return torch.where(is_near, -torch.log1p(-torch.exp(-self.d.masked_fill(~is_near, 1.0))), self.c)
+
+        return Probability(value=lambda: self.value, c=c, d=lambda: self.d, classes=lambda: self.classes)
 
     @classmethod
     def softmax(cls, logits: Tensor, dim: int) -> Probability:
@@ -141,29 +161,6 @@ def softmax_complement(logits: Tensor, dim: int) -> Tensor:
     d_top = torch.where(holds_half, -others, -torch.log1p(-log_p_top.exp().masked_fill(holds_half, 0.0)))
     d_top = d_top.masked_fill(largest == lowest, math.inf)
     return torch.log1p(-log_p.exp().scatter(dim, top, 0.0)).neg().scatter(dim, top, d_top)
-
-
-def scaled_expm1(c: Tensor, scale: float, rate: float) -> Tensor:
-    """``scale * expm1(rate * c)`` for c >= 0, as one operation, which at small sizes is what counts."""
-    result: Tensor = torch.ops.aten.elu(-c, scale, 1.0, -rate)  # for x <= 0 it is alpha expm1(input_scale x)
-    return result
-
-
-def scaled_expm1_continued(c: Tensor, scale: float, rate: float, log_slope_limit: float) -> Tensor:
-    """``scale * expm1(rate * c)`` for c >= 0, continued by its tangent where its slope reaches e^log_slope_limit.
-
-    C1, convex, and finite for every finite c in use.
-    """
-    above = linear_above(scale, rate, log_slope_limit)
-    curved = scaled_expm1(c.clamp(max=above), scale, rate)
-    return curved.add(
-        F.softshrink(c, above), alpha=math.exp(log_slope_limit)
-    )  # for c >= 0 softshrink is relu(c - above)
-
-
-def linear_above(scale: float, rate: float, log_slope_limit: float) -> float:
-    """The c at which the slope of ``scale * expm1(rate * c)`` is e^log_slope_limit, at least 0."""
-    return max(0.0, log_slope_limit - math.log(scale * rate)) / rate
 
 
 def of_labels(values: Tensor, labels: Tensor, ignore_index: int) -> Tensor:

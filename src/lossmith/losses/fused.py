@@ -1,22 +1,101 @@
-"""Where a loss meets the kernels: which calls they serve, and what they need to know of a class-wise loss."""
+"""The only door to the kernels: which calls they serve, and what they need to know of a loss."""
 
 from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from lossmith.kernels import Polynomial
+from lossmith.kernels import Polynomial, fuses, row_terms
 from lossmith.kernels.compiling import constant_when_compiled
+from lossmith.kernels.linear import linear_sum
+from lossmith.losses.entries import Prepared, Probability
 
 if TYPE_CHECKING:
     from lossmith.formulas import Expression
     from lossmith.kernels.fitting import Array, Enclosure
+    from lossmith.losses.base import ClassificationLoss
+    from lossmith.losses.shapes import ClasswiseLoss
+
+__all__ = ["NegativePart", "fused_terms", "linear_sum", "negative_part"]
 
 _SMALL: Final = 1e-250
 """In place of p = 0, where p*log(p) is no number and abs(p) has the slope 0."""
+
+
+def fused_terms(loss: ClassificationLoss, prepared: Prepared, target: Tensor) -> Tensor | None:
+    """The weighted losses of class-index targets by the kernels.
+
+    Args:
+        loss: any classification loss.
+        prepared: the call's inputs.
+        target: class indices.
+
+    Returns:
+        What `ClassificationLoss.label_terms` gives, with first derivatives only; None where the kernels do not serve
+        the call.
+    """
+    if not fuses(prepared.logits, with_others=True):
+        return None
+    from lossmith.losses.scaled import ScaledLoss  # they import this module
+    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+
+    if isinstance(loss, ScaledLoss):
+        terms = fused_terms(loss.base, prepared, target)
+        return None if terms is None else loss.factor * terms
+    if isinstance(loss, TargetLoss):
+        if not fuses(prepared.logits, with_others=False):
+            return None
+        return loss.terms_of_rows(row_terms(prepared.logits, target, loss.ignore_index).c, target, prepared)
+    if not isinstance(loss, ClasswiseLoss) or loss.label_smoothing or loss.expression is None:
+        return None
+    if type(loss).probability is not ClasswiseLoss.probability or loss.expression.depends_on("t") or _learns(loss):
+        return None
+    num_classes = operator.index(prepared.entries.num_classes)  # torch.compile may have a symbol for it
+    factor = loss.class_factor(prepared.entries._replace(num_classes=num_classes))
+    negative: NegativePart | None = negative_part(loss.expression, num_classes, factor)
+    return None if negative is None else _classwise_terms(loss, prepared, target, negative)
+
+
+def _learns(loss: ClasswiseLoss) -> bool:
+    """Whether a tensor of the loss itself needs a gradient, which the polynomial, a constant, would not give it."""
+    own = (value for value in vars(loss).values() if isinstance(value, Tensor))
+    return any(tensor.requires_grad for tensor in (*loss.parameters(), *loss.buffers(), *own))
+
+
+def _classwise_terms(loss: ClasswiseLoss, prepared: Prepared, target: Tensor, negative: NegativePart) -> Tensor:
+    """All but the target and the most probable class go through the kernels' polynomial."""
+    logits, entries = prepared.logits, prepared.entries
+    rows = row_terms(logits, target, loss.ignore_index, negative.polynomial)
+    is_top, valid = rows.top == target, target != loss.ignore_index
+    # In float64, and of one number a row: what cancels between the forms, and with a common slope, cancels here.
+    c_top, d_top = -F.logsigmoid(rows.odds), -F.logsigmoid(-rows.odds)
+    c = torch.where(is_top, c_top, rows.c.double().masked_fill(is_top | ~valid, 1.0))
+    d = torch.where(is_top, d_top, -torch.log1p(-torch.exp(-c).masked_fill(is_top, 0.0)))
+    positive = loss.positive(_of_rows(c, d, logits), entries)
+    # 0.5 is harmless in all three forms; what is computed there is overwritten by 0.
+    top = _of_rows(c_top, d_top, logits).map(lambda form: form.masked_fill(is_top, 0.5))
+    top_and_rest = loss.negative(top, entries).masked_fill(is_top, 0.0)
+    rest = -torch.expm1(-c_top) - torch.exp(-c).masked_fill(is_top, 0.0)  # all probability but target's and top's
+    at_zero = negative.at_zero * (entries.num_classes - 2 + is_top.double())
+    terms = positive + top_and_rest + rows.others + at_zero + negative.slope_at_zero * rest
+    mass = loss.target_weight(prepared.class_weight, target)
+    return loss.weighted(terms.to(logits.dtype), mass, prepared).where(valid, 0.0)
+
+
+def _of_rows(c: Tensor, d: Tensor, logits: Tensor) -> Probability:
+    """One probability a row of the logits, shape (N,)."""
+    return Probability(
+        value=lambda: torch.exp(-c),
+        c=lambda: c,
+        d=lambda: d,
+        classes=lambda: (logits != -math.inf).sum(1).to(logits.dtype),
+    )
 
 
 class NegativePart(NamedTuple):
@@ -35,7 +114,7 @@ class NegativePart(NamedTuple):
 
 
 @constant_when_compiled
-def negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
+def negative_part(expression: Expression, num_classes: int, factor: float) -> NegativePart | None:
     """Fit the negative part of a class-wise loss, once for each expression and number of classes.
 
     Args:
@@ -50,10 +129,10 @@ def negative_part(expression: str, num_classes: int, factor: float) -> NegativeP
 
 
 @functools.lru_cache(maxsize=256)
-def _negative_part(expression: str, num_classes: int, factor: float) -> NegativePart | None:
-    from lossmith.formulas import derivative, parse, substitute
+def _negative_part(expression: Expression, num_classes: int, factor: float) -> NegativePart | None:
+    from lossmith.formulas import derivative, substitute
 
-    negative = substitute(parse(expression), y=0.0, n=float(num_classes))
+    negative = substitute(expression, y=0.0, n=float(num_classes))
     polynomial = _fitted(negative)
     if polynomial is None:
         return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lossmith.kernels.linear import linear_sum
 from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.entries import Entries, log_slope_limit
+from lossmith.losses.fused import linear_sum
+from lossmith.losses.reductions import mean_of_labels, reduced
 from lossmith.losses.shapes import TargetLoss
 from lossmith.losses.targets import check_labels
 
@@ -71,7 +72,9 @@ def linear_loss(
     except (IndexError, RuntimeError):
         check_labels(labels, len(weight), loss.ignore_index)
         raise
-    return loss.reduce_labels(total, labels, class_weight, weights, normalizer)
+    if loss.reduction != "mean" or normalizer is not None:
+        return reduced(total, loss.reduction, 1.0, normalizer)
+    return mean_of_labels(total, labels, loss.ignore_index, class_weight, weights)
 
 
 def _check_loss(loss: TargetLoss, num_classes: int, normalizer: float | Tensor | None) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from lossmith.losses.arguments import check_choice, check_number
+from lossmith.formulas.expression import terminal
+from lossmith.formulas.program import program_of
+from lossmith.losses.arguments import Range, check_choice, check_number
 from lossmith.losses.base import Loss
+from lossmith.losses.parts import document, stated
 from lossmith.losses.reductions import Reduction
 
 
 class RegressionLoss(Loss):
-    """Base of the losses of an error ``e = prediction - target``; subclasses write `of_error`.
+    """Base of the losses of an error ``e = prediction - target``.
+
+    A subclass says in `statement` what the loss of e is, as an expression in e and the names of its own arguments; if
+    no expression says it well, it overrides `of_error`.
 
     Args:
+        values: for subclasses: what the names in the statement stand for.
         reduction: ``"mean"`` (over samples and outputs), ``"sum"`` or ``"none"``.
 
     Raises:
@@ -26,15 +34,23 @@ class RegressionLoss(Loss):
     """
 
     kind = "regression"
+    statement: ClassVar[str | None] = None
 
-    def __init__(self, *, reduction: Reduction = "mean") -> None:
+    def __init__(self, values: Mapping[str, float] | None = None, /, *, reduction: Reduction = "mean") -> None:
         super().__init__()
         check_choice("reduction", reduction, get_args(Reduction))
         self.reduction = reduction
+        if self.statement is not None:
+            self.program = program_of(stated(self.statement, {"e": terminal("e"), **(values or {})}))
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        document(cls, "The loss of an error e is ``{}``.")
 
     def of_error(self, error: Tensor) -> Tensor:
         """The loss of each error, elementwise."""
-        raise NotImplementedError
+        terms: Tensor = self.program.run({"e": error})
+        return terms
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Evaluate the loss.
@@ -49,40 +65,46 @@ class RegressionLoss(Loss):
         Raises:
             ValueError: if the shapes differ.
         """
-        if prediction.shape != target.shape:
-            raise ValueError(
-                f"prediction and target must have one shape, not {tuple(prediction.shape)} and {tuple(target.shape)}"
-            )
-        terms = self.of_error(prediction - target)
+        return self.reduced(self.per_sample(prediction, target))
+
+    def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The loss of each entry, before any reduction, in the shape of the predictions; see `forward`."""
+        check_shapes(prediction, target)
+        return self.of_error(prediction - target)
+
+    def reduced(self, terms: Tensor) -> Tensor:
+        """The losses of the entries, or their mean or sum, as ``reduction`` says."""
         if self.reduction == "none":
             return terms
         return terms.mean() if self.reduction == "mean" else terms.sum()
 
 
+def check_shapes(prediction: Tensor, target: Tensor) -> None:
+    """Refuse predictions and targets of different shapes."""
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"prediction and target must have one shape, not {tuple(prediction.shape)} and {tuple(target.shape)}"
+        )
+
+
 class MeanSquaredErrorLoss(RegressionLoss):
-    """``e^2``: the reference of regression; its optimum is the mean.
+    """The squared error, the reference of regression; its optimum is the mean.
 
     Source: as `torch.nn.MSELoss`.
     """
 
     name = "mse"
-
-    @override
-    def of_error(self, error: Tensor) -> Tensor:
-        return error.square()
+    statement = "square(e)"
 
 
 class AbsoluteErrorLoss(RegressionLoss):
-    """``|e|``, the mean absolute error: its optimum is the median.
+    """The mean absolute error; its optimum is the median.
 
     Source: as `torch.nn.L1Loss`.
     """
 
     name = "absolute_error"
-
-    @override
-    def of_error(self, error: Tensor) -> Tensor:
-        return error.abs()
+    statement = "abs(e)"
 
 
 class HuberLoss(RegressionLoss):
@@ -96,6 +118,7 @@ class HuberLoss(RegressionLoss):
     """
 
     name = "huber"
+    searched = (Range("delta", (0.1, 5.0), "log"),)
 
     def __init__(self, delta: float = 1.0, *, reduction: Reduction = "mean") -> None:
         check_number("delta", delta, low=1e-6, high=1e6)
@@ -123,7 +146,7 @@ class LogCoshLoss(RegressionLoss):
 
 
 class QuantileLoss(RegressionLoss):
-    """``max(-q e, (1 - q) e)``, the pinball loss: its optimum is the quantile q.
+    """The pinball loss; its optimum is the quantile q.
 
     Args:
         q: the quantile, from 1e-6 to 1 - 1e-6; 1/2 is half the absolute error.
@@ -133,19 +156,16 @@ class QuantileLoss(RegressionLoss):
     """
 
     name = "quantile"
+    statement = "max(-q*e, (1 - q)*e)"
 
     def __init__(self, q: float = 0.5, *, reduction: Reduction = "mean") -> None:
         check_number("q", q, low=1e-6, high=1 - 1e-6)
-        super().__init__(reduction=reduction)
+        super().__init__({"q": q}, reduction=reduction)
         self.q = float(q)
-
-    @override
-    def of_error(self, error: Tensor) -> Tensor:
-        return torch.maximum(-self.q * error, (1.0 - self.q) * error)
 
 
 class SmoothAbsoluteErrorLoss(RegressionLoss):
-    """``e tanh(e/2)``: half the squared error near 0, the absolute error far away.
+    """The smooth absolute error: half the squared error near 0, the absolute error far away.
 
     Infinitely differentiable; convex for ``|e| < 2.3994`` only and quasi-convex beyond (its slope peaks there at
     1.1997).
@@ -156,7 +176,4 @@ class SmoothAbsoluteErrorLoss(RegressionLoss):
     """
 
     name = "smooth_absolute_error"
-
-    @override
-    def of_error(self, error: Tensor) -> Tensor:
-        return error * torch.tanh(error / 2)
+    statement = "e*tanh(e/2)"

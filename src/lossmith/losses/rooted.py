@@ -5,31 +5,23 @@ from __future__ import annotations
 import math
 from typing import Literal, Unpack
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
-from lossmith.losses.arguments import check_choice, check_number
+from lossmith.losses.arguments import Range, check_choice, check_number
 from lossmith.losses.base import CommonArguments, Loss
-from lossmith.losses.entries import (
-    Entries,
-    at_least_float32,
-    linear_above,
-    log_slope_limit,
-    scaled_expm1,
-    scaled_expm1_continued,
-)
+from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.shapes import TargetLoss
-from lossmith.losses.written import over, times
 
 
 class RootedLogisticLoss(TargetLoss):
     """The rooted logistic objective; two opposite functions carry the name, both are here.
 
-    * ``form="convex"``: ``k expm1(c / k) = k (p_target^(-1/k) - 1)``, the theory's form for several classes. Convex in
-      the logits, strictness ``p^(-1/k) >= 1``: it weighs hard samples up. Not proper: the optimum is
-      ``p ~ q^(k/(k+1))``, under-confident. Equals the alpha-loss at alpha = k/(k+1).
-    * ``form="released"``: ``-m expm1(-c / k) = m (1 - p_target^(1/k))``, what the authors' image code computes.
-      Bounded, not convex, weighs hard samples down. With m = k it is generalised cross-entropy with q = 1/k.
+    * ``form="convex"``: the theory's form for several classes, ``k (p^(-1/k) - 1)``. Convex in the logits, strictness
+      ``p^(-1/k) >= 1``: it weighs hard samples up. Not proper: the optimum is ``p ~ q^(k/(k+1))``, under-confident.
+      Equals the alpha-loss at alpha = k/(k+1).
+    * ``form="released"``: what the authors' image code computes, ``m (1 - p^(1/k))``. Bounded, not convex, weighs hard
+      samples down. With m = k it is generalised cross-entropy with q = 1/k.
 
     Both tend to cross-entropy as k grows (m = k). The convex form is continued by its tangent beyond ``c = 20 k``
     (``8 k`` for float16 logits).
@@ -46,6 +38,9 @@ class RootedLogisticLoss(TargetLoss):
     """
 
     name = "rooted"
+    statement = "k*y*expm1(c/k)"
+    released = "m*y*(1 - exp(-c/k))"
+    searched = (Range("k", (1.0, 20.0), "log"), Range("m", (1.0, 20.0), "log"))
 
     def __init__(
         self,
@@ -63,34 +58,16 @@ class RootedLogisticLoss(TargetLoss):
             if k == math.inf:
                 raise ValueError("m has no meaning at k=inf, where m (1 - p^(1/k)) is 0: leave it out")
             check_number("m", m, low=1e-6, high=1e6)
-        super().__init__(**common)
+        if k == math.inf:
+            super().__init__(None, CrossEntropyLoss.statement, **common)
+        else:
+            statement = self.released if form == "released" else None
+            super().__init__({"k": k, "m": k if m is None else m}, statement, **common)
         self.k, self.form, self.m = float(k), form, None if m is None else float(m)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``k expm1(c/k)`` or ``-m expm1(-c/k)``."""
-        if self.k == math.inf:
-            return c
-        if self.form == "released":
-            return scaled_expm1(c, -self.k if self.m is None else -self.m, -1 / self.k)
-        return scaled_expm1_continued(c, self.k, 1 / self.k, entries.log_slope_limit)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        if self.k == math.inf:
-            return f"{y}*c"
-        if self.form == "released":
-            return f"{times(self.k if self.m is None else self.m)}{y}*(-expm1(-c{over(self.k)}))"
-        return f"{times(self.k)}{y}*expm1(c{over(self.k)})"
-
-    def linear_above(self, entries: Entries) -> float | None:
-        """``20 k`` for the convex form."""
-        if self.form == "released" or self.k == math.inf:
-            return None
-        return linear_above(self.k, 1 / self.k, entries.log_slope_limit)
 
 
 class RootedGANLoss(Loss):
-    """The rooted objective for adversarial training: ``softplus(t)`` becomes ``k exp(softplus(t) / k)``.
+    """The rooted objective for adversarial training: the rooted loss of the discriminator's yes or no.
 
     Args:
         k: the root's degree, from 0.001 to 1e6; ``inf`` is the usual non-saturating loss.
@@ -105,8 +82,8 @@ class RootedGANLoss(Loss):
 
     def __init__(self, k: float = 2.0) -> None:
         super().__init__()
-        _check_k(k)
-        self.k = float(k)
+        self.rooted = RootedLogisticLoss(k, task="binary")
+        self.k = self.rooted.k
 
     def generator(self, fake: Tensor) -> Tensor:
         """The generator's loss, a scalar, from the discriminator's logits on generated samples, of any shape."""
@@ -117,11 +94,9 @@ class RootedGANLoss(Loss):
         return self._rooted(-real) + self._rooted(fake)
 
     def _rooted(self, logits: Tensor) -> Tensor:
-        """The mean of ``k expm1(softplus(logits) / k)``."""
-        c = -F.logsigmoid(-at_least_float32(logits))
-        if self.k != math.inf:
-            c = scaled_expm1_continued(c, self.k, 1 / self.k, log_slope_limit(logits.dtype))
-        return c.mean()
+        """The rooted loss of the answer no to each logit, on average."""
+        terms: Tensor = self.rooted(logits, torch.zeros_like(logits))
+        return terms
 
 
 def _check_k(k: float) -> None:

@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Sequence
 
 from torch import Tensor
+from typing_extensions import override
 
+from lossmith.formulas.arithmetic import folded
+from lossmith.formulas.expression import Expression, constant
 from lossmith.losses.arguments import check_number
-from lossmith.losses.base import ClassificationLoss, Prepared
-from lossmith.losses.entries import Entries
+from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.entries import Entries, Prepared
 from lossmith.losses.wrapper import Wrapper, checked_base
-from lossmith.losses.written import times
 
 
 class ScaledLoss(Wrapper, ClassificationLoss):
@@ -36,31 +38,32 @@ class ScaledLoss(Wrapper, ClassificationLoss):
         self.base = base
         self.factor = float(factor)
 
+    @property
+    @override
+    def expression(self) -> Expression | None:  # type: ignore[override]  # the base's, whatever it is
+        inner = self.base.expression
+        return None if inner is None else folded("mul", constant(self.factor), inner)
+
+    @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """See `Loss.bind`."""
         self.base.bind(total_steps=total_steps, class_counts=class_counts)
 
+    @override
     def adjust(self, logits: Tensor) -> Tensor:
-        """See `ClassificationLoss.adjust`."""
         return self.base.adjust(logits)
 
+    @override
     def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
-        """See `ClassificationLoss.label_terms`."""
         return self.factor * self.base.label_terms(prepared, target)
 
+    @override
     def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
-        """See `ClassificationLoss.soft_terms`."""
         return self.factor * self.base.soft_terms(prepared, q)
 
+    @override
     def binary_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
-        """See `ClassificationLoss.binary_terms`."""
         return self.factor * self.base.binary_terms(prepared, q)
 
+    @override
     def linear_above(self, entries: Entries) -> float | Tensor | None:
-        """See `ClassificationLoss.linear_above`."""
         return self.base.linear_above(entries)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        inner = self.base.expression(y)
-        return inner if inner is None or self.factor == 1 else f"{times(self.factor)}({inner})"

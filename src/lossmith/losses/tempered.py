@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Final, Unpack
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lossmith.losses.arguments import check_number, class_values
+from lossmith.formulas.expression import terminal
+from lossmith.formulas.program import program_of
+from lossmith.losses.arguments import Range, check_number, class_values
 from lossmith.losses.base import CommonArguments
-from lossmith.losses.entries import Entries, linear_above, of_labels, scaled_expm1, scaled_expm1_continued
+from lossmith.losses.cross_entropy import CrossEntropyLoss
+from lossmith.losses.entries import Entries, of_labels
+from lossmith.losses.parts import loss_in_c, stated, target_part
 from lossmith.losses.shapes import TargetLoss
-from lossmith.losses.written import over, times
+
+_NO_KAPPA: Final = 1e-20
+"""In place of a class's kappa of 0: in floats expm1(kappa c) / kappa is then c."""
 
 
 class TemperedCrossEntropyLoss(TargetLoss):
-    """``expm1(kappa c) / kappa = (p_target^(-kappa) - 1) / kappa``: from liberal (kappa < 0) to strict (kappa > 0).
+    """Cross-entropy made liberal (kappa < 0) or strict (kappa > 0).
 
     Its strictness is ``p^(-kappa)``. On this line lie cross-entropy (0), M (1), rooted (1/k), generalised
     cross-entropy (-q), the mean absolute error (-1), half the parabolic loss (-2); it is the alpha-loss with
@@ -33,55 +41,53 @@ class TemperedCrossEntropyLoss(TargetLoss):
     """
 
     name = "tempered"
+    statement = "y*expm1(kappa*c)/kappa"
+    searched = (Range("kappa", (-1.0, 1.0), "linear"),)
 
     def __init__(self, kappa: float | Sequence[float] | Tensor = 0.5, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
         if isinstance(kappa, (int, float)):
             _check_kappa(kappa)
+            super().__init__({"kappa": kappa}, None if kappa else CrossEntropyLoss.statement, **common)
             self.kappa: float | Tensor = float(kappa)
-        else:
-            if self.task == "binary":
-                raise ValueError("kappa must be one number for task='binary', which has no classes")
-            values = class_values("kappa", kappa)
-            for value in values.tolist():
-                _check_kappa(value)
-            self.register_buffer("kappa", values, persistent=False)
+            return
+        super().__init__(None, CrossEntropyLoss.statement, **common)
+        self.expression = None  # each class has its own
+        if self.task == "binary":
+            raise ValueError("kappa must be one number for task='binary', which has no classes")
+        values = class_values("kappa", kappa)
+        for value in values.tolist():
+            _check_kappa(value)
+        self.register_buffer("kappa", values, persistent=False)
+        # With x = kappa c the loss is that of kappa 1 at x, over kappa; so is its tangent.
+        self.program = program_of(loss_in_c(stated(self.statement, {"kappa": terminal("h")})))
+        self.part_of_one = target_part(stated(self.statement, {"kappa": 1.0}), exploding=True)
 
+    @override
     def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``expm1(kappa c) / kappa``; c where kappa is 0."""
-        if isinstance(self.kappa, Tensor):
-            if self.kappa.numel() != entries.num_classes:
-                raise ValueError(f"kappa has {self.kappa.numel()} values, but there are {entries.num_classes} classes")
-            kappa = torch.as_tensor(entries.take(self.kappa, c))
-            x = kappa * c
-            # The two signs of kappa apart; each is 0 where the other has its say.
-            strict = scaled_expm1_continued(x.clamp(min=0), 1.0, 1.0, entries.log_slope_limit)
-            liberal = torch.expm1(x.clamp(max=0))
-            return torch.where(kappa == 0, c, (strict + liberal) / kappa.masked_fill(kappa == 0, 1.0))
-        if self.kappa == 0:
-            return c
-        if self.kappa < 0:
-            return scaled_expm1(c, 1 / self.kappa, self.kappa)
-        return scaled_expm1_continued(c, 1 / self.kappa, self.kappa, entries.log_slope_limit)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        if isinstance(self.kappa, Tensor):
-            return None
-        if self.kappa == 0:
-            return f"{y}*c"
-        if self.kappa < 0:
-            return f"{y}*(-expm1(-{times(-self.kappa)}c)){over(-self.kappa)}"
-        return f"{y}*expm1({times(self.kappa)}c){over(self.kappa)}"
-
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        """``20 / kappa`` for positive kappa."""
         if not isinstance(self.kappa, Tensor):
-            return linear_above(1 / self.kappa, self.kappa, entries.log_slope_limit) if self.kappa > 0 else None
+            return super().phi(c, entries)
+        if self.kappa.numel() != entries.num_classes:
+            raise ValueError(f"kappa has {self.kappa.numel()} values, but there are {entries.num_classes} classes")
+        kappa = torch.as_tensor(entries.take(self.kappa.masked_fill(self.kappa == 0, _NO_KAPPA), c))
+        above = self._above(kappa, entries)
+        curved: Tensor = self.program.run({"c": torch.minimum(c, above), "h": kappa})
+        beyond = math.exp(entries.log_slope_limit) * (c - above).clamp(min=0)
+        return torch.where(kappa > 0, curved + beyond, curved)
+
+    @override
+    def linear_above(self, entries: Entries) -> float | Tensor | None:
+        if not isinstance(self.kappa, Tensor):
+            return super().linear_above(entries)
         if not bool((self.kappa > 0).any()):
             return None
-        above = entries.log_slope_limit / self.kappa.clamp(min=0)  # infinite where kappa <= 0
+        above = self._above(self.kappa, entries)
         return above if entries.labels is None else of_labels(above, entries.labels, entries.ignore_index)
+
+    def _above(self, kappa: Tensor, entries: Entries) -> Tensor:
+        """The c beyond which the tangent of each kappa begins; infinite where kappa is not positive."""
+        above = self.part_of_one.linear_above(entries.log_slope_limit)
+        assert above is not None
+        return above / kappa.clamp(min=0)
 
 
 def _check_kappa(kappa: float) -> None:
@@ -90,9 +96,9 @@ def _check_kappa(kappa: float) -> None:
 
 
 class GeneralizedCrossEntropyLoss(TargetLoss):
-    """``(1 - p_target^q) / q``: between cross-entropy (q = 0) and the mean absolute error (q = 1).
+    """Generalised cross-entropy: between cross-entropy (q = 0) and the mean absolute error (q = 1).
 
-    Bounded, hence more robust to label noise than cross-entropy.
+    It is bounded, hence more robust to label noise than cross-entropy.
 
     Args:
         q: from 1e-12 to 1.
@@ -102,24 +108,17 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
     """
 
     name = "gce"
+    statement = "y*(1 - exp(-q*c))/q"
+    searched = (Range("q", (0.1, 1.0), "linear"),)
 
     def __init__(self, q: float = 0.7, **common: Unpack[CommonArguments]) -> None:
         check_number("q", q, low=1e-12, high=1.0)
-        super().__init__(**common)
+        super().__init__({"q": q}, **common)
         self.q = float(q)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``-expm1(-q c) / q``."""
-        del entries
-        return scaled_expm1(c, -1 / self.q, -self.q)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        return f"{y}*(-expm1(-{times(self.q)}c)){over(self.q)}"
 
 
 class MeanAbsoluteErrorLoss(TargetLoss):
-    """``1 - p_target``: half the absolute error between probabilities and one-hot target.
+    """The mean absolute error: half that between the probabilities and the one-hot target.
 
     Args:
         **common: see `lossmith.losses.ClassificationLoss`.
@@ -128,15 +127,4 @@ class MeanAbsoluteErrorLoss(TargetLoss):
     """
 
     name = "mae"
-
-    def __init__(self, **common: Unpack[CommonArguments]) -> None:
-        super().__init__(**common)
-
-    def phi(self, c: Tensor, entries: Entries) -> Tensor:
-        """``-expm1(-c)``."""
-        del entries
-        return scaled_expm1(c, -1.0, -1.0)
-
-    def expression(self, y: str) -> str | None:
-        """See `ClassificationLoss.expression`."""
-        return f"{y}*(1 - p)"
+    statement = "y*(1 - p)"

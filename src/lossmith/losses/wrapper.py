@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from typing_extensions import override
+
 from lossmith.losses.base import ClassificationLoss, Loss
 from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.text import LossText, parse_loss
@@ -16,20 +18,21 @@ class Wrapper(Loss):
     base: ClassificationLoss
 
     @classmethod
+    @override
     def defaults(cls) -> dict[str, Any]:
-        """The wrapper's own constructor arguments, without ``base``, which the text form puts in brackets."""
         parameters = inspect.signature(cls).parameters.values()
         return {p.name: p.default for p in parameters if p.name != "base"}
 
+    @override
     def step(self) -> None:
-        """Count one optimiser step of the base; see `Loss.step`."""
         self.base.step()
 
     @property
+    @override
     def text(self) -> str:
-        """The canonical text form; the base is left out if it is plain cross-entropy."""
         own = parse_loss(super().text)
         inner = self.base.text
+        # The base is left out if it is plain cross-entropy.
         return str(LossText(self.name, None if inner == CrossEntropyLoss.name else inner, own.arguments))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import torch
 
 from lossmith.kernels.threads import one_thread
-from lossmith.losses import Loss
+from lossmith.losses import Loss, RegressionLoss
 from lossmith.properties.bounds import Bounds, NoiseTest, Range, bounds_of, noise_test, ranges_of
 from lossmith.properties.convexity import Convexity, convex_in_logits, convex_in_probabilities
 from lossmith.properties.domain import without_value
@@ -112,7 +112,7 @@ def certify(loss: Loss, num_classes: int = 10) -> Certificate | RegressionCertif
     if not 2 <= num_classes <= _MOST_CLASSES:
         raise ValueError(f"the number of classes must be from 2 to {_MOST_CLASSES:,}, not {num_classes}")
     with one_thread():
-        if loss.kind == "regression":
+        if isinstance(loss, RegressionLoss):
             return certify_regression(loss)
         subject = subject_of(loss, num_classes)
         _check_gradient(subject)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from lossmith.losses import Loss
+from lossmith.losses import RegressionLoss
 from lossmith.properties.strictness import crossings
 
 _FARTHEST: Final = 40.0
@@ -66,21 +66,19 @@ class RegressionCertificate:
     kind: Literal["regression"] = "regression"
 
 
-def certify_regression(loss: Loss) -> RegressionCertificate:
+def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
     """Describe a regression loss as a function of the error; symmetric ones are meant.
 
     Args:
-        loss: called with predictions and targets of one shape; it is copied, and its ``reduction`` set to ``"none"``.
+        loss: a function of predictions and targets of one shape.
 
     Returns:
         The certificate; slopes and curvatures are by autograd, places by bisection.
     """
     each = copy.deepcopy(loss).cpu()
-    setattr(each, "reduction", "none")  # noqa: B010  # not every loss declares it
 
     def value(error: Tensor) -> Tensor:
-        terms: Tensor = each(error, torch.zeros_like(error))
-        return terms
+        return each.per_sample(error, torch.zeros_like(error))
 
     far = torch.linspace(0, _FARTHEST, 4001, dtype=torch.float64)
     slope, curvature = _slope(value, far), _curvature(value, far)

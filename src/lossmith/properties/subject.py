@@ -21,7 +21,7 @@ class Subject:
     """What is described.
 
     Attributes:
-        loss: a copy of the loss to call, with ``reduction="none"``.
+        loss: a copy of the loss.
         text: its text form.
         remarks: in what it differs from the loss that was given, in sentences.
         num_classes: C, the number of classes asked for.
@@ -42,11 +42,11 @@ class Subject:
         """The loss if each class in turn were the target, shape (N, C), for logits (N, C)."""
         if self.binary:
             z = logits[:, 1] - logits[:, 0]
-            return torch.stack([self.loss(z, torch.full_like(z, target)) for target in (0.0, 1.0)], 1)
+            return torch.stack([self.loss.per_sample(z, torch.full_like(z, target)) for target in (0.0, 1.0)], 1)
         N, C = logits.shape
         rows = max(1, _MAX_ENTRIES // (C * C))
         parts = [
-            self.loss(part.repeat_interleave(C, 0), torch.arange(C).repeat(len(part))).view(len(part), C)
+            self.loss.per_sample(part.repeat_interleave(C, 0), torch.arange(C).repeat(len(part))).view(len(part), C)
             for part in logits.split(rows)
         ]
         return torch.cat(parts) if N else logits
@@ -56,8 +56,7 @@ class Subject:
         if self.binary:
             z = logits[:, 0] - logits[:, 1]
             return self.table(torch.stack([torch.zeros_like(z), z], 1))[:, 1]
-        value: Tensor = self.loss(logits, torch.zeros(len(logits), dtype=torch.int64))
-        return value
+        return self.loss.per_sample(logits, torch.zeros(len(logits), dtype=torch.int64))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The class probabilities (N, C) that the loss trains; softmax unless the loss says otherwise."""
@@ -105,9 +104,6 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
         remarks.append("Described as it is when training begins: its formula has t, which is 0 then.")
     if any(isinstance(module, LogitAdjustedLoss) and module.class_counts is None for module in loss.modules()):
         remarks.append("Described for classes that occur equally often, where it is cross-entropy.")
-    for module in loss.modules():
-        if isinstance(module, ClassificationLoss):
-            module.reduction, module.implementation = "none", "reference"
     if loss.task == "binary":
         remarks.append("A yes-no question, described as two classes whose logits differ by its logit.")
         return Subject(loss, text, tuple(remarks), 2, binary=True, only=True, symmetric=False)

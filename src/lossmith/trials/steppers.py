@@ -135,7 +135,8 @@ class _Group(NamedTuple):
         Returns:
             A scalar.
         """
-        terms = self.loss(outputs.flatten(0, 1), targets.flatten(0, 1)).view(targets.shape)[:, :size]
+        # In plain torch, so that a training in a stack is bitwise the same training alone.
+        terms = self.loss.per_sample(outputs.flatten(0, 1), targets.flatten(0, 1)).view(targets.shape)[:, :size]
         weight = self.base.weight if isinstance(self.base, ClassificationLoss) else None
         mass = terms[0].numel() if weight is None else weight[targets[:, :size]].sum(1, keepdim=True)
         total: Tensor = (terms / mass).sum()
@@ -148,11 +149,7 @@ def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: st
         size = len(list(members))
         loss, notes = noted_loss(text, splits, task, trials[0].steps)
         assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
-        group = _Group(slice(start, start + size), loss.to(device), notes)
-        for part in group.base.modules():
-            if isinstance(part, ClassificationLoss | RegressionLoss):
-                part.reduction = "none"
-        groups.append(group)
+        groups.append(_Group(slice(start, start + size), loss.to(device), notes))
         start += size
     return groups
 
@@ -189,9 +186,6 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         raise ValueError(f"{text}: trials train with reduction=mean; leave it out")
     if isinstance(base, ClassificationLoss) and base.task != "multiclass":
         raise ValueError(f"{text}: trials train with task=multiclass; leave it out")
-    for part in loss.modules():
-        if isinstance(part, ClassificationLoss):
-            part.implementation = "reference"  # so that a training in a stack is bitwise the same training alone
     loss.bind(total_steps=steps, **task.facts(splits))
     return loss
 
