@@ -31,6 +31,14 @@ def test_bundled_tables_are_scikit_learns(name):
     np.testing.assert_array_equal(dataset.targets, labels)
 
 
+def test_diabetes_holds_measurements_in_their_units():
+    dataset = load_dataset("diabetes")
+    age, sex, bmi = np.asarray(dataset.inputs)[:, :3].T
+    assert (age.min(), age.max(), *np.unique(sex)) == (19, 79, 1, 2)
+    assert (bmi.min(), bmi.max()) == (18.0, 42.2)
+    assert (dataset.targets.min(), dataset.targets.max()) == (25, 346)
+
+
 def test_digits_are_images_of_eight_by_eight():
     dataset = load_dataset("digits")
     assert dataset.kind == "image"

@@ -69,6 +69,10 @@ class TestInference:
         splits = make_splits(dataset, DataSpec(dataset.digest, task="regression"))
         assert splits.vocabulary is not None
 
+    def test_numbers_have_no_class_names(self, tmp_path):
+        np.savez(tmp_path / "t.npz", x=np.ones((9, 2)), y=np.arange(9) / 2, class_names=np.array(["a", "b"]))
+        assert load_dataset(tmp_path / "t.npz").class_names == ()
+
     def test_whole_numbers_are_predicted_if_asked_for(self, write_csv, tmp_path):
         path = write_csv("t.csv", [["x", "label"]] + [[i, i % 5] for i in range(40)])
         assert load_dataset(path).task == "classification"
@@ -107,7 +111,9 @@ class TestRefusals:
         [
             (np.arange(12) + 0.5, "classification", "'regression'"),
             (np.where(np.arange(12) == 5, np.nan, 0.5), None, "example 5 of y"),
+            (np.where(np.arange(12) == 5, np.nan, 0.5), "regression", "example 5 of y"),
             (np.where(np.arange(12) == 5, np.inf, 0.5), "regression", "example 5 of y"),
+            (np.arange(12).astype("M8[s]"), "regression", "datetime64"),
             (np.where(np.arange(12) == 5, 1e39, 0.5), None, "example 5 of y"),
             (np.full(12, 0.5), None, "0.5 in all 12"),
             (np.arange(24.0).reshape(12, 2) / 7, "regression", "shape (12, 2)"),
@@ -247,23 +253,33 @@ class TestOutliers:
         clean, harmed = (
             make_splits(dataset, DataSpec("made", task="regression", outliers=each)) for each in (0.0, 0.5)
         )
-        added = {}
         for part in ("train", "valid"):
-            added[part] = (getattr(harmed, part).targets - getattr(clean, part).targets).double().numpy()
-            drawn = added[part][added[part] != 0]
+            added = (getattr(harmed, part).targets - getattr(clean, part).targets).double().numpy()
+            drawn, before = added[added != 0], getattr(clean, part).targets.numpy()[added != 0]
             assert stats.kstest(drawn, "norm", args=(0, 10)).pvalue > 1e-3
-        assert not np.array_equal(added["train"][:100], added["valid"][:100])
+            assert stats.pearsonr(drawn, before).pvalue > 1e-3
 
     def test_more_outliers_keep_the_fewer_ones(self, diabetes):
         clean, few, many = (make_splits(diabetes, spec(outliers=share)).train.targets for share in (0.0, 0.1, 0.3))
         altered = few != clean
         assert torch.equal(few[altered], many[altered])
 
-    def test_seeds_draw_anew(self, diabetes):
-        one, other = (make_splits(diabetes, spec(outliers=0.2, folds=2, fold=fold)) for fold in (0, 1))
-        again = make_splits(diabetes, spec(outliers=0.2, folds=2, fold=0))
-        assert torch.equal(one.train.targets, again.train.targets)
-        assert not torch.equal(one.train.targets[:50], other.train.targets[:50])
+    def test_parts_folds_and_seeds_draw_anew_and_specs_alike(self):
+        dataset = made(np.random.default_rng(0).normal(size=300), part=np.arange(300) % 3)
+
+        def added(part, **asked):
+            clean, harmed = (
+                make_splits(dataset, DataSpec("made", task="regression", outliers=share, **asked))
+                for share in (0.0, 0.2)
+            )
+            difference = getattr(harmed, part).targets - getattr(clean, part).targets
+            return tuple(difference[:, 0].round(decimals=3).tolist())
+
+        drawn = [added("train"), added("valid"), added("train", split_seed=1)]
+        drawn += [added("train", folds=2, fold=fold) for fold in (0, 1)]
+        assert len({len(each) for each in drawn}) == 2  # parts of one size, where alike draws would show
+        assert len(set(drawn)) == 5
+        assert added("train") == added("train")
 
     def test_the_data_set_is_left_as_it_is(self, diabetes):
         before = diabetes.targets.copy()

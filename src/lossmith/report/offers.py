@@ -1,4 +1,4 @@
-"""What a report shows of each task besides scores."""
+"""What a report says of each task besides scores; its pictures are in `figures`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from lossmith.comparison.rows import Row
 from lossmith.report import classification
 from lossmith.report.column import Column
 from lossmith.report.run import Design
-from lossmith.report.scene import Picture, Scene
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,6 @@ class Offer:
         head: of its column in the terminal; an arrow stands for ``{arrow}``.
         cell: what that column says of a row, given an arrow.
         legend: what it means.
-        pictures: to draw.
         method: headings and paragraphs for the section on the method.
     """
 
@@ -29,7 +27,6 @@ class Offer:
     head: str = ""
     cell: Callable[[Row, str], str] | None = None
     legend: str = ""
-    pictures: tuple[Callable[[Scene], Picture | None], ...] = ()
     method: tuple[tuple[str, str], ...] = ()
 
 
@@ -44,7 +41,6 @@ _OFFERS = {
         head="ECE %\nraw {arrow} scaled",
         cell=classification.errors,
         legend="ECE: expected calibration error on test, before and after temperature scaling.",
-        pictures=(classification.reliability,),
         method=(classification.METHOD,),
     )
 }
