@@ -96,6 +96,7 @@ class TestReading:
             ({"y": np.where(MASKS == 1, -1, 0)}, None, "class -1"),
             ({"y": np.where(MASKS == 1, 256, 0)}, None, "class 256"),
             ({"y": np.where(np.arange(N)[:, None, None] == 7, 255, MASKS)}, None, "image 7"),
+            ({"y": np.where(np.arange(N)[:, None, None] == 7, 255, MASKS), "ignore_index": 11}, None, "image 7"),
             ({"y": MASKS[:, :-1]}, None, "height and width"),
             ({"y": np.eye(3, dtype=int)[MASKS % 3]}, None, "one-hot"),
             ({"x": np.ones((N, 5))}, None, "shape (20, 6, 5)"),
