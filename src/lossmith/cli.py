@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 DataArgument = Annotated[
-    str, typer.Argument(metavar="[DATA]", help="digits, wine, breast_cancer, iris, spirals, or a path.")
+    str, typer.Argument(metavar="[DATA]", help="digits, wine, breast_cancer, iris, spirals, diabetes, or a path.")
 ]
 ModelOption = Annotated[str, typer.Option(help="linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.")]
 LabelOption = Annotated[str | None, typer.Option(help="Label column of a table.")]

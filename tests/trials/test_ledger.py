@@ -87,11 +87,14 @@ def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
         DataSpec("iris", imbalance=4.0),
     ]
     looks = [TRIAL, TRIAL, replace(TRIAL, seed=1), *(replace(TRIAL, data=data) for data in same_split)]
+    regression = [DataSpec("diabetes", task="regression", outliers=share) for share in (0.0, 0.1)]
+    numbers = [replace(TRIAL, data=data) for data in regression]
     fold = replace(TRIAL, data=DataSpec("iris", folds=5, fold=1))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.put([(trial, RESULT) for trial in {*looks, fold}])
-        for trial in (*looks, fold):
+        ledger.put([(trial, RESULT) for trial in {*looks, *numbers, fold}])
+        for trial in (*looks, *numbers, fold):
             ledger.open_test(trial)
+        assert ledger.times_scored(regression[0]) == 2
         assert ledger.times_scored(TRIAL.data) == 2 + len(same_split)
         assert ledger.times_scored(fold.data) == 1
         assert ledger.times_scored(DataSpec("digits")) == 0

@@ -169,5 +169,5 @@ def training_code() -> str:
 
 def split_hash(data: DataSpec) -> str:
     """What names a test split: the data and how its test part is drawn, not what happens to its training part."""
-    plain = replace(data, train_size=None, label_noise=0.0, imbalance=1.0, noise="symmetric", clean=None)
+    plain = replace(data, train_size=None, label_noise=0.0, imbalance=1.0, noise="symmetric", clean=None, outliers=0.0)
     return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()
