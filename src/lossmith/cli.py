@@ -166,6 +166,7 @@ def train(
     """Train one model with one loss and save its weights."""
     from lossmith.progress import training_progress
     from lossmith.trials.request import Request, draft
+    from lossmith.trials.runner import reason_of
     from lossmith.trials.saving import save_model
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
@@ -202,6 +203,10 @@ def train(
     except KeyboardInterrupt:
         console.print("\nStopped; nothing was saved.")
         raise typer.Exit(130) from None
+    except (Exception, SystemExit) as error:
+        if os.environ.get("LOSSMITH_TRACEBACK"):
+            raise
+        raise RuntimeError(f"the training failed: {reason_of(error)}") from None
     reload = save_model(trained, trial, drafted.splits, drafted.task, sources, folder)
     if learned is not None:
         learned.save(folder / "loss.safetensors")

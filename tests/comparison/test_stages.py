@@ -13,6 +13,7 @@ from made_up import AGAIN, ARMS, CROSS_ENTROPY, LABEL_SMOOTHING, PLAN, MadeUp, O
 from lossmith.comparison.files import write_summary
 from lossmith.comparison.protocol import run_protocol
 from lossmith.comparison.summary import summarise
+from lossmith.report.highlights import failed_trainings
 from lossmith.trials.runner import TrainingFailedError
 
 
@@ -197,6 +198,9 @@ def test_one_learning_rate_that_fails_counts_as_guessing(tmp_path: Path) -> None
     assert "mae" not in findings.untrained
     assert findings.chosen["mae"][0].points[2].accuracy == PLAN.task.guess
     assert findings.chosen["mae"][0].setting.lr < 4
+    assert set(findings.chosen["mae"][0].failures) == {"it took too long"}
+    row = next(row for row in summarise(PLAN, findings).rows if row.name == "mae")
+    assert failed_trainings(row) == ["4 of its tuning trainings failed and counted as guessing: it took too long."]
 
 
 def test_without_the_reference_there_is_no_comparison(tmp_path: Path) -> None:

@@ -144,3 +144,16 @@ def test_smae() -> None:
     inflection = mpmath.findroot(lambda e: mpmath.diff(lambda x: x * mpmath.tanh(x / 2), e, 2), 2.4)
     assert found.convex_up_to == pytest.approx(float(inflection), abs=1e-9)
     assert found.curve.slope[-1] == pytest.approx(math.tanh(2.5) + 2.5 / math.cosh(2.5) ** 2)
+
+
+def test_a_regression_loss_that_is_not_symmetric_is_described_by_its_worse_side() -> None:
+    found = certify(lossmith.create("quantile:q=0.9"))
+    assert isinstance(found, RegressionCertificate)
+    assert not found.symmetric
+    assert found.steepest == pytest.approx(0.9)
+    assert found.slopes_at_0 == pytest.approx((-0.9, 0.1))
+    assert (found.largest_gap, found.largest_gap_at) == pytest.approx((36, 40))  # e = 40 costs 4
+    plain = certify(lossmith.create("huber"))
+    assert isinstance(plain, RegressionCertificate)
+    assert plain.symmetric
+    assert plain.slopes_at_0 == (0, 0)

@@ -82,6 +82,7 @@ def row(name: str, score: float) -> Row:
         gradient_ratio=2.34,
         extended_share=0.0,
         diverged=0,
+        failures=(),
         notes=(),
         seconds=1.5,
         rates=tuple(RatePoint(lr, score - 0.02 * i, score - 0.02 * i - 0.001, 3) for i, lr in enumerate(LRS)),

@@ -115,6 +115,9 @@ class Deadly(nn.Sequential):
 def deadly(input_shape, num_classes):
     return Deadly(nn.Linear(input_shape[0], num_classes))
 
+def leaving(input_shape, num_classes):
+    raise SystemExit("goodbye")
+
 def wrong(input_shape, num_classes):
     return nn.Linear(input_shape[0] + 1, num_classes)
 """
@@ -124,10 +127,12 @@ def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path: Path) -> None:
     """One that kills its worker, one whose model has a bug, one with a loss for something else, one out of memory."""
     sources = Sources({"iris": "iris"})
     (tmp_path / "own.py").write_text(DEADLY)
-    deadly, wrong = (canonical_model(f"{tmp_path}/own.py:{name}", sources) for name in ("deadly", "wrong"))
+    names = ("deadly", "wrong", "leaving")
+    deadly, wrong, leaving = (canonical_model(f"{tmp_path}/own.py:{name}", sources) for name in names)
     reasons = {
         replace(IRIS, model=deadly): "its worker process died, perhaps for lack of memory",
         replace(IRIS, model=wrong): "RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+        replace(IRIS, model=leaving): "SystemExit: goodbye",
         replace(IRIS, loss="smooth_absolute_error"): "is a loss for regression, not for classification",
         replace(IRIS, model="mlp:width=1000000000000000"): "it ran out of memory",
     }

@@ -19,7 +19,8 @@ from lossmith.comparison.tuning import Setting
 from lossmith.data import DataSpec
 from lossmith.tasks import Task
 from lossmith.trials.request import Draft, Request, RequestError, draft
-from lossmith.trials.steppers import is_stackable, learns, training_loss
+from lossmith.trials.runner import reason_of
+from lossmith.trials.steppers import is_stackable, learns, noted_loss
 from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
 
@@ -283,16 +284,23 @@ def _try_out(
     trial: Trial, arms: Sequence[Arm], drafted: Draft, sources: Sources
 ) -> tuple[list[float], tuple[str, ...]]:
     """Each arm's gradient norm relative to cross-entropy's on one batch, and warnings; what cannot run fails here."""
-    ratios = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for arm in arms:
-            loss = training_loss(arm.loss_with(), drafted.splits, drafted.task, trial.steps)
-            ratio = gradient_ratio(trial, loss, sources, drafted.device)
-            if not ratio > 0:
-                raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
-            ratios.append(float(f"{ratio:.4g}"))
-    return ratios, tuple(dict.fromkeys(str(warning.message) for warning in caught))
+    ratios: list[float] = []
+    notes: list[str] = []
+    for arm in arms:
+        loss, noted = noted_loss(arm.loss_with(), drafted.splits, drafted.task, trial.steps)
+        notes += noted
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a user's model may warn of anything
+                ratio = gradient_ratio(trial, loss, sources, drafted.device)
+        except (Exception, SystemExit) as error:
+            raise RequestError(
+                f"{arm.name} with model {trial.model} failed on the first batch: {reason_of(error)}"
+            ) from None
+        if not ratio > 0:
+            raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
+        ratios.append(float(f"{ratio:.4g}"))
+    return ratios, tuple(dict.fromkeys(notes))
 
 
 def _without_none(value: Any) -> Any:

@@ -112,8 +112,8 @@ class LearnedRow:
 class Row:
     """One arm.
 
-    `columns` are the task's: means over the final runs on test. `shape` is that of the loss `shape_of`, with the tuned
-    values of the first fold.
+    `columns` are the task's: means over the final runs on test. `failures` says why tuning trainings gave no result.
+    `shape` is that of the loss `shape_of`, with the tuned values of the first fold.
     """
 
     name: str
@@ -136,6 +136,7 @@ class Row:
     gradient_ratio: float
     extended_share: float
     diverged: int
+    failures: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
     rates: tuple[RatePoint, ...]

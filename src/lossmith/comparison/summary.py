@@ -163,6 +163,7 @@ def _row(
         gradient_ratio=float(np.median([run.gradient_ratio for run in runs])) if runs else math.nan,
         extended_share=float(np.mean([run.extended_share for run in runs])) if runs else 0.0,
         diverged=sum(run.diverged for run in runs),
+        failures=tuple(reason for fold in chosen for reason in fold.failures),
         notes=tuple(sorted({note for run in runs for note in run.notes})),
         seconds=float(np.mean([run.seconds for run in runs])) if runs else math.nan,
         rates=rates_of(plan, arm, chosen),

@@ -16,6 +16,8 @@ from lossmith.properties.strictness import crossings
 
 _FARTHEST: Final = 40.0
 _SHOWN: Final = 5.0
+_NEAR: Final = 1e-9
+_FAR: Final = torch.linspace(0, _FARTHEST, 4001, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class RegressionCertificate:
         loss: its text form.
         summary: the first sentence of its documentation.
         curve: the loss for errors from -5 to 5.
-        steepest: the largest slope.
+        symmetric: whether errors of either sign cost the same.
+        slopes_at_0: below and above error 0; both 0 unless the loss has a kink there.
+        steepest: the largest slope in size.
         steepest_at: the error where it is reached; None if the loss gets ever steeper.
         convex: whether no error was found where it is not.
         convex_up_to: the size of error up to which it is convex; None if everywhere.
@@ -55,6 +59,8 @@ class RegressionCertificate:
     loss: str
     summary: str
     curve: ErrorCurve
+    symmetric: bool
+    slopes_at_0: tuple[float, float]
     steepest: float
     steepest_at: float | None
     convex: bool
@@ -67,7 +73,9 @@ class RegressionCertificate:
 
 
 def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
-    """Describe a regression loss as a function of the error; symmetric ones are meant.
+    """Describe a regression loss as a function of the error.
+
+    Of a loss that is not symmetric, each statement is of the sign of the error for which it is largest.
 
     Args:
         loss: a function of predictions and targets of one shape.
@@ -80,29 +88,44 @@ def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
     def value(error: Tensor) -> Tensor:
         return each.per_sample(error, torch.zeros_like(error))
 
-    far = torch.linspace(0, _FARTHEST, 4001, dtype=torch.float64)
-    slope, curvature = _slope(value, far), _curvature(value, far)
-    turning = crossings(lambda e: _curvature(value, e), far)
-    gap = far - value(far).detach()
-    steepest = int(slope.argmax())
-    at = min(turning, key=lambda e: abs(e - float(far[steepest])), default=None)
-    peak = slope.max() if at is None else _slope(value, torch.tensor([at], dtype=torch.float64))[0]
-    gap_turns = crossings(lambda e: 1 - _slope(value, e), far[1:])
-    gap_at = min(gap_turns, key=lambda e: abs(e - float(far[int(gap.argmax())])), default=float(far[int(gap.argmax())]))
+    above, below = _Side(value), _Side(lambda error: value(-error))
+    steeper, lower = max(above, below, key=lambda s: s.steepest), max(above, below, key=lambda s: s.largest_gap)
+    turning = sorted([*above.turning, *below.turning])
     shown = torch.linspace(-_SHOWN, _SHOWN, 201, dtype=torch.float64)
+    near = torch.tensor([-_NEAR, _NEAR], dtype=torch.float64)
+    slopes = [value if abs(value) > 10 * _NEAR else 0.0 for value in _slope(value, near).tolist()]
     return RegressionCertificate(
         loss=loss.text,
         summary=(inspect.getdoc(type(loss)) or "").partition("\n")[0],
         curve=ErrorCurve(*(tuple(v.tolist()) for v in (shown, value(shown).detach(), _slope(value, shown)))),
-        steepest=float(peak),
-        steepest_at=at,
+        symmetric=torch.equal(value(_FAR), value(-_FAR)),
+        slopes_at_0=(slopes[0], slopes[1]),
+        steepest=steeper.steepest,
+        steepest_at=steeper.steepest_at,
         convex=not turning,
         convex_up_to=turning[0] if turning else None,
-        curvature_at_0=float(curvature[0]),
-        largest_gap=float(gap_at - value(torch.tensor([gap_at], dtype=torch.float64))[0]),
-        largest_gap_at=gap_at,
-        far_gap=float(gap[-1]),
+        curvature_at_0=float(_curvature(value, torch.zeros(1, dtype=torch.float64))),
+        largest_gap=lower.largest_gap,
+        largest_gap_at=lower.largest_gap_at,
+        far_gap=lower.far_gap,
     )
+
+
+class _Side:
+    """What a loss does for errors of one sign, as a function of their size."""
+
+    def __init__(self, value: Callable[[Tensor], Tensor]) -> None:
+        slope = _slope(value, _FAR)
+        self.turning = crossings(lambda e: _curvature(value, e), _FAR)
+        steepest = float(_FAR[int(slope.argmax())])
+        self.steepest_at = min(self.turning, key=lambda e: abs(e - steepest), default=None)
+        at = None if self.steepest_at is None else torch.tensor([self.steepest_at], dtype=torch.float64)
+        self.steepest = float(slope.max() if at is None else _slope(value, at)[0])
+        gap = _FAR - value(_FAR).detach()
+        widest, turns = float(_FAR[int(gap.argmax())]), crossings(lambda e: 1 - _slope(value, e), _FAR[1:])
+        self.largest_gap_at = min(turns, key=lambda e: abs(e - widest), default=widest)
+        self.largest_gap = self.largest_gap_at - float(value(torch.tensor([self.largest_gap_at]).double())[0])
+        self.far_gap = float(gap[-1])
 
 
 def _slope(value: Callable[[Tensor], Tensor], error: Tensor) -> Tensor:

@@ -267,25 +267,39 @@ def _equal(equals: Sequence[Equal]) -> Section:
     )
 
 
+def _near_0(certificate: RegressionCertificate) -> str:
+    below, above = certificate.slopes_at_0
+    if below or above:
+        return f"a kink, with slopes {below:.3g} and {above:.3g} at its sides"
+    return f"like {certificate.curvature_at_0 / 2:.3g} e^2"
+
+
 def _regression(certificate: RegressionCertificate) -> Section:
     steepest, up_to = certificate.steepest_at, certificate.convex_up_to
     rows = (
         (
             "Largest slope",
-            f"{certificate.steepest:.4f}" + ("" if steepest is None else f" at |e| = {steepest:.4f}") + " (sampled)",
+            f"{certificate.steepest:.4f}"
+            + ("" if steepest is None else f" at |e| = {steepest:.4f}")
+            + " (the largest sampled up to |e| = 40)",
         ),
         (
             "Convex",
             "Perhaps: no counterexample found." if up_to is None else f"No: beyond |e| = {up_to:.4f} the slope falls.",
         ),
-        ("Near 0", f"like {certificate.curvature_at_0 / 2:.3g} e^2"),
+        ("Near 0", _near_0(certificate)),
         (
             "Below |e|",
             f"by {certificate.largest_gap:.3f} at |e| = {certificate.largest_gap_at:.2f} (the largest sampled); "
             f"by {certificate.far_gap:.3g} at |e| = 40",
         ),
     )
-    return Section("error", "As a function of the error e = prediction - target", rows)
+    asymmetric = ("Symmetric", "No. Each line is of the sign of e for which it is largest.")
+    return Section(
+        "error",
+        "As a function of the error e = prediction - target",
+        rows if certificate.symmetric else (asymmetric, *rows),
+    )
 
 
 def _convex(found: Convexity | None) -> str:

@@ -87,6 +87,15 @@ def without_interval(results: Summary) -> dict[str, list[str]]:
     return found
 
 
+def failed_trainings(row: Row) -> list[str]:
+    """A sentence on the tuning trainings that gave no result, if there are any."""
+    count = len(row.failures)
+    if not count:
+        return []
+    subject = "1 of its tuning trainings failed" if count == 1 else f"{count} of its tuning trainings failed"
+    return [f"{subject} and counted as guessing: {row.failures[0].rstrip('.')}."]
+
+
 def tone(row: Row) -> str:
     """A verdict in one word for colours and filters: better, worse, even, open, reference or out."""
     tones = {

@@ -30,8 +30,9 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         (
             "Choice of a setting",
             f"By validation {results.metric}, averaged with the neighbouring settings (weights 1/4, 1/2, 1/4); ties go "
-            "to the lower cross-entropy. A diverged training counts as chance, and so does everything beyond the upper "
-            "end of the grid: otherwise the choice falls on a lucky training at the edge of divergence.",
+            "to the lower cross-entropy. A training that diverged or failed counts as guessing, and so does everything "
+            "beyond the upper end of the grid: otherwise the choice falls on a lucky training at the edge of "
+            "divergence.",
         ),
         ("Final trainings", _finals(design, results)),
         ("Controls", _controls(results)),

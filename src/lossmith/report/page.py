@@ -18,7 +18,7 @@ from lossmith.comparison.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_
 from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures
-from lossmith.report.highlights import tone
+from lossmith.report.highlights import failed_trainings, tone
 from lossmith.report.html import asset, environment
 from lossmith.report.method import OPTIMIZERS, how_it_was_done, times_scored
 from lossmith.report.reading import clean
@@ -102,6 +102,7 @@ def _notes_on(row: Row) -> list[str]:
     said = [] if row.untrained is None else [f"It could not be trained under this budget: {row.untrained}."]
     if row.diverged and "diverged" not in (row.untrained or ""):
         said.append(f"{row.diverged} of its {len(row.runs)} final trainings diverged.")
+    said += failed_trainings(row)
     if row.extended_share > 0:
         share = numbers.significant(100 * row.extended_share)
         said.append(f"Too steep to compute with, it was continued by its tangent for {share} % of the examples seen.")

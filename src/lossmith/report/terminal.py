@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report import numbers
-from lossmith.report.highlights import tone, without_interval
+from lossmith.report.highlights import failed_trainings, tone, without_interval
 from lossmith.report.method import times_scored
 from lossmith.report.offers import Offer, offer
 from lossmith.report.reading import clean
@@ -188,6 +188,7 @@ def _beside(results: Summary) -> list[str]:
         *results.adaptation,
         *results.speed_sentences,
         *(f"No interval, as {reason}: {', '.join(names)}." for reason, names in without_interval(results).items()),
+        *(f"{row.name}: {said}" for row in results.rows for said in failed_trainings(row)),
         *(f"Not ranked: {row.name}, {row.untrained}." for row in results.rows if row.untrained is not None),
     ]
 

@@ -38,6 +38,8 @@ class Regression(Task):
     loss_kind: ClassVar[Kind] = "regression"
     rival: ClassVar[str] = "huber:delta=?"
     words: ClassVar[Mapping[str, str]] = {
+        "label smoothing with its epsilon tuned": "the Huber loss with its delta tuned",
+        "the lower cross-entropy": "the lower mean absolute error",
         "cross-entropy": "squared error",
         "Cross-entropy": "Squared error",
         "label smoothing": "Huber loss",

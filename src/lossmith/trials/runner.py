@@ -189,13 +189,14 @@ def attempt(unit: Unit, sources: Sources, device: str, time_limit: float | None)
     """
     try:
         return list(train_many(unit, sources, device, time_limit))
-    except Exception as error:  # a user's model may raise whatever it likes
+    except (Exception, SystemExit) as error:  # a user's model may raise whatever it likes
         if len(unit) == 1:
-            return [_reason(error)]
+            return [reason_of(error)]
     return [attempt([trial], sources, device, time_limit)[0] for trial in unit]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception | SystemExit) -> str:
+    """An error in one line: the sentence of those that are meant for users, else with its kind."""
     first_line = next(iter(str(error).splitlines()), "")[:_LONGEST_REASON]
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in first_line:
         return "it ran out of memory"

@@ -34,12 +34,23 @@ def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, sourc
     partial = file.with_name("model.part")
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
     partial.replace(file)
-    described = {"trial": asdict(trial), "class_names": splits.class_names, "vocabulary": splits.vocabulary}
+    described = {
+        "trial": asdict(trial),
+        "class_names": splits.class_names,
+        "vocabulary": splits.vocabulary,
+        "target_mean": splits.target_mean,
+        "target_std": splits.target_std,
+    }
     (folder / "trial.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
     return (
         "from safetensors.torch import load_file\n"
         f"{_construction(trial, splits, task.outputs, sources)}\n"
         f'model.load_state_dict(load_file("{file}"))'
+        + (
+            ""
+            if splits.target_std is None
+            else f"  # target = {splits.target_mean:.6g} + {splits.target_std:.6g} * output"
+        )
     )
 
 

@@ -31,12 +31,14 @@ class Chosen:
         points: everything that was tried, scored.
         on_edge: whether the best of the grid still lies on its edge after all extensions.
         trainings: how many trainings that took.
+        failures: why some of them gave no result and counted as guessing.
     """
 
     setting: Setting
     points: tuple[Scored, ...]
     on_edge: bool
     trainings: int
+    failures: tuple[str, ...] = ()
 
 
 def tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> dict[str, tuple[Chosen, ...]]:
@@ -82,6 +84,7 @@ def tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> di
                 tuple(scored[arm, fold]),
                 edges[arm, fold],
                 sum(tuning_seeds(plan, arm, point.setting) for point in scored[arm, fold]),
+                _failures(plan, arm, fold, [point.setting for point in scored[arm, fold]], runner),
             )
             for fold in plan.folds
         )
@@ -112,6 +115,11 @@ def _score(
 
 def _trials(plan: Plan, arm: Arm, fold: int, setting: Setting) -> list[Trial]:
     return [plan.trial(arm, fold, setting, "tuning", j) for j in range(tuning_seeds(plan, arm, setting))]
+
+
+def _failures(plan: Plan, arm: Arm, fold: int, settings: Sequence[Setting], runner: Runner) -> tuple[str, ...]:
+    trials = [trial for setting in settings for trial in _trials(plan, arm, fold, setting)]
+    return tuple(runner.failures[trial] for trial in trials if trial in runner.failures)
 
 
 def _bracket_worked(plan: Plan, arm: Arm, fold: int, runner: Runner) -> bool:
