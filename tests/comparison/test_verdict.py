@@ -12,22 +12,24 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
+from lossmith.comparison.headlines import (
+    FEWER_STEPS,
+    HEADLINES,
+    STRONGER_CONTROL,
+    fewer_steps,
+    overall,
+    stronger_control,
+)
 from lossmith.comparison.speed import SpeedRatio, paired_log_ratio
 from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.verdict import (
     BETTER,
     BETTER_THAN_CE_ONLY,
-    FEWER_STEPS,
-    HEADLINES,
     RULES,
-    STRONGER_CONTROL,
     Evidence,
     Verdict,
     VerdictKind,
-    fewer_steps,
-    overall,
     points_with_interval,
-    stronger_control,
     verdict,
 )
 

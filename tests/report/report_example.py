@@ -136,7 +136,7 @@ def usual(candidates: Sequence[str] = CANDIDATES) -> Summary:
 def plan(names: Sequence[str]) -> dict[str, Any]:
     return {
         "name": "digits",
-        "task": {"name": "classification", "summary": "10 classes", "guess": 0.1, "words": {}},
+        "task": {"name": "classification", "summary": "10 classes", "guess": 0.1},
         "examples": [1150, 287, 360],
         "model": "mlp",
         "lrs": list(LRS),

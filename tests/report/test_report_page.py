@@ -15,7 +15,8 @@ import pytest
 import tomli_w
 from report_example import CANDIDATES, HOSTILE, as_run, make_run, plan, row, summary, untrained, usual
 
-from lossmith.comparison.verdict import FEWER_STEPS, HEADLINES, RULES
+from lossmith.comparison.headlines import FEWER_STEPS, HEADLINES
+from lossmith.comparison.verdict import RULES
 from lossmith.report.page import render, write_report
 
 VOID = {"meta", "wbr", "br", "img", "link", "input", "hr"}

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lossmith.comparison.arms import Arm
+from lossmith.comparison.headlines import Claim
 from lossmith.comparison.protocol import difference
-from lossmith.comparison.verdict import ALPHA, SCOPE, Claim, points_with_interval
+from lossmith.comparison.verdict import ALPHA, SCOPE, points_with_interval
 from lossmith.losses.text import parse_loss
 from lossmith.tasks.task import Scores
 

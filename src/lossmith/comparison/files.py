@@ -29,9 +29,9 @@ def write_summary(summary: Summary, folder: Path) -> None:
     for row in plain["rows"]:
         del row["seconds"]
     write_file(folder / "summary.json", json.dumps(plain, indent=1) + "\n")
-    write_file(folder / "results.csv", _csv([_result_columns(row) for row in summary.rows]))
+    write_file(folder / "results.csv", csv_text([_result_columns(row) for row in summary.rows]))
     timings = [{"loss": row.name, "seconds_per_training": f"{row.seconds:.4g}"} for row in summary.rows]
-    write_file(folder / "timings.csv", _csv(timings))
+    write_file(folder / "timings.csv", csv_text(timings))
 
 
 def _result_columns(row: Row) -> dict[str, str]:
@@ -97,7 +97,8 @@ def write_file(file: Path, text: str) -> None:
     partial.replace(file)
 
 
-def _csv(rows: Sequence[dict[str, str]]) -> str:
+def csv_text(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as CSV, with the keys of the first as the header."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()

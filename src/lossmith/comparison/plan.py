@@ -117,7 +117,7 @@ class Plan:
     @property
     def text(self) -> str:
         """The plan as TOML."""
-        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "words")} | asdict(self.task)
+        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess")} | asdict(self.task)
         return tomli_w.dumps(_without_none({**asdict(self), "task": task}))
 
     @property

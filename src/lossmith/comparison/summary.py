@@ -10,14 +10,10 @@ import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm, Baselines
+from lossmith.comparison.headlines import fewer_steps, overall, stronger_control
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings, difference
-from lossmith.comparison.rows import (
-    Gap,
-    Row,
-    SpeedRow,
-    Summary,
-)
+from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
 from lossmith.comparison.shown import (
     columns_of,
     expected_best_of,
@@ -29,7 +25,7 @@ from lossmith.comparison.shown import (
 )
 from lossmith.comparison.stages.speed import Speed
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
-from lossmith.comparison.verdict import BETTER, Verdict, fewer_steps, overall, stronger_control, verdict
+from lossmith.comparison.verdict import BETTER, Verdict, verdict
 from lossmith.tasks.task import Judged, Scores, Task
 from lossmith.trials.result import TrialResult
 
@@ -67,19 +63,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
     adjusted = _adjust(candidates, against_ce)
     level = simultaneous_level(max(1, len(candidates)))
-    verdicts = {
-        arm.name: verdict(
-            arm.name,
-            against_ce.get(arm.name),
-            against_ls.get(arm.name),
-            adjusted.get(arm.name),
-            plan.delta,
-            trained=arm.name in against_ce,
-            is_smoothing=arm.name == names.rival,
-        )
-        for arm in plan.arms
-        if arm.name != names.reference
-    }
+    verdicts = _verdicts(plan, against_ce, against_ls, adjusted)
     rows = [_row(plan, findings, arm, scores, against_ce, against_ls, adjusted, level, verdicts) for arm in plan.arms]
     ranked = _ranked(rows)
     upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
@@ -101,14 +85,31 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     return _in_words(found, plan.task)
 
 
+def _verdicts(
+    plan: Plan,
+    against_ce: dict[str, PairedDifference],
+    against_ls: dict[str, PairedDifference],
+    adjusted: dict[str, float | None],
+) -> dict[str, Verdict]:
+    return {
+        arm.name: verdict(
+            arm.name,
+            against_ce.get(arm.name),
+            against_ls.get(arm.name),
+            adjusted.get(arm.name),
+            plan.delta,
+            trained=arm.name in against_ce,
+            is_smoothing=arm.name == plan.names.rival,
+        )
+        for arm in plan.arms
+        if arm.name != plan.names.reference
+    }
+
+
 def _in_words(found: Summary, task: Task) -> Summary:
     """A summary whose sentences are in the words of the task."""
     rows = [
-        replace(
-            row,
-            verdict=task.said(row.verdict),
-            untrained=row.untrained and task.said(row.untrained),
-        )
+        replace(row, verdict=task.said(row.verdict), untrained=row.untrained and task.said(row.untrained))
         for row in found.rows
     ]
     return replace(

@@ -1,18 +1,15 @@
 """From statistics to words: the rules by which a comparison may say that a loss is better, equal or worse.
 
-`RULES` is the whole decision on one loss: `verdict` takes the first row that holds. `HEADLINES`,
-`STRONGER_CONTROL` and `FEWER_STEPS` do the same for the comparison as a whole and for speed. Docs and report
-print these very rows.
+`RULES` is the whole decision on one loss: `verdict` takes the first row that holds. Docs and report print these rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from lossmith.comparison.speed import SpeedRatio
 from lossmith.comparison.statistics import NoInterval, PairedDifference
 
 ALPHA = 0.05
@@ -71,25 +68,17 @@ class Evidence:
     @property
     def sign_ce(self) -> int:
         """+1 significantly better than cross-entropy after Holm, -1 significantly worse, 0 neither."""
-        return _sign(self.against_ce, self.holm_p)
+        return sign_of(self.against_ce, self.holm_p)
 
     @property
     def sign_ls(self) -> int:
         """The same against the best label smoothing, by the unadjusted p."""
-        return _sign(self.against_ls, None if self.against_ls is None else self.against_ls.p_value)
+        return sign_of(self.against_ls, None if self.against_ls is None else self.against_ls.p_value)
 
     def bounds(self, level: float) -> tuple[float, float]:
         """The interval against cross-entropy, infinitely wide where there is none."""
         interval = None if self.against_ce is None else self.against_ce.interval(level)
         return (-math.inf, math.inf) if interval is None else interval
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence with gaps in braces, and the condition under which it may be said."""
-
-    condition: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -182,37 +171,6 @@ RULES = (
     ),
 )
 
-HEADLINES = (
-    Claim(
-        "a loss is better than both",
-        f"{{names}} better than tuned cross-entropy and label smoothing {SCOPE}",
-    ),
-    Claim(
-        "a loss is better than cross-entropy only",
-        f"{{names}} better than tuned cross-entropy, but not shown to beat label smoothing, {SCOPE}",
-    ),
-    Claim(
-        "the upper bound of every simultaneous interval against cross-entropy is below delta",
-        f"{{no_loss}} is better than tuned cross-entropy by {{delta}} points or more {SCOPE}",
-    ),
-    Claim(
-        "otherwise",
-        f"{{no_loss}} was shown to be better than tuned cross-entropy {SCOPE}",
-    ),
-)
-
-STRONGER_CONTROL = Claim(
-    "the best loss of the headline is below another control, p < .05 (added to the headline)",
-    f"But {{control}}, a control, is better still than {{name}}: {{difference}} {SCOPE}",
-)
-
-FEWER_STEPS = Claim(
-    "median ratio of steps below 1 with its interval below 1 (any run censored: sign test p < .05), and "
-    "cross-entropy, re-tuned with its schedule shortened to that many steps, missed tau",
-    "{name} needs fewer steps than cross-entropy to reach its final accuracy: {ratio} of them {proof}, and "
-    f"cross-entropy re-tuned for that many steps does not reach it, {SCOPE}",
-)
-
 
 def verdict(
     name: str,
@@ -256,83 +214,8 @@ def verdict(
     return Verdict(rule.kind, rule.sentence.format_map(_words(name, evidence)))
 
 
-def overall(verdicts: Mapping[str, Verdict], upper_bounds: Mapping[str, float | None], delta: float) -> str:
-    """The headline over all compared losses: the first of `HEADLINES` that holds.
-
-    Args:
-        verdicts: The verdict of each non-control loss by name.
-        upper_bounds: The upper bound of each loss's simultaneous interval against cross-entropy, a
-            fraction; None, or no entry, where there is no interval.
-        delta: The difference that matters, a fraction.
-
-    Returns:
-        One sentence. Untrainable losses are set aside, and "no loss is better" then says so.
-    """
-    better_than_both, better_than_ce, none_better, none_shown = HEADLINES
-    for headline, kinds in (
-        (better_than_both, {VerdictKind.BETTER_THAN_BOTH}),
-        (better_than_ce, BETTER_THAN_CE_ONLY),
-    ):
-        names = [name for name, v in verdicts.items() if v.kind in kinds]
-        if names:
-            return headline.sentence.format(names=_listed(names))
-    ranked = [name for name, v in verdicts.items() if v.kind is not VerdictKind.UNTRAINABLE]
-    bounds = [upper_bounds.get(name) for name in ranked]
-    below = bool(bounds) and all(bound is not None and bound < delta for bound in bounds)
-    return (none_better if below else none_shown).sentence.format(
-        no_loss="No loss" if len(ranked) == len(verdicts) else "No loss that could be trained",
-        delta=_delta(delta),
-    )
-
-
-def stronger_control(name: str, controls: Mapping[str, PairedDifference]) -> str | None:
-    """The sentence `STRONGER_CONTROL`, where its condition holds.
-
-    A loss that beats plain cross-entropy is no discovery where a change that leaves the loss alone does more.
-
-    Args:
-        name: The best loss of the headline.
-        controls: Control minus that loss, by the control's name; without cross-entropy and label smoothing,
-            which the verdict has looked at.
-
-    Returns:
-        The sentence for the strongest such control, or None.
-    """
-    better = {control: gap for control, gap in controls.items() if _sign(gap, gap.p_value) > 0}
-    if not better:
-        return None
-    control = max(better, key=lambda name: better[name].mean)
-    shown = points_with_interval(better[control], 0.95)
-    return STRONGER_CONTROL.sentence.format(control=control, name=name, difference=shown)
-
-
-def fewer_steps(name: str, speed: SpeedRatio, *, shortened_ce_missed: bool) -> str | None:
-    """The sentence `FEWER_STEPS`, where its condition holds.
-
-    A loss that only does early what cross-entropy does just as well in a shorter run saves nothing; hence the
-    re-tuned cross-entropy.
-
-    Args:
-        name: The loss as the sentence calls it.
-        speed: Its paired ratio of steps.
-        shortened_ce_missed: Whether cross-entropy, re-tuned with its schedule shortened to the number of
-            steps the loss needed, missed tau.
-
-    Returns:
-        The sentence, or None where it may not be said.
-    """
-    if not shortened_ce_missed or not speed.ratio < 1:
-        return None
-    if speed.interval is not None and speed.interval[1] < 1:
-        proof = f"[{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
-    elif speed.method == "sign test" and speed.p_value is not None and speed.p_value < ALPHA:
-        proof = f"(sign test, p = {speed.p_value:.3f})"
-    else:
-        return None
-    return FEWER_STEPS.sentence.format(name=name, ratio=f"{speed.ratio:.2f}", proof=proof)
-
-
-def _sign(difference: PairedDifference | None, p_value: float | None) -> int:
+def sign_of(difference: PairedDifference | None, p_value: float | None) -> int:
+    """+1 or -1 where a difference is significant, else 0."""
     if difference is None or p_value is None or p_value >= ALPHA:
         return 0
     return (difference.mean > 0) - (difference.mean < 0)
@@ -350,7 +233,7 @@ def _words(name: str, e: Evidence) -> dict[str, str]:
         "ls": points_with_interval(e.against_ls, 0.95),
         "lower": _points(lower),
         "upper": _points(upper),
-        "delta": _delta(e.delta),
+        "delta": shown_delta(e.delta),
         "mde": "" if mde is None else f"{100 * mde:.2f}",
     }
 
@@ -368,10 +251,6 @@ def points_with_interval(difference: PairedDifference | None, level: float) -> s
     return f"{_points(difference.mean)} points {bounds}"
 
 
-def _delta(delta: float) -> str:
+def shown_delta(delta: float) -> str:
+    """The difference that matters, in points."""
     return f"{100 * delta:g}"
-
-
-def _listed(names: list[str]) -> str:
-    *rest, last = names
-    return f"{', '.join(rest)} and {last} are" if rest else f"{last} is"

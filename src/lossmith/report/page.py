@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
 from lossmith.comparison.files import write_file
+from lossmith.comparison.headlines import FEWER_STEPS, HEADLINES, STRONGER_CONTROL
 from lossmith.comparison.rows import Row, Summary
-from lossmith.comparison.verdict import FEWER_STEPS, HEADLINES, RULES, STRONGER_CONTROL
+from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures

@@ -12,6 +12,7 @@ from typing import Any
 
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.reading import ReadError, clean, read
+from lossmith.tasks import TASKS
 
 
 class RunError(ValueError):
@@ -52,13 +53,10 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
-    words: dict[str, str]
 
     def said(self, sentence: str) -> str:
-        """A sentence in the words of the task."""
-        for usual, own in self.words.items():
-            sentence = sentence.replace(usual, own)
-        return sentence
+        """A sentence in the words of the task, if it is known here."""
+        return TASKS[self.name].said(sentence) if self.name in TASKS else sentence
 
 
 @dataclass(frozen=True)

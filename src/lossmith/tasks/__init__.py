@@ -3,9 +3,9 @@
 Trials, comparison and report know a `Task` and nothing of what its targets mean.
 """
 
-from lossmith.tasks.choose import task_for
+from lossmith.tasks.choose import TASKS, task_for
 from lossmith.tasks.classification import Classification
 from lossmith.tasks.regression import Regression
 from lossmith.tasks.task import Diagram, Judged, Task
 
-__all__ = ["Classification", "Diagram", "Judged", "Regression", "Task", "task_for"]
+__all__ = ["TASKS", "Classification", "Diagram", "Judged", "Regression", "Task", "task_for"]

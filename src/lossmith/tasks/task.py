@@ -156,9 +156,10 @@ class Task(ABC):
         """The catalog's text form of a loss that the user named for this task."""
         return text
 
-    def said(self, sentence: str) -> str:
+    @classmethod
+    def said(cls, sentence: str) -> str:
         """A sentence in the words of this task; see `words`."""
-        for usual, own in self.words.items():
+        for usual, own in cls.words.items():
             sentence = sentence.replace(usual, own)
         return sentence
 

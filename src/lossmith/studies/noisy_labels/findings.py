@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from lossmith.comparison.files import write_file
+from lossmith.comparison.files import csv_text, write_file
 from lossmith.comparison.statistics import FloatArray, PairedDifference, holm, paired_difference
 from lossmith.studies.noisy_labels.arms import ADAPTIVE
 from lossmith.studies.noisy_labels.protocol import Findings, Run
@@ -88,8 +86,8 @@ def write_findings(findings: Sequence[Findings], folder: Path) -> str:
     """
     scores = scores_of(findings)
     compared = {condition: compare(each) for condition, each in scores.items()}
-    write_file(folder / "results.csv", _csv(_result_rows(findings)))
-    write_file(folder / "comparisons.csv", _csv(_comparison_rows(scores, compared)))
+    write_file(folder / "results.csv", csv_text(_result_rows(findings)))
+    write_file(folder / "comparisons.csv", csv_text(_comparison_rows(scores, compared)))
     told = verdict(scores, compared)
     write_file(folder / "verdict.md", told)
     return told
@@ -221,11 +219,3 @@ def _comparison_rows(
             cells = {key: "" if value is None else f"{value:.6g}" for key, value in numbers.items()}
             rows.append({"condition": condition, "arm": c.arm, **cells, "verdict": c.word})
     return rows
-
-
-def _csv(rows: Sequence[dict[str, str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -1,0 +1,143 @@
+"""What a comparison says as a whole, and of speed; see `verdict` for what it says of each loss.
+
+Docs and report print the conditions and sentences that stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lossmith.comparison.speed import SpeedRatio
+from lossmith.comparison.statistics import PairedDifference
+from lossmith.comparison.verdict import (
+    ALPHA,
+    BETTER_THAN_CE_ONLY,
+    SCOPE,
+    Verdict,
+    VerdictKind,
+    points_with_interval,
+    shown_delta,
+    sign_of,
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence with gaps in braces, and the condition under which it may be said."""
+
+    condition: str
+    sentence: str
+
+
+HEADLINES = (
+    Claim(
+        "a loss is better than both",
+        f"{{names}} better than tuned cross-entropy and label smoothing {SCOPE}",
+    ),
+    Claim(
+        "a loss is better than cross-entropy only",
+        f"{{names}} better than tuned cross-entropy, but not shown to beat label smoothing, {SCOPE}",
+    ),
+    Claim(
+        "the upper bound of every simultaneous interval against cross-entropy is below delta",
+        f"{{no_loss}} is better than tuned cross-entropy by {{delta}} points or more {SCOPE}",
+    ),
+    Claim(
+        "otherwise",
+        f"{{no_loss}} was shown to be better than tuned cross-entropy {SCOPE}",
+    ),
+)
+
+STRONGER_CONTROL = Claim(
+    "the best loss of the headline is below another control, p < .05 (added to the headline)",
+    f"But {{control}}, a control, is better still than {{name}}: {{difference}} {SCOPE}",
+)
+
+FEWER_STEPS = Claim(
+    "median ratio of steps below 1 with its interval below 1 (any run censored: sign test p < .05), and "
+    "cross-entropy, re-tuned with its schedule shortened to that many steps, missed tau",
+    "{name} needs fewer steps than cross-entropy to reach its final accuracy: {ratio} of them {proof}, and "
+    f"cross-entropy re-tuned for that many steps does not reach it, {SCOPE}",
+)
+
+
+def overall(verdicts: Mapping[str, Verdict], upper_bounds: Mapping[str, float | None], delta: float) -> str:
+    """The headline over all compared losses: the first of `HEADLINES` that holds.
+
+    Args:
+        verdicts: The verdict of each non-control loss by name.
+        upper_bounds: The upper bound of each loss's simultaneous interval against cross-entropy, a
+            fraction; None, or no entry, where there is no interval.
+        delta: The difference that matters, a fraction.
+
+    Returns:
+        One sentence. Untrainable losses are set aside, and "no loss is better" then says so.
+    """
+    better_than_both, better_than_ce, none_better, none_shown = HEADLINES
+    for headline, kinds in (
+        (better_than_both, {VerdictKind.BETTER_THAN_BOTH}),
+        (better_than_ce, BETTER_THAN_CE_ONLY),
+    ):
+        names = [name for name, v in verdicts.items() if v.kind in kinds]
+        if names:
+            return headline.sentence.format(names=_listed(names))
+    ranked = [name for name, v in verdicts.items() if v.kind is not VerdictKind.UNTRAINABLE]
+    bounds = [upper_bounds.get(name) for name in ranked]
+    below = bool(bounds) and all(bound is not None and bound < delta for bound in bounds)
+    return (none_better if below else none_shown).sentence.format(
+        no_loss="No loss" if len(ranked) == len(verdicts) else "No loss that could be trained",
+        delta=shown_delta(delta),
+    )
+
+
+def stronger_control(name: str, controls: Mapping[str, PairedDifference]) -> str | None:
+    """The sentence `STRONGER_CONTROL`, where its condition holds.
+
+    A loss that beats plain cross-entropy is no discovery where a change that leaves the loss alone does more.
+
+    Args:
+        name: The best loss of the headline.
+        controls: Control minus that loss, by the control's name; without cross-entropy and label smoothing,
+            which the verdict has looked at.
+
+    Returns:
+        The sentence for the strongest such control, or None.
+    """
+    better = {control: gap for control, gap in controls.items() if sign_of(gap, gap.p_value) > 0}
+    if not better:
+        return None
+    control = max(better, key=lambda name: better[name].mean)
+    shown = points_with_interval(better[control], 0.95)
+    return STRONGER_CONTROL.sentence.format(control=control, name=name, difference=shown)
+
+
+def fewer_steps(name: str, speed: SpeedRatio, *, shortened_ce_missed: bool) -> str | None:
+    """The sentence `FEWER_STEPS`, where its condition holds.
+
+    A loss that only does early what cross-entropy does just as well in a shorter run saves nothing; hence the
+    re-tuned cross-entropy.
+
+    Args:
+        name: The loss as the sentence calls it.
+        speed: Its paired ratio of steps.
+        shortened_ce_missed: Whether cross-entropy, re-tuned with its schedule shortened to the number of
+            steps the loss needed, missed tau.
+
+    Returns:
+        The sentence, or None where it may not be said.
+    """
+    if not shortened_ce_missed or not speed.ratio < 1:
+        return None
+    if speed.interval is not None and speed.interval[1] < 1:
+        proof = f"[{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
+    elif speed.method == "sign test" and speed.p_value is not None and speed.p_value < ALPHA:
+        proof = f"(sign test, p = {speed.p_value:.3f})"
+    else:
+        return None
+    return FEWER_STEPS.sentence.format(name=name, ratio=f"{speed.ratio:.2f}", proof=proof)
+
+
+def _listed(names: list[str]) -> str:
+    *rest, last = names
+    return f"{', '.join(rest)} and {last} are" if rest else f"{last} is"
