@@ -21,7 +21,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,12 @@ from torch import nn
 import lossmith
 from lossmith import data as trial_data
 from lossmith import formulas, kernels, learned, losses, properties
-from lossmith.studies import noisy_labels, regression
-from lossmith.studies.regression.arms import ONLINE, SQUARED, make_arms
+from lossmith.studies import noisy_labels
+from made_trials import changed, made
 
 assert all((rich.console, rich.progress, scipy.stats, sklearn.datasets, sympy, torch._dynamo))
 PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".data")
-STUDIES = (".studies.regression", ".studies.noisy_labels")
+STUDIES = (".studies.noisy_labels",)
 Call = Callable[[Path], object]
 CALLS: dict[str, Call] = {}
 COVERED: set[str] = set()
@@ -151,7 +150,6 @@ TEXTS = {
     "formula": "formula(y*c + (1 - y)*square(p)*t):steps=4",
     "dynamical": "dynamical(ngl):period=4,static_after=0",
     "scaled": "scaled(rooted):factor=2",
-    "ml3": "ml3:offline=2",
 }
 
 
@@ -168,7 +166,9 @@ def test_a_loss(text: str, rows: int) -> None:
         if isinstance(loss, losses.RootedGANLoss):
             value = loss.generator(logits) + loss.discriminator(logits, logits)
         else:
-            value = loss(logits[:, 0], logits[:, 1]) if loss.kind == "regression" else loss(logits, target)
+            value = (
+                loss(logits[:, 0], logits[:, 1]) if isinstance(loss, losses.RegressionLoss) else loss(logits, target)
+            )
         value.backward()
         loss.step()
         assert loss.text
@@ -272,7 +272,7 @@ def small_model() -> nn.Module:
     return model
 
 
-@covers("AdaptiveLoss", "AdaptiveRegressionLoss", "ML3Loss", "LossNetwork")
+@covers("AdaptiveLoss", "AdaptiveRegressionLoss", "LearnedLoss", "ML3Loss", "LossNetwork")
 def learned_losses_made(folder: Path) -> None:
     for start in ("base", "random"):
         learned.AdaptiveLoss(start=start)
@@ -349,18 +349,18 @@ def data_sets(folder: Path) -> None:
 def trials(folder: Path) -> tuple[Any, Any]:
     """A trial of each engine, and one whose model has dropout."""
     from lossmith.trials.models import canonical_model
-    from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+    from lossmith.trials.trial import OptimizerSpec, Sources
 
     (folder / "nets.py").write_text(DROPOUT)
     sources = Sources({"iris": "iris"})
     spec = trial_data.DataSpec("iris")
-    first = Trial(spec, "mlp:width=8", "rooted", OptimizerSpec("adam", 0.01), 12, 16, 3, 6, final=True)
+    first = made(spec, "mlp:width=8", "rooted", OptimizerSpec("adam", 0.01), 12, 16, 3, 6, final=True)
     dropout = canonical_model(f"{folder}/nets.py:make", sources)
     return [
-        replace(first, engine="stacked"),
+        changed(first, engine="stacked"),
         first,
-        replace(first, loss="adaptive"),
-        *(replace(first, model=dropout, loss=loss) for loss in ("m", "adaptive", "adaptive:meta_data=next")),
+        changed(first, loss="adaptive"),
+        *(changed(first, model=dropout, loss=loss) for loss in ("m", "adaptive", "adaptive:meta_data=next")),
     ], sources
 
 
@@ -403,21 +403,6 @@ def a_plan_for_a_model_with_dropout(folder: Path) -> None:
     (folder / "nets.py").write_text(DROPOUT)
     options = Options(data="iris", model=f"{folder}/nets.py:make", losses=("m", "adaptive"), optimizer="sgd")
     assert make_plan(options, Sources()) == make_plan(options, Sources())
-
-
-@covers(*regression.__all__)
-def a_study(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    np.savetxt(folder / "table.csv", rng.normal(size=(120, 3)), delimiter=",", header="a,b,y", comments="")
-
-    class Silent:
-        def start(self, label: str, total: int, done: int) -> None: ...
-
-        def advance(self, trainings: int) -> None: ...
-
-    arms = [arm for arm in make_arms() if arm.name in {SQUARED, ONLINE} or "ML3" in arm.name]
-    study = regression.Study(folds=2, seeds=1, steps=4, lrs=3, offline_steps=2, batch_size=16)
-    regression.run_study(regression.read_regression(folder / "table.csv", "y"), study, Silent(), arms)
 
 
 @covers(*noisy_labels.__all__)

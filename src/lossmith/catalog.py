@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
-from lossmith.learned import AdaptiveLoss, FrozenLoss, ML3Loss
+from lossmith.learned import AdaptiveLoss, AdaptiveRegressionLoss, FrozenLoss, ML3Loss
 from lossmith.learned.frozen import source_of
 from lossmith.losses.base import ClassificationLoss, Kind, Loss
 from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
@@ -49,6 +49,7 @@ _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.QuantileLoss,
     losses.RootedGANLoss,
     AdaptiveLoss,
+    AdaptiveRegressionLoss,
     ML3Loss,
 )
 _BY_NAME: Final = {cls.name: cls for cls in _CLASSES}
@@ -59,8 +60,8 @@ class LossInfo(NamedTuple):
 
     Attributes:
         name: the name that `create` accepts.
-        kind: ``"classification"``, ``"regression"``, ``"gan"``, or ``"learned"`` for classification losses whose
-            parameters have to be learned.
+        kind: ``"classification"``, ``"regression"``, ``"gan"``, or ``"learned"`` for losses whose parameters have to
+            be learned.
         text: the text form with the default values of the loss's own arguments. ``LOSS`` and ``EXPR`` mark where a
             wrapped loss or an expression goes.
         summary: the first sentence of its docstring.
@@ -148,6 +149,15 @@ def canonical(spec: str) -> str:
     return str(LossText(fixed.name, shown, tuple(sorted([*fixed.arguments, *tuned]))))
 
 
+def defaults_of(name: str) -> dict[str, Any]:
+    """The default of each argument of a loss.
+
+    Raises:
+        ValueError: if there is no loss of that name.
+    """
+    return _lookup(name).defaults()
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Suggest the nearest known word, or list all of them."""
     known = list(known)
@@ -169,8 +179,8 @@ def _lookup(name: str) -> type[Loss]:
     return _BY_NAME[name]
 
 
-def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss:
-    """Load a learned loss from a file written by `AdaptiveLoss.save`, without unpickling anything."""
+def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss | AdaptiveRegressionLoss:
+    """Load a learned loss from a file written by `LearnedLoss.save`, without unpickling anything."""
     if arguments:
         raise LossTextError(f"{text} is a saved loss and takes no arguments: leave out {', '.join(arguments)}")
     try:
@@ -181,7 +191,7 @@ def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss:
             name = (file.metadata() or {}).get("loss", "")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         loss = create(name)
-        if not isinstance(loss, AdaptiveLoss):
+        if not isinstance(loss, AdaptiveLoss | AdaptiveRegressionLoss):
             raise ValueError("it names another kind of loss")
         loss.load_state_dict(weights)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
@@ -194,7 +204,8 @@ def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss:
 
 def _check_argument(cls: type[Loss], name: str) -> None:
     if name not in cls.defaults():
-        raise LossTextError(f"{cls.name} has no argument {name!r}: {nearest(name, cls.defaults())}")
+        hint = "; how it is learned is said in `lossmith train` or `compare`" if cls.kind == "learned" else ""
+        raise LossTextError(f"{cls.name} has no argument {name!r}: {nearest(name, cls.defaults())}{hint}")
 
 
 def _create_base(text: str, wrapper: type[Loss], arguments: dict[str, Any]) -> ClassificationLoss:

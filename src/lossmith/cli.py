@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossmith.catalog import available, canonical
+from lossmith.catalog import available
 from lossmith.losses.text import split_losses
 
 if TYPE_CHECKING:
     from lossmith.tasks import Task
-    from lossmith.trials.result import LearnedPath, TrialResult
+    from lossmith.trials.result import TrialResult
     from lossmith.trials.trial import Trial
 
 app = typer.Typer(
@@ -164,10 +164,12 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder for the weights; default: runs/train-...")] = None,
 ) -> None:
     """Train one model with one loss and save its weights."""
+    from lossmith.learned import LearnedLoss
     from lossmith.progress import training_progress
     from lossmith.trials.request import Request, draft
     from lossmith.trials.runner import reason_of
     from lossmith.trials.saving import save_model
+    from lossmith.trials.texts import with_loss
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
 
@@ -194,7 +196,8 @@ def train(
     drafted = draft(request, sources)
     changed = replace(drafted.trial.optimizer, lr=lr, weight_decay=weight_decay)
     text = drafted.task.reference if loss is None else drafted.task.loss_text(loss)
-    trial = replace(drafted.trial, loss=canonical(text), optimizer=changed, final=True, engine="single")
+    trainer = replace(drafted.trial.ours, engine="single")
+    trial = with_loss(replace(drafted.trial, trainer=trainer, optimizer=changed, final=True), text)
     folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     console = Console(stderr=True)
     try:
@@ -208,11 +211,11 @@ def train(
             raise
         raise RuntimeError(f"the training failed: {reason_of(error)}") from None
     reload = save_model(trained, trial, drafted.splits, drafted.task, sources, folder)
-    if learned is not None:
+    if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
     Console().print("\n".join(_training_lines(trial, drafted.task, result)), highlight=False, soft_wrap=True)
     Console().print(f"\nsaved to {folder}; to reload it:\n\n{reload}", markup=False, highlight=False, soft_wrap=True)
-    if learned is not None:
+    if isinstance(learned, LearnedLoss):
         said = f"\nthe learned loss, as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"
         Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
@@ -318,8 +321,8 @@ def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
         f"first gradient   {result.gradient_ratio:.3g} times that of {task.reference}",
         f"steps, seconds   {trial.steps}, {result.seconds:.1f}",
     ]
-    if result.learned is not None:
-        lines += _learned_lines(result.learned)
+    if "scale" in result.series:
+        lines += _learned_lines(result)
     if result.extended_share:
         lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
     if result.diverged:
@@ -327,13 +330,14 @@ def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
     return lines + [f"note             {note}" for note in result.notes]
 
 
-def _learned_lines(path: LearnedPath) -> list[str]:
+def _learned_lines(result: TrialResult) -> list[str]:
     """What became of a loss that learned."""
-    offline = f" after {path.offline_steps} offline steps" if path.offline_steps else ""
-    lines = [f"effective scale  {path.scale[0]:.3g} at first{offline}, {path.scale[-1]:.3g} at last"]
-    if path.formula is not None and path.formula_error is not None:
+    scale, facts = result.series["scale"].values, result.facts
+    offline = f" after {facts['offline_steps']} offline steps" if facts["offline_steps"] else ""
+    lines = [f"effective scale  {scale[0]:.3g} at first{offline}, {scale[-1]:.3g} at last"]
+    if "formula" in facts:
         lines += [
-            f"learned          {path.formula}",
-            f"                 (its gradient to {100 * path.formula_error:.2g} %)",
+            f"learned          {facts['formula']}",
+            f"                 (its gradient to {100 * float(facts['formula_error']):.2g} %)",
         ]
     return lines

@@ -19,7 +19,8 @@ from lossmith.data import DataSpec
 from lossmith.tasks import Classification, Judged
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.runner import Runner
-from lossmith.trials.trial import OptimizerSpec, Trial
+from lossmith.trials.training import evaluation_steps
+from lossmith.trials.trial import ModelTrainer, OptimizerSpec, Trial
 
 TASK = Classification(("a", "b", "c", "d"))
 NAMES = Baselines.of(TASK)
@@ -164,13 +165,13 @@ class MadeUp:
         self.opened.append(self.which(trial))
         return self.result(trial)
 
-    def times_scored(self, data: DataSpec) -> int:
+    def times_scored(self, trainer: ModelTrainer) -> int:
         """How many of the models opened belong to a fold."""
-        return sum(run.fold == data.fold for run in self.opened)
+        return sum(run.fold == trainer.data.fold for run in self.opened)
 
     def which(self, trial: Trial) -> Run:
         """Which training of the plan a trial is."""
-        fold, lr = trial.data.fold, trial.optimizer.lr
+        fold, lr = trial.ours.data.fold, trial.optimizer.lr
         stream, use, number = self._seeds[fold, trial.seed]
         (arm,) = [arm for arm in self.plan.arms if arm.stream == stream and _name(arm.loss) == _name(trial.loss)]
         return Run(arm.name, fold, use, number, lr, trial.steps, trial.final)
@@ -191,7 +192,7 @@ class MadeUp:
         given = self.world(run)
         low = PLAN.task.guess
         course = tuple(given.accuracy if i >= given.reached else low for i in range(EVALUATIONS))
-        steps = tuple(trial.evaluation_steps())
+        steps = tuple(evaluation_steps(trial))
         flat = (1.0,) * EVALUATIONS
         return TrialResult(
             curve=Curve(steps, {"accuracy": flat, "nll": flat}, {"accuracy": course, "nll": flat}),

@@ -76,9 +76,9 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     plan = make_plan(options, sources)
     trials = {arm.name: plan.trial(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
     assert trials[NAMES.equal_time].steps == 180
-    assert trials[CROSS_ENTROPY].engine == "stacked"
-    assert trials[ONLINE].engine == "single"
-    assert len({trial.data for trial in trials.values()}) == 1
+    assert trials[CROSS_ENTROPY].is_stacked
+    assert not trials[ONLINE].is_stacked
+    assert len({trial.ours.data for trial in trials.values()}) == 1
     write_plan(plan, tmp_path / "run")
     carry_out(plan, sources, tmp_path / "run", workers=0)
     run = load_run(tmp_path / "run")

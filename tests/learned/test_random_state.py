@@ -49,7 +49,7 @@ PUBLIC: dict[str, Callable[[Path], Any]] = {
     "AdaptiveRegressionLoss": lambda _: AdaptiveRegressionLoss(),
     "ML3Loss": lambda _: ML3Loss(),
     "LossNetwork": lambda _: LossNetwork(),
-    "create adaptive": lambda _: lossmith.create("adaptive(rooted:k=3):meta_lr=0.01"),
+    "create adaptive": lambda _: lossmith.create("adaptive(rooted:k=3):hidden=8"),
     "create ml3": lambda _: lossmith.create("ml3"),
     "create @file": lambda path: lossmith.create(f"@{path}"),
     "save": lambda path: AdaptiveLoss().save(path.with_name("another")),

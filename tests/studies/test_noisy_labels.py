@@ -24,6 +24,7 @@ from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import splits_of, train, train_model
 from lossmith.trials.trial import Sources, Trial
+from made_trials import changed
 
 TINY = Study(noises=(("symmetric", 0.4),), sizes=(50,), seeds=2, settings=3, steps=4, model="mlp:width=8")
 CONDITION = Condition("symmetric", 0.4, 50)
@@ -109,10 +110,11 @@ def test_a_loss_that_learns_does_so_from_the_clean_set_alone(
 
 
 def test_what_a_clean_set_cannot_be_used_for_is_refused(plan: Plan) -> None:
+    mixed = trial_of(plan, "CE on both", None)
     with pytest.raises(ValueError, match="as meta data"):
-        train(replace(trial_of(plan, ADAPTIVE, None), clean="mixed"), plan.sources)
+        changed(mixed, loss="adaptive")
     with pytest.raises(ValueError, match="needs a clean set"):
-        train(replace(trial_of(plan, "CE on both", None), data=DataSpec("digits")), plan.sources)
+        train(changed(mixed, data=DataSpec("digits")), plan.sources)
 
 
 def test_without_learning_the_loss_is_cross_entropy_on_the_noisy_labels(plan: Plan) -> None:
@@ -127,12 +129,12 @@ def test_budgets_are_equal_and_seeds_pair(plan: Plan, tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         runner = Runner(ledger, Sources(), workers=0)
         (found,) = run_study(TINY, "digits", runner, arms)
-        tuned = [row[0] for row in ledger._connection.execute("SELECT trial FROM trials WHERE test IS NULL")]
-        assert ledger.times_scored(plan.spec(CONDITION, 0, None)) == len(arms) * TINY.seeds
-    for loss in ("adaptive:meta_lr", "gce", '"mixed"'):
-        count = sum(loss in text and "control" not in text for text in tuned)
+        tuned = [row[0] for row in ledger._connection.execute("SELECT trial FROM results WHERE test IS NULL")]
+        assert ledger.times_scored(trial_of(plan, ADAPTIVE, None).trainer) == len(arms) * TINY.seeds
+    for loss in ('"Adaptive"', "gce", '"mixed"'):
+        count = sum(loss in text for text in tuned)
         assert count == TINY.seeds * 2 * TINY.settings, loss
-    assert not any("control" in text for text in tuned)
+    assert not any("Replay" in text for text in tuned)
     for runs in found.replicates:
         assert {run.trainings for run in runs.values()} == {2 * TINY.settings}
         assert runs["rate replay"].setting == runs[ADAPTIVE].setting

@@ -15,9 +15,10 @@ from lossmith.tasks import Judged, Regression, task_for
 from lossmith.trials.models import can_be_stacked
 from lossmith.trials.request import Request, draft
 from lossmith.trials.training import splits_of, train, train_many
-from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+from lossmith.trials.trial import OptimizerSpec, Sources
+from made_trials import changed, made
 
-TRIAL = Trial(
+TRIAL = made(
     DataSpec("diabetes", task="regression"),
     "linear",
     "mse",
@@ -65,7 +66,7 @@ def test_a_linear_model_trained_with_squared_error_comes_to_least_squares() -> N
     splits = splits_of(TRIAL, Sources())
     x, y = splits.train.inputs.numpy(), splits.train.targets.numpy()
     best = LinearRegression().fit(x, y).predict(splits.test.inputs.numpy())
-    result = train(replace(TRIAL, batch_size=len(x)), Sources())
+    result = train(changed(TRIAL, batch_size=len(x)), Sources())
     assert result.test is not None
     expected = 1 - (best - splits.test.targets.numpy()) ** 2
     assert result.test.score.mean() == pytest.approx(expected.mean(), abs=0.01)
@@ -77,21 +78,21 @@ def test_layers_of_width_one_are_not_stacked() -> None:
     assert not can_be_stacked("mlp", outputs=1)
     assert not can_be_stacked("mlp:depth=2,width=1", outputs=3)
     assert can_be_stacked("mlp:depth=1,width=10", outputs=2)
-    assert draft(Request(data="diabetes"), Sources()).trial.engine == "single"
+    assert draft(Request(data="diabetes"), Sources()).trial.ours.engine == "single"
 
 
 @pytest.mark.parametrize("loss", ["mse", "huber:delta=0.5", "log_cosh", "quantile:q=0.3"])
 def test_stacked_models_train_as_single_ones_do(loss: str) -> None:
-    trials = [replace(TRIAL, loss=loss, batch_size=7, steps=20, seed=seed, engine="stacked") for seed in range(3)]
+    trials = [changed(TRIAL, loss=loss, batch_size=7, steps=20, seed=seed, engine="stacked") for seed in range(3)]
     for trial, result in zip(trials, train_many(trials, Sources()), strict=True):
-        alone = train(replace(trial, engine="single"), Sources())
+        alone = train(changed(trial, engine="single"), Sources())
         assert result.curve.score == pytest.approx(alone.curve.score, rel=1e-4, abs=1e-5)
         assert result.gradient_ratio == pytest.approx(alone.gradient_ratio, rel=1e-4)
 
 
 def test_outliers_hurt_squared_error_more_than_huber() -> None:
-    noisy = replace(TRIAL, data=replace(TRIAL.data, outliers=0.2), model="mlp", steps=300)
-    squared, huber = (train(replace(noisy, loss=loss), Sources()) for loss in ("mse", "huber:delta=0.2"))
+    noisy = changed(TRIAL, data=replace(TRIAL.ours.data, outliers=0.2), model="mlp", steps=300)
+    squared, huber = (train(changed(noisy, loss=loss), Sources()) for loss in ("mse", "huber:delta=0.2"))
     assert squared.test is not None
     assert huber.test is not None
     assert huber.test.score.mean() > squared.test.score.mean() + 0.05
@@ -100,4 +101,4 @@ def test_outliers_hurt_squared_error_more_than_huber() -> None:
 @pytest.mark.parametrize("loss, words", [("ngl", "classification, not for regression"), ("rooted_gan", "gan")])
 def test_losses_of_other_tasks_are_refused(loss: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        train(replace(TRIAL, loss=loss), Sources())
+        train(changed(TRIAL, loss=loss), Sources())

@@ -22,6 +22,7 @@ from lossmith.trials.result import TrialResult, summary_to_json
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import train, train_many
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+from made_trials import made
 
 SOURCES = Sources({"iris": "iris", "digits": "digits"})
 DATA = {3: "iris", 10: "digits"}
@@ -61,7 +62,7 @@ def losses_for(classes: int) -> list[str]:
 def stack_of(loss: str, classes: int, batch_size: int, optimizer: OptimizerSpec, size: int) -> list[Trial]:
     """Trials of one loss that differ in seed and learning rate."""
     return [
-        Trial(
+        made(
             DataSpec(DATA[classes]),
             "mlp:width=8" if batch_size % 2 else "linear",
             loss,
@@ -89,7 +90,7 @@ def digest(result: TrialResult, *, test: bool = True) -> str:
 
 def describe(trial: Trial) -> str:
     """What sets a trial apart from the others here."""
-    return f"{trial.data.source}, batch size {trial.batch_size}, {trial.optimizer.name}, {trial.loss}"
+    return f"{trial.ours.data.source}, batch size {trial.batch_size}, {trial.optimizer.name}, {trial.loss}"
 
 
 def compare_stacks(trials: Sequence[Trial], sizes: Sequence[int], count: int) -> dict[Trial, TrialResult]:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
 
 from lossmith.data import DataSpec
 from lossmith.trials.batches import batches, pad_rows, trial_batches
-from lossmith.trials.trial import CleanUse, OptimizerSpec, Trial
+from lossmith.trials.trial import CleanUse, OptimizerSpec
+from made_trials import changed, made
 
 CLEAN, NOISY = 6, 24
 
@@ -63,7 +63,7 @@ def test_row_numbers_index_a_tensor() -> None:
 def trial_rows(clean: CleanUse, share: float, count: int, seed: int = 3) -> torch.Tensor:
     """The rows of the first steps of a trial of 10 steps with batches of 8, beside 6 clean examples."""
     optimizer = OptimizerSpec("sgd", 0.1)
-    trial = Trial(DataSpec("digits"), "linear", "ce", optimizer, 10, 8, seed, clean=clean, clean_share=share)
+    trial = made(DataSpec("digits"), "linear", "cross_entropy", optimizer, 10, 8, seed, clean=clean, clean_share=share)
     rows = list(itertools.islice(trial_batches(trial, CLEAN + NOISY, CLEAN), count))
     assert all(batch.dtype == torch.int64 and batch.shape == (8,) for batch in rows)
     return torch.stack(rows)
@@ -103,16 +103,16 @@ def test_clean_examples_come_last_when_asked_for() -> None:
 
 def test_the_order_of_clean_examples_is_not_that_of_noisy_ones() -> None:
     """As many of both: one seed for both would pair the same two examples in every trial."""
-    trial = Trial(DataSpec("digits"), "linear", "ce", OptimizerSpec("sgd", 0.1), 10, 8, 3)
+    trial = made(DataSpec("digits"), "linear", "cross_entropy", OptimizerSpec("sgd", 0.1), 10, 8, 3)
     noisy, clean = (
-        next(trial_batches(replace(trial, clean=use, clean_share=1.0), 16, 8)) for use in ("unused", "mixed")
+        next(trial_batches(changed(trial, clean=use, clean_share=1.0), 16, 8)) for use in ("unused", "mixed")
     )
     assert sorted(clean.tolist()) == list(range(8))
     assert not torch.equal(noisy - 8, clean)
 
 
 def test_training_on_clean_examples_needs_some() -> None:
-    trial = Trial(DataSpec("digits"), "linear", "ce", OptimizerSpec("sgd", 0.1), 10, 8, 3, clean="mixed")
+    trial = made(DataSpec("digits"), "linear", "cross_entropy", OptimizerSpec("sgd", 0.1), 10, 8, 3, clean="mixed")
     with pytest.raises(ValueError, match="needs a clean set"):
         next(trial_batches(trial, 16, 0))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,23 +11,23 @@ import lossmith
 from lossmith.data import DataSpec
 from lossmith.learned import OnlineLossLearner, strictness_curve
 from lossmith.trials.batches import batches
-from lossmith.trials.learning import REPLAY_STREAM
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import build_model
+from lossmith.trials.result import TrialResult, series_to_bytes, summary_to_json
+from lossmith.trials.texts import REPLAY_STREAM
 from lossmith.trials.training import splits_of, train, train_model
-from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+from lossmith.trials.trial import OptimizerSpec, Sources
+from made_trials import changed, made
 
 SOURCES = Sources({"iris": "iris"})
-IRIS = Trial(
-    DataSpec("iris"), "mlp:width=8", "adaptive", OptimizerSpec("sgd", 0.1, 0.9, True), 24, 16, 3, 6, final=True
-)
+IRIS = made(DataSpec("iris"), "mlp:width=8", "adaptive", OptimizerSpec("sgd", 0.1, 0.9, True), 24, 16, 3, 6, final=True)
 
 
 def test_a_trial_is_the_loop_a_user_would_write() -> None:
     """With the next batch as meta batch."""
-    trial = replace(IRIS, loss="adaptive:meta_data=next", optimizer=OptimizerSpec("adamw", 0.01, schedule="none"))
+    trial = changed(IRIS, loss="adaptive:meta_data=next", optimizer=OptimizerSpec("adamw", 0.01, schedule="none"))
     task = splits_of(trial, SOURCES)
-    model, loss = build_model(trial.model, task, 3, SOURCES, trial.seed), lossmith.create("adaptive")
+    model, loss = build_model(trial.ours.model, task, 3, SOURCES, trial.seed), lossmith.create("adaptive")
     learner = OnlineLossLearner(
         model,
         loss,
@@ -41,17 +42,16 @@ def test_a_trial_is_the_loop_a_user_would_write() -> None:
     result, trained, learned = train_model(trial, SOURCES)
     torch.testing.assert_close(list(trained.parameters()), list(model.parameters()))
     torch.testing.assert_close(list(learned.parameters()), list(loss.parameters()))
-    path = result.learned
-    assert path.moments[0] == 0
-    assert path.moments[-1] == trial.steps
-    last = strictness_curve(loss.freeze().double(), 3, torch.tensor(path.p, dtype=torch.float64))
-    assert path.strictness[-1] == pytest.approx(last.tolist(), rel=1e-5)
-    assert path.strictness[0] == pytest.approx([1.0] * len(path.p), rel=1e-9)
+    pull = result.series["pull"]
+    assert pull.steps.tolist() == [0, 6, 12, 18, 24]
+    last = strictness_curve(loss.freeze().double(), 3, torch.from_numpy(pull.axis))
+    assert pull.values[-1] == pytest.approx(last.numpy(), rel=1e-5)
+    assert pull.values[0] == pytest.approx(np.ones(len(pull.axis)), rel=1e-9)
 
 
 def test_held_out_examples_never_train_the_model() -> None:
     """With no steps of the loss, holding out a part is training on the rest: the labels of that part change nothing."""
-    trial = replace(IRIS, loss="adaptive:meta_lr=0,meta_part=0.3")
+    trial = changed(IRIS, loss="adaptive:meta_lr=0,meta_part=0.3")
     task = splits_of(trial, SOURCES)
     _, model, _ = train_model(trial, SOURCES)
     held_out = round(0.3 * len(task.train))
@@ -66,58 +66,59 @@ def test_held_out_examples_never_train_the_model() -> None:
 
 @pytest.mark.parametrize("control", ["none", "scale"])
 def test_a_loss_that_stays_as_it_is_trains_like_its_base(control: str) -> None:
-    adaptive = train(replace(IRIS, loss=f"adaptive:control={control},meta_data=same,meta_lr=0"), SOURCES)
-    plain = train(replace(IRIS, loss="cross_entropy"), SOURCES)
+    adaptive = train(changed(IRIS, loss=f"adaptive:control={control},meta_data=same,meta_lr=0"), SOURCES)
+    plain = train(changed(IRIS, loss="cross_entropy"), SOURCES)
     assert adaptive.curve.valid["nll"] == pytest.approx(plain.curve.valid["nll"], rel=1e-4)
-    assert adaptive.learned.scale == pytest.approx([1.0] * 6, rel=1e-4)
+    assert adaptive.series["scale"].values == pytest.approx(np.ones(IRIS.steps), rel=1e-4)
 
 
 def test_replaying_the_rate_of_a_scale_is_that_training_again() -> None:
     """For M = s CE the course of the scale is all there is to replay."""
-    scale = train(replace(IRIS, loss="adaptive:control=scale,meta_data=next,meta_lr=0.05"), SOURCES)
+    scale = train(changed(IRIS, loss="adaptive:control=scale,meta_data=next,meta_lr=0.05"), SOURCES)
     learned = "meta_data=next,meta_lr=0.01,scale=learned"
-    network = train(replace(IRIS, loss=f"adaptive:{learned}"), SOURCES)
-    replay = train(replace(IRIS, loss=f"adaptive:control=rate_replay,{learned}"), SOURCES)
-    assert replay.learned.scale == pytest.approx(network.learned.scale, rel=1e-4)
-    assert network.learned.scale[-1] != pytest.approx(1.0, rel=1e-3)
-    assert scale.learned.scale[-1] != pytest.approx(1.0, rel=1e-2)
+    network = train(changed(IRIS, loss=f"adaptive:{learned}"), SOURCES)
+    replay = train(changed(IRIS, loss=f"adaptive:control=rate_replay,{learned}"), SOURCES)
+    scales = {name: run.series["scale"].values for name, run in {"n": network, "r": replay, "s": scale}.items()}
+    assert scales["r"] == pytest.approx(scales["n"], rel=1e-4)
+    assert scales["n"][-1] != pytest.approx(1.0, rel=1e-3)
+    assert scales["s"][-1] != pytest.approx(1.0, rel=1e-2)
 
 
 def test_replaying_the_rate_of_a_fixed_scale_is_training_with_the_base() -> None:
-    replay = train(replace(IRIS, loss="adaptive:control=rate_replay,meta_data=next,meta_lr=0.01"), SOURCES)
-    plain = train(replace(IRIS, loss="cross_entropy"), SOURCES)
+    replay = train(changed(IRIS, loss="adaptive:control=rate_replay,meta_data=next,meta_lr=0.01"), SOURCES)
+    plain = train(changed(IRIS, loss="cross_entropy"), SOURCES)
     assert replay.curve.valid["nll"] == pytest.approx(plain.curve.valid["nll"], rel=1e-4)
 
 
-def shape(curve: tuple[float, ...]) -> list[float]:
-    """A strictness curve whatever the batch that the loss was last normalised on."""
-    return [value / curve[-1] for value in curve]
+def shape(result: TrialResult, moment: int) -> np.ndarray:
+    """The strictness curve at a moment, whatever the batch that the loss was last normalised on."""
+    curve = result.series["pull"].values[moment]
+    return curve / curve[-1]
 
 
 def test_replaying_a_loss_is_the_course_of_another_seed() -> None:
     own, other = (
-        train(replace(IRIS, loss="adaptive:meta_data=next,meta_lr=0.003", seed=seed), SOURCES)
+        train(changed(IRIS, loss="adaptive:meta_data=next,meta_lr=0.003", seed=seed), SOURCES)
         for seed in (IRIS.seed, IRIS.seed + REPLAY_STREAM)
     )
-    replay = train(replace(IRIS, loss="adaptive:control=loss_replay,meta_data=next,meta_lr=0.003"), SOURCES)
-    assert shape(replay.learned.strictness[-1]) == pytest.approx(shape(other.learned.strictness[-1]), rel=1e-6)
-    assert replay.learned.moments == own.learned.moments == (0, 8, 12, 20, 24)
-    assert shape(replay.learned.strictness[-1]) != pytest.approx(shape(own.learned.strictness[-1]), rel=0.005)
+    replay = train(changed(IRIS, loss="adaptive:control=loss_replay,meta_data=next,meta_lr=0.003"), SOURCES)
+    assert shape(replay, -1) == pytest.approx(shape(other, -1), rel=1e-6)
+    assert shape(replay, -1) != pytest.approx(shape(own, -1), rel=0.005)
 
 
 @pytest.mark.parametrize("text", ["ml3:offline=20", "adaptive:offline=20,online=false"])
 def test_offline_losses_stand_still_in_training(text: str) -> None:
-    path = train(replace(IRIS, loss=text), SOURCES).learned
-    assert path.offline_steps == 20
-    assert shape(path.strictness[0]) == pytest.approx(shape(path.strictness[-1]), rel=1e-9)
-    assert shape(path.strictness[0]) != pytest.approx([1.0] * len(path.p))
+    result = train(changed(IRIS, loss=text), SOURCES)
+    assert result.facts["offline_steps"] == 20
+    assert shape(result, 0) == pytest.approx(shape(result, -1), rel=1e-9)
+    assert shape(result, 0) != pytest.approx(np.ones(49))
 
 
 def test_the_same_trial_gives_the_same_result() -> None:
     for text in ("adaptive:offline=10", "ml3:offline=10", "adaptive:control=loss_replay"):
-        first, second = (replace(train(replace(IRIS, loss=text), SOURCES), seconds=0.0) for _ in range(2))
-        assert first.learned == second.learned
-        assert first.curve == second.curve
+        first, second = (train(changed(IRIS, loss=text), SOURCES) for _ in range(2))
+        assert summary_to_json(replace(first, seconds=0.0)) == summary_to_json(replace(second, seconds=0.0))
+        assert series_to_bytes(first.series) == series_to_bytes(second.series)
 
 
 def test_the_course_of_a_loss_survives_the_ledger(tmp_path: Path) -> None:
@@ -126,5 +127,9 @@ def test_the_course_of_a_loss_survives_the_ledger(tmp_path: Path) -> None:
         ledger.put([(IRIS, result)])
         back = ledger.get(IRIS)
     assert back is not None
-    assert back.learned == result.learned
-    assert lossmith.create(f"formula({back.learned.formula})")
+    assert back.series.keys() == result.series.keys() == {"scale", "pull"}
+    for name, series in result.series.items():
+        for part, values in vars(series).items():
+            np.testing.assert_array_equal(vars(back.series[name])[part], values)
+    assert back.facts == result.facts
+    assert lossmith.create(f"formula({back.facts['formula']})")

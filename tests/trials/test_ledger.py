@@ -18,9 +18,10 @@ from lossmith.data import CleanSet, DataSpec
 from lossmith.tasks import Judged
 from lossmith.trials.ledger import Ledger, LedgerError, training_code
 from lossmith.trials.result import Curve, TrialResult
-from lossmith.trials.trial import OptimizerSpec, Trial
+from lossmith.trials.trial import OptimizerSpec
+from made_trials import changed, made
 
-TRIAL = Trial(DataSpec("iris"), "mlp", "m", OptimizerSpec("adam", 0.01), 4, 16, 0, final=True)
+TRIAL = made(DataSpec("iris"), "mlp", "m", OptimizerSpec("adam", 0.01), 4, 16, 0, final=True)
 
 
 def judged(seed: int) -> Judged:
@@ -73,7 +74,7 @@ def test_what_is_put_comes_back_with_the_test_part_sealed(tmp_path: Path) -> Non
         assert math.isnan(back.columns["nll"])
         assert back.curve.valid == RESULT.curve.valid
         assert (back.scores, back.notes, back.curve.steps) == ({"accuracy": 0.1 + 0.2}, ("a note",), (2, 4))
-        assert ledger.times_scored(TRIAL.data) == 0
+        assert ledger.times_scored(TRIAL.trainer) == 0
         assert same(ledger.open_test(TRIAL).test, RESULT.test)
 
 
@@ -86,22 +87,22 @@ def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
         DataSpec("iris", train_size=60),
         DataSpec("iris", imbalance=4.0),
     ]
-    looks = [TRIAL, TRIAL, replace(TRIAL, seed=1), *(replace(TRIAL, data=data) for data in same_split)]
+    looks = [TRIAL, TRIAL, changed(TRIAL, seed=1), *(changed(TRIAL, data=data) for data in same_split)]
     regression = [DataSpec("diabetes", task="regression", outliers=share) for share in (0.0, 0.1)]
-    numbers = [replace(TRIAL, data=data) for data in regression]
-    fold = replace(TRIAL, data=DataSpec("iris", folds=5, fold=1))
+    numbers = [changed(TRIAL, data=data) for data in regression]
+    fold = changed(TRIAL, data=DataSpec("iris", folds=5, fold=1))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put([(trial, RESULT) for trial in {*looks, *numbers, fold}])
         for trial in (*looks, *numbers, fold):
             ledger.open_test(trial)
-        assert ledger.times_scored(regression[0]) == 2
-        assert ledger.times_scored(TRIAL.data) == 2 + len(same_split)
-        assert ledger.times_scored(fold.data) == 1
-        assert ledger.times_scored(DataSpec("digits")) == 0
+        assert ledger.times_scored(numbers[0].trainer) == 2
+        assert ledger.times_scored(TRIAL.trainer) == 2 + len(same_split)
+        assert ledger.times_scored(fold.trainer) == 1
+        assert ledger.times_scored(changed(TRIAL, data=DataSpec("digits")).trainer) == 0
 
 
 def test_a_finished_trial_stays_as_it_was_and_repeats_are_counted(tmp_path: Path) -> None:
-    again, once = replace(RESULT, seconds=9.0), replace(TRIAL, seed=1)
+    again, once = replace(RESULT, seconds=9.0), changed(TRIAL, seed=1)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put([(TRIAL, RESULT)])
         ledger.put([(TRIAL, again), (once, RESULT)])
@@ -110,16 +111,16 @@ def test_a_finished_trial_stays_as_it_was_and_repeats_are_counted(tmp_path: Path
         assert kept is not None
         assert kept.seconds == 0.25
         keys = [ledger.key(TRIAL), ledger.key(once)]
-    rows = dict(sql(tmp_path / "ledger.sqlite", "SELECT key, repeats FROM trials"))  # type: ignore[arg-type]
+    rows = dict(sql(tmp_path / "ledger.sqlite", "SELECT key, repeats FROM results"))  # type: ignore[arg-type]
     assert rows == {keys[0]: 3, keys[1]: 0}
 
 
 def test_a_unit_of_work_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     """A disk that fills up at the second of two results, played by a trigger, leaves neither."""
-    path, other = tmp_path / "ledger.sqlite", replace(TRIAL, seed=1)
+    path, other = tmp_path / "ledger.sqlite", changed(TRIAL, seed=1)
     with Ledger(path) as ledger:
         key = ledger.key(other)
-    full = f"BEFORE INSERT ON trials WHEN NEW.key = '{key}' BEGIN SELECT RAISE(FAIL, 'disk full'); END"
+    full = f"BEFORE INSERT ON results WHEN NEW.key = '{key}' BEGIN SELECT RAISE(FAIL, 'disk full'); END"
     sql(path, f"CREATE TRIGGER full {full}")
     with Ledger(path) as ledger:
         with pytest.raises(sqlite3.IntegrityError, match="disk full"):
@@ -127,15 +128,18 @@ def test_a_unit_of_work_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
         assert TRIAL not in ledger
         ledger.put([(TRIAL, RESULT)])
         assert TRIAL in ledger
-    assert len(sql(path, "SELECT key FROM trials")) == 1
+    assert len(sql(path, "SELECT key FROM results")) == 1
 
 
 def test_a_trial_is_kept_as_the_text_that_its_hash_is_of(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.put([(TRIAL, RESULT)])
-    ((text,),) = sql(tmp_path / "ledger.sqlite", "SELECT trial FROM trials")
+    ((text,),) = sql(tmp_path / "ledger.sqlite", "SELECT trial FROM results")
     assert isinstance(text, str)
-    assert json.loads(text) == asdict(TRIAL)
+    kept = json.loads(text)
+    assert kept["trainer"] == asdict(TRIAL.trainer) | {"kind": "ModelTrainer"}
+    assert kept["stepper"] == asdict(TRIAL.stepper) | {"kind": "Plain"}
+    assert (kept["loss"], kept["steps"], kept["seed"], kept["final"]) == ("m", 4, 0, True)
     assert hashlib.sha256(text.encode()).hexdigest() == TRIAL.hash
 
 
@@ -179,7 +183,7 @@ def test_tests_of_tuning_trials_cannot_be_opened(tmp_path: Path) -> None:
         ledger.put([(TRIAL, replace(RESULT, test=None))])
         with pytest.raises(KeyError, match=f"trial {TRIAL.hash[:12]}'"):
             ledger.open_test(TRIAL)
-        assert ledger.times_scored(TRIAL.data) == 0
+        assert ledger.times_scored(TRIAL.trainer) == 0
 
 
 def test_results_of_other_code_are_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

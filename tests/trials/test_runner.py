@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from lossmith.data import DataSpec
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import canonical_model
 from lossmith.trials.runner import Runner, TrainingFailedError
-from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+from lossmith.trials.trial import OptimizerSpec, Sources
+from made_trials import changed, made
 
 SOURCES = Sources({"iris": "iris"})
-IRIS = Trial(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("adam", 0.01), 12, 16, 3, 6)
+IRIS = made(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("adam", 0.01), 12, 16, 3, 6)
 TRIALS = [
-    replace(IRIS, loss=loss, seed=seed, engine=engine, final=final)
+    changed(IRIS, loss=loss, seed=seed, engine=engine, final=final)
     for loss in ("cross_entropy", "m", "ngl")
     for seed in range(2)
     for engine, final in (("stacked", False), ("single", True))
@@ -130,11 +130,11 @@ def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path: Path) -> None:
     names = ("deadly", "wrong", "leaving")
     deadly, wrong, leaving = (canonical_model(f"{tmp_path}/own.py:{name}", sources) for name in names)
     reasons = {
-        replace(IRIS, model=deadly): "its worker process died, perhaps for lack of memory",
-        replace(IRIS, model=wrong): "RuntimeError: mat1 and mat2 shapes cannot be multiplied",
-        replace(IRIS, model=leaving): "SystemExit: goodbye",
-        replace(IRIS, loss="smooth_absolute_error"): "is a loss for regression, not for classification",
-        replace(IRIS, model="mlp:width=1000000000000000"): "it ran out of memory",
+        changed(IRIS, model=deadly): "its worker process died, perhaps for lack of memory",
+        changed(IRIS, model=wrong): "RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+        changed(IRIS, model=leaving): "SystemExit: goodbye",
+        changed(IRIS, loss="smooth_absolute_error"): "is a loss for regression, not for classification",
+        changed(IRIS, model="mlp:width=1000000000000000"): "it ran out of memory",
     }
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         runner = Runner(ledger, sources, workers=2)
@@ -147,11 +147,11 @@ def test_a_trial_that_fails_is_a_result_with_a_reason(tmp_path: Path) -> None:
             assert "\n" not in runner.failures[trial]
             assert trial not in ledger
         with pytest.raises(TrainingFailedError, match="smooth_absolute_error"):
-            runner.run_all([replace(IRIS, loss="smooth_absolute_error")])
+            runner.run_all([changed(IRIS, loss="smooth_absolute_error")])
 
 
 def test_a_slice_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
-    stack = [replace(IRIS, engine="stacked", loss=loss) for loss in ("m", "brier", "smooth_absolute_error")]
+    stack = [changed(IRIS, engine="stacked", loss=loss) for loss in ("m", "brier", "smooth_absolute_error")]
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         runner = Runner(ledger, SOURCES, workers=0)
         assert set(runner.run(stack)) == set(stack[:2])
@@ -161,7 +161,7 @@ def test_a_slice_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
 def test_a_training_that_takes_too_long_fails(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         runner = Runner(ledger, SOURCES, workers=0, time_limit=0.2)
-        slow = replace(IRIS, steps=10**7)
+        slow = changed(IRIS, steps=10**7)
         assert runner.run([slow]) == {}
         assert runner.failures == {slow: "it took longer than 0.2 seconds"}
 
@@ -189,7 +189,7 @@ SCRIPT = """
     from lossmith.data import DataSpec
     from lossmith.trials.ledger import Ledger
     from lossmith.trials.runner import Runner
-    from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+    from lossmith.trials.trial import ModelTrainer, OptimizerSpec, Sources, Trial
 
     class Say:
         def start(self, label, total, done): pass
@@ -197,7 +197,8 @@ SCRIPT = """
 
     if __name__ == "__main__":
         trials = [
-            Trial(DataSpec("iris"), "mlp", "m", OptimizerSpec("adam", .01), 200 if seed < 4 else 10**7, 16, seed, 10)
+            Trial(ModelTrainer(DataSpec("iris"), "mlp", 16, 10), "m", OptimizerSpec("adam", .01),
+                  200 if seed < 4 else 10**7, seed)
             for seed in range(12)
         ]
         with Ledger(Path(sys.argv[1])) as ledger:
@@ -234,7 +235,7 @@ def test_workers_do_not_outlive_their_parent_and_finished_trials_are_kept(tmp_pa
     assert not [child for child in children if alive(child)]
     spec = OptimizerSpec("adam", 0.01)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        assert all(Trial(DataSpec("iris"), "mlp", "m", spec, 200, 16, seed, 10) in ledger for seed in range(4))
+        assert all(made(DataSpec("iris"), "mlp", "m", spec, 200, 16, seed, 10) in ledger for seed in range(4))
 
 
 def descendants(pid: int) -> list[int]:

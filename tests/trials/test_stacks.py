@@ -27,7 +27,11 @@ every_capability = pytest.mark.parametrize(
 
 def run_grid(capability: str, *arguments: str) -> list[str]:
     """What differs, as the grid prints it."""
-    environment = os.environ | {"ATEN_CPU_CAPABILITY": capability, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "ATEN_CPU_CAPABILITY": capability,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     command = [sys.executable, str(GRID), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,17 +18,18 @@ from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.stacks import StackedModels
 from lossmith.trials.steppers import PlainStepper
 from lossmith.trials.training import splits_of, stacks, train, train_many, train_model
-from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+from lossmith.trials.trial import OptimizerSpec, Sources
+from made_trials import changed, made
 
 SOURCES = Sources({"iris": "iris", "digits": "digits"})
-IRIS = Trial(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("adam", 0.01), 12, 16, 3, 6)
+IRIS = made(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("adam", 0.01), 12, 16, 3, 6)
 
 
 def test_a_single_trial_is_the_plain_training_loop() -> None:
     """The oracle is a loop as anybody would write it."""
-    trial = replace(IRIS, optimizer=OptimizerSpec("adam", 0.01, schedule="none"))
+    trial = changed(IRIS, optimizer=OptimizerSpec("adam", 0.01, schedule="none"))
     task = splits_of(trial, SOURCES)
-    model = build_model(trial.model, task, task_for(task).outputs, SOURCES, trial.seed)
+    model = build_model(trial.ours.model, task, task_for(task).outputs, SOURCES, trial.seed)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     order = batches(len(task.train), 16, trial.seed)
     for _ in range(trial.steps):
@@ -46,20 +47,20 @@ def test_a_single_trial_is_the_plain_training_loop() -> None:
 
 def test_stacked_and_single_agree_to_rounding() -> None:
     for loss in ("cross_entropy", "ngl", "cross_entropy:weight=[1,2,3]", "dynamical:amplitude=5,period=4"):
-        single = train(replace(IRIS, loss=loss), SOURCES)
-        stacked = train(replace(IRIS, loss=loss, engine="stacked"), SOURCES)
+        single = train(changed(IRIS, loss=loss), SOURCES)
+        stacked = train(changed(IRIS, loss=loss, engine="stacked"), SOURCES)
         assert stacked.columns["nll"] == pytest.approx(single.columns["nll"], rel=1e-4)
         assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
 def test_the_cosine_schedule_and_the_clipping_are_torchs(engine: str) -> None:
-    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9, clip=0.3), engine=engine)
+    trial = changed(IRIS, optimizer=OptimizerSpec("sgd", 0.5, momentum=0.9, clip=0.3), engine=engine)
     task = splits_of(trial, SOURCES)
-    model = build_model(trial.model, task, task_for(task).outputs, SOURCES, trial.seed)
+    model = build_model(trial.ours.model, task, task_for(task).outputs, SOURCES, trial.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=trial.steps)
-    order = batches(len(task.train), trial.batch_size, trial.seed)
+    order = batches(len(task.train), trial.ours.batch_size, trial.seed)
     for _ in range(trial.steps):
         rows = next(order)
         optimizer.zero_grad()
@@ -76,25 +77,25 @@ def test_a_weighted_mean_divides_by_the_weights_of_its_labels(engine: str) -> No
     """SGD, unlike Adam, notices a wrong divisor."""
     weight = torch.tensor([0.2, 1.0, 5.0])
     spec = OptimizerSpec("sgd", 0.2, schedule="none")
-    trial = replace(IRIS, loss="cross_entropy:weight=[0.2,1,5]", optimizer=spec, batch_size=7, engine=engine)
+    trial = changed(IRIS, loss="cross_entropy:weight=[0.2,1,5]", optimizer=spec, batch_size=7, engine=engine)
     task = splits_of(trial, SOURCES)
-    model = build_model(trial.model, task, task_for(task).outputs, SOURCES, trial.seed)
+    model = build_model(trial.ours.model, task, task_for(task).outputs, SOURCES, trial.seed)
     optimizer = torch.optim.SGD(model.parameters(), 0.2)
-    order = batches(len(task.train), trial.batch_size, trial.seed)
+    order = batches(len(task.train), trial.ours.batch_size, trial.seed)
     for _ in range(trial.steps):
         rows = next(order)
         optimizer.zero_grad()
         F.cross_entropy(model(task.train.inputs[rows]), task.train.targets[rows], weight).backward()
         optimizer.step()
     expected = F.cross_entropy(model(task.valid.inputs), task.valid.targets).item()
-    _, result, _ = train_many([replace(trial, seed=seed) for seed in (2, 3, 4)], SOURCES)
+    _, result, _ = train_many([changed(trial, seed=seed) for seed in (2, 3, 4)], SOURCES)
     assert result.columns["nll"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_each_loss_of_a_stack_has_its_own_slices_and_notes() -> None:
     """Two slices of each of three losses, of which the schedule of one is cut inside a cycle and says so."""
     losses = ("m", "dynamical:amplitude=20,period=5", "ngl")
-    trials = [replace(IRIS, loss=loss, seed=seed, engine="stacked") for loss in losses for seed in (3, 4)]
+    trials = [changed(IRIS, loss=loss, seed=seed, engine="stacked") for loss in losses for seed in (3, 4)]
     for trial, result in zip(trials, train_many(trials, SOURCES), strict=True):
         assert replace(result, seconds=0.0) == replace(train(trial, SOURCES), seconds=0.0)
         assert bool(result.notes) == ("dynamical" in trial.loss)
@@ -105,14 +106,14 @@ def test_no_fused_kernel_takes_part_in_a_trial(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(rows, "SMALLEST", 0)
     monkeypatch.setattr(rows, "forward", lambda *_: pytest.fail("the kernels ran"))
     for loss in ("rooted", "brier", "dynamical(scaled(focal)):amplitude=2,period=2"):
-        train(replace(IRIS, loss=loss, steps=3), SOURCES)
+        train(changed(IRIS, loss=loss, steps=3), SOURCES)
 
 
 @pytest.mark.parametrize("loss", ["m", "brier", "tempered:kappa=[0.3,0.5,-0.7]", "label_smoothing"])
 def test_padding_a_stack_changes_no_result(loss: str) -> None:
     """A batch of 5 is padded to 32 rows in a stack, and not padded alone."""
-    trial = replace(IRIS, loss=loss, batch_size=5, optimizer=OptimizerSpec("sgd", 0.1))
-    single, stacked = (train(replace(trial, engine=engine), SOURCES) for engine in ("single", "stacked"))
+    trial = changed(IRIS, loss=loss, batch_size=5, optimizer=OptimizerSpec("sgd", 0.1))
+    single, stacked = (train(changed(trial, engine=engine), SOURCES) for engine in ("single", "stacked"))
     assert stacked.curve.train["nll"] == pytest.approx(single.curve.train["nll"], rel=1e-4)
     assert stacked.columns["nll"] == pytest.approx(single.columns["nll"], rel=1e-4)
     assert stacked.gradient_ratio == pytest.approx(single.gradient_ratio, rel=1e-4)
@@ -135,7 +136,7 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
     task = splits_of(IRIS, SOURCES)
     model = build_model("linear", task, task_for(task).outputs, SOURCES, 0)
     stack = StackedModels([model, model], [IRIS.optimizer] * 2)
-    trials = [replace(IRIS, loss="m", batch_size=5, seed=seed, engine="stacked", steps=1) for seed in (0, 1)]
+    trials = [changed(IRIS, loss="m", batch_size=5, seed=seed, engine="stacked", steps=1) for seed in (0, 1)]
     padded: list[Tensor] = []
     logits_of = stack.logits
 
@@ -156,28 +157,28 @@ def test_rows_that_pad_a_batch_get_no_gradient() -> None:
 
 def test_seeds_not_losses_decide_initial_weights_and_order() -> None:
     """Paired comparisons rest on this: at step 0 two losses see the same model and the same batch."""
-    a, b = (train(replace(IRIS, loss=loss), SOURCES) for loss in ("cross_entropy", "rooted:k=inf"))
+    a, b = (train(changed(IRIS, loss=loss), SOURCES) for loss in ("cross_entropy", "rooted:k=inf"))
     assert a.curve == b.curve
-    assert train(replace(IRIS, seed=4), SOURCES).curve != a.curve
+    assert train(changed(IRIS, seed=4), SOURCES).curve != a.curve
 
 
 def test_a_diverged_trial_is_a_result() -> None:
-    wild = replace(IRIS, optimizer=OptimizerSpec("sgd", 1e30, schedule="none"), final=True)
+    wild = changed(IRIS, optimizer=OptimizerSpec("sgd", 1e30, schedule="none"), final=True)
     result = train(wild, SOURCES)
     assert result.diverged
     assert result.test is not None
     assert math.isinf(result.test.columns["nll"].max())
     neighbours = [
-        replace(w, engine="stacked")
-        for w in (wild, replace(wild, optimizer=OptimizerSpec("sgd", 0.1, schedule="none")))
+        changed(w, engine="stacked")
+        for w in (wild, changed(wild, optimizer=OptimizerSpec("sgd", 0.1, schedule="none")))
     ]
     assert [r.diverged for r in train_many(neighbours, SOURCES)] == [True, False]
 
 
 @pytest.mark.parametrize("engine", ["single", "stacked"])
 def test_best_val_hands_out_the_best_point_of_the_curve(engine: str) -> None:
-    trial = replace(IRIS, optimizer=OptimizerSpec("sgd", 3.0, schedule="none"), steps=40, evaluations=40, engine=engine)
-    last, best = train(trial, SOURCES), train(replace(trial, select="best-val"), SOURCES)
+    trial = changed(IRIS, optimizer=OptimizerSpec("sgd", 3.0, schedule="none"), steps=40, evaluations=40, engine=engine)
+    last, best = train(trial, SOURCES), train(changed(trial, select="best-val"), SOURCES)
     assert last.curve == best.curve
     assert best.scores["accuracy"] == max(best.curve.score)
     assert last.scores["accuracy"] == last.curve.score[-1]
@@ -185,33 +186,33 @@ def test_best_val_hands_out_the_best_point_of_the_curve(engine: str) -> None:
 
 def test_the_first_gradient_of_rooted_is_c_to_the_one_over_k_times_cross_entropys() -> None:
     """At the start p is about 1/C, and strictness is p^(-1/k)."""
-    trial = Trial(DataSpec("digits"), "mlp", "rooted:k=2", OptimizerSpec("adam", 1e-9), 1, 64, 0, 1)
+    trial = made(DataSpec("digits"), "mlp", "rooted:k=2", OptimizerSpec("adam", 1e-9), 1, 64, 0, 1)
     assert train(trial, SOURCES).gradient_ratio == pytest.approx(10**0.5, rel=0.1)
 
 
 def test_extensions_are_counted() -> None:
     """With logits in the thousands M is continued for most wrong predictions and no right one."""
-    trial = replace(IRIS, loss="m", optimizer=OptimizerSpec("sgd", 1e4, schedule="none"), steps=30, evaluations=30)
+    trial = changed(IRIS, loss="m", optimizer=OptimizerSpec("sgd", 1e4, schedule="none"), steps=30, evaluations=30)
     share = train(trial, SOURCES).extended_share
     assert 0.01 < share < 1
-    assert train(replace(trial, loss="brier"), SOURCES).extended_share == 0
+    assert train(changed(trial, loss="brier"), SOURCES).extended_share == 0
 
 
 def test_a_dynamical_run_cut_inside_a_cycle_is_noted_and_its_schedule_moves() -> None:
-    cut = train(replace(IRIS, loss="dynamical:amplitude=20,period=5"), SOURCES)
+    cut = train(changed(IRIS, loss="dynamical:amplitude=20,period=5"), SOURCES)
     assert "static_after=10" in " ".join(cut.notes)
-    whole = train(replace(IRIS, loss="dynamical:amplitude=20,period=6"), SOURCES)
+    whole = train(changed(IRIS, loss="dynamical:amplitude=20,period=6"), SOURCES)
     assert whole.notes == ()
     assert whole.curve != train(IRIS, SOURCES).curve
 
 
 def test_logit_adjustment_learns_the_class_counts_of_its_training_part() -> None:
-    trial = replace(IRIS, data=DataSpec("iris", imbalance=4.0), loss="logit_adjusted")
+    trial = changed(IRIS, data=DataSpec("iris", imbalance=4.0), loss="logit_adjusted")
     counts = splits_of(trial, SOURCES).class_counts.tolist()
     given = ",".join(str(count) for count in counts)
     assert (
         train(trial, SOURCES).curve
-        == train(replace(trial, loss=f"logit_adjusted:class_counts=[{given}]"), SOURCES).curve
+        == train(changed(trial, loss=f"logit_adjusted:class_counts=[{given}]"), SOURCES).curve
     )
 
 
@@ -222,13 +223,13 @@ def test_what_a_trial_cannot_train_is_refused_in_a_sentence() -> None:
         ("m:task=binary", "task"),
     ):
         with pytest.raises(ValueError, match=word):
-            train(replace(IRIS, loss=loss), SOURCES)
+            train(changed(IRIS, loss=loss), SOURCES)
 
 
 def test_banks_hold_what_may_share_a_stack() -> None:
-    stacked = replace(IRIS, engine="stacked")
-    losses = [replace(stacked, loss=name, seed=s) for name in ("m", "l", "cos") for s in range(5)]
-    longer = replace(stacked, steps=13)
+    stacked = changed(IRIS, engine="stacked")
+    losses = [changed(stacked, loss=name, seed=s) for name in ("m", "l", "cos") for s in range(5)]
+    longer = changed(stacked, steps=13)
     cut = stacks([*losses, longer, IRIS, losses[0]], size=8)
     assert sorted(map(len, cut)) == [1, 1, 7, 8]
     assert {trial for stack in cut for trial in stack} == {*losses, longer, IRIS}
@@ -244,7 +245,7 @@ def test_the_hash_of_a_trial_depends_on_everything() -> None:
         {"data": DataSpec("iris", fold=1, folds=5)},
         {"optimizer": OptimizerSpec("adam", 0.02)},
     ]
-    assert len({IRIS.hash, *(replace(IRIS, **change).hash for change in changes)}) == len(changes) + 1
+    assert len({IRIS.hash, *(changed(IRIS, **change).hash for change in changes)}) == len(changes) + 1
     assert copy.deepcopy(IRIS).hash == IRIS.hash
 
 
@@ -261,7 +262,7 @@ def test_dropout_draws_from_the_trials_seed_and_rests_in_evaluation(tmp_path: Pa
     """What the process drew before does not matter."""
     (tmp_path / "net.py").write_text(DROPOUT)
     sources = Sources({"iris": "iris"})
-    trial = replace(IRIS, model=canonical_model(f"{tmp_path}/net.py:make", sources), steps=30)
+    trial = changed(IRIS, model=canonical_model(f"{tmp_path}/net.py:make", sources), steps=30)
     result, model, _ = train_model(trial, sources)
     torch.rand(5)
     assert train(trial, sources).curve == result.curve

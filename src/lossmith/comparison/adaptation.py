@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.headlines import Claim
 from lossmith.comparison.protocol import difference
 from lossmith.comparison.verdict import ALPHA, SCOPE, points_with_interval
-from lossmith.losses.text import parse_loss
 from lossmith.tasks.task import Scores
 
 ADAPTS = Claim(
@@ -34,10 +32,10 @@ def adaptation(arms: Sequence[Arm], scores: Mapping[str, Sequence[Scores]]) -> t
     Returns:
         Sentences, in the order of the arms.
     """
-    names = {arm.loss: arm.name for arm in arms if arm.name in scores}
+    names = {(arm.replays, arm.replay): arm.name for arm in arms if arm.name in scores}
     said = []
     for arm in arms:
-        replays = [names.get(_with_control(arm.loss, control)) for control in ("rate_replay", "loss_replay")]
+        replays = [names.get((arm.loss, "rate")), names.get((arm.loss, "loss"))]
         if arm.role == "control" or arm.name not in scores or None in replays:
             continue
         gaps = [difference(list(scores[arm.name]), list(scores[replay])) for replay in replays if replay is not None]
@@ -45,8 +43,3 @@ def adaptation(arms: Sequence[Arm], scores: Mapping[str, Sequence[Scores]]) -> t
         rate, loss = (points_with_interval(gap, 0.95) for gap in gaps)
         said.append((ADAPTS if shown else NOT_SHOWN).sentence.format(name=arm.name, rate=rate, loss=loss))
     return tuple(said)
-
-
-def _with_control(loss: str, control: str) -> str:
-    text = parse_loss(loss)
-    return str(replace(text, arguments=tuple(sorted([*text.arguments, ("control", control)]))))

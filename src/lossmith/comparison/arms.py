@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from lossmith.catalog import available, canonical, create
-from lossmith.learned import AdaptiveLoss
+from lossmith.catalog import available
 from lossmith.losses import static_tail
 from lossmith.losses.text import LossText, Tune, Value, parse_loss
 from lossmith.tasks import Task
+from lossmith.trials.texts import SEARCHED, canonical, default_values, parse
 
 EQUAL_TIME_LENGTH: Final = 3.0
 """What a step with a loss that learns online costs at least, in steps of the reference, if the gradient is exact."""
@@ -65,6 +65,8 @@ class Arm:
         lr_scale: what its grid of learning rates is multiplied by: for SGD one over its gradient's norm at step 0
             relative to cross-entropy's, unless the loss learns; else 1.
         length: the steps of its trainings over those of the plan.
+        replays: for a replay, the text of the loss that learns whose course it follows.
+        replay: what is replayed of that loss: ``"rate"``, ``"loss"`` or nothing.
     """
 
     name: str
@@ -74,11 +76,13 @@ class Arm:
     stream: int = 0
     lr_scale: float = 1.0
     length: float = 1.0
+    replays: str | None = None
+    replay: Literal["rate", "loss"] | None = None
 
     @property
     def default_positions(self) -> list[float]:
         """Where the defaults of the tuned dimensions lie; no weight decay is one step below the least."""
-        defaults = create(self.loss_with()).defaults()
+        defaults = default_values(parse_loss(self.loss).name)
         positions = []
         for dimension in self.tuned:
             value = defaults.get(dimension.name)
@@ -134,7 +138,7 @@ class Baselines:
 SEARCH: Final = {
     (info.name, each.argument): Dimension(each.argument, each.values, each.scale)
     for info in available()
-    for each in info.loss_class.searched
+    for each in (*info.loss_class.searched, *SEARCHED.get(info.name, ()))
 }
 """What a `?` is tuned over, by loss and argument: what the losses say."""
 _WEIGHT_DECAY: Final = {
@@ -203,20 +207,26 @@ def make_arms(
     for text in losses:
         loss = canonical(text)
         if loss not in {arm.name for arm in arms + asked} and loss != rival:
-            asked.append(Arm(loss, loss, _role(loss), _dimensions(parse_loss(loss))))
+            asked.append(_asked_for(loss))
     if any(_learns_online(arm) for arm in asked):
         arms.append(Arm(names.equal_time, reference, "control", length=EQUAL_TIME_LENGTH))
     return arms + asked
 
 
-def _role(loss: str) -> Role:
+def _asked_for(loss: str) -> Arm:
     """A loss that is asked for is a candidate, unless it says itself that it is a control."""
-    return "candidate" if dict(parse_loss(loss).arguments).get("control", "none") == "none" else "control"
+    parsed, text = parse(loss), parse_loss(loss)
+    role: Role = "control" if dict(text.arguments).get("control", "none") != "none" else "candidate"
+    arm = Arm(loss, loss, role, _dimensions(text))
+    if parsed.replay is None:
+        return arm
+    own = replace(text, arguments=tuple(each for each in text.arguments if each[0] != "control"))
+    return replace(arm, replays=canonical(str(own)), replay=parsed.replay)
 
 
 def _learns_online(arm: Arm) -> bool:
-    loss = create(arm.loss_with())
-    return isinstance(loss, AdaptiveLoss) and loss.recipe.online
+    parsed = parse(arm.loss_with())
+    return parsed.learns and parsed.adaptive.online
 
 
 def _dimensions(text: LossText) -> tuple[Dimension, ...]:

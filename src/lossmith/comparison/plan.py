@@ -20,9 +20,10 @@ from lossmith.data import DataSpec
 from lossmith.tasks import Task
 from lossmith.trials.request import Draft, Request, RequestError, draft
 from lossmith.trials.runner import reason_of
-from lossmith.trials.steppers import is_stackable, learns, noted_loss
+from lossmith.trials.steppers import noted_loss
+from lossmith.trials.texts import parse, with_loss
 from lossmith.trials.training import gradient_ratio
-from lossmith.trials.trial import Engine, OptimizerSpec, Select, Sources, Trial
+from lossmith.trials.trial import Engine, ModelTrainer, OptimizerSpec, Select, Sources, Trainer, Trial
 
 DELTA: Final = 0.005
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
@@ -130,6 +131,11 @@ class Plan:
         """What the arms are called that all others are held against."""
         return Baselines.of(self.task)
 
+    @property
+    def trainer(self) -> Trainer:
+        """What trains, on fold 0."""
+        return ModelTrainer(self.data, self.model, self.batch_size, self.evaluations, self.select, self.engine)
+
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
@@ -155,19 +161,15 @@ class Plan:
         optimizer = replace(self.optimizer, lr=setting.lr, weight_decay=named.get("weight_decay", 0.0))
         if optimizer.weight_decay and optimizer.name == "adam":
             optimizer = replace(optimizer, name="adamw")  # Adam's coupled decay is a different, weaker control
-        return Trial(
-            data=replace(self.data, fold=fold),
-            model=self.model,
-            loss=arm.loss_with(setting.values),
-            optimizer=optimizer,
+        trial = Trial(
+            self.trainer.on_fold(fold),
+            self.task.reference,
+            optimizer,
             steps=round(arm.length * self.steps),
-            batch_size=self.batch_size,
             seed=derive_seed(self.seed, arm.stream, _STREAMS[use], fold, number),
-            evaluations=self.evaluations,
-            select=self.select,
             final=use == "final",
-            engine=self.engine if is_stackable(arm.loss_with()) else "single",
         )
+        return with_loss(trial, arm.loss_with(setting.values))
 
 
 def make_plan(options: Options, sources: Sources) -> Plan:
@@ -187,9 +189,10 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     budget = _budget(options, len(lrs))
     drafted = draft(options, sources)
     trial, splits = drafted.trial, drafted.splits
-    if trial.steps < trial.evaluations:
+    trainer = trial.ours
+    if trial.steps < trainer.evaluations:
         raise RequestError(
-            f"{trial.steps} steps are too few for a learning curve of {trial.evaluations} points: give more --epochs "
+            f"{trial.steps} steps are too few for a learning curve of {trainer.evaluations} points: give more --epochs "
             "or --steps, or a smaller --batch-size"
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
@@ -200,28 +203,28 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
         arms = [
-            arm if learns(arm.loss_with()) else replace(arm, lr_scale=1 / ratio)  # what it will learn is not known yet
+            arm if parse(arm.loss).learns else replace(arm, lr_scale=1 / ratio)  # what it will learn is not known yet
             for arm, ratio in zip(arms, ratios, strict=True)
         ]
     return Plan(
         name=splits.name,
-        data=trial.data,
+        data=trainer.data,
         task=drafted.task,
         examples=(len(splits.train), len(splits.valid), len(splits.test)),
-        model=trial.model,
+        model=trainer.model,
         arms=tuple(arms),
         lrs=lrs,
         optimizer=trial.optimizer,
         steps=trial.steps,
-        batch_size=trial.batch_size,
-        evaluations=trial.evaluations,
+        batch_size=trainer.batch_size,
+        evaluations=trainer.evaluations,
         budget=budget,
-        final_seeds=options.seeds or (2 if trial.data.folds else 5),
+        final_seeds=options.seeds or (2 if trainer.data.folds else 5),
         seed=options.seed,
         metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
         delta=options.delta,
-        select=trial.select,
-        engine=trial.engine,
+        select=trainer.select,
+        engine=trainer.engine,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
         notes=notes,
@@ -287,7 +290,7 @@ def _try_out(
     ratios: list[float] = []
     notes: list[str] = []
     for arm in arms:
-        loss, noted = noted_loss(arm.loss_with(), drafted.splits, drafted.task, trial.steps)
+        loss, noted = noted_loss(with_loss(trial, arm.loss_with()).loss, drafted.splits, drafted.task, trial.steps)
         notes += noted
         try:
             with warnings.catch_warnings():
@@ -295,7 +298,7 @@ def _try_out(
                 ratio = gradient_ratio(trial, loss, sources, drafted.device)
         except (Exception, SystemExit) as error:
             raise RequestError(
-                f"{arm.name} with model {trial.model} failed on the first batch: {reason_of(error)}"
+                f"{arm.name} with model {trial.ours.model} failed on the first batch: {reason_of(error)}"
             ) from None
         if not ratio > 0:
             raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")

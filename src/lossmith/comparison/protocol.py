@@ -7,7 +7,7 @@ opened only after the recommendation has been written down.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
@@ -94,7 +94,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     opened = {arm.name: _by_fold(plan, arm, finals, runner.ledger.open_test) for arm in finished}
     untrained |= failed
     speed = measure_speed(plan, chosen, finals, validated, untrained, runner)
-    times = max(runner.ledger.times_scored(replace(plan.data, fold=fold)) for fold in plan.folds)
+    times = max(runner.ledger.times_scored(plan.trainer.on_fold(fold)) for fold in plan.folds)
     return Findings(chosen, untrained, weak_reference, opened, recommendation, speed, times)
 
 

@@ -15,11 +15,12 @@ from lossmith.comparison.tuning import expected_best, smoothed
 from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks import Judged
 from lossmith.trials.result import TrialResult
+from lossmith.trials.texts import parse
 
 
 def shape_of(plan: Plan, loss: str) -> Shape | None:
     """The shape of a loss, where losses of the task have one."""
-    return loss_shape(create(loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
+    return loss_shape(create(parse(loss).loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
 
 
 def columns_of(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:
@@ -32,21 +33,27 @@ def columns_of(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged])
 
 def learned_of(runs: Sequence[TrialResult]) -> LearnedRow | None:
     """What became of the losses of runs, where they learned."""
-    paths = [run.learned for run in runs if run.learned is not None]
-    if not paths:
+    learned = [run for run in runs if "scale" in run.series]
+    if not learned:
         return None
-    first, scale = paths[0], np.array([path.scale for path in paths])
+    first, points = learned[0], learned[0].curve.steps
+    pulls = [run.series["pull"] for run in learned]
+    scale = np.array(
+        [[part.mean() for part in np.split(run.series["scale"].values, points[:-1])] for run in learned], dtype=float
+    )
+    formula, error = first.facts.get("formula"), first.facts.get("formula_error")
+    assert pulls[0].axis is not None
     return LearnedRow(
-        steps=first.steps,
+        steps=points,
         scale=tuple(scale.mean(0).tolist()),
         lowest=tuple(scale.min(0).tolist()),
         highest=tuple(scale.max(0).tolist()),
-        moments=first.moments,
-        p=first.p,
-        strictness=tuple(_column_means(curves) for curves in zip(*(path.strictness for path in paths), strict=True)),
-        offline_steps=float(np.mean([path.offline_steps for path in paths])),
-        formula=first.formula,
-        formula_error=first.formula_error,
+        moments=tuple(pulls[0].steps.tolist()),
+        p=tuple(pulls[0].axis.tolist()),
+        strictness=tuple(map(tuple, np.mean([pull.values for pull in pulls], axis=0).tolist())),
+        offline_steps=float(np.mean([float(run.facts["offline_steps"]) for run in learned])),
+        formula=None if formula is None else str(formula),
+        formula_error=None if error is None else float(error),
     )
 
 

@@ -7,6 +7,7 @@ from lossmith.learned.ml3 import ML3Loss
 from lossmith.learned.network import LossNetwork, smooth_leaky_relu
 from lossmith.learned.offline import OfflineLog, learn_offline
 from lossmith.learned.online import OnlineLossLearner, StepRecord
+from lossmith.learned.parameters import LearnedLoss
 from lossmith.learned.regression import AdaptiveRegressionLoss
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "AdaptiveRegressionLoss",
     "Distilled",
     "FrozenLoss",
+    "LearnedLoss",
     "LossNetwork",
     "ML3Loss",
     "OfflineLog",

@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lossmith.learned.adaptive import AdaptiveLoss
 from lossmith.learned.lookback import LookBack, norm
+from lossmith.learned.parameters import LearnedLoss
 from lossmith.learned.passes import Draws, Model, State, first_rows
-from lossmith.learned.regression import AdaptiveRegressionLoss
 from lossmith.learned.response import check_optimizer, clip, response
 from lossmith.learned.scale import Gain, Scale, cap_on_scale, wide
 from lossmith.losses.arguments import check_choice, check_number, whole_number
@@ -141,7 +140,7 @@ class OnlineLossLearner:
         self.every, self.audit = whole_number("every", every, low=1), whole_number("audit", audit, low=1)
         self.meta_share, self.clip_grad_norm, self.tolerance = meta_share, clip_grad_norm, tolerance
         self.cap = cap_on_scale(scale, max_scale)
-        own_base = loss.base if isinstance(loss, AdaptiveLoss | AdaptiveRegressionLoss) else self.task_loss
+        own_base = loss.base if isinstance(loss, LearnedLoss) else self.task_loss
         self.base: TaskLoss = own_base if base is None else base
         self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self.named: State = {self.model.names[id(p)]: p for p in self.parameters if id(p) in self.model.names}
@@ -325,14 +324,14 @@ class OnlineLossLearner:
         squares = torch.stack([wide(slope).square().sum(), wide(reference).square().sum()])
         ours, bases = self.model.total(squares).sqrt()
         gain = Gain.of(ours, bases, self.cap)
-        if isinstance(self.loss, AdaptiveLoss | AdaptiveRegressionLoss):
+        if isinstance(self.loss, LearnedLoss):
             self.loss.gain.copy_(gain.factor)
         return gain.factor * ours / bases.clamp(min=1e-30), gain
 
     def _check(self, autocast: torch.dtype | None) -> None:
         if not self.phi:
             raise ValueError("the loss has no parameters to learn: use one such as AdaptiveLoss()")
-        if self.cap is None and isinstance(self.loss, AdaptiveLoss) and self.loss.residual is None:
+        if self.cap is None and isinstance(self.loss, LearnedLoss) and self.loss.control == "scale":
             raise ValueError(f"control={self.loss.control!r} has only a scale to learn: add scale='learned'")
         if len(self.named) < len(self.parameters):
             raise ValueError("the optimizer holds parameters that are not the model's: make it from model.parameters()")

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import copy
-from typing import Self, get_args
+from typing import Self
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lossmith.learned.adaptive import Start
-from lossmith.learned.network import Activation, LossNetwork, Output
-from lossmith.losses import RegressionLoss
-from lossmith.losses.arguments import check_choice, whole_number
+from lossmith.learned.network import Activation, Output
+from lossmith.learned.parameters import Control, LearnedLoss, Start
+from lossmith.losses import MeanSquaredErrorLoss, RegressionLoss
 from lossmith.losses.reductions import Reduction
 from lossmith.losses.regression import check_shapes
 
 
-class AdaptiveRegressionLoss(RegressionLoss):
-    """A regression loss that is learned: half the squared error plus a small network ``l_phi(y, f)``.
+class AdaptiveRegressionLoss(LearnedLoss, RegressionLoss):
+    """A regression loss that is learned: the squared error plus a small network ``l_phi(y, f)``.
 
     Args:
-        start: ``"base"`` starts as half the squared error; ``"random"`` uses the network alone, as in the paper.
+        start: ``"base"`` starts as the squared error; ``"random"`` uses the network alone, as in the paper.
+        control: ``"scale"`` replaces the network by one learned factor of the squared error.
         hidden: units per hidden layer.
         layers: number of hidden layers.
         activation: ``"smooth_leaky_relu"`` or ``"relu"``.
@@ -36,11 +35,14 @@ class AdaptiveRegressionLoss(RegressionLoss):
     """
 
     name = "adaptive_regression"
+    kind = "learned"
+    base: RegressionLoss
 
     def __init__(
         self,
         *,
         start: Start = "base",
+        control: Control = "none",
         hidden: int = 40,
         layers: int = 2,
         activation: Activation = "smooth_leaky_relu",
@@ -52,36 +54,39 @@ class AdaptiveRegressionLoss(RegressionLoss):
         init_seed: int = 0,
     ) -> None:
         super().__init__(reduction=reduction)
-        check_choice("start", start, get_args(Start))
-        self.start = start
-        self.init_seed = whole_number("init_seed", init_seed, low=0)
-        self.network = LossNetwork(
-            hidden,
-            layers,
+        if start == "random" and control == "scale":
+            raise ValueError("start='random' uses no base loss: leave out control='scale'")
+        self.base = MeanSquaredErrorLoss(reduction=reduction)
+        self.network = self.make_parameters(
+            start,
+            control,
+            init_seed,
+            hidden=hidden,
+            layers=layers,
             activation=activation,
             output=output,
             beta=beta,
             gamma=gamma,
             bias=bias,
-            silent=start == "base",
-            seed=self.init_seed,
         )
-        vars(self).update(self.network.settings)  # the text form looks arguments up by name
-        self.gain: Tensor
-        self.register_buffer("gain", torch.ones(()))  # of the learner's last step
         self.factor = 1.0
+        self.source: str | None = None
+
+    @property
+    @override
+    def text(self) -> str:
+        return super().text if self.source is None else f"@{self.source}"
 
     @override
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:
         check_shapes(prediction, target)
-        terms: Tensor = self.network(target, prediction)
-        if self.start == "base":
-            terms = terms + 0.5 * (prediction - target).square()
+        if self.network is None:
+            terms: Tensor = self.log_scale.exp() * self.base.per_sample(prediction, target)
+        else:
+            terms = self.network(target, prediction)
+            if self.start == "base":
+                terms = terms + self.base.per_sample(prediction, target)
         return terms if self.factor == 1 else self.factor * terms
-
-    def base(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Half the squared error, the initial loss; see `forward`."""
-        return self.reduced(0.5 * (prediction - target).square())
 
     def freeze(self) -> Self:
         """Return a frozen copy of the loss with its current parameters.

@@ -14,7 +14,7 @@ from typing_extensions import override
 from lossmith.formulas.expression import terminal
 from lossmith.formulas.program import program_of
 from lossmith.losses.arguments import Range, check_choice, check_number
-from lossmith.losses.base import Loss
+from lossmith.losses.base import Kind, Loss
 from lossmith.losses.parts import document, stated
 from lossmith.losses.reductions import Reduction
 
@@ -33,7 +33,7 @@ class RegressionLoss(Loss):
         ValueError: if an argument is out of range.
     """
 
-    kind = "regression"
+    kind: ClassVar[Kind] = "regression"
     statement: ClassVar[str | None] = None
 
     def __init__(self, values: Mapping[str, float] | None = None, /, *, reduction: Reduction = "mean") -> None:

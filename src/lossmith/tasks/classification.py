@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.data import Examples, Splits
+from lossmith.learned import LearnedLoss, strictness_curve
 from lossmith.losses.base import Kind
 from lossmith.tasks.calibration import CALIBRATION_BINS, calibration_error, fit_temperature
 from lossmith.tasks.task import Diagram, Judged, Scores, Task
+
+_P: Final = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid()
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,18 @@ class Classification(Task):
         temperature = fit_temperature(valid.columns["logits"], valid.columns["label"])
         of_test = None if test is None else _with_probabilities(test, temperature)
         return _with_probabilities(valid, temperature), of_test, {"temperature": temperature}
+
+    @property
+    @override
+    def pull_axis(self) -> Scores:
+        """Probabilities of the target."""
+        return np.asarray(_P.numpy())
+
+    @override
+    def pull(self, loss: nn.Module) -> Scores:
+        """The strictness of a loss, the other classes sharing the rest evenly."""
+        frozen = loss.freeze() if isinstance(loss, LearnedLoss) else loss
+        return strictness_curve(frozen.cpu().double(), self.outputs, _P).numpy()
 
     @override
     def metrics(self, judged: Judged) -> dict[str, float]:

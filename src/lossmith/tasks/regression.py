@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.data import Examples, Splits
+from lossmith.learned import LearnedLoss
 from lossmith.losses.base import Kind
 from lossmith.tasks.task import Judged, Scores, Task
 
@@ -81,6 +82,22 @@ class Regression(Task):
         columns = {"absolute_error": self.unit * np.abs(error)}
         return Judged(examples.index.cpu().numpy(), 1 - error**2, columns)
 
+    @property
+    @override
+    def pull_axis(self) -> Scores:
+        """Errors in standard deviations of the training targets, none of them 0."""
+        return np.linspace(-4.0, 4.0, 48)
+
+    @override
+    def pull(self, loss: nn.Module) -> Scores:
+        """The slope of a loss over that of the squared error, for targets at their training mean."""
+        frozen = loss.freeze() if isinstance(loss, LearnedLoss) else loss
+        errors = torch.from_numpy(self.pull_axis)[:, None].requires_grad_()
+        value = frozen.cpu().double()(errors, torch.zeros_like(errors))
+        (slope,) = torch.autograd.grad(value, errors)
+        pull: Tensor = len(errors) * slope / (2 * errors.detach())
+        return pull[:, 0].numpy()
+
     @override
     def metrics(self, judged: Judged) -> dict[str, float]:
         return {"R2": float(judged.score.mean())}
@@ -101,8 +118,9 @@ class Regression(Task):
 
     @override
     def loss_text(self, text: str) -> str:
-        """``mae`` is the absolute error; elsewhere it is a loss of classification."""
-        return "absolute_error" if text == "mae" else text
+        """Names of losses that stand for others in classification: ``mae``, and ``adaptive`` with its arguments."""
+        name, colon, arguments = text.partition(":")
+        return {"mae": "absolute_error", "adaptive": "adaptive_regression"}.get(name, name) + colon + arguments
 
     @override
     def told(self, numbers: Mapping[str, float]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossmith.data import Examples, Splits
 from lossmith.losses.base import Kind
@@ -122,6 +122,19 @@ class Task(ABC):
             Both parts, and what was fitted on validation, by name.
         """
         return valid, test, {}
+
+    @property
+    @abstractmethod
+    def pull_axis(self) -> Scores:
+        """Where `pull` looks, float64 (k,)."""
+
+    @abstractmethod
+    def pull(self, loss: nn.Module) -> Scores:
+        """How strongly a loss pulls on one prediction relative to the reference loss, float64 (k,).
+
+        Args:
+            loss: of this task's predictions and targets, with ``reduction="mean"``; a learned one is frozen first.
+        """
 
     @abstractmethod
     def metrics(self, judged: Judged) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lossmith.trials.trial import Trial
+from lossmith.trials.trial import Plain, Trial
 
 _CLEAN_STREAM = 4_000_037  # added to a trial's seed for the order of its clean examples
 
@@ -48,15 +48,16 @@ def trial_batches(trial: Trial, size: int, clean: int) -> Iterator[Tensor]:
     Raises:
         ValueError: if the trial trains on clean examples and there are none.
     """
-    noisy = (clean + rows for rows in batches(size - clean, trial.batch_size, trial.seed))
-    if trial.clean == "unused":
+    how = trial.stepper if isinstance(trial.stepper, Plain) else Plain()
+    noisy = (clean + rows for rows in batches(size - clean, trial.ours.batch_size, trial.seed))
+    if how.clean == "unused":
         yield from noisy
     if not clean:
-        raise ValueError(f"clean={trial.clean!r} needs a clean set: name one in the data of the trial")
+        raise ValueError(f"clean={how.clean!r} needs a clean set: name one in the data of the trial")
     stream = _one_by_one(clean, trial.seed + _CLEAN_STREAM)
-    begin = round(trial.steps * (1 - trial.clean_share)) if trial.clean == "last" else 0
+    begin = round(trial.steps * (1 - how.clean_share)) if how.clean == "last" else 0
     for step, rows in enumerate(noisy):
-        share = 1.0 if trial.clean == "last" else trial.clean_share
+        share = 1.0 if how.clean == "last" else how.clean_share
         count = round(share * len(rows)) if step >= begin else 0
         yield torch.cat([torch.tensor(list(itertools.islice(stream, count)), dtype=torch.int64), rows[count:]])
 

@@ -7,29 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lossmith.catalog import create
 from lossmith.data import Splits
-from lossmith.learned import AdaptiveLoss, OnlineLossLearner, StepRecord, distil, learn_offline, strictness_curve
-from lossmith.losses.text import parse_loss
+from lossmith.learned import AdaptiveLoss, LearnedLoss, OnlineLossLearner, StepRecord, distil, learn_offline
 from lossmith.tasks import Task
 from lossmith.trials.batches import batches
-from lossmith.trials.result import LearnedPath
+from lossmith.trials.result import Series, TrialResult
 from lossmith.trials.stacks import SingleModel
 from lossmith.trials.steppers import Stepper
-from lossmith.trials.trial import Trial
+from lossmith.trials.trial import Adaptive, Replay, Trial
 
-MOMENTS: Final = 5
-"""Points of the training, from its beginning to its end, at which the loss is kept."""
-_P: Final = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid()
 _NEVER: Final = 1 << 50
-REPLAYS: Final = ("rate_replay", "loss_replay")
 # What is added to the trial's seed to draw other things than the model's weights and batches.
 _META_STREAM: Final = 1_000_003
-REPLAY_STREAM: Final = 2_000_003
 _OFFLINE_STREAM: Final = 3_000_017
 
 Batch = tuple[Tensor, Tensor]
@@ -37,11 +31,9 @@ MakeModel = Callable[[int], SingleModel]
 
 
 class LearningStepper(Stepper):
-    """Steps of one model with an `AdaptiveLoss`, as its recipe says.
+    """Steps of one model with a loss that is learned, as an `Adaptive` or a `Replay` says.
 
-    With ``control="rate_replay"`` or ``"loss_replay"`` the trial is first trained as it would be without that control;
-    the course of the effective scale, or that of the loss's parameters under another seed, is then replayed on a fresh
-    model, which trains on all training examples but the clean ones that taught the loss.
+    A replay trains on all training examples but the clean ones that taught the loss.
 
     Args:
         trial: what is trained.
@@ -51,38 +43,36 @@ class LearningStepper(Stepper):
         splits: what it is trained on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
+        replayed: for a replay, the result of the training it replays.
     """
 
     def __init__(
         self,
         trial: Trial,
-        loss: AdaptiveLoss,
+        loss: LearnedLoss,
         notes: tuple[str, ...],
         make_model: MakeModel,
         splits: Splits,
         task: Task,
         device: str,
+        replayed: TrialResult | None = None,
     ) -> None:
-        self.trial, self.loss, self.splits, self.task, self.device = trial, loss.to(device), splits, task, device
+        self.trial, self.learned, self.splits, self.task, self.device = trial, loss.to(device), splits, task, device
         self.make_model, self._notes = make_model, notes
-        self.replayed = self._course() if loss.control in REPLAYS else None
-        still = self.replayed is not None
-        if trial.clean != "unused":
-            raise ValueError(f"{trial.loss} takes the clean examples as meta data: its model cannot train on them")
+        self.course = None if replayed is None else _course(trial, replayed, device)
+        how = (trial.source or trial).stepper
+        assert isinstance(how, Adaptive)
+        self.how = how
         self.examples = _Examples(
-            trial, loss, splits, device, hold_out=not still and loss.recipe.meta_data == "held_out"
-        )
+            trial, how, splits, device, hold_out=replayed is None and how.meta_data == "held_out"
+        )  # fmt: skip
         self.gradient_ratio = torch.full((1,), torch.nan, device=device)
         self.extended = torch.zeros(1, device=device)
-        self.offline_steps = 0 if still else self._learn_offline()
+        self.offline_steps = self._learn_offline() if replayed is None else 0
         self.models = make_model(trial.seed)
-        self.learner = self._learner(self.models, still=still or not loss.recipe.online)
-        self.steps: list[int] = []
-        self.scales: list[float] = []
-        self.recent: list[Tensor] = []
-        self.moments: list[tuple[int, Tensor]] = []
+        self.learner = self._learner(self.models)
+        self.scales: list[Tensor] = []
         self._replay(0)
-        self._keep(0)
 
     @override
     def step(self, step: int) -> tuple[Tensor, Tensor]:
@@ -93,110 +83,93 @@ class LearningStepper(Stepper):
         record = self.learner.step(batch, next(self.examples.meta) if self.learner.wants_meta_batch else None)
         if step == 0:
             self.gradient_ratio = self._gradient_ratio(record, batch[1])
-        self.recent.append(record.scale)
-        self.extended += self.loss.extended(record.logits, batch[1]).sum()
+        self.scales.append(record.scale)
+        if isinstance(self.learned, AdaptiveLoss):
+            self.extended += self.learned.extended(record.logits, batch[1]).sum()
         return record.logits.unsqueeze(0), batch[1].unsqueeze(0)
 
     @override
-    def mark(self, step: int) -> None:
-        self.steps.append(step)
-        self.scales.append(float(torch.stack(self.recent).mean()))
-        self.recent.clear()
-        if step >= self.trial.steps * len(self.moments) / (MOMENTS - 1):
-            self._keep(step)
+    def loss(self, i: int) -> nn.Module:
+        return self.learned
 
     @override
     def notes(self, i: int) -> tuple[str, ...]:
         return self._notes
 
     @override
-    def learned(self, i: int) -> LearnedPath | None:
-        """The formula is looked for in final trials alone."""
-        found = distil(self.loss.freeze().cpu().double(), self.task.outputs) if self.trial.final else None
-        return LearnedPath(
-            steps=tuple(self.steps),
-            scale=tuple(self.scales),
-            moments=tuple(step for step, _ in self.moments),
-            p=tuple(_P.tolist()),
-            strictness=tuple(tuple(curve.tolist()) for _, curve in self.moments),
-            offline_steps=self.offline_steps,
-            formula=None if found is None else found.formula,
-            formula_error=None if found is None else found.error,
-        )
+    def series(self) -> dict[str, Series]:
+        return {"scale": Series(np.arange(1, len(self.scales) + 1), torch.stack(self.scales).cpu().numpy())}
+
+    @override
+    def facts(self) -> dict[str, float | str]:
+        facts: dict[str, float | str] = {"offline_steps": self.offline_steps}
+        if self.trial.final and isinstance(self.learned, AdaptiveLoss):
+            found = distil(self.learned.freeze().cpu().double(), self.task.outputs)
+            facts |= {"formula": found.formula, "formula_error": found.error}
+        return facts
 
     def _replay(self, step: int) -> None:
-        """Set the loss to what that step was taken with in the replayed training, if there is one."""
-        if self.replayed is not None:
-            nn.utils.vector_to_parameters(self.replayed[step], self.loss.parameters())
+        """Give the loss what that step was taken with in the replayed training, if there is one."""
+        if self.course is not None:
+            nn.utils.vector_to_parameters(self.course[step], self.learned.parameters())
 
-    def _keep(self, step: int) -> None:
-        self.moments.append((step, strictness_curve(self.loss.freeze().cpu().double(), self.task.outputs, _P)))
-
-    def _learner(self, single: SingleModel, *, still: bool) -> OnlineLossLearner:
-        recipe = self.loss.recipe
-        data, replays_rates = recipe.meta_data, self.loss.control == "rate_replay"
+    def _learner(self, single: SingleModel) -> OnlineLossLearner:
+        how, replays_rates = self.how, isinstance(self.trial.stepper, Replay) and self.trial.stepper.what == "rate"
+        data = how.meta_data
         return OnlineLossLearner(
             single.model,
-            self.loss,
+            self.learned,
             single.optimizer,
-            torch.optim.Adam(self.loss.parameters(), recipe.meta_lr),
+            torch.optim.Adam(self.learned.parameters(), how.meta_lr),
+            task_loss=lambda z, targets: self.task.reference_values(z[None], targets[None])[0],
             meta_data=data if data == "same" or data == "next" else "given",
-            every=_NEVER if still else recipe.every,
-            meta_share=recipe.meta_share,
+            every=_NEVER if self.course is not None or not how.online else how.every,
+            meta_share=how.meta_share,
             clip_grad_norm=self.trial.optimizer.clip,
-            scale="learned" if replays_rates else recipe.scale,
-            max_scale=math.inf if replays_rates else recipe.max_scale,  # capped when they were recorded
+            scale="learned" if replays_rates else how.scale,
+            max_scale=math.inf if replays_rates else how.max_scale,  # capped when they were recorded
         )
 
     def _gradient_ratio(self, record: StepRecord, targets: Tensor) -> Tensor:
         """Norm of the loss's gradient in the outputs over that of the reference loss."""
         z = record.logits.requires_grad_()
-        losses = (self.loss.base(z, targets), self.task.reference_values(z[None], targets[None])[0])
+        losses = (self.learned.base(z, targets), self.task.reference_values(z[None], targets[None])[0])
         of_base, of_reference = (torch.autograd.grad(loss, z)[0].norm() for loss in losses)
         ratio: Tensor = record.scale * of_base / of_reference
         return ratio.reshape(1)
 
     def _learn_offline(self) -> int:
-        recipe = self.loss.recipe
-        if not recipe.offline:
+        how, seed = self.how, self.trial.seed + _OFFLINE_STREAM
+        if not how.offline:
             return 0
         examples = _Examples(
-            replace(self.trial, seed=self.trial.seed + _OFFLINE_STREAM),
-            self.loss,
-            self.splits,
-            self.device,
-            hold_out=recipe.meta_data == "held_out",
+            replace(self.trial, seed=seed), how, self.splits, self.device, hold_out=how.meta_data == "held_out"
         )
         log = learn_offline(
-            self.loss,
-            lambda i: self.make_model(self.trial.seed + _OFFLINE_STREAM + i).model.train(),
+            self.learned,
+            lambda i: self.make_model(seed + i).model.train(),
             examples.pairs(),
-            steps=recipe.offline,
-            lr=recipe.offline_lr,
-            meta_lr=recipe.offline_meta_lr,
-            scale=recipe.scale,
-            max_scale=recipe.max_scale,
+            steps=how.offline,
+            lr=how.offline_lr,
+            meta_lr=how.meta_lr,
+            task_loss=lambda z, targets: self.task.reference_values(z[None], targets[None])[0],
+            scale=how.scale,
+            max_scale=how.max_scale,
         )
         return log.kept
 
-    def _course(self) -> list[Tensor]:
-        """The loss's parameters that each step was taken with in the trial without the replay."""
-        text = parse_loss(self.trial.loss)
-        plain = replace(text, arguments=tuple((n, value) for n, value in text.arguments if n != "control"))
-        seed = self.trial.seed + (REPLAY_STREAM if self.loss.control == "loss_replay" else 0)
-        trial = replace(self.trial, loss=str(plain), seed=seed, final=False)
-        loss = create(trial.loss)
-        assert isinstance(loss, AdaptiveLoss)
-        loss.bind(total_steps=trial.steps, **self.task.facts(self.splits))
-        run = LearningStepper(trial, loss, (), self.make_model, self.splits, self.task, self.device)
-        course, follows = [], loss.recipe.meta_data == "next"
-        for step in range(trial.steps):
-            before = nn.utils.parameters_to_vector(loss.parameters()).detach()
-            run.step(step)
-            # With the next batch as meta batch, the loss is updated before the model.
-            phi = nn.utils.parameters_to_vector(loss.parameters()).detach() if follows else before
-            course.append(run.recent.pop().log().reshape(1) if self.loss.control == "rate_replay" else phi)
-        return course
+
+def _course(trial: Trial, replayed: TrialResult, device: str) -> list[Tensor]:
+    """The parameters that the loss of a replay has at each step."""
+    assert isinstance(trial.stepper, Replay)
+    if trial.stepper.what == "rate":
+        rates = torch.from_numpy(replayed.series["scale"].values).to(device)
+        return list(rates.log().unsqueeze(1))
+    how = trial.stepper.of.stepper
+    # With the next batch as meta batch, the loss is updated before the model.
+    first = int(isinstance(how, Adaptive) and how.meta_data == "next")
+    parameters = torch.from_numpy(replayed.series["parameters"].values).to(device)
+    return list(parameters[first:])
 
 
 class _Examples:
@@ -207,10 +180,10 @@ class _Examples:
         meta: endless, for the loss.
     """
 
-    def __init__(self, trial: Trial, loss: AdaptiveLoss, splits: Splits, device: str, *, hold_out: bool) -> None:
-        recipe, size, batch_size = loss.recipe, len(splits.train), trial.batch_size
-        held_out = (splits.clean or max(1, round(recipe.meta_part * size))) if hold_out else 0
-        meta_size = max(1, round(recipe.meta_share * batch_size))
+    def __init__(self, trial: Trial, how: Adaptive, splits: Splits, device: str, *, hold_out: bool) -> None:
+        size, batch_size = len(splits.train), trial.ours.batch_size
+        held_out = (splits.clean or max(1, round(how.meta_part * size))) if hold_out else 0
+        meta_size = max(1, round(how.meta_share * batch_size))
         self.splits, self.device = splits, device
         first = splits.clean or held_out  # a replay holds nothing out, yet its model never trains on clean examples
         self.batches = self._draw(first, size - first, batch_size, trial.seed)

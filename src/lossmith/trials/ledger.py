@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import lossmith
-from lossmith.data import DataSpec
-from lossmith.trials.result import TrialResult, judged_to_bytes, result_from_json, summary_to_json
-from lossmith.trials.trial import Trial
+from lossmith.trials.result import TrialResult, judged_to_bytes, result_from_json, series_to_bytes, summary_to_json
+from lossmith.trials.trial import Trainer, Trial
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS trials (
-    key TEXT PRIMARY KEY, trial TEXT NOT NULL, result TEXT NOT NULL, valid BLOB, test BLOB,
+CREATE TABLE IF NOT EXISTS results (
+    key TEXT PRIMARY KEY, trial TEXT NOT NULL, result TEXT NOT NULL, valid BLOB, test BLOB, series BLOB NOT NULL,
     finished TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, repeats INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS test_scores (
@@ -92,27 +89,29 @@ class Ledger:
         rows = [
             (
                 self.key(trial),
-                json.dumps(asdict(trial), sort_keys=True),
+                trial.json,
                 summary_to_json(result),
                 None if result.valid is None else judged_to_bytes(result.valid),
                 None if result.test is None else judged_to_bytes(result.test),
+                series_to_bytes(result.series),
             )
             for trial, result in finished
         ]
         with self._transaction():
             self._connection.executemany(
-                "INSERT INTO trials (key, trial, result, valid, test) VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO results (key, trial, result, valid, test, series) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET repeats = repeats + 1",
                 rows,
             )
 
     def get(self, trial: Trial) -> TrialResult | None:
         """The result of a trial, its test outcomes left out; ``None`` if it has not finished."""
-        row = self._connection.execute("SELECT result, valid FROM trials WHERE key = ?", (self.key(trial),)).fetchone()
-        return None if row is None else result_from_json(row[0], row[1], None)
+        query = "SELECT result, valid, NULL, series FROM results WHERE key = ?"
+        row = self._connection.execute(query, (self.key(trial),)).fetchone()
+        return None if row is None else result_from_json(*row)
 
     def __contains__(self, trial: Trial) -> bool:
-        found = self._connection.execute("SELECT 1 FROM trials WHERE key = ?", (self.key(trial),)).fetchone()
+        found = self._connection.execute("SELECT 1 FROM results WHERE key = ?", (self.key(trial),)).fetchone()
         return found is not None
 
     def open_test(self, trial: Trial) -> TrialResult:
@@ -128,17 +127,18 @@ class Ledger:
             KeyError: if the trial has not finished or scored no test part.
         """
         key = self.key(trial)
-        row = self._connection.execute("SELECT result, valid, test FROM trials WHERE key = ?", (key,)).fetchone()
+        query = "SELECT result, valid, test, series FROM results WHERE key = ?"
+        row = self._connection.execute(query, (key,)).fetchone()
         if row is None or row[2] is None:
             raise KeyError(f"no test outcomes are kept for trial {trial.hash[:12]}")
         with self._transaction():
-            self._connection.execute("INSERT OR IGNORE INTO test_scores VALUES (?, ?)", (split_hash(trial.data), key))
+            self._connection.execute("INSERT OR IGNORE INTO test_scores VALUES (?, ?)", (trial.trainer.test_split, key))
         return result_from_json(*row)
 
-    def times_scored(self, data: DataSpec) -> int:
-        """How many trained models have been scored on this test split so far."""
+    def times_scored(self, trainer: Trainer) -> int:
+        """How many trained models have been scored on the test split of a trainer so far."""
         query = "SELECT count(*) FROM test_scores WHERE split = ?"
-        return int(self._connection.execute(query, (split_hash(data),)).fetchone()[0])
+        return int(self._connection.execute(query, (trainer.test_split,)).fetchone()[0])
 
     def key(self, trial: Trial) -> str:
         """What a trial is kept under: its hash with the code, version and device kind it ran with, hashed."""
@@ -165,9 +165,3 @@ def training_code() -> str:
                 f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
             )
     return code.hexdigest()
-
-
-def split_hash(data: DataSpec) -> str:
-    """What names a test split: the data and how its test part is drawn, not what happens to its training part."""
-    plain = replace(data, train_size=None, label_noise=0.0, imbalance=1.0, noise="symmetric", clean=None, outliers=0.0)
-    return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()

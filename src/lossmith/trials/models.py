@@ -146,7 +146,7 @@ def canonical_model(text: str, sources: Sources) -> str:
         if not file.is_file():
             raise ModelError(f"there is no file {path!r} to take the model from")
         digest = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
-        sources.models[digest] = str(file.resolve())
+        sources.code[digest] = str(file.resolve())
         _user_factory(digest, factory, sources)
         return f"{digest}:{factory}"
     parsed = _parse(text)
@@ -202,7 +202,7 @@ def _parse(text: str) -> LossText:
 
 
 def _user_factory(digest: str, name: str, sources: Sources) -> Factory:
-    path = sources.models.get(digest)
+    path = sources.code.get(digest)
     if path is None:
         raise ModelError(f"the file of model {digest[:15]}...:{name} is not known here: name it with --model")
     if "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:

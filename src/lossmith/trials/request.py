@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -10,8 +10,8 @@ import torch
 from lossmith.data import DataSpec, Splits, TaskName, load_dataset
 from lossmith.tasks import Task, task_for
 from lossmith.trials.models import can_be_stacked, canonical_model
-from lossmith.trials.training import splits_of
-from lossmith.trials.trial import Engine, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
+from lossmith.trials.training import load_splits
+from lossmith.trials.trial import Engine, ModelTrainer, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
 
 SMALL: Final = 5000  # examples below which a data set counts as small
 TINY: Final = 300
@@ -118,12 +118,11 @@ def draft(request: Request, sources: Sources) -> Draft:
     model = canonical_model(request.model, sources)
     sgd = request.optimizer == "sgd"
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
-    trial = Trial(data, model, "", optimizer, 1, 1, request.seed, EVALUATIONS, request.select)
-    splits = splits_of(trial, sources, device)
+    splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, len(splits.train))
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
-    trial = replace(trial, loss=task.reference, batch_size=batch_size, steps=steps, engine=engine)
-    return Draft(trial, splits, task, device)
+    trainer = ModelTrainer(data, model, batch_size, EVALUATIONS, request.select, engine)
+    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device)
 
 
 def _device(wanted: str) -> str:

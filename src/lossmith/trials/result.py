@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossmith.tasks import Judged
 
@@ -32,31 +34,19 @@ class Curve:
         return next(iter(self.valid.values()))
 
 
-@dataclass(frozen=True)
-class LearnedPath:
-    """What became of a loss that learned in a training.
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Something that was written down during a training.
 
     Args:
-        steps: the points of the learning curve.
-        scale: effective scale, the norm of the loss's gradient in the logits over that of its base: its mean since the
-            point before.
-        moments: the steps after which the loss was kept, 0 the first.
-        p: probabilities of the target.
-        strictness: at each moment, the slope in the target's logit relative to cross-entropy's at each ``p``, other
-            classes sharing evenly.
-        offline_steps: of offline learning before.
-        formula: what the loss was distilled to at the end; ``None`` where it was not.
-        formula_error: relative error of the formula's gradient.
+        steps: numbers of optimiser steps taken, int64 (k,).
+        values: what it was after each, (k, ...).
+        axis: what the last axis of the values stands for; ``None`` for a mere count.
     """
 
-    steps: tuple[int, ...]
-    scale: tuple[float, ...]
-    moments: tuple[int, ...]
-    p: tuple[float, ...]
-    strictness: tuple[tuple[float, ...], ...]
-    offline_steps: int
-    formula: str | None
-    formula_error: float | None
+    steps: NDArray[np.int64]
+    values: NDArray[Any]
+    axis: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,10 @@ class TrialResult:
         seconds: wall time; for a slice of a stack its share of the stack's.
         valid: each unit of the validation part, for final trials.
         test: each unit of the test part, for final trials.
-        learned: what became of the loss, if it is one that learns.
+        series: what the probes wrote down, by their text; for a loss that learns also ``scale``, its effective scale at
+            each step.
+        facts: what else is known of the loss, by name: for one that learns ``offline_steps`` and, in final trials of
+            classification, the ``formula`` it was distilled to with its ``formula_error``.
     """
 
     curve: Curve
@@ -90,42 +83,70 @@ class TrialResult:
     seconds: float
     valid: Judged | None = None
     test: Judged | None = None
-    learned: LearnedPath | None = None
+    series: dict[str, Series] = field(default_factory=dict)
+    facts: dict[str, float | str] = field(default_factory=dict)
 
 
 def summary_to_json(result: TrialResult) -> str:
-    """Everything but what is known of each unit, as JSON with Python's ``NaN`` and ``Infinity``."""
-    summary = asdict(replace(result, valid=None, test=None))
-    del summary["valid"], summary["test"]
+    """Everything but units and series, as JSON with Python's ``NaN`` and ``Infinity``."""
+    summary = asdict(replace(result, valid=None, test=None, series={}))
+    del summary["valid"], summary["test"], summary["series"]
     return json.dumps(summary)
 
 
-def result_from_json(text: str, valid: bytes | None, test: bytes | None) -> TrialResult:
+def result_from_json(text: str, valid: bytes | None, test: bytes | None, series: bytes) -> TrialResult:
     """Put a result together again from its parts; `test` may be left sealed (``None``)."""
     summary = _with_tuples(json.loads(text))
-    curve, learned = summary.pop("curve"), summary.pop("learned")
+    curve = summary.pop("curve")
     return TrialResult(
         curve=Curve(**curve),
         valid=None if valid is None else judged_from_bytes(valid),
         test=None if test is None else judged_from_bytes(test),
-        learned=None if learned is None else LearnedPath(**learned),
+        series=series_from_bytes(series),
         **summary,
     )
 
 
+def series_to_bytes(series: Mapping[str, Series]) -> bytes:
+    """Named series as a compressed ``.npz``; empty for none."""
+    arrays = {
+        f"{name} {part}": values for name, one in series.items() for part, values in vars(one).items()
+        if values is not None
+    }  # fmt: skip
+    return _to_bytes(arrays) if arrays else b""
+
+
+def series_from_bytes(data: bytes) -> dict[str, Series]:
+    """The inverse of `series_to_bytes`."""
+    parts: dict[str, dict[str, Any]] = {}
+    for key, values in (_from_bytes(data) if data else {}).items():
+        name, _, part = key.rpartition(" ")
+        parts.setdefault(name, {})[part] = values
+    return {name: Series(**arrays) for name, arrays in parts.items()}
+
+
 def judged_to_bytes(judged: Judged) -> bytes:
     """The arrays as a compressed ``.npz``."""
-    buffer = io.BytesIO()
-    columns: dict[str, Any] = {f"column {name}": values for name, values in judged.columns.items()}
-    np.savez_compressed(buffer, index=judged.index, score=judged.score, **columns)
-    return buffer.getvalue()
+    columns = {f"column {name}": values for name, values in judged.columns.items()}
+    return _to_bytes({"index": judged.index, "score": judged.score, **columns})
 
 
 def judged_from_bytes(data: bytes) -> Judged:
-    """The inverse of `judged_to_bytes`; nothing is unpickled."""
+    """The inverse of `judged_to_bytes`."""
+    arrays = _from_bytes(data)
+    columns = {name.removeprefix("column "): each for name, each in arrays.items() if name.startswith("column ")}
+    return Judged(arrays["index"], arrays["score"], columns)
+
+
+def _to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _from_bytes(data: bytes) -> dict[str, NDArray[Any]]:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        columns = {name.removeprefix("column "): arrays[name] for name in arrays.files if name.startswith("column ")}
-        return Judged(arrays["index"], arrays["score"], columns)
+        return dict(arrays)
 
 
 def _with_tuples(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import torch
@@ -87,14 +87,14 @@ class Runner:
         """
         wanted = list(dict.fromkeys(trials))
         missing = [trial for trial in wanted if trial not in self.ledger and trial not in self.failures]
+        replayed = list(dict.fromkeys(trial.source for trial in missing if trial.source is not None))
+        first = [trial for trial in replayed if trial not in self.ledger and trial not in self.failures]
+        then = [trial for trial in missing if trial not in first]
         if self.progress is not None:
-            self.progress.start(label, len(wanted), len(wanted) - len(missing))
-        units = stacks(missing, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
-        if self.workers == 0:
-            for unit in units:
-                self._keep(unit, attempt(unit, self.sources, self.device, self.time_limit))
-        else:
-            self._run_on_workers(units)
+            total = len({*wanted, *first})
+            self.progress.start(label, total, total - len(first) - len(then))
+        self._run_wave(first)
+        self._run_wave(self._without_orphans(then))
         results = {trial: self.ledger.get(trial) for trial in wanted}
         return {trial: result for trial, result in results.items() if result is not None}
 
@@ -115,6 +115,28 @@ class Runner:
         if self._executor is not None:
             end(self._executor)
             self._executor = None
+
+    def _run_wave(self, trials: Sequence[Trial]) -> None:
+        """Run trials none of which replays another of them."""
+        units = stacks(trials, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
+        if self.workers == 0:
+            for unit in units:
+                self._keep(unit, attempt(unit, *self._given(unit)))
+        else:
+            self._run_on_workers(units)
+
+    def _without_orphans(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those trials that replay nothing, or a training that did not fail."""
+        orphans = {trial: self.failures[trial.source] for trial in trials if trial.source in self.failures}
+        for trial, reason in orphans.items():
+            self._keep([trial], [f"the training that it replays failed: {reason}"])
+        return [trial for trial in trials if trial not in orphans]
+
+    def _given(self, unit: Unit) -> tuple[Sources, str, float | None, dict[Trial, TrialResult]]:
+        """What `attempt` needs besides the unit."""
+        found = {source: self.ledger.get(source) for trial in unit if (source := trial.source) is not None}
+        replayed = {source: result for source, result in found.items() if result is not None}
+        return self.sources, self.device, self.time_limit, replayed
 
     def _run_on_workers(self, units: list[Unit]) -> None:
         """Run units; where a worker dies, those that it may have worked on run again, each alone."""
@@ -143,7 +165,7 @@ class Runner:
         try:
             for unit in units:
                 try:
-                    future = self._executor.submit(attempt, unit, self.sources, self.device, self.time_limit)
+                    future = self._executor.submit(attempt, unit, *self._given(unit))
                     pending[future] = unit
                 except concurrent.futures.BrokenExecutor:
                     lost.append(unit)
@@ -175,7 +197,13 @@ class Runner:
             self.progress.advance(len(unit))
 
 
-def attempt(unit: Unit, sources: Sources, device: str, time_limit: float | None) -> list[TrialResult | str]:
+def attempt(
+    unit: Unit,
+    sources: Sources,
+    device: str,
+    time_limit: float | None,
+    replayed: Mapping[Trial, TrialResult] | None = None,
+) -> list[TrialResult | str]:
     """Train a unit; where that fails each of its trials alone, so that only those fail that must.
 
     Args:
@@ -183,16 +211,17 @@ def attempt(unit: Unit, sources: Sources, device: str, time_limit: float | None)
         sources: where data and models lie.
         device: ``"cpu"`` or ``"cuda"``.
         time_limit: seconds that each trial may take.
+        replayed: results of the trials that these replay.
 
     Returns:
         For each trial its result, or why it has none.
     """
     try:
-        return list(train_many(unit, sources, device, time_limit))
+        return list(train_many(unit, sources, device, time_limit, replayed))
     except (Exception, SystemExit) as error:  # a user's model may raise whatever it likes
         if len(unit) == 1:
             return [reason_of(error)]
-    return [attempt([trial], sources, device, time_limit)[0] for trial in unit]
+    return [attempt([trial], sources, device, time_limit, replayed)[0] for trial in unit]
 
 
 def reason_of(error: Exception | SystemExit) -> str:

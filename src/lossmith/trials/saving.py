@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, sourc
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
     partial.replace(file)
     described = {
-        "trial": asdict(trial),
+        "trial": json.loads(trial.json),
         "class_names": splits.class_names,
         "vocabulary": splits.vocabulary,
         "target_mean": splits.target_mean,
@@ -55,10 +54,10 @@ def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, sourc
 
 
 def _construction(trial: Trial, splits: Splits, outputs: int, sources: Sources) -> str:
-    name, _, arguments = trial.model.partition(":")
+    name, _, arguments = trial.ours.model.partition(":")
     if name == "sha256":
-        digest, _, factory = trial.model.rpartition(":")
-        path = Path(sources.models[digest])
+        digest, _, factory = trial.ours.model.rpartition(":")
+        path = Path(sources.code[digest])
         return (
             f"from {path.stem} import {factory}  # in {path.parent}\n"
             f"model = {factory}({tuple(splits.input_shape)}, {outputs})"

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.catalog import create
 from lossmith.data import Splits
-from lossmith.learned import AdaptiveLoss, FrozenLoss
+from lossmith.learned import AdaptiveLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss, Loss, RegressionLoss
 from lossmith.tasks import Task
 from lossmith.trials.batches import pad_rows, trial_batches
-from lossmith.trials.result import LearnedPath
+from lossmith.trials.result import Series
 from lossmith.trials.stacks import Models
 from lossmith.trials.trial import Trial
 
@@ -38,16 +38,19 @@ class Stepper(Protocol):
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """Take step number ``step``; returns outputs (M, B, ...), detached, and targets (M, B, ...)."""
 
-    def mark(self, step: int) -> None:
-        """A point of the learning curve, after so many steps; most steppers need not know."""
-        return
+    def loss(self, i: int) -> nn.Module:
+        """The loss of model i."""
 
     def notes(self, i: int) -> tuple[str, ...]:
         """What the loss of model i warned of."""
 
-    def learned(self, i: int) -> LearnedPath | None:
-        """What became of the loss of model i if it is one that learns."""
-        return None
+    def series(self) -> dict[str, Series]:
+        """What was written down of each step."""
+        return {}
+
+    def facts(self) -> dict[str, float | str]:
+        """What is known of the loss after the training; see `TrialResult`."""
+        return {}
 
 
 class PlainStepper(Stepper):
@@ -89,8 +92,15 @@ class PlainStepper(Stepper):
         return outputs, targets
 
     @override
+    def loss(self, i: int) -> nn.Module:
+        return self._group(i).loss
+
+    @override
     def notes(self, i: int) -> tuple[str, ...]:
-        return next(group.notes for group in self.groups if i < group.slices.stop)
+        return self._group(i).notes
+
+    def _group(self, i: int) -> _Group:
+        return next(group for group in self.groups if i < group.slices.stop)
 
     def _draw(self) -> tuple[Tensor, int]:
         """The row numbers (M, B') of the next batches, padded, and the size B of a batch."""
@@ -110,7 +120,7 @@ class PlainStepper(Stepper):
 
 def _order(trial: Trial) -> tuple[object, ...]:
     """What trials share that meet the same examples in the same order."""
-    return trial.seed, trial.clean, trial.clean_share
+    return trial.seed, trial.stepper
 
 
 class _Group(NamedTuple):
@@ -148,7 +158,6 @@ def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: st
     for text, members in itertools.groupby(trial.loss for trial in trials):
         size = len(list(members))
         loss, notes = noted_loss(text, splits, task, trials[0].steps)
-        assert not isinstance(loss, AdaptiveLoss), "losses that learn have a stepper of their own"
         groups.append(_Group(slice(start, start + size), loss.to(device), notes))
         start += size
     return groups
@@ -178,7 +187,9 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         ValueError: if the text names no loss that the task can train.
     """
     loss = create(text)
-    kind = "classification" if loss.kind == "learned" else loss.kind
+    kind = loss.kind
+    if kind == "learned":
+        kind = "regression" if isinstance(loss, RegressionLoss) else "classification"
     if kind != task.loss_kind or not isinstance(loss, TrainingLoss):
         raise ValueError(f"{text} is a loss for {loss.kind}, not for {task.name}: see `lossmith list`")
     base = loss.base if isinstance(loss, DynamicalLoss | AdaptiveLoss) else loss
@@ -188,15 +199,3 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         raise ValueError(f"{text}: trials train with task=multiclass; leave it out")
     loss.bind(total_steps=steps, **task.facts(splits))
     return loss
-
-
-def learns(text: str) -> bool:
-    """Whether a loss is one that learns."""
-    return isinstance(create(text), AdaptiveLoss)
-
-
-def is_stackable(text: str) -> bool:
-    """Whether trainings with a loss may be stacked: not where it is or was a network, whose rounding depends on how
-    many examples it is given.
-    """  # noqa: D205
-    return not any(isinstance(part, AdaptiveLoss | FrozenLoss) for part in create(text).modules())

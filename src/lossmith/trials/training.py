@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from lossmith.data import Dataset, Examples, Splits, TaskName, load_dataset, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
-from lossmith.learned import AdaptiveLoss
+from lossmith.learned import LearnedLoss
 from lossmith.tasks import Judged, Task, task_for
 from lossmith.trials.batches import trial_batches
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
+from lossmith.trials.probes import Looking
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
 from lossmith.trials.stacks import Models, SingleModel, StackedModels
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
-from lossmith.trials.trial import Sources, Trial
+from lossmith.trials.trial import Plain, Sources, Trial
 
 _CURVE_ROWS = 1024
 _OBSERVED_BATCHES = 3
@@ -40,12 +41,12 @@ class Trained(NamedTuple):
     Attributes:
         result: its result.
         model: with its trained weights, on the CPU.
-        loss: what the loss has become, if it is one that learns, on the CPU.
+        loss: what the loss has become, on the CPU.
     """
 
     result: TrialResult
     model: nn.Module
-    loss: AdaptiveLoss | None
+    loss: nn.Module
 
 
 def train(trial: Trial, sources: Sources, device: str = "cpu") -> TrialResult:
@@ -54,7 +55,11 @@ def train(trial: Trial, sources: Sources, device: str = "cpu") -> TrialResult:
 
 
 def train_many(
-    trials: Sequence[Trial], sources: Sources, device: str = "cpu", time_limit: float | None = None
+    trials: Sequence[Trial],
+    sources: Sources,
+    device: str = "cpu",
+    time_limit: float | None = None,
+    replayed: Mapping[Trial, TrialResult] | None = None,
 ) -> list[TrialResult]:
     """Train trials, those that can share a stack together.
 
@@ -65,6 +70,7 @@ def train_many(
         sources: where data and models lie.
         device: ``"cpu"`` or ``"cuda"``.
         time_limit: seconds that a training may take, or each slice of a stack on average; ``None`` for no limit.
+        replayed: results of the trials that these replay, as far as they are known; the others are trained.
 
     Returns:
         One result per trial, in order.
@@ -75,8 +81,10 @@ def train_many(
     """
     results: dict[Trial, TrialResult] = {}
     for stack in stacks(trials):
+        source = _source_result(stack[0], sources, device, replayed or {})
         with _guest(stack[0].seed, device):
-            results |= zip(stack, _train_stack(stack, sources, device, time_limit=time_limit)[0], strict=True)
+            trained = _train_stack(stack, sources, device, time_limit=time_limit, replayed=source)[0]
+        results |= zip(stack, trained, strict=True)
     return [results[trial] for trial in trials]
 
 
@@ -92,11 +100,10 @@ def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: P
     Returns:
         The result, and what was trained.
     """
+    source = _source_result(trial, sources, device, {})
     with _guest(trial.seed, device):
-        results, models, stepper = _train_stack([trial], sources, device, progress)
-    return Trained(
-        results[0], models.module(0).cpu(), stepper.loss.cpu() if isinstance(stepper, LearningStepper) else None
-    )
+        results, models, stepper = _train_stack([trial], sources, device, progress, replayed=source)
+    return Trained(results[0], models.module(0).cpu(), stepper.loss(0).cpu())
 
 
 def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]]:
@@ -109,10 +116,8 @@ def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]
     Returns:
         The groups; in each, trials of one loss are neighbours.
     """
-    single = [[trial] for trial in dict.fromkeys(trials) if trial.engine == "single"]
-    stacked = sorted(
-        {trial for trial in trials if trial.engine == "stacked"}, key=lambda t: (t.stack_key, t.loss, t.hash)
-    )
+    single = [[trial] for trial in dict.fromkeys(trials) if not trial.is_stacked]
+    stacked = sorted({trial for trial in trials if trial.is_stacked}, key=lambda t: (t.stack_key, t.loss, t.hash))
     stacks = []
     for _, group in itertools.groupby(stacked, lambda trial: trial.stack_key):
         alike = list(group)
@@ -140,7 +145,14 @@ def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
 
 def splits_of(trial: Trial, sources: Sources, device: str = "cpu") -> Splits:
     """The splits a trial trains on."""
-    return load_splits(trial.data, sources.data.get(trial.data.source, trial.data.source), device)
+    data = trial.ours.data
+    return load_splits(data, sources.data.get(data.source, data.source), device)
+
+
+def evaluation_steps(trial: Trial) -> list[int]:
+    """The steps after which the learning curve is taken; the last one is the last step."""
+    points = min(trial.ours.evaluations, trial.steps)
+    return sorted({round(trial.steps * k / points) for k in range(1, points + 1)})
 
 
 def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: str = "cpu") -> float:
@@ -148,7 +160,7 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     splits = splits_of(trial, sources, device)
     task = task_for(splits)
     rows = next(trial_batches(trial, len(splits.train), splits.clean)).to(device)
-    model = build_model(trial.model, splits, task.outputs, sources, trial.seed).to(device)
+    model = build_model(trial.ours.model, splits, task.outputs, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     with seeded(trial.seed, device):  # a user's model may have dropout
         outputs, targets = model(splits.train.inputs[rows]), splits.train.targets[rows]
@@ -156,6 +168,15 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
     norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
     return float(norms[1] / norms[0])
+
+
+def _source_result(
+    trial: Trial, sources: Sources, device: str, known: Mapping[Trial, TrialResult]
+) -> TrialResult | None:
+    """The result that a trial replays, ``None`` if it replays nothing."""
+    if trial.source is None:
+        return None
+    return known[trial.source] if trial.source in known else train(trial.source, sources, device)
 
 
 @contextlib.contextmanager
@@ -171,24 +192,27 @@ def _train_stack(
     device: str,
     progress: Progress | None = None,
     time_limit: float | None = None,
+    replayed: TrialResult | None = None,
 ) -> tuple[list[TrialResult], Models, Stepper]:
     began = time.perf_counter()
     first = trials[0]
     splits = splits_of(first, sources, device)
     task = task_for(splits)
-    stepper, models = _make_stepper(trials, splits, task, sources, device)
-    run = _Run(models, stepper, splits, task, first, len(trials))
-    points = set(first.evaluation_steps())
+    stepper, models = _make_stepper(trials, splits, task, sources, device, replayed)
+    run = _Run(models, stepper, splits, task, trials)
+    run.look(0)
+    points = set(evaluation_steps(first))
     observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
     for step in range(first.steps):
         if time_limit is not None and time.perf_counter() - began > time_limit * len(trials):
             raise TimeoutError(f"it took longer than {time_limit:g} seconds")
         run.step(step, observe=step in observed)
+        run.look(step + 1)
         if step + 1 in points:
             run.evaluate(step + 1)
             if progress is not None:
                 progress(step + 1, run.curve(0))
-    if first.select == "best-val":
+    if first.ours.select == "best-val":
         models.restore()
     return run.results((time.perf_counter() - began) / len(trials)), models, stepper
 
@@ -196,11 +220,13 @@ def _train_stack(
 class _Run:
     """The state of a training besides its weights."""
 
-    def __init__(self, models: Models, stepper: Stepper, splits: Splits, task: Task, trial: Trial, size: int) -> None:
-        self.models, self.stepper, self.splits, self.task, self.trial, self.size = (
-            models, stepper, splits, task, trial, size
-        )  # fmt: skip
-        device = splits.train.targets.device
+    def __init__(
+        self, models: Models, stepper: Stepper, splits: Splits, task: Task, trials: Sequence[Trial]
+    ) -> None:  # fmt: skip
+        self.models, self.stepper, self.splits, self.task = models, stepper, splits, task
+        self.trial, self.size = trials[0], len(trials)
+        device, size = splits.train.targets.device, self.size
+        self.probes = [Looking(t.probes, t.seed, t.steps, splits, task, device.type) for t in trials]
         self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
@@ -214,6 +240,11 @@ class _Run:
         if observe:
             self.observed.append(self.task.curve_point(outputs, targets))
 
+    def look(self, step: int) -> None:
+        """Let the probes look, after so many steps."""
+        for i, probes in enumerate(self.probes):
+            probes.look(step, functools.partial(self.models.module, i), functools.partial(self.stepper.loss, i))
+
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
         inputs, targets = self.splits.valid.inputs[:_CURVE_ROWS], self.splits.valid.targets[:_CURVE_ROWS]
@@ -223,11 +254,10 @@ class _Run:
         train = torch.stack(self.observed).mean(0)
         self.observed.clear()
         self.points.append((step, torch.cat([train, valid]).cpu()))
-        if self.trial.select == "best-val":
+        if self.trial.ours.select == "best-val":
             better = valid[0] > self.best
             self.best = torch.where(better, valid[0], self.best)
             self.models.keep(better)
-        self.stepper.mark(step)
 
     def curve(self, i: int) -> Curve:
         """The learning curve of model i so far."""
@@ -259,7 +289,8 @@ class _Run:
                     seconds=seconds,
                     valid=of_valid if self.trial.final else None,
                     test=of_test,
-                    learned=self.stepper.learned(i),
+                    series=self.stepper.series() | self.probes[i].series(),
+                    facts=self.stepper.facts(),
                 )
             )
         return results
@@ -277,21 +308,27 @@ class _Run:
 
 
 def _make_stepper(
-    trials: Sequence[Trial], splits: Splits, task: Task, sources: Sources, device: str
+    trials: Sequence[Trial],
+    splits: Splits,
+    task: Task,
+    sources: Sources,
+    device: str,
+    replayed: TrialResult | None,
 ) -> tuple[Stepper, Models]:
     first = trials[0]
 
     def model(seed: int) -> nn.Module:
-        return build_model(first.model, splits, task.outputs, sources, seed).to(device)
+        return build_model(first.ours.model, splits, task.outputs, sources, seed).to(device)
 
     def single(seed: int) -> SingleModel:
         return SingleModel(model(seed), first.optimizer)
 
-    if first.engine == "single":
+    if not isinstance(first.stepper, Plain):
         loss, notes = noted_loss(first.loss, splits, task, first.steps)
-        if isinstance(loss, AdaptiveLoss):
-            learning = LearningStepper(first, loss, notes, single, splits, task, device)
-            return learning, learning.models
+        assert isinstance(loss, LearnedLoss)
+        learning = LearningStepper(first, loss, notes, single, splits, task, device, replayed)
+        return learning, learning.models
+    if not first.is_stacked:
         models: Models = single(first.seed)
     else:
         modules = {seed: model(seed) for seed in {t.seed for t in trials}}

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from lossmith.data import DataSpec
+from lossmith.learned.scale import Scale, cap_on_scale
+from lossmith.losses.arguments import check_choice, check_number, whole_number
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["none", "cosine"]
 Engine = Literal["single", "stacked"]
 Select = Literal["last", "best-val"]
 CleanUse = Literal["unused", "mixed", "last"]
+MetaData = Literal["held_out", "fresh", "same", "next"]
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimiser of `torch.optim` with its settings; whatever is not named here stands at torch's default.
+    """An optimiser of `torch.optim` with its settings; all others keep torch's defaults.
 
     Args:
         name: ``"sgd"``, ``"adam"`` or ``"adamw"``.
@@ -40,60 +43,215 @@ class OptimizerSpec:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One training, frozen and hashable.
+class ModelTrainer:
+    """Our trainer: a model trained on batches of a data set.
 
     Args:
-        data: the examples it sees.
+        data: the examples.
         model: canonical text of the model.
-        loss: canonical text of the loss, without ``?``.
-        optimizer: the optimiser.
-        steps: number of optimiser steps.
         batch_size: examples per step, at most the size of the training part.
-        seed: decides initial weights and the order of the examples, alike for every loss.
         evaluations: number of equally spaced points at which the learning curve is taken.
-        select: whether the weights of the last step count or those of the best validation accuracy.
-        final: whether the test part is scored and outcomes per example are kept.
+        select: whether the weights of the last step count or those with the best validation score.
         engine: ``"single"``: its own forward passes; ``"stacked"``: as a slice of one batched model.
-        clean: how the model trains on the clean examples of ``data``: ``"unused"``, ``"mixed"`` into each batch, or
-            ``"last"``, in place of the noisy ones at the end. A loss that learns takes unused ones as its meta data.
-        clean_share: share of each batch (mixed) or of the steps (last) that consists of clean examples, in [0, 1].
     """
 
     data: DataSpec
     model: str
+    batch_size: int
+    evaluations: int = 60
+    select: Select = "last"
+    engine: Engine = "single"
+
+    def on_fold(self, fold: int) -> ModelTrainer:
+        """The same trainer on another fold of the data."""
+        return replace(self, data=replace(self.data, fold=fold))
+
+    @property
+    def test_split(self) -> str:
+        """A hash of the test split: of the data and how the test part is drawn, not of changes to the training part."""
+        plain = replace(
+            self.data, train_size=None, label_noise=0.0, imbalance=1.0, noise="symmetric", clean=None, outliers=0.0
+        )
+        return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FunctionTrainer:
+    """A user's training function; see `lossmith.trials.function`.
+
+    Args:
+        name: file name and function, ``"train.py:train"``.
+        digest: SHA-256 of the file, ``"sha256:<hex>"``.
+        fold: the fold that the function is asked to hold out, from 0.
+    """
+
+    name: str
+    digest: str
+    fold: int = 0
+
+    def on_fold(self, fold: int) -> FunctionTrainer:
+        """The same function on another fold."""
+        return replace(self, fold=fold)
+
+    @property
+    def test_split(self) -> str:
+        """A hash of the test split, which a file and a fold stand for."""
+        return hashlib.sha256(f"{self.digest} {self.fold}".encode()).hexdigest()
+
+
+Trainer = ModelTrainer | FunctionTrainer
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Each step follows the gradient of the loss.
+
+    Args:
+        clean: how the model trains on the clean examples of its data: ``"unused"``, ``"mixed"`` into each batch, or
+            ``"last"``, in place of the noisy ones at the end.
+        clean_share: share of each batch (mixed) or of the steps (last) that consists of clean examples, in [0, 1].
+    """
+
+    clean: CleanUse = "unused"
+    clean_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """The loss is learned: while the model trains, before, or both. Clean examples, if there are any, teach it.
+
+    Custom training loops pass these settings to `OnlineLossLearner` and `learn_offline` directly.
+
+    Args:
+        online: whether the loss is learned while the model trains.
+        meta_lr: learning rate of Adam for the loss's parameters.
+        meta_data: the data of the task loss: ``"held_out"`` training examples that the model does not see, a
+            ``"fresh"`` training batch, the ``"same"`` batch, or the ``"next"`` one.
+        meta_part: fraction of the training examples that are held out.
+        every: number of training steps per update of the loss.
+        meta_share: fraction of each batch that an update uses.
+        scale: ``"fixed"`` or ``"learned"``; see `OnlineLossLearner`.
+        max_scale: largest effective scale when it is learned; ``None`` is 10.
+        offline: number of offline steps before training.
+        offline_lr: learning rate of the model's plain SGD steps in the offline phase.
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+
+    online: bool = True
+    meta_lr: float = 1e-3
+    meta_data: MetaData = "held_out"
+    meta_part: float = 0.1
+    every: int = 1
+    meta_share: float = 1.0
+    scale: Scale = "fixed"
+    max_scale: float | None = None
+    offline: int = 0
+    offline_lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.online, bool):
+            raise ValueError(f"online must be true or false, not {self.online!r}")
+        check_choice("meta_data", self.meta_data, get_args(MetaData))
+        if self.meta_data == "next" and not self.online:
+            raise ValueError("meta_data='next' is for online learning: choose held_out, fresh or same")
+        check_number("meta_lr", self.meta_lr, low=0.0, high=10.0)
+        check_number("meta_part", self.meta_part, low=0.01, high=0.9)
+        check_number("meta_share", self.meta_share, low=0.01, high=1.0)
+        cap_on_scale(self.scale, self.max_scale)
+        check_number("offline_lr", self.offline_lr, low=1e-6, high=1e3)
+        for name, low in (("every", 1), ("offline", 0)):  # numbers in a text form are floats
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low=low))
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The loss follows the course that a learned loss took in another training.
+
+    Args:
+        of: that training, whose stepper is `Adaptive`.
+        what: ``"rate"`` multiplies each step's loss by the effective scale of the learned loss at that step, ``"loss"``
+            gives the loss the parameters that the learned loss had at that step.
+    """
+
+    of: Trial
+    what: Literal["rate", "loss"]
+
+
+Stepper = Plain | Adaptive | Replay
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training, frozen and hashable.
+
+    Args:
+        trainer: what trains.
+        loss: canonical text of the loss, without ``?``.
+        optimizer: the optimiser.
+        steps: number of optimiser steps.
+        seed: decides initial weights and the order of the examples, alike for every loss.
+        stepper: how a step is taken.
+        probes: canonical texts of the probes that look at the training; see `lossmith.trials.probes`.
+        final: whether the test part is scored and outcomes per unit are kept.
+    """
+
+    trainer: Trainer
     loss: str
     optimizer: OptimizerSpec
     steps: int
-    batch_size: int
     seed: int
-    evaluations: int = 60
-    select: Select = "last"
+    stepper: Stepper = Plain()
+    probes: tuple[str, ...] = ()
     final: bool = False
-    engine: Engine = "single"
-    clean: CleanUse = "unused"
-    clean_share: float = 0.0
 
     @property
     def hash(self) -> str:
         """SHA-256 of the trial's canonical JSON, in hexadecimal."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(self.json.encode()).hexdigest()
+
+    @property
+    def json(self) -> str:
+        """The trial as canonical JSON; two trials are equal if and only if their JSON is."""
+        return json.dumps(_described(self), sort_keys=True)
+
+    @property
+    def source(self) -> Trial | None:
+        """The trial whose course this one replays."""
+        return self.stepper.of if isinstance(self.stepper, Replay) else None
+
+    @property
+    def ours(self) -> ModelTrainer:
+        """The trainer of a trial that our trainer trains."""
+        assert isinstance(self.trainer, ModelTrainer)
+        return self.trainer
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether it is trained as a slice of a stack."""
+        return isinstance(self.trainer, ModelTrainer) and self.trainer.engine == "stacked"
 
     @property
     def stack_key(self) -> str:
         """What trials must share to be trained as slices of one stack, as JSON."""
-        own = asdict(self)
-        for name in ("loss", "seed", "clean", "clean_share"):
+        own = _described(self)
+        for name in ("loss", "seed", "stepper"):
             del own[name]
         for name in ("lr", "weight_decay", "momentum"):
             del own["optimizer"][name]
         own["optimizer"]["clip"] = self.optimizer.clip is not None
         return json.dumps(own, sort_keys=True)
 
-    def evaluation_steps(self) -> list[int]:
-        """The steps after which the learning curve is taken; the last one is the last step."""
-        points = min(self.evaluations, self.steps)
-        return sorted({round(self.steps * k / points) for k in range(1, points + 1)})
+
+def _described(trial: Trial) -> dict[str, Any]:
+    """The fields of a trial, with the kinds of its trainer and stepper."""
+    own = asdict(trial)
+    own["trainer"]["kind"] = type(trial.trainer).__name__
+    own["stepper"]["kind"] = type(trial.stepper).__name__
+    if isinstance(trial.stepper, Replay):
+        own["stepper"]["of"] = _described(trial.stepper.of)
+    return own
 
 
 @dataclass(frozen=True)
@@ -102,8 +260,8 @@ class Sources:
 
     Args:
         data: what to give `load_dataset` for each `DataSpec.source`.
-        models: path of the Python file behind each ``sha256:`` model.
+        code: path of the Python file behind each ``sha256:`` of a model or a training function.
     """
 
     data: dict[str, str] = field(default_factory=dict)
-    models: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)

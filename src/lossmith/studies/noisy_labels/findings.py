@@ -13,6 +13,7 @@ from lossmith.comparison.files import csv_text, write_file
 from lossmith.comparison.statistics import FloatArray, PairedDifference, holm, paired_difference
 from lossmith.studies.noisy_labels.arms import ADAPTIVE
 from lossmith.studies.noisy_labels.protocol import Findings, Run
+from lossmith.trials.result import Series
 
 ALPHA: Final = 0.05
 OVERALL: Final = "mean of the conditions"
@@ -182,7 +183,7 @@ def _result_rows(findings: Sequence[Findings]) -> list[dict[str, str]]:
 
 
 def _run_columns(name: str, run: Run) -> dict[str, str]:
-    path = run.result.learned
+    scale, pull = run.result.series.get("scale"), run.result.series.get("pull")
     return {
         "arm": name,
         "lr": f"{run.setting.lr:g}",
@@ -192,11 +193,19 @@ def _run_columns(name: str, run: Run) -> dict[str, str]:
         "tuning_trainings": str(run.trainings),
         "test_accuracy": f"{run.correct.mean():.6g}",
         "diverged": str(int(run.result.diverged)),
-        "scale_mean": "" if path is None else f"{np.mean(path.scale):.4g}",
-        "strictness_at_half": "" if path is None else f"{np.interp(0.5, path.p, path.strictness[-1]):.4g}",
-        "strictness_at_tenth": "" if path is None else f"{np.interp(0.1, path.p, path.strictness[-1]):.4g}",
-        "learned_formula": "" if path is None or path.formula is None else path.formula,
+        "scale_mean": "" if scale is None else f"{np.mean(scale.values):.4g}",
+        "strictness_at_half": _pull_at(0.5, pull),
+        "strictness_at_tenth": _pull_at(0.1, pull),
+        "learned_formula": str(run.result.facts.get("formula", "")),
     }
+
+
+def _pull_at(p: float, pull: Series | None) -> str:
+    """The strictness of the learned loss at the end of the training."""
+    if pull is None:
+        return ""
+    assert pull.axis is not None
+    return f"{np.interp(p, pull.axis, pull.values[-1]):.4g}"
 
 
 def _comparison_rows(

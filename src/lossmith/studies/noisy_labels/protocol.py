@@ -29,9 +29,10 @@ from lossmith.tasks import task_for
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.result import TrialResult
 from lossmith.trials.runner import Runner
-from lossmith.trials.steppers import TrainingLoss, is_stackable, learns, training_loss
+from lossmith.trials.steppers import TrainingLoss, training_loss
+from lossmith.trials.texts import parse, with_loss
 from lossmith.trials.training import gradient_ratio, splits_of
-from lossmith.trials.trial import OptimizerSpec, Sources, Trial
+from lossmith.trials.trial import ModelTrainer, OptimizerSpec, Plain, Sources, Trial
 
 TEST_FOLDS: Final = 3  # without an official test part, a third is the test part
 _DRAW, _TUNE, _FINAL, _SETTINGS = range(4)
@@ -181,21 +182,17 @@ class Plan:
         """One training; with ``half=None`` the last one of its arm."""
         study, loss = self.study, arm.loss_with(setting.values)
         seed = (study.seed, _FINAL, replicate) if half is None else (study.seed, _TUNE, replicate, half)
-        stacked = can_be_stacked(self.model, self.classes) and is_stackable(loss)
-        return Trial(
+        trainer = ModelTrainer(
             self.spec(condition, replicate, half),
             self.model,
-            loss,
-            OptimizerSpec("sgd", float(f"{setting.lr / ratio:.6g}"), momentum=0.9, nesterov=True),
-            study.steps,
             study.batch_size,
-            derive_seed(*seed),
             evaluations=4,
-            final=half is None,
-            engine="stacked" if stacked else "single",
-            clean=arm.clean,
-            clean_share=arm.share(setting),
+            engine="stacked" if can_be_stacked(self.model, self.classes) else "single",
         )
+        optimizer = OptimizerSpec("sgd", float(f"{setting.lr / ratio:.6g}"), momentum=0.9, nesterov=True)
+        plain = Plain(arm.clean, arm.share(setting))
+        trial = Trial(trainer, "cross_entropy", optimizer, study.steps, derive_seed(*seed), plain, final=half is None)
+        return with_loss(trial, loss)
 
     def settings(self, arm: StudyArm, replicate: int) -> list[Setting]:
         """The settings that an arm tries: quasi-random over the learning rate and what else is tuned of it."""
@@ -211,7 +208,7 @@ class Plan:
     def ratio(self, arm: StudyArm, setting: Setting, condition: Condition, replicate: int) -> float:
         """The norm of a loss's first gradient over that of cross-entropy, so that learning rates mean the same."""
         text = arm.loss_with(setting.values)
-        if learns(text) or text == "cross_entropy":
+        if parse(text).learns or text == "cross_entropy":
             return 1.0
         trial = self.trial(arm, setting, 1.0, condition, replicate, 0)
         splits = splits_of(trial, self.sources)
