@@ -167,7 +167,7 @@ def train(
     from lossmith.progress import training_progress
     from lossmith.trials.request import Request, draft
     from lossmith.trials.runner import reason_of
-    from lossmith.trials.saving import save_model
+    from lossmith.trials.saving import reload_snippet, save_model
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
 
@@ -207,7 +207,8 @@ def train(
         if os.environ.get("LOSSMITH_TRACEBACK"):
             raise
         raise RuntimeError(f"the training failed: {reason_of(error)}") from None
-    reload = save_model(trained, trial, drafted.splits, drafted.task, sources, folder)
+    save_model(trained, trial, drafted.splits, drafted.task, folder)
+    reload = reload_snippet(trial, drafted.splits, sources, folder)
     if learned is not None:
         learned.save(folder / "loss.safetensors")
     Console().print("\n".join(_training_lines(trial, drafted.task, result)), highlight=False, soft_wrap=True)

@@ -82,6 +82,11 @@ class Classification(Task):
         return _with_probabilities(valid, temperature), of_test, {"temperature": temperature}
 
     @override
+    def predictions(self, outputs: Tensor) -> NDArray[Any]:
+        """The name of each example's most probable class."""
+        return np.asarray(self.classes).take(outputs.float().argmax(1).cpu().numpy())
+
+    @override
     def metrics(self, judged: Judged) -> dict[str, float]:
         of_class = np.bincount(judged.columns["label"])
         right = np.bincount(judged.columns["label"], weights=judged.score)

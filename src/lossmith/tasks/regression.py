@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
@@ -29,9 +30,11 @@ class Regression(Task):
 
     Args:
         unit: standard deviation of the training target.
+        mean: mean of the training target.
     """
 
     unit: float
+    mean: float = 0.0
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
@@ -80,6 +83,11 @@ class Regression(Task):
         error = _bounded(outputs.double() - examples.targets).flatten(1).mean(1).cpu().numpy()
         columns = {"absolute_error": self.unit * np.abs(error)}
         return Judged(examples.index.cpu().numpy(), 1 - error**2, columns)
+
+    @override
+    def predictions(self, outputs: Tensor) -> NDArray[Any]:
+        """The prediction for each row, in the target's own unit."""
+        return self.mean + self.unit * outputs.double().flatten(1).mean(1).cpu().numpy()
 
     @override
     def metrics(self, judged: Judged) -> dict[str, float]:

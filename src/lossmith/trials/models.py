@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.catalog import nearest
-from lossmith.data import Splits
+from lossmith.data import Encoding, Splits
 from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
@@ -153,12 +153,12 @@ def canonical_model(text: str, sources: Sources) -> str:
     return str(parsed)
 
 
-def build_model(text: str, splits: Splits, outputs: int, sources: Sources, seed: int) -> nn.Module:
+def build_model(text: str, data: Splits | Encoding, outputs: int, sources: Sources, seed: int) -> nn.Module:
     """Build a model with weights drawn from a seed; the global generators are left as they were.
 
     Args:
         text: canonical text of the model.
-        splits: the data it is for.
+        data: what it is for.
         outputs: width of the last layer.
         sources: where to find a model's file.
         seed: of the weights.
@@ -172,16 +172,16 @@ def build_model(text: str, splits: Splits, outputs: int, sources: Sources, seed:
     with seeded(seed):
         if text.startswith("sha256:"):
             digest, _, factory = text.rpartition(":")
-            return _user_factory(digest, factory, sources)(splits.input_shape, outputs)
+            return _user_factory(digest, factory, sources)(data.input_shape, outputs)
         parsed = _parse(text)
         arguments: dict[str, Any] = dict(parsed.arguments)
         if parsed.name == "text_bag":
-            if splits.vocabulary is None:
-                raise ModelError(f"model text_bag reads text, and {splits.name} holds none: use mlp, cnn or linear")
-            return text_bag(len(splits.vocabulary), outputs, **arguments)
-        if splits.kind == "text":
-            raise ModelError(f"{splits.name} is text, which model {parsed.name} cannot read: use text_bag")
-        return MODELS[parsed.name](splits.input_shape, outputs, **arguments)
+            if data.vocabulary is None:
+                raise ModelError(f"model text_bag reads text, and the data are {data.kind}: use mlp, cnn or linear")
+            return text_bag(len(data.vocabulary), outputs, **arguments)
+        if data.kind == "text":
+            raise ModelError(f"the data are text, which model {parsed.name} cannot read: use text_bag")
+        return MODELS[parsed.name](data.input_shape, outputs, **arguments)
 
 
 def _parse(text: str) -> LossText:

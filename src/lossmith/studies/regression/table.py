@@ -13,12 +13,12 @@ from torch import Tensor
 
 from lossmith.data.columns import Where, is_missing, read_categories, read_numbers
 from lossmith.data.dataset import Column, Dataset
-from lossmith.data.encode import fit_table
 from lossmith.data.errors import DataError, quoted
 from lossmith.data.files import find_files
 from lossmith.data.generators import Purpose, generator
 from lossmith.data.read_csv import label_column, read_table
 from lossmith.data.rows import HELD_OUT
+from lossmith.data.table import fit_table
 
 MIN_ROWS: Final = 100
 META_SHARE: Final = 0.2
@@ -146,10 +146,12 @@ def split(data: Regression, fold: int, folds: int, seed: int) -> Parts:
     mean, spread = float(of_train.mean()), float(of_train.std())
     if of_train.min() == of_train.max():
         raise DataError(f"the target {quoted(data.table.label)} is the same in all training rows; choose another.")
-    encode = fit_table(data.table, train)
+    encoding, inputs = fit_table(data.table, train), np.asarray(data.table.inputs)
 
     def examples(rows: NDArray[np.int64]) -> Examples:
-        return Examples(encode(rows), torch.from_numpy(((data.target[rows] - mean) / spread).astype(np.float32)))
+        return Examples(
+            encoding.encode(inputs[rows]), torch.from_numpy(((data.target[rows] - mean) / spread).astype(np.float32))
+        )
 
     return Parts(
         examples(train), round(META_SHARE * len(train)), examples(valid), examples(test), (train, valid, test), spread
