@@ -102,6 +102,7 @@ class TestRefusals:
             ([0, 1] * 20, "ranking", "'ranking'"),
         ],
     )
+    @pytest.mark.filterwarnings("ignore:.*if it is a quantity")
     def test_tables(self, write_csv, refusal, labels, task, names):
         path = write_csv("t.csv", [["x", "label"], *enumerate(labels)])
         assert names in refusal(load_dataset, path, task=task)
