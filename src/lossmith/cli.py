@@ -323,7 +323,9 @@ def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
         lines += _learned_lines(result.learned)
     if result.extended_share:
         lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
-    if result.diverged:
+    if result.diverged and not math.isfinite(result.gradient_ratio):
+        lines.append("the loss or its gradient was not finite at the first step: no learning rate mends that")
+    elif result.diverged:
         lines.append("it diverged: lower the learning rate (--lr)")
     return lines + [f"note             {note}" for note in result.notes]
 

@@ -122,9 +122,8 @@ def load(folder: str | Path, model: str | None = None) -> Predictor:
 
 def reload_snippet(trial: Trial, splits: Splits, sources: Sources, folder: Path) -> str:
     """Python that loads a saved model and predicts with it."""
-    digest, _, factory = trial.model.rpartition(":")
-    path = sources.models.get(digest)
-    named = "" if path is None else f', model="{path}:{factory}"'
+    model, _, digest = trial.model.partition("#")
+    named = f', model="{sources.models[digest]}:{model.rpartition(":")[2]}"' if digest else ""
     return f'import lossmith\npredictor = lossmith.load("{folder}"{named})\npredictor.predict({_EXAMPLES[splits.kind]}'
 
 
@@ -137,11 +136,11 @@ _EXAMPLES: Final = {
 
 def _build(text: str, given: str | None, encoding: Encoding, task: Task, folder: Path) -> nn.Module:
     sources = Sources()
-    if text.startswith("sha256:"):
+    if "#" in text:
         if given is None:
             raise ModelError(
-                f"the model in {folder} was built by {text.rpartition(':')[2]}() of your own file, which is not run"
-                ' unasked: name it, lossmith.load(folder, model="path/to/file.py:factory")'
+                f"the model in {folder} was built by {text.partition('#')[0]}, a file of your own that is not run "
+                'unasked: name it, lossmith.load(folder, model="path/to/file.py:factory")'
             )
         if canonical_model(given, sources) != text:
             raise ModelError(f"{given} is not what built the model in {folder}, or has changed since: restore the file")

@@ -102,7 +102,7 @@ class Sources:
 
     Args:
         data: what to give `load_dataset` for each `DataSpec.source`.
-        models: path of the Python file behind each ``sha256:`` model.
+        models: path of the Python file behind the hash of each model of a user's own.
     """
 
     data: dict[str, str] = field(default_factory=dict)
