@@ -119,6 +119,11 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
     """
     _check_source(dataset, spec)
     rows = choose_rows(dataset, spec)
+    if dataset.task == "regression" and min(len(rows.valid), len(rows.test)) < 2:
+        raise DataError(
+            f"{dataset.name!r} leaves {len(rows.valid)} rows for validation and {len(rows.test)} for the test, while R2"
+            " is undefined below 2; add examples."
+        )
     shown = np.concatenate([rows.clean, rows.train])
     encoding = _fit(dataset, shown)
     targets, mean, std = dataset.targets, None, None
