@@ -168,7 +168,7 @@ def train(
     from lossmith.progress import training_progress
     from lossmith.trials.request import Request, draft
     from lossmith.trials.runner import reason_of
-    from lossmith.trials.saving import save_model
+    from lossmith.trials.saving import reload_snippet, save_model
     from lossmith.trials.texts import with_loss
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
@@ -210,7 +210,8 @@ def train(
         if os.environ.get("LOSSMITH_TRACEBACK"):
             raise
         raise RuntimeError(f"the training failed: {reason_of(error)}") from None
-    reload = save_model(trained, trial, drafted.splits, drafted.task, sources, folder)
+    save_model(trained, trial, drafted.splits, drafted.task, folder)
+    reload = reload_snippet(trial, drafted.splits, sources, folder)
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
     Console().print("\n".join(_training_lines(trial, drafted.task, result)), highlight=False, soft_wrap=True)
@@ -325,7 +326,9 @@ def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
         lines += _learned_lines(result)
     if result.extended_share:
         lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
-    if result.diverged:
+    if result.diverged and not math.isfinite(result.gradient_ratio):
+        lines.append("the loss or its gradient was not finite at the first step: no learning rate mends that")
+    elif result.diverged:
         lines.append("it diverged: lower the learning rate (--lr)")
     return lines + [f"note             {note}" for note in result.notes]
 

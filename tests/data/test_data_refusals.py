@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -268,3 +269,68 @@ class TestPaths:
         np.savez(tmp_path / "t.npz", x=X, y=Y)
         assert "'kind'" in refusal(load_dataset, tmp_path / "t.npz", "kind")
         assert "'kind'" in refusal(load_dataset, "digits", "kind")
+
+
+@pytest.mark.parametrize(
+    ("cells", "word", "fix"),
+    [
+        (["0,36", "1,25", "-7,5", "3"], "comma", "0.36"),
+        (["1,234", "93,404", "1.234,56"], "comma", "1234"),
+        (["2024-02-01", "2024-02-02", "2024-02-03"], "dates", "days"),
+        (["01.02.2024", "3.2.2024", "28.02.24"], "dates", "days"),
+        (["2024-02-01T10:00", "2024-02-02 11:30:05", "2024-02-02"], "dates", "days"),
+        (["98%", "3 %", "0.5%"], "unit", "12.5"),
+        (["$7", "$1,200.50", "-$3"], "unit", "12.5"),
+    ],
+)
+def test_quantities_not_written_as_numbers_are_told_how_to_become_a_regression(
+    write_csv, refusal, cells, word: str, fix: str
+):
+    """They are neither silently classes nor refused without a way out; asked for as classes, they are classes."""
+    rows = [[i, cells[i % len(cells)]] for i in range(12 * len(cells))]
+    path = write_csv("data.csv", [["a", "price"], *rows], delimiter=";")
+    sentence = refusal(load_dataset, path)
+    for part in (word, "'price'", "--task regression", fix, f"({cells[0]!r} in data row 1"):
+        assert part in sentence
+    told = refusal(load_dataset, path, task="regression")
+    assert fix in told
+    assert "--task" not in told
+    assert len(load_dataset(path, task="classification").class_names) == len(cells)
+
+
+@pytest.mark.parametrize(
+    "cells", [["5-6", "7-8", "1,x"], ["red, blue", "red"], ["1,2", "low"], ["1.0", "2"], ["M", "%"]]
+)
+def test_texts_that_are_no_quantities_stay_classes(write_csv, cells):
+    rows = [[i, cells[i % len(cells)]] for i in range(12 * len(cells))]
+    assert load_dataset(write_csv("data.csv", [["a", "kind"], *rows], delimiter=";")).task == "classification"
+
+
+@pytest.mark.parametrize(
+    ("label", "warned"),
+    [
+        (lambda i: f"{i % 40}.0", True),
+        (lambda i: i % 40 * 50, True),
+        (lambda i: 18 + i % 40, True),
+        (lambda i: i % 40, False),
+        (lambda i: i % 40 + 1, False),
+        (lambda i: f"{i % 20}.0", False),
+        (lambda i: f"word {i % 40}", False),
+    ],
+)
+def test_many_numbers_read_as_classes_are_told_of_regression(write_csv, label, warned):
+    path = write_csv("data.csv", [["a", "y"], *([i % 9, label(i)] for i in range(400))])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert load_dataset(path).task == "classification"
+    assert [
+        ("40 different numbers" in str(each.message), "--task regression" in str(each.message)) for each in caught
+    ] == [(True, True)] * warned
+    load_dataset(path, task="classification")  # as asked for, without a warning
+
+
+def test_a_quantity_with_rare_values_names_the_option(write_csv, refusal):
+    path = write_csv("data.csv", [["a", "y"], *([i, f"{i % 30 if i < 90 else 100 + i}.0"] for i in range(100))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "--task regression" in refusal(load_dataset, path)

@@ -102,6 +102,7 @@ class TestRefusals:
             ([0, 1] * 20, "ranking", "'ranking'"),
         ],
     )
+    @pytest.mark.filterwarnings("ignore:.*if it is a quantity")
     def test_tables(self, write_csv, refusal, labels, task, names):
         path = write_csv("t.csv", [["x", "label"], *enumerate(labels)])
         assert names in refusal(load_dataset, path, task=task)
@@ -164,7 +165,7 @@ class TestRefusals:
         )
 
     def test_targets_that_scaling_makes_infinite(self, refusal):
-        dataset = made([*1e-30 * np.arange(10), 1e30], part=[0] * 10 + [2])
+        dataset = made([*1e-30 * np.arange(10), 1e30, 1e30], part=[0] * 10 + [2] * 2)
         assert "finite" in refusal(make_splits, dataset, DataSpec("made", task="regression"))
 
     @pytest.mark.parametrize("count, folds", [(2, 0), (3, 2), (4, 5)])
@@ -292,3 +293,16 @@ def test_a_missing_feature_is_no_missing_target(write_csv):
     dataset = load_dataset(write_csv("t.csv", [["x", "label"], *rows]))
     splits = make_splits(dataset, DataSpec(dataset.digest, task="regression"))
     assert all(getattr(splits, part).inputs.isfinite().all() for part in PARTS)
+
+
+@pytest.mark.parametrize(("rows", "folds"), [(5, 0), (7, 0), (6, 5)])
+def test_r2_of_a_single_row_is_refused(write_csv, refusal, rows, folds):
+    dataset = load_dataset(write_csv("t.csv", [["a", "y"], *([i, i + 0.5] for i in range(rows))]), task="regression")
+    spec = DataSpec(dataset.digest, task="regression", folds=folds)
+    assert "R2 is undefined below 2" in refusal(make_splits, dataset, spec)
+
+
+def test_two_rows_have_an_r2(write_csv):
+    dataset = load_dataset(write_csv("t.csv", [["a", "y"], *([i, i + 0.5] for i in range(8))]), task="regression")
+    splits = make_splits(dataset, DataSpec(dataset.digest, task="regression"))
+    assert (len(splits.valid), len(splits.test)) == (2, 2)

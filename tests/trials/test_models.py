@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 
+from lossmith.comparison.plan import Options, make_plan
 from lossmith.data import DataSpec
 from lossmith.trials.models import MODELS, ModelError, build_model, canonical_model
 from lossmith.trials.training import load_splits
@@ -73,8 +75,14 @@ def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> 
     )
     sources = Sources()
     text = canonical_model(f"{file}:make", sources)
-    assert text.startswith("sha256:")
-    assert text.endswith(":make")
+    name, _, digest = text.partition("#")
+    assert name == "net.py:make"  # for people
+    assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(digest)  # for identity
+    assert len(digest) >= 12
+    elsewhere = tmp_path / "elsewhere" / "net.py"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(file.read_text())
+    assert canonical_model(f"{elsewhere}:make", Sources()) == text
     assert build_model(text, DIGITS, 10, sources, 0)(DIGITS.train.inputs[:2]).shape == (2, 10)
     with pytest.raises(ModelError, match="not known here"):
         build_model(text, DIGITS, 10, Sources(), 0)
@@ -86,3 +94,59 @@ def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> 
     file.write_text("raise OSError('no luck')\n")
     with pytest.raises(ModelError, match="no luck"):
         canonical_model(f"{file}:make", Sources())
+
+
+@pytest.mark.parametrize(
+    ("forward", "words"),
+    [
+        ("self.layer(x)[:, 0]", ["net.py:make", "(2,)", "(2, {outputs})"]),
+        ("torch.cat([self.layer(x)] * 2, 1)", ["net.py:make", "(2, {twice})", "(2, {outputs})"]),
+        ("self.layer(x)[:-1]", ["net.py:make", "(1, {outputs})", "(2, {outputs})"]),
+        ("(self.layer(x), 1)", ["net.py:make", "tuple", "tensor"]),
+        ("self.layer(x) * float('nan')", ["net.py:make", "first outputs", "not finite"]),
+        ("self.layer(x) / 0", ["net.py:make", "first outputs", "not finite"]),
+    ],
+)
+@pytest.mark.parametrize(("data", "outputs"), [("iris", 3), ("diabetes", 1)])
+def test_outputs_that_do_not_fit_the_task_are_named_with_their_shapes(
+    tmp_path: Path, forward: str, words: list[str], data: str, outputs: int
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, size, outputs):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(size, outputs)\n"
+        "    def forward(self, x):\n"
+        f"        return {forward}\n"
+        "def make(input_shape, outputs):\n"
+        "    return Net(input_shape[0], outputs)\n"
+    )
+    with pytest.raises(ModelError) as caught:
+        make_plan(Options(data=data, model=f"{file}:make", losses=(), steps=60, lrs=3, device="cpu"), Sources())
+    for word in words:
+        assert word.format(outputs=outputs, twice=2 * outputs) in str(caught.value)
+    assert "learning rate" not in str(caught.value)
+
+
+def test_a_factory_that_returns_no_module_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("def make(input_shape, outputs):\n    return lambda x: x\n")
+    sources = Sources()
+    text = canonical_model(f"{file}:make", sources)
+    with pytest.raises(ModelError, match=r"net\.py:make is a function"):
+        build_model(text, IRIS, 3, sources, 0)
+
+
+def test_trying_a_model_changes_neither_its_mode_nor_its_buffers(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def make(input_shape, outputs):\n"
+        "    return nn.Sequential(nn.BatchNorm1d(input_shape[0]), nn.Dropout(), nn.Linear(input_shape[0], outputs))\n"
+    )
+    sources = Sources()
+    model = build_model(canonical_model(f"{file}:make", sources), IRIS, 3, sources, 0)
+    assert model.training
+    assert model[0].num_batches_tracked == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from lossmith.comparison.files import write_file
 from lossmith.comparison.tuning import Setting
 from lossmith.data import DataSpec
 from lossmith.tasks import Task
+from lossmith.trials.models import ModelError
 from lossmith.trials.request import Draft, Request, RequestError, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
@@ -296,12 +298,15 @@ def _try_out(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a user's model may warn of anything
                 ratio = gradient_ratio(trial, loss, sources, drafted.device)
+        except ModelError:
+            raise
         except (Exception, SystemExit) as error:
+            model = trial.ours.model.partition("#")[0]
+            raise RequestError(f"{arm.name} with model {model} failed on the first batch: {reason_of(error)}") from None
+        if not 0 < ratio < math.inf:
             raise RequestError(
-                f"{arm.name} with model {trial.ours.model} failed on the first batch: {reason_of(error)}"
-            ) from None
-        if not ratio > 0:
-            raise RequestError(f"{arm.name} has no usable gradient at the start of training: leave it out")
+                f"{arm.name} has no usable gradient at the start of training, it is zero or not finite: leave it out"
+            )
         ratios.append(float(f"{ratio:.4g}"))
     return ratios, tuple(dict.fromkeys(notes))
 

@@ -7,10 +7,11 @@ sees; `make_splits` turns both into the `Splits` that a training consumes. A mis
 
 from lossmith.data.bundled import BUNDLED
 from lossmith.data.dataset import Column, Dataset, TaskName
+from lossmith.data.encode import Encoding
 from lossmith.data.errors import DataError
 from lossmith.data.load import load_dataset
 from lossmith.data.spec import CleanSet, DataSpec
-from lossmith.data.splits import Examples, Splits, make_splits
+from lossmith.data.splits import Examples, Splits, encoding_of, make_splits
 
 __all__ = [
     "BUNDLED",
@@ -19,9 +20,11 @@ __all__ = [
     "DataError",
     "DataSpec",
     "Dataset",
+    "Encoding",
     "Examples",
     "Splits",
     "TaskName",
+    "encoding_of",
     "load_dataset",
     "make_splits",
 ]

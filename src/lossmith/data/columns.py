@@ -67,8 +67,8 @@ def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Colu
         row = next(row for row, cell in enumerate(stripped) if not is_missing(cell) and as_float(cell) is None)
         raise DataError(
             f"the column {quoted(name)} has {len(values):,} distinct values and is no number in {where(row)}"
-            f" ({quoted(cells[row])}), while a category may have at most {MOST_CATEGORIES};"
-            " make it numeric, remove it, or keep it alone for a text task."
+            f" ({quoted(cells[row])}), while a category may have at most {MOST_CATEGORIES}; make it numeric (0.36, not"
+            " 0,36), remove it, or keep it alone for a text task."
         )
     code = {value: float(rank) for rank, value in enumerate(values)}
     return Column(name, values), np.array([code.get(cell, math.nan) for cell in stripped], np.float64)

@@ -1,70 +1,130 @@
-"""Tables and images as tensors, scaled by what the training rows say."""
+"""Encodings, from raw examples to the inputs of a model, and that of images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
-from lossmith.data.dataset import Dataset
-from lossmith.data.errors import DataError, quoted
-
-Encoder = Callable[[NDArray[np.int64]], Tensor]
-"""From row numbers (n,) of the data set to the inputs (n, ...) of a model."""
+from lossmith.data.dataset import Dataset, Kind
+from lossmith.data.errors import DataError
 
 
-def fit_table(dataset: Dataset, train: NDArray[np.int64]) -> Encoder:
-    """Learn from the training rows how to encode a table.
+class Encoding(ABC):
+    """How raw examples become the inputs of a model: learned from the training rows, saved with the model as JSON."""
 
-    A numeric column is standardised, (x - mean) / std, its missing cells first replaced by its mean; a column that is
-    constant over the training rows becomes 0. A categorical column becomes one 0/1 column for each value met in the
-    training rows; a missing or unknown value is all zeros.
+    kind: ClassVar[Kind]
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one encoded example."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """For texts, the token of each number; else None."""
+        return None
+
+    @abstractmethod
+    def read(self, examples: Any) -> Any:
+        """Turn examples as a user has them into n examples as `Dataset.inputs` holds them.
+
+        Args:
+            examples: A table: the path of a CSV file, a dict or DataFrame of columns, or an array (n, d) in the order
+                of the training columns. Images: an array (n, c, h, w), (n, h, w, c), or (n, h, w) for one channel,
+                unscaled. Texts: a sequence of strings.
+
+        Returns:
+            What `encode` takes.
+
+        Raises:
+            DataError: If the examples are not of the kind that was trained on.
+        """
+
+    @abstractmethod
+    def encode(self, inputs: Any) -> Tensor:
+        """Encode n examples, given as `Dataset.inputs` holds them; returns (n, ...)."""
+
+    def plain(self) -> dict[str, Any]:
+        """Everything that it is made of, as JSON holds it."""
+        return {"kind": self.kind, **asdict(cast("Any", self))}
+
+    @classmethod
+    @abstractmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`."""
+
+
+@dataclass(frozen=True)
+class ImageEncoding(Encoding):
+    """Images with every channel standardised, float32 (n, c, h, w).
 
     Args:
-        dataset: A tabular data set.
-        train: The training rows.
-
-    Returns:
-        What encodes any rows (n,) as float32 (n, d).
-
-    Raises:
-        DataError: If every column is categorical and empty in the training rows.
+        shape: (c, h, w).
+        dtype: Of the raw images, "uint8" or "float32".
+        means: Each channel's mean over all pixels of the training images.
+        stds: Their standard deviations; None where a channel is constant, which becomes 0.
     """
-    inputs = np.asarray(dataset.inputs)
-    encoders: list[Callable[[NDArray[np.float64]], NDArray[np.float64]]] = []
-    for j, column in enumerate(dataset.columns):
-        values = inputs[train, j].astype(np.float64)
-        if column.values is not None:
-            encoders.append(_one_hot(values))
-        elif dataset.standardize:
-            encoders.append(_standardised(values))
-        else:
-            encoders.append(lambda each: each[:, None])
 
-    if not any(encoder(np.zeros(1)).size for encoder in encoders):
-        raise DataError(f"the training rows of {dataset.name!r} hold no value in any column; give more complete rows.")
+    shape: tuple[int, int, int]
+    dtype: str
+    means: tuple[float, ...]
+    stds: tuple[float | None, ...]
 
-    def encode(rows: NDArray[np.int64]) -> Tensor:
-        chosen = inputs[rows].astype(np.float64)
-        blocks = []
-        for j, (column, encoder) in enumerate(zip(dataset.columns, encoders, strict=True)):
+    kind: ClassVar[Kind] = "image"
+
+    @property
+    @override
+    def input_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    @override
+    def read(self, examples: Any) -> NDArray[Any]:
+        images = np.asarray(examples)
+        channels, height, width = self.shape
+        if images.shape[1:] == (height, width, channels):
+            images = np.moveaxis(images, -1, 1)
+        elif images.shape[1:] == (height, width) and channels == 1:
+            images = images[:, None]
+        if images.shape[1:] != self.shape or images.dtype.kind not in "biuf":
+            raise DataError(
+                f"the images are of the shape {np.shape(examples)} and the type {images.dtype}, while the model was"
+                f" trained on numbers (n, {channels}, {height}, {width}); give the same."
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = images.astype(self.dtype)
+        if self.dtype == "uint8" and not np.array_equal(values, images):
+            raise DataError("the pixels are not whole numbers from 0 to 255 as in training; give them unscaled.")
+        return values
+
+    @override
+    def encode(self, inputs: NDArray[Any]) -> Tensor:
+        images = np.empty(inputs.shape, np.float32)
+        for c, (mean, std) in enumerate(zip(self.means, self.stds, strict=True)):
             with np.errstate(over="ignore"):
-                blocks.append(encoder(chosen[:, j]).astype(np.float32))
-            if not np.isfinite(blocks[-1]).all():
-                raise DataError(
-                    f"the column {quoted(column.name)} of {dataset.name!r} is not finite once scaled by the training"
-                    " rows; correct its extreme values."
-                )
-        return torch.from_numpy(np.ascontiguousarray(np.concatenate(blocks, axis=1)))
+                if inputs.dtype == np.uint8:
+                    images[:, c] = scaled(np.arange(256.0), mean, std).astype(np.float32)[inputs[:, c]]
+                else:
+                    images[:, c] = scaled(inputs[:, c], mean, std)
+        if not np.isfinite(images).all():
+            raise DataError("the images are not finite after scaling; correct their extreme pixels.")
+        return torch.from_numpy(images)
 
-    return encode
+    @classmethod
+    @override
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        channels, height, width = plain["shape"]
+        return cls((channels, height, width), plain["dtype"], tuple(plain["means"]), tuple(plain["stds"]))
 
 
-def fit_images(dataset: Dataset, train: NDArray[np.int64]) -> Encoder:
+def fit_images(dataset: Dataset, train: NDArray[np.int64]) -> ImageEncoding:
     """Learn each channel's mean and standard deviation over all pixels of the training images.
 
     Args:
@@ -72,60 +132,38 @@ def fit_images(dataset: Dataset, train: NDArray[np.int64]) -> Encoder:
         train: The training rows.
 
     Returns:
-        What encodes any rows (n,) as float32 (n, c, h, w), (x - mean) / std; a constant channel becomes 0.
+        The encoding.
     """
     inputs = np.asarray(dataset.inputs)
-    channels = inputs.shape[1]
-    if inputs.dtype == np.uint8:
-        tables = [_pixel_table(inputs[train, c]) for c in range(channels)]
-        scale: list[Callable[[NDArray[Any]], NDArray[Any]]] = [table.__getitem__ for table in tables]
-    else:
-        scale = [_scaler(inputs[train, c].astype(np.float64)) for c in range(channels)]
-
-    def encode(rows: NDArray[np.int64]) -> Tensor:
-        images = np.empty((len(rows), *inputs.shape[1:]), np.float32)
-        for c in range(channels):
-            with np.errstate(over="ignore"):
-                images[:, c] = scale[c](inputs[rows, c])
-        if not np.isfinite(images).all():
-            raise DataError(
-                f"the images of {dataset.name!r} are not finite after scaling; correct their extreme pixels."
-            )
-        return torch.from_numpy(images)
-
-    return encode
+    measure = _moments_of_bytes if inputs.dtype == np.uint8 else moments
+    fitted = [measure(inputs[train, c]) for c in range(inputs.shape[1])]
+    _, channels, height, width = inputs.shape
+    return ImageEncoding(
+        (channels, height, width),
+        str(inputs.dtype),
+        tuple(mean for mean, _ in fitted),
+        tuple(std for _, std in fitted),
+    )
 
 
-def _standardised(train: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    known = train[~np.isnan(train)]
-    if not known.size:
-        return lambda each: np.zeros((len(each), 1))
-    mean = float(known.mean())
-    scale = _scaler(np.where(np.isnan(train), mean, train))
-    return lambda each: scale(np.where(np.isnan(each), mean, each))[:, None]
+def moments(train: NDArray[Any]) -> tuple[float, float | None]:
+    """Mean and standard deviation; None where the values do not vary, whatever rounding makes of their deviation."""
+    values = train.astype(np.float64)
+    mean, std = float(values.mean()), float(values.std())
+    return mean, None if values.min() == values.max() or std == 0 else std
 
 
-def _scaler(train: NDArray[np.float64]) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return (x - mean) / std; zeros where the training values do not vary, whatever rounding makes of their std."""
-    mean, std = float(train.mean()), float(train.std())
-    if train.min() == train.max() or std == 0:
-        return lambda each: np.zeros(each.shape)
-    return lambda each: np.asarray((each - mean) / std)
+def scaled(values: NDArray[Any], mean: float, std: float | None) -> NDArray[Any]:
+    """(x - mean) / std, or zeros where there is no deviation."""
+    return np.zeros(values.shape) if std is None else np.asarray((values - mean) / std)
 
 
-def _one_hot(train: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    known = np.unique(train[~np.isnan(train)])
-    return lambda each: (each[:, None] == known).astype(np.float64)
-
-
-def _pixel_table(train: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the scaled value of each of the 256 pixel values."""
+def _moments_of_bytes(train: NDArray[np.uint8]) -> tuple[float, float | None]:
+    """`moments`, from the counts of the 256 pixel values."""
     counts = np.zeros(256)
     for start in range(0, len(train), 1024):  # bincount widens its argument to 64 bits
         counts += np.bincount(train[start : start + 1024].ravel(), minlength=256)
     values = np.arange(256.0)
     mean = float(values @ counts / counts.sum())
     std = float(np.sqrt((values - mean) ** 2 @ counts / counts.sum()))
-    if np.count_nonzero(counts) < 2:
-        return np.zeros(256, np.float32)
-    return ((values - mean) / std).astype(np.float32)
+    return mean, None if np.count_nonzero(counts) < 2 else std

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lossmith.data.dataset import TRAIN, VALID
+from lossmith.data.dataset import TRAIN, VALID, TaskName
 from lossmith.data.errors import DataError, listed, quoted
 
 MOST_CLASSES = 1000
+MANY_CLASSES: Final = 20
+REGRESSION: Final = "give the task 'regression' (--task regression)"
 MISSING = frozenset({"", "?", "na", "nan"})
+
+_WRITTEN: Final = {
+    "numbers with a comma": (
+        re.compile(r"[+-]?\d[\d.]*(,\d+)*"),
+        re.compile(","),
+        "write 0,36 as 0.36 and 1,234 as 1234",
+    ),
+    "amounts with a unit": (
+        re.compile(r"[+-]?[$€£¥]?\s?[+-]?\d[\d.,]*\s?[%$€£¥]?"),
+        re.compile(r"[%$€£¥]"),
+        "write the number alone, such as 12.5",
+    ),
+    "dates": (
+        re.compile(
+            r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ][\d:.+Z-]*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([T ][\d:.]*)?"
+        ),
+        re.compile(r""),
+        "write each as a number, such as the days since the first",
+    ),
+}
+"""Quantities that are not written as numbers: how all labels look, what one of them has, and what to write instead."""
 
 Encoded = tuple[NDArray[np.int64], tuple[str, ...]]
 
@@ -85,6 +109,28 @@ def check_labelled(texts: Sequence[str], what: str, where: Callable[[int], str])
             raise DataError(f"{what} is empty in {where(row)} ({quoted(text)}); label every example or remove it.")
 
 
+def check_written(texts: Sequence[str], task: TaskName | None, what: str, where: Callable[[int], str]) -> None:
+    """Refuse labels (n,) that are quantities but not written as numbers, unless they are said to be classes.
+
+    Args:
+        texts: One label per example.
+        task: The task asked for; None if it is to be inferred.
+        what: The labels' name in an error.
+        where: The place of example i in an error.
+
+    Raises:
+        DataError: If all labels are dates, or numbers with a comma or a unit.
+    """
+    distinct = {text.strip() for text in texts}
+    for name, (pattern, mark, fix) in _WRITTEN.items():
+        marked = {text for text in distinct if mark.search(text)}
+        if not marked or not all(map(pattern.fullmatch, distinct)) or task == "classification":
+            continue
+        row = next(row for row, text in enumerate(texts) if text.strip() in marked)
+        also = "" if task else f", then {REGRESSION}, or give the task 'classification' if each is a class"
+        raise DataError(f"{what} holds {name} ({quoted(texts[row])} in {where(row)}), not plain numbers; {fix}{also}.")
+
+
 def check_numbers(values: NDArray[Any], what: str, where: Callable[[int], str]) -> None:
     """Refuse an array of labels (n,) that are not finite numbers; arguments as `encode_array`."""
     if values.dtype.kind not in "biuf":
@@ -122,8 +168,8 @@ def check_classes(
     if (counts < 2).any():
         rare = [name for name, count in zip(class_names, counts, strict=True) if count < 2]
         hint = ""
-        if len(class_names) > 20 and all(_number(text) is not None for text in class_names):
-            hint = "; or, if the label is a quantity and not a class, ask for the task 'regression'"
+        if len(class_names) > MANY_CLASSES and all(_number(text) is not None for text in class_names):
+            hint = f"; or, if the label is a quantity and not a class, {REGRESSION}"
         raise DataError(
             f"{what} has fewer than 2 training examples of the class {listed(rare, limit=3)}; add examples, merge or"
             f" remove rare classes{hint}."
@@ -139,7 +185,7 @@ def _check_number_of_classes(classes: int, examples: int, what: str, *, numbers:
 
 
 def _no_classes(what: str, found: str, *, numbers: bool) -> str:
-    fix = "choose a column or array that holds class labels" + (", or ask for the task 'regression'" if numbers else "")
+    fix = "choose a column or array that holds class labels" + (f", or {REGRESSION}" if numbers else "")
     return f"{what} holds {found}, which look like no classes; {fix}."
 
 

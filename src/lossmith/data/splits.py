@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -11,13 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossmith.data.dataset import IGNORE, Dataset, Kind, TaskName
-from lossmith.data.encode import Encoder, fit_images, fit_table
+from lossmith.data.encode import Encoding, ImageEncoding, fit_images
 from lossmith.data.errors import DataError, quoted
 from lossmith.data.generators import Purpose, generator
 from lossmith.data.noise import noisy_labels, with_outliers
 from lossmith.data.rows import choose_rows
 from lossmith.data.spec import DataSpec
-from lossmith.data.text import fit_text
+from lossmith.data.table import TableEncoding, fit_table
+from lossmith.data.text import TextEncoding, fit_text
+
+_ENCODINGS: Final[dict[str, type[Encoding]]] = {
+    each.kind: each for each in (TableEncoding, ImageEncoding, TextEncoding)
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +55,11 @@ class Splits:
 
     Args:
         name: The data set's name.
-        kind: "tabular", "image" or "text".
         train: What the model is fitted to, shuffled; the clean examples first where there are any.
         valid: What choices are made on; noise, outliers and imbalance alter it as they alter train, unless it is clean.
         test: What is reported; never altered.
         class_names: The C classes' names; empty for regression.
-        input_shape: One example's shape: (d,), (c, h, w) or (L,).
-        vocabulary: For texts, the token of each number, "<pad>" and "<unk>" first; else None.
+        encoding: How the inputs were made from raw examples.
         clean: How many examples of `train` come from the spec's clean set.
         task: What the targets are.
         target_mean: For regression, the mean of the training targets before outliers, in the data's units; else None.
@@ -65,18 +69,31 @@ class Splits:
     """
 
     name: str
-    kind: Kind
     train: Examples
     valid: Examples
     test: Examples
     class_names: tuple[str, ...]
-    input_shape: tuple[int, ...]
-    vocabulary: tuple[str, ...] | None
+    encoding: Encoding
     clean: int = 0
     task: TaskName = "classification"
     target_mean: float | None = None
     target_std: float | None = None
     ignore: int | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What the inputs are: "tabular", "image" or "text"."""
+        return self.encoding.kind
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """One example's shape: (d,), (c, h, w) or (L,)."""
+        return self.encoding.input_shape
+
+    @property
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """For texts, the token of each number, "<pad>" and "<unk>" first; else None."""
+        return self.encoding.vocabulary
 
     @property
     def class_counts(self) -> Tensor:
@@ -102,14 +119,19 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
     """
     _check_source(dataset, spec)
     rows = choose_rows(dataset, spec)
+    if dataset.task == "regression" and min(len(rows.valid), len(rows.test)) < 2:
+        raise DataError(
+            f"{dataset.name!r} leaves {len(rows.valid)} rows for validation and {len(rows.test)} for the test, while R2"
+            " is undefined below 2; add examples."
+        )
     shown = np.concatenate([rows.clean, rows.train])
-    encode, vocabulary = _fit(dataset, shown)
+    encoding = _fit(dataset, shown)
     targets, mean, std = dataset.targets, None, None
     if dataset.task == "regression":
         targets, mean, std = _standardised(dataset, shown)
 
     def examples(chosen: NDArray[np.int64], values: NDArray[Any]) -> Examples:
-        return Examples(encode(chosen), _as_tensor(values, dataset), torch.from_numpy(chosen))
+        return Examples(_encoded(dataset, encoding, chosen), _as_tensor(values, dataset), torch.from_numpy(chosen))
 
     altered = _altered(targets[rows.train], dataset, spec, Purpose.NOISE_TRAIN, Purpose.OUTLIERS_TRAIN)
     train = examples(shown, np.concatenate([targets[rows.clean], altered]))
@@ -118,13 +140,11 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
         valid = _altered(valid, dataset, spec, Purpose.NOISE_VALID, Purpose.OUTLIERS_VALID)
     splits = Splits(
         name=dataset.name,
-        kind=dataset.kind,
         train=train,
         valid=examples(rows.valid, valid),
         test=examples(rows.test, targets[rows.test]),
         class_names=dataset.class_names,
-        input_shape=tuple(train.inputs.shape[1:]),
-        vocabulary=vocabulary,
+        encoding=encoding,
         clean=len(rows.clean),
         task=dataset.task,
         target_mean=mean,
@@ -138,6 +158,11 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
             " example; give less noise or more examples."
         )
     return splits
+
+
+def encoding_of(plain: Mapping[str, Any]) -> Encoding:
+    """The encoding that `Encoding.plain` described."""
+    return _ENCODINGS[plain["kind"]].from_plain(plain)
 
 
 def _check_source(dataset: Dataset, spec: DataSpec) -> None:
@@ -157,10 +182,18 @@ def _check_source(dataset: Dataset, spec: DataSpec) -> None:
         )
 
 
-def _fit(dataset: Dataset, train: NDArray[np.int64]) -> tuple[Encoder, tuple[str, ...] | None]:
+def _fit(dataset: Dataset, train: NDArray[np.int64]) -> Encoding:
     if isinstance(dataset.inputs, list):
         return fit_text(dataset.inputs, train)
-    return (fit_images if dataset.kind == "image" else fit_table)(dataset, train), None
+    return fit_images(dataset, train) if dataset.kind == "image" else fit_table(dataset, train)
+
+
+def _encoded(dataset: Dataset, encoding: Encoding, rows: NDArray[np.int64]) -> Tensor:
+    inputs = dataset.inputs
+    try:
+        return encoding.encode([inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows])
+    except DataError as error:
+        raise DataError(f"in the data set {dataset.name!r}, {error}") from None
 
 
 def _standardised(dataset: Dataset, train: NDArray[np.int64]) -> tuple[NDArray[np.float64], float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,16 @@ from numpy.typing import NDArray
 from lossmith.data.columns import LARGEST, as_float, as_floats
 from lossmith.data.dataset import IGNORE, TaskName
 from lossmith.data.errors import DataError, quoted
-from lossmith.data.labels import QuantityError, check_labelled, check_numbers, encode_array, encode_texts
+from lossmith.data.labels import (
+    MANY_CLASSES,
+    REGRESSION,
+    QuantityError,
+    check_labelled,
+    check_numbers,
+    check_written,
+    encode_array,
+    encode_texts,
+)
 
 NO_MASKS: Final = "segmentation needs an .npz file with masks (n, height, width)"
 
@@ -49,9 +59,13 @@ def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Ca
     """
     if task == "segmentation":
         raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
+    check_written(texts, task, what, where)
     if task != "regression":
         try:
-            return Targets("classification", *encode_texts(texts, what, where))
+            found = Targets("classification", *encode_texts(texts, what, where))
+            if task is None:
+                _warn_of_many(found, what, whole=not any("." in text for text in texts))
+            return found
         except QuantityError:
             if task is not None:
                 raise
@@ -76,7 +90,10 @@ def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Ca
         raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
     if task != "regression":
         try:
-            return Targets("classification", *encode_array(values, what, where))
+            found = Targets("classification", *encode_array(values, what, where))
+            if task is None:
+                _warn_of_many(found, what, whole=values.dtype.kind != "f")
+            return found
         except QuantityError:
             if task is not None:
                 raise
@@ -150,6 +167,17 @@ def name_mask_classes(
             f" name for each of 0 to {largest}, or say in an array ignore_index which value is ignored."
         )
     return tuple(str(name) for name in names)
+
+
+def _warn_of_many(targets: Targets, what: str, *, whole: bool) -> None:
+    """Warn of numbers that were taken for classes but may be a quantity: many, and not simply counted from 0 or 1."""
+    names = targets.class_names
+    values = [value for name in names if (value := as_float(name)) is not None]
+    if len(values) < len(names) or len(names) <= MANY_CLASSES:
+        return
+    if not whole or values[0] not in {0, 1} or values[-1] - values[0] >= len(values):
+        message = f"{what} holds {len(names)} different numbers, read as classes; if it is a quantity, {REGRESSION}"
+        warnings.warn(message, UserWarning, stacklevel=5)
 
 
 def _numbers(values: NDArray[np.float64], what: str, where: Callable[[int], str]) -> Targets:

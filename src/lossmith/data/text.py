@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
 
-from lossmith.data.encode import Encoder
+from lossmith.data.dataset import Kind
+from lossmith.data.encode import Encoding
 from lossmith.data.errors import DataError
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -20,19 +25,68 @@ MOST_TOKENS = 20_000
 RAREST = 2
 
 
-def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> tuple[Encoder, tuple[str, ...]]:
-    r"""Learn the vocabulary and the length of the training texts.
+@dataclass(frozen=True)
+class TextEncoding(Encoding):
+    r"""Texts as rows of token numbers, int64 (n, L).
 
-    A text is lower-cased and cut into tokens, `\w+|[^\w\s]`. The vocabulary is the padding (0), the unknown token (1)
-    and the up to 20,000 most frequent tokens that the training texts hold at least twice, ties in alphabetical order.
+    A text is lower-cased and cut into tokens, `\w+|[^\w\s]`. Longer texts are cut, shorter ones padded, and a text
+    without tokens is one unknown token.
+
+    Args:
+        tokens: The token of each number, the padding (0) and the unknown token (1) first.
+        length: L.
+    """
+
+    tokens: tuple[str, ...]
+    length: int
+
+    kind: ClassVar[Kind] = "text"
+
+    @property
+    @override
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    @override
+    def vocabulary(self) -> tuple[str, ...]:
+        return self.tokens
+
+    @override
+    def read(self, examples: Any) -> list[str]:
+        texts = [examples] if isinstance(examples, str) else list(examples)
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError("the examples are not all texts, as those of training were; give a sequence of strings.")
+        return texts
+
+    @override
+    def encode(self, inputs: Sequence[str]) -> Tensor:
+        number = {token: code for code, token in enumerate(self.tokens)}
+        codes = np.zeros((len(inputs), self.length), np.int64)
+        for i, text in enumerate(inputs):
+            tokens = _tokens(text)[: self.length] or [UNKNOWN]
+            codes[i, : len(tokens)] = [number.get(token, 1) for token in tokens]
+        return torch.from_numpy(codes)
+
+    @classmethod
+    @override
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        return cls(tuple(plain["tokens"]), plain["length"])
+
+
+def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> TextEncoding:
+    """Learn the vocabulary and the length of the training texts.
+
+    The vocabulary is the padding, the unknown token and the up to 20,000 most frequent tokens that the training texts
+    hold at least twice, ties in alphabetical order. The length is the longest training text's number of tokens, at
+    most 256.
 
     Args:
         texts: All texts of the data set.
         train: The training rows.
 
     Returns:
-        What encodes any rows (n,) as int64 (n, L), with L the longest training text's number of tokens, at most 256:
-        longer texts are cut, shorter ones padded, and a text without tokens is one unknown token. And the vocabulary.
+        The encoding.
 
     Raises:
         DataError: If no token is held twice.
@@ -43,21 +97,11 @@ def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> tuple[Encoder, t
         tokens = _tokens(texts[row])
         counts.update(tokens)
         length = max(length, len(tokens))
-    length = min(length, LONGEST)
     frequent = sorted((-count, token) for token, count in counts.items() if count >= RAREST)
     if not frequent:
         raise DataError("the training texts hold no token twice, so there is no vocabulary; give more texts.")
     vocabulary = (PADDING, UNKNOWN, *(token for _, token in frequent[:MOST_TOKENS]))
-    number = {token: code for code, token in enumerate(vocabulary)}
-
-    def encode(rows: NDArray[np.int64]) -> torch.Tensor:
-        codes = np.zeros((len(rows), length), np.int64)
-        for i, row in enumerate(rows):
-            tokens = _tokens(texts[row])[:length] or [UNKNOWN]
-            codes[i, : len(tokens)] = [number.get(token, 1) for token in tokens]
-        return torch.from_numpy(codes)
-
-    return encode, vocabulary
+    return TextEncoding(vocabulary, min(length, LONGEST))
 
 
 def _tokens(text: str) -> list[str]:

@@ -21,9 +21,6 @@ from rich.console import Console
 from lossmith.comparison.plan import Options, make_plan, write_plan
 from lossmith.comparison.session import carry_out
 from lossmith.progress import ConsoleProgress
-from lossmith.report.page import write_report
-from lossmith.report.run import load_run
-from lossmith.report.terminal import leaderboard
 from lossmith.trials.trial import Sources
 
 _ONLINE: Final = "meta_data=next,meta_lr=?,scale=learned"
@@ -63,16 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(folder or f"runs/adaptive-{plan.name}-{plan.digest}")
         write_plan(plan, folder)
         with ConsoleProgress(Console(stderr=True)) as progress:
-            carry_out(plan, sources, folder, workers=workers, progress=progress)
+            summary = carry_out(plan, sources, folder, workers=workers, progress=progress)
     except KeyboardInterrupt:
         print("\nStopped; what is done is kept, and the same command goes on from here.", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    run = load_run(folder)
-    write_report(run)
-    Console().print(leaderboard(run))
+    lines = [summary.headline, *summary.adaptation, f"lossmith show {folder} has the table."]
+    Console().print("\n".join(lines), markup=False, highlight=False)
     return 0
 
 

@@ -26,7 +26,8 @@ def task_for(splits: Splits) -> Task:
     """
     if splits.task == "regression":
         assert splits.target_std is not None
-        return Regression(splits.target_std)
+        assert splits.target_mean is not None
+        return Regression(splits.target_std, splits.target_mean)
     if splits.task == "segmentation":
         raise DataError(
             f"{splits.name!r} holds masks, which no model here is trained on yet; give class labels or numbers."

@@ -97,6 +97,11 @@ class Classification(Task):
         return strictness_curve(frozen.cpu().double(), self.outputs, _P).numpy()
 
     @override
+    def predictions(self, outputs: Tensor) -> NDArray[Any]:
+        """The name of each example's most probable class."""
+        return np.asarray(self.classes).take(outputs.float().argmax(1).cpu().numpy())
+
+    @override
     def metrics(self, judged: Judged) -> dict[str, float]:
         of_class = np.bincount(judged.columns["label"])
         right = np.bincount(judged.columns["label"], weights=judged.score)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -30,9 +31,11 @@ class Regression(Task):
 
     Args:
         unit: standard deviation of the training target.
+        mean: mean of the training target.
     """
 
     unit: float
+    mean: float = 0.0
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
@@ -97,6 +100,11 @@ class Regression(Task):
         (slope,) = torch.autograd.grad(value, errors)
         pull: Tensor = len(errors) * slope / (2 * errors.detach())
         return pull[:, 0].numpy()
+
+    @override
+    def predictions(self, outputs: Tensor) -> NDArray[Any]:
+        """The prediction for each row, in the target's own unit."""
+        return self.mean + self.unit * outputs.double().flatten(1).mean(1).cpu().numpy()
 
     @override
     def metrics(self, judged: Judged) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,15 @@ class Task(ABC):
         Args:
             loss: of this task's predictions and targets, with ``reduction="mean"``; a learned one is frozen first.
         """
+
+    @abstractmethod
+    def predictions(self, outputs: Tensor) -> NDArray[Any]:
+        """What a model's outputs (n, ...) say, in the words or units of the data: (n, ...)."""
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        """The task with these fields, read from JSON."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     @abstractmethod
     def metrics(self, judged: Judged) -> dict[str, float]:

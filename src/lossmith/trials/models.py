@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.catalog import nearest
-from lossmith.data import Splits
+from lossmith.data import Encoding, Splits
 from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
+
+_DIGITS: Final = 16  # hexadecimal digits of a file's SHA-256, enough to tell files apart
 
 Factory = Callable[..., nn.Module]
 
@@ -126,11 +128,11 @@ def can_be_stacked(text: str, outputs: int) -> bool:
 
 
 def canonical_model(text: str, sources: Sources) -> str:
-    """The text a trial carries: known names with sorted arguments; ``file.py:factory`` as the hash of the file.
+    """The text a trial carries: known names with sorted arguments; ``file.py:factory#hash`` for a user's file.
 
     Args:
         text: for example ``"mlp:width=64"`` or ``"nets/small.py:make"``.
-        sources: where the path behind a hash is noted.
+        sources: where the path behind a hash is noted; the file's folder is no part of the text.
 
     Returns:
         The canonical text.
@@ -145,20 +147,21 @@ def canonical_model(text: str, sources: Sources) -> str:
         file = Path(path)
         if not file.is_file():
             raise ModelError(f"there is no file {path!r} to take the model from")
-        digest = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = _digest(file)
         sources.code[digest] = str(file.resolve())
-        _user_factory(digest, factory, sources)
-        return f"{digest}:{factory}"
+        canonical = f"{file.name}:{factory}#{digest}"
+        _user_factory(canonical, sources)
+        return canonical
     parsed = _parse(text)
     return str(parsed)
 
 
-def build_model(text: str, splits: Splits, outputs: int, sources: Sources, seed: int) -> nn.Module:
+def build_model(text: str, data: Splits | Encoding, outputs: int, sources: Sources, seed: int) -> nn.Module:
     """Build a model with weights drawn from a seed; the global generators are left as they were.
 
     Args:
         text: canonical text of the model.
-        splits: the data it is for.
+        data: what it is for.
         outputs: width of the last layer.
         sources: where to find a model's file.
         seed: of the weights.
@@ -170,18 +173,17 @@ def build_model(text: str, splits: Splits, outputs: int, sources: Sources, seed:
         ModelError: if the model does not fit the data or its file is gone.
     """
     with seeded(seed):
-        if text.startswith("sha256:"):
-            digest, _, factory = text.rpartition(":")
-            return _user_factory(digest, factory, sources)(splits.input_shape, outputs)
+        if "#" in text:
+            return _user_model(text, data, outputs, sources)
         parsed = _parse(text)
         arguments: dict[str, Any] = dict(parsed.arguments)
         if parsed.name == "text_bag":
-            if splits.vocabulary is None:
-                raise ModelError(f"model text_bag reads text, and {splits.name} holds none: use mlp, cnn or linear")
-            return text_bag(len(splits.vocabulary), outputs, **arguments)
-        if splits.kind == "text":
-            raise ModelError(f"{splits.name} is text, which model {parsed.name} cannot read: use text_bag")
-        return MODELS[parsed.name](splits.input_shape, outputs, **arguments)
+            if data.vocabulary is None:
+                raise ModelError(f"model text_bag reads text, and the data are {data.kind}: use mlp, cnn or linear")
+            return text_bag(len(data.vocabulary), outputs, **arguments)
+        if data.kind == "text":
+            raise ModelError(f"the data are text, which model {parsed.name} cannot read: use text_bag")
+        return MODELS[parsed.name](data.input_shape, outputs, **arguments)
 
 
 def _parse(text: str) -> LossText:
@@ -201,13 +203,47 @@ def _parse(text: str) -> LossText:
     return LossText(parsed.name, None, tuple(arguments))
 
 
-def _user_factory(digest: str, name: str, sources: Sources) -> Factory:
+def _user_model(text: str, data: Splits | Encoding, outputs: int, sources: Sources) -> nn.Module:
+    """Build a user's model and try it on two examples, so that what it gives is refused before anything is trained."""
+    model = _user_factory(text, sources)(data.input_shape, outputs)
+    name = text.partition("#")[0]
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model {name} is a {type(model).__name__}: return a torch.nn.Module")
+    if isinstance(data, Splits):
+        inputs, targets = data.train.inputs[:2].cpu(), data.train.targets[:2]
+        model.eval()
+        with torch.no_grad():
+            found = model(inputs)
+        model.train()
+        expected = targets.shape if targets.is_floating_point() else (len(targets), outputs, *targets.shape[1:])
+        if not isinstance(found, Tensor):
+            raise ModelError(f"model {name} gives a {type(found).__name__}: give one tensor of {outputs} outputs each")
+        if found.shape != torch.Size(expected):
+            raise ModelError(
+                f"model {name} gives outputs of the shape {tuple(found.shape)} for {len(inputs)} examples, where "
+                f"{tuple(expected)} is needed for {data.task}: give the last layer {outputs} output(s)"
+            )
+        if not found.isfinite().all():
+            raise ModelError(
+                f"the first outputs of model {name} are not finite, before any training: look at its forward pass and "
+                "its initial weights"
+            )
+    return model
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:_DIGITS]
+
+
+def _user_factory(text: str, sources: Sources) -> Factory:
+    named, _, digest = text.partition("#")
+    name = named.rpartition(":")[2]
     path = sources.code.get(digest)
     if path is None:
-        raise ModelError(f"the file of model {digest[:15]}...:{name} is not known here: name it with --model")
-    if "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest() != digest:
+        raise ModelError(f"the file of model {named} is not known here: name it with --model")
+    if _digest(Path(path)) != digest:
         raise ModelError(f"{path} has changed since the run was planned: plan anew, or restore the file")
-    spec = importlib.util.spec_from_file_location(f"lossmith_model_{digest[7:19]}", path)
+    spec = importlib.util.spec_from_file_location(f"lossmith_model_{digest}", path)
     if spec is None or spec.loader is None:
         raise ModelError(f"{path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)

@@ -1,67 +1,148 @@
-"""Trained weights as a file, with the words that bring them back."""
+"""Trained models as files, and back as predictors."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from lossmith.data import Splits
-from lossmith.tasks import Task
+from lossmith.data import Encoding, Splits, encoding_of
+from lossmith.tasks import TASKS, Task
+from lossmith.trials.models import ModelError, build_model, canonical_model
 from lossmith.trials.trial import Sources, Trial
 
+_WEIGHTS, _DESCRIPTION = "model.safetensors", "trial.json"
+_BATCH: Final = 256
 
-def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, sources: Sources, folder: Path) -> str:
-    """Write ``model.safetensors`` and ``trial.json`` into a folder.
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model together with the scaling of its inputs and the meaning of its outputs.
+
+    Args:
+        model: the model, on the CPU, in evaluation mode.
+        encoding: how raw examples become its inputs, as learned from the training part.
+        task: what its outputs are.
+    """
+
+    model: nn.Module
+    encoding: Encoding
+    task: Task
+
+    def encode(self, examples: Any) -> Tensor:
+        """The model's inputs for raw examples; arguments and errors as `predict`.
+
+        Returns:
+            float32 (n, d) or (n, c, h, w), or token numbers int64 (n, L).
+        """
+        return self.encoding.encode(self.encoding.read(examples))
+
+    @torch.no_grad()
+    def predict(self, examples: Any) -> NDArray[Any]:
+        """Predict for raw examples.
+
+        Args:
+            examples: n of them, as they were in the training data, nothing scaled. A table: the path of a CSV file, a
+                dict or DataFrame of columns, or an array (n, d) in the order of the training columns; other columns
+                are left aside. Images: an array (n, c, h, w), (n, h, w, c), or (n, h, w) for one channel. Texts: a
+                sequence of strings.
+
+        Returns:
+            Class names for a classification, numbers in the label's unit for a regression; shape (n,).
+
+        Raises:
+            ValueError: if the examples are not of the kind that the model was trained on.
+        """
+        return self.task.predictions(torch.cat([self.model(part) for part in self.encode(examples).split(_BATCH)]))
+
+
+def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, folder: Path) -> None:
+    """Write ``model.safetensors`` and ``trial.json`` into a folder, for `load`.
 
     Args:
         model: the trained model, on the CPU.
         trial: what trained it.
         splits: what it was trained on.
         task: what scores it.
-        sources: where a user's model file lies.
         folder: made if absent.
-
-    Returns:
-        Python that reloads the model as ``model``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "model.safetensors"
+    file = folder / _WEIGHTS
     partial = file.with_name("model.part")
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
     partial.replace(file)
     described = {
         "trial": json.loads(trial.json),
-        "class_names": splits.class_names,
-        "vocabulary": splits.vocabulary,
-        "target_mean": splits.target_mean,
-        "target_std": splits.target_std,
+        "task": {"name": task.name, **asdict(task)},
+        "inputs": splits.encoding.plain(),
     }
-    (folder / "trial.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
-    return (
-        "from safetensors.torch import load_file\n"
-        f"{_construction(trial, splits, task.outputs, sources)}\n"
-        f'model.load_state_dict(load_file("{file}"))'
-        + (
-            ""
-            if splits.target_std is None
-            else f"  # target = {splits.target_mean:.6g} + {splits.target_std:.6g} * output"
-        )
-    )
+    (folder / _DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
-def _construction(trial: Trial, splits: Splits, outputs: int, sources: Sources) -> str:
-    name, _, arguments = trial.ours.model.partition(":")
-    if name == "sha256":
-        digest, _, factory = trial.ours.model.rpartition(":")
-        path = Path(sources.code[digest])
-        return (
-            f"from {path.stem} import {factory}  # in {path.parent}\n"
-            f"model = {factory}({tuple(splits.input_shape)}, {outputs})"
-        )
-    first = len(splits.vocabulary) if splits.vocabulary is not None else tuple(torch.Size(splits.input_shape))
-    rest = "".join(f", {argument}" for argument in arguments.split(",") if argument)
-    return f"from lossmith.trials.models import {name}\nmodel = {name}({first}, {outputs}{rest})"
+def load(folder: str | Path, model: str | None = None) -> Predictor:
+    """Load a model that ``lossmith train`` saved.
+
+    Nothing is unpickled. A model from a user's own file runs that file only if it is named here, and only if it is
+    unchanged.
+
+    Args:
+        folder: where it was saved.
+        model: ``path/to/file.py:factory`` for a model that was trained from such a file; else ``None``.
+
+    Returns:
+        What predicts from raw examples.
+
+    Raises:
+        ValueError: if the folder holds no such model, or the model's file is missing or has changed; one sentence.
+    """
+    folder = Path(folder)
+    try:
+        described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        text, of_task = described["trial"]["trainer"]["model"], dict(described["task"])
+        encoding = encoding_of(described["inputs"])
+        task = TASKS[of_task.pop("name")].from_plain(of_task)
+        weights = load_file(folder / _WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder} holds no model that `lossmith train` saved ({type(error).__name__}: {error}); give its folder"
+        ) from None
+    built = _build(text, model, encoding, task, folder)
+    try:
+        built.load_state_dict(weights)
+    except RuntimeError:
+        raise ModelError(f"the weights in {folder} are not those of the model {text}: train it anew") from None
+    return Predictor(built.eval(), encoding, task)
+
+
+def reload_snippet(trial: Trial, splits: Splits, sources: Sources, folder: Path) -> str:
+    """Python that loads a saved model and predicts with it."""
+    model, _, digest = trial.ours.model.partition("#")
+    named = f', model="{sources.code[digest]}:{model.rpartition(":")[2]}"' if digest else ""
+    return f'import lossmith\npredictor = lossmith.load("{folder}"{named})\npredictor.predict({_EXAMPLES[splits.kind]}'
+
+
+_EXAMPLES: Final = {
+    "tabular": "table)  # raw rows: the path of a CSV file, or a dict or DataFrame of columns",
+    "image": "images)  # raw pixels, as in the training data",
+    "text": "texts)  # a list of strings",
+}
+
+
+def _build(text: str, given: str | None, encoding: Encoding, task: Task, folder: Path) -> nn.Module:
+    sources = Sources()
+    if "#" in text:
+        if given is None:
+            raise ModelError(
+                f"the model in {folder} was built by {text.partition('#')[0]}, a file of your own that is not run "
+                'unasked: name it, lossmith.load(folder, model="path/to/file.py:factory")'
+            )
+        if canonical_model(given, sources) != text:
+            raise ModelError(f"{given} is not what built the model in {folder}, or has changed since: restore the file")
+    return build_model(text, encoding, task.outputs, sources, seed=0)

@@ -80,13 +80,11 @@ class FunctionTrainer:
     """A user's training function; see `lossmith.trials.function`.
 
     Args:
-        name: file name and function, ``"train.py:train"``.
-        digest: SHA-256 of the file, ``"sha256:<hex>"``.
+        function: ``"train.py:train#<hash of the file>"``.
         fold: the fold that the function is asked to hold out, from 0.
     """
 
-    name: str
-    digest: str
+    function: str
     fold: int = 0
 
     def on_fold(self, fold: int) -> FunctionTrainer:
@@ -96,7 +94,7 @@ class FunctionTrainer:
     @property
     def test_split(self) -> str:
         """A hash of the test split, which a file and a fold stand for."""
-        return hashlib.sha256(f"{self.digest} {self.fold}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.function} {self.fold}".encode()).hexdigest()
 
 
 Trainer = ModelTrainer | FunctionTrainer
@@ -260,7 +258,7 @@ class Sources:
 
     Args:
         data: what to give `load_dataset` for each `DataSpec.source`.
-        code: path of the Python file behind each ``sha256:`` of a model or a training function.
+        code: path of the Python file behind each hash in the text of a model or a training function.
     """
 
     data: dict[str, str] = field(default_factory=dict)
