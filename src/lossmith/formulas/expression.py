@@ -32,6 +32,20 @@ PROTECTION: Final = 1e-7
 T = TypeVar("T")
 
 
+def _infix(
+    op: str,
+) -> tuple[Callable[[Expression, Expression | float], Expression], Callable[[Expression, float], Expression]]:
+    """The methods of a Python operator for an expression on its left and on its right."""
+
+    def left(self: Expression, other: Expression | float) -> Expression:
+        return apply(op, self, other if isinstance(other, Expression) else constant(other))
+
+    def right(self: Expression, other: float) -> Expression:
+        return apply(op, constant(other), self)
+
+    return left, right
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Expression:
     """A node of a formula with the subtree below it.
@@ -111,35 +125,11 @@ class Expression:
     def __reduce__(self) -> tuple[Callable[..., Expression], tuple[object, ...]]:
         return _rebuild, (to_postfix(self),)
 
-    def __add__(self, other: Expression | float) -> Expression:
-        return apply("add", self, _expression(other))
-
-    def __radd__(self, other: float) -> Expression:
-        return apply("add", _expression(other), self)
-
-    def __sub__(self, other: Expression | float) -> Expression:
-        return apply("sub", self, _expression(other))
-
-    def __rsub__(self, other: float) -> Expression:
-        return apply("sub", _expression(other), self)
-
-    def __mul__(self, other: Expression | float) -> Expression:
-        return apply("mul", self, _expression(other))
-
-    def __rmul__(self, other: float) -> Expression:
-        return apply("mul", _expression(other), self)
-
-    def __truediv__(self, other: Expression | float) -> Expression:
-        return apply("div", self, _expression(other))
-
-    def __rtruediv__(self, other: float) -> Expression:
-        return apply("div", _expression(other), self)
-
-    def __pow__(self, other: Expression | float) -> Expression:
-        return apply("pow", self, _expression(other))
-
-    def __rpow__(self, other: float) -> Expression:
-        return apply("pow", _expression(other), self)
+    __add__, __radd__ = _infix("add")
+    __sub__, __rsub__ = _infix("sub")
+    __mul__, __rmul__ = _infix("mul")
+    __truediv__, __rtruediv__ = _infix("div")
+    __pow__, __rpow__ = _infix("pow")
 
     def __neg__(self) -> Expression:
         return apply("neg", self)
@@ -254,7 +244,3 @@ def _rebuild(steps: tuple[tuple[str | float, tuple[int, ...]], ...]) -> Expressi
         else:
             nodes.append(constant(what))
     return nodes[-1]
-
-
-def _expression(value: Expression | float) -> Expression:
-    return value if isinstance(value, Expression) else constant(value)
