@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import PROTECTION, Expression, apply, constant, fold
 
 ZERO: Final = constant(0.0)
@@ -181,14 +180,3 @@ _SCALAR: Final[dict[str, Callable[..., float]]] = {
 _GROWS: Final = frozenset({"exp", "expm1"})
 _SHRINKS: Final = frozenset({"mul", "div", "pow", "aq", "square", "exp", "sigmoid", "softplus"})
 """Operators whose exact result is nonzero when all operands are nonzero: a float result of 0 is an underflow."""
-
-
-def bound_size(expression: Expression, limit: int) -> Expression:
-    """Return the expression unless it has grown too large.
-
-    Raises:
-        FormulaError: if it has more than ``limit`` nodes.
-    """
-    if expression.size > limit:
-        raise FormulaError(f"the result would have {expression.size:.3g} nodes, more than {limit}")
-    return expression

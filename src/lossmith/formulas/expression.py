@@ -10,11 +10,11 @@ from typing import Final, TypeVar
 from lossmith.formulas.errors import FormulaError
 
 TERMINALS: Final = {
-    "p": "softmax probability of the class",
-    "y": "1 for the target class, 0 for the others",
+    "p": "the softmax probability of the class",
+    "y": "1 for the target class and 0 for the others",
     "c": "-log(p)",
-    "n": "number of classes",
-    "t": "progress of training, 0 to 1",
+    "n": "the number of classes",
+    "t": "the progress of training from 0 to 1",
 }
 HIDDEN_TERMINALS: Final = frozenset({"d", "e", "h"})
 """Terminals that users cannot write: ``d = -log(1 - p)``, introduced by rewriting for precision; ``e``, the error of a

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
 import threading
@@ -60,13 +59,17 @@ class _SympyProcess:
         try:
             process = self._running()
             assert process.stdin is not None
-            process.stdin.write(json.dumps(text).encode() + b"\n")
-            process.stdin.flush()
-            answer = self._read_line(process, deadline)
-            if answer is None:
-                self.end()
-            return None if answer is None else json.loads(answer)
-        except (OSError, ValueError):
+            assert process.stdout is not None
+            timer = threading.Timer(max(0.0, deadline - time.monotonic()), process.kill)
+            timer.start()
+            try:
+                process.stdin.write(json.dumps(text).encode() + b"\n")
+                process.stdin.flush()
+                answer: str | None = json.loads(process.stdout.readline())
+            finally:
+                timer.cancel()
+            return answer
+        except (OSError, ValueError):  # a worker that was killed leaves half a line at most
             self.end()
             return None
         finally:
@@ -97,18 +100,6 @@ class _SympyProcess:
                 start_new_session=True,  # so that Ctrl-C does not reach the worker
             )
         return self.process
-
-    def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
-        """Read one line of the worker's answer; None if it is incomplete at the deadline."""
-        assert process.stdout is not None
-        line = b""
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            part = os.read(process.stdout.fileno(), 65_536) if ready else b""
-            if not part:
-                return None
-            line += part
-        return line
 
 
 _SYMPY: Final = _SympyProcess()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
@@ -17,6 +17,7 @@ from lossmith.formulas.expression import fold
 from lossmith.formulas.precision import in_three_forms
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 FLOAT32: Final = 1e39
 """More than two float32 numbers can differ by."""
@@ -60,7 +61,7 @@ class Cells(NamedTuple):
         middle = (self.low + self.high) / 2
         return np.where(np.isfinite(middle), middle, np.where(np.isfinite(self.low), self.low, self.high))
 
-    def take(self, which: NDArray[np.bool_]) -> Cells:
+    def take(self, which: Flags) -> Cells:
         """Some of the cells."""
         return Cells(self.low[which], self.high[which])
 
@@ -197,31 +198,29 @@ def nowhere_negative(function: Function, reach: float) -> bool:
     """Whether enclosures prove that a function is >= 0 for all logits in reach, exactly and not nearly."""
     if function.expression.is_constant:
         return function.expression.value >= 0
-    cells = Cells.up_to(reach)
-    for _ in range(_HALVINGS):
-        low, high = function.on(cells)
-        doubtful = ~(low >= 0)
-        if not doubtful.any():
-            return True
-        if (high < 0).any():
-            return False
-        cells = cells.take(doubtful)
-        narrower = cells.halves()
-        if len(narrower.low) < 2 * len(cells.low) or len(narrower.low) > _MOST_CELLS:
-            return False
-        cells = narrower
-    return False
+    return _everywhere(function, reach, lambda low, high: (low >= 0, high < 0))
 
 
 def finite_inside(function: Function, reach: float) -> bool:
     """Whether enclosures prove that a function has no pole for logits in reach, at most `FIRM`."""
-    cells = Cells.up_to(min(reach, FIRM))
+    reach = min(reach, FIRM)
+    return _everywhere(function, reach, lambda low, high: (np.isfinite(low) & np.isfinite(high), np.zeros(1, bool)))
+
+
+def _everywhere(function: Function, reach: float, judge: Callable[[Array, Array], tuple[Flags, Flags]]) -> bool:
+    """Whether something is proved on every cell; those in doubt are halved until one refutes it or they are too many.
+
+    Args:
+        function: what is enclosed.
+        reach: how far apart logits may be.
+        judge: from the bounds on each cell, where they prove it and where they refute it.
+    """
+    cells = Cells.up_to(reach)
     for _ in range(_HALVINGS):
-        low, high = function.on(cells)
-        doubtful = ~(np.isfinite(low) & np.isfinite(high))
-        if not doubtful.any():
-            return True
-        cells = cells.take(doubtful).halves()
-        if len(cells.low) < 2 * doubtful.sum() or len(cells.low) > _MOST_CELLS:
+        proved, refuted = judge(*function.on(cells))
+        if proved.all() or refuted.any():
+            return bool(proved.all())
+        cells = cells.take(~proved).halves()
+        if len(cells.low) < 2 * int((~proved).sum()) or len(cells.low) > _MOST_CELLS:
             return False
     return False
