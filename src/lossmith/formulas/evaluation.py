@@ -53,15 +53,7 @@ def steps_of(expression: Expression) -> Steps:
 
 
 def run(steps: Steps, values: Mapping[str, float | Tensor]) -> float | Tensor:
-    """Execute the steps of a formula.
-
-    Args:
-        steps: the output of `steps_of`.
-        values: a number or tensor for each terminal in the formula.
-
-    Returns:
-        The value: a number if all values are numbers, otherwise a tensor.
-    """
+    """Execute the steps of a formula, given a value for each terminal; a number if all values are numbers."""
     results: list[float | Tensor] = []
     for what, operands in steps:
         if not isinstance(what, str):

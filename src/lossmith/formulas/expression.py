@@ -190,14 +190,9 @@ def apply(op: str, *args: Expression) -> Expression:
 
 
 def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) -> T:
-    """Compute a value for a tree from the leaves up, without recursion.
+    """Compute a value for a tree from the leaves up, without recursion; a shared subtree is visited once.
 
-    Args:
-        expression: the tree; a shared subtree is visited once.
-        combine: maps a node and the results of its operands to the node's result.
-
-    Returns:
-        The result of the root.
+    ``combine`` maps a node and the results of its operands to the node's result.
     """
     done: dict[int, T] = {}
     stack = [expression]
@@ -214,14 +209,9 @@ def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) ->
 
 
 def to_postfix(expression: Expression) -> tuple[tuple[str | float, tuple[int, ...]], ...]:
-    """Flatten a tree to a list of steps, operands before operators, with equal subtrees listed once.
+    """Flatten a tree to steps ``(operation, operands)``, with equal subtrees listed once; the last is the root.
 
-    Args:
-        expression: the tree.
-
-    Returns:
-        Steps ``(operation, operands)``. The operation is a number, the name of a terminal, or the name of an operator;
-        the operands are positions in the list, empty for numbers and terminals. The last step is the root.
+    The operation is a number, or the name of a terminal or operator; the operands are positions of earlier steps.
     """
     steps: list[tuple[str | float, tuple[int, ...]]] = []
     known: dict[Expression, int] = {}

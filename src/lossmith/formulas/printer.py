@@ -20,14 +20,9 @@ INFIX: Final = {
 
 
 def to_text(expression: Expression, known: dict[Expression, str] | None = None) -> str:
-    """Print an expression in the grammar of `lossmith.formulas.parse`.
+    """Print an expression with few brackets in the grammar of `parse`, which turns it into the same tree.
 
-    Args:
-        expression: the tree.
-        known: a cache of texts of subexpressions, which is extended in place.
-
-    Returns:
-        The text with as few brackets as possible. `parse` turns it into the same tree.
+    The texts of subexpressions that are ``known`` are used, and new ones are added.
     """
     texts: dict[Expression, str] = {} if known is None else known
     stack = [expression]

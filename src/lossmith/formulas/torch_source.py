@@ -32,13 +32,9 @@ class _Written(NamedTuple):
 
 
 def torch_source(expression: Expression) -> str:
-    """Convert a formula to a Python expression.
+    """Convert a formula to a Python expression of tensors that are named as its terminals.
 
-    Args:
-        expression: the formula; each terminal becomes a tensor variable of the same name.
-
-    Returns:
-        Python source that uses ``torch``, ``F`` (torch.nn.functional) and, for aq, `ANALYTIC_QUOTIENT`.
+    It uses ``torch``, ``F`` (torch.nn.functional) and, for aq, `ANALYTIC_QUOTIENT`.
 
     Raises:
         FormulaError: if a subexpression without terminals has no finite value.

@@ -144,11 +144,8 @@ def _enclosed(boxes: Boxes, series: Chebyshev) -> Array:
 def _relative(slope: Array, bound: Array, s: int, vanishing: list[float]) -> float | None:
     """What the slope is off at most, relative, for p from `LEAST` to 1/2; None if that is too much.
 
-    Args:
-        slope: coefficients of the polynomial, the constant being 0.
-        bound: of the error of its s-th derivative, box by box.
-        s: how often that is integrated.
-        vanishing: see `_vanishing`.
+    ``slope`` holds the polynomial's coefficients, the constant being 0, and ``bound`` bounds the error of its s-th
+    derivative, box by box; for ``vanishing`` see `_vanishing`.
     """
     p, size = _sizes(slope)
     box = np.minimum((p * 2 * len(bound)).astype(int), len(bound) - 1)

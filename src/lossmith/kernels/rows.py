@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from lossmith.kernels.batch import NOTHING, STATE, Batch, Polynomial
-from lossmith.kernels.cards import has_kernels, kernels_for
 from lossmith.kernels.chunks import backward_in_chunks, forward_in_chunks
 from lossmith.kernels.compiler import Polynomials, library
-from lossmith.kernels.compiling import constant_when_compiled
+from lossmith.kernels.cuda import has_kernels, kernels_for
 from lossmith.kernels.threads import in_parallel
+from lossmith.kernels.tracing import constant_when_compiled
 
 SMALLEST: Final = 1 << 17
 """Logits with fewer elements are left to plain torch: there, what a call costs is counted in operations."""
@@ -49,12 +49,8 @@ def fuses(logits: Tensor, *, with_others: bool) -> bool:
     """Whether `row_terms` serves these logits and is worth it.
 
     It serves float32 on the CPU and, where Triton runs, on CUDA, shape (N, C) with the classes side by side in memory,
-    131,072 elements or more, outside of `torch.func` transformations, which need derivatives of every kind.
-
-    Args:
-        logits: the logits.
-        with_others: whether a polynomial would be summed over the classes; without one, and without a compiler,
-            `torch.nn.functional.cross_entropy` is as good.
+    131,072 elements or more, outside of `torch.func` transformations, which need derivatives of every kind. Without a
+    sum over the other classes (``with_others``) and without a compiler, `torch.nn.functional.cross_entropy` is as good.
     """
     if logits.numel() < SMALLEST or logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
         return False
@@ -168,14 +164,9 @@ def _(logits: Tensor, *_: object) -> Tensor:
 
 
 def backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tensor], made: Tensor) -> None:
-    """The second pass: the logits' gradient.
+    """The second pass: the logits' gradient, written to ``made``, contiguous, which may be the logits themselves.
 
-    Args:
-        batch: as in the first pass.
-        top: from the first pass.
-        state: from the first pass.
-        gradients: the gradients with respect to c, odds and others, float32, each of shape (N,).
-        made: where it is written, contiguous; may be the logits themselves.
+    ``top`` and ``state`` are the first pass's; ``gradients`` are those of c, odds and others, float32 (N,).
     """
     logits = batch.logits
     kernels = kernels_for(logits)

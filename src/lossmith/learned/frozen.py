@@ -71,13 +71,7 @@ def common_arguments(loss: ClassificationLoss, implementation: Implementation) -
 
 
 def source_of(path: str) -> str:
-    """Append the beginning of a file's SHA-256 to its path: ``path#digest``.
-
-    Args:
-        path: the path of the file, optionally with a digest, which is then checked.
-
-    Returns:
-        The text form of the loss in the file, without the ``@``.
+    """Append the beginning of a file's SHA-256 to its path, ``path#digest``, and check a digest that is there already.
 
     Raises:
         ValueError: if the digest does not match the file.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Self, get_args
+from typing import Any, Self, Unpack, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lossmith.learned.adaptive import Start
-from lossmith.learned.network import Activation, LossNetwork, Output
+from lossmith.learned.network import LossNetwork, NetworkArguments
 from lossmith.losses import RegressionLoss
-from lossmith.losses.arguments import check_choice, whole_number
+from lossmith.losses.arguments import check_choice, defaults_of, whole_number
 from lossmith.losses.reductions import Reduction
 from lossmith.losses.regression import check_shapes
 
@@ -22,15 +22,9 @@ class AdaptiveRegressionLoss(RegressionLoss):
 
     Args:
         start: ``"base"`` starts as half the squared error; ``"random"`` uses the network alone, as in the paper.
-        hidden: units per hidden layer.
-        layers: number of hidden layers.
-        activation: ``"smooth_leaky_relu"`` or ``"relu"``.
-        output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
-        beta: smoothness of the smooth leaky ReLU.
-        gamma: its slope at minus infinity.
-        bias: whether layers have biases.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         init_seed: seed of the network's initial weights.
+        **network: see `LossNetwork`.
 
     Source: see `AdaptiveLoss`. For regression the inputs of the network are the target and the prediction.
     """
@@ -41,35 +35,27 @@ class AdaptiveRegressionLoss(RegressionLoss):
         self,
         *,
         start: Start = "base",
-        hidden: int = 40,
-        layers: int = 2,
-        activation: Activation = "smooth_leaky_relu",
-        output: Output = "smooth_leaky_relu",
-        beta: float = 10.0,
-        gamma: float = 0.01,
-        bias: bool = False,
         reduction: Reduction = "mean",
         init_seed: int = 0,
+        **network: Unpack[NetworkArguments],
     ) -> None:
         super().__init__(reduction=reduction)
         check_choice("start", start, get_args(Start))
         self.start = start
         self.init_seed = whole_number("init_seed", init_seed, low=0)
-        self.network = LossNetwork(
-            hidden,
-            layers,
-            activation=activation,
-            output=output,
-            beta=beta,
-            gamma=gamma,
-            bias=bias,
-            silent=start == "base",
-            seed=self.init_seed,
-        )
+        self.network = LossNetwork(**network, silent=start == "base", seed=self.init_seed)
         vars(self).update(self.network.settings)  # the text form looks arguments up by name
         self.gain: Tensor
         self.register_buffer("gain", torch.ones(()))  # of the learner's last step
         self.factor = 1.0
+
+    @classmethod
+    @override
+    def defaults(cls) -> dict[str, Any]:
+        network = {
+            name: value for name, value in defaults_of(LossNetwork).items() if name in NetworkArguments.__annotations__
+        }
+        return super().defaults() | network
 
     @override
     def per_sample(self, prediction: Tensor, target: Tensor) -> Tensor:

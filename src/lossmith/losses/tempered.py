@@ -119,9 +119,6 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
 class MeanAbsoluteErrorLoss(TargetLoss):
     """The mean absolute error: half that between the probabilities and the one-hot target.
 
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
-
     Source: Ghosh, Kumar, Sastry, "Robust Loss Functions under Label Noise", 2017, arXiv 1712.09482, less a factor 2.
     """
 

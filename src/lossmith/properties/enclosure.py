@@ -100,8 +100,8 @@ class Function:
     ) -> tuple[Array, Array]:
         """Lower and upper bounds on each cell, for all values of the parameters.
 
-        They are the best of those of the expression, of what it is rewritten to for precision, and of the mean value
-        theorem: the value at the middle, and the slope times the distance from there.
+        They are the best of those of the expression, of its precise form, and of the mean value theorem: the value at
+        the middle, and the slope times the distance from there.
         """
         low, high = self._plain(cells, parameters)
         width = cells.high - cells.low
@@ -159,16 +159,10 @@ class Supremum:
 def supremum(
     function: Function, reach: float | tuple[float, float], slack: float = 0.0, **parameters: tuple[float, float]
 ) -> Supremum:
-    """Bound a function by branch and bound on cells.
+    """Bound a function over all p in reach and all values of its parameters, by branch and bound on cells.
 
-    Args:
-        function: what to bound.
-        reach: how far apart logits may be, or the least and the largest log(p/(1-p)).
-        slack: an absolute error that is small enough, beside a relative one of 1e-7.
-        **parameters: intervals of the other terminals.
-
-    Returns:
-        The supremum over all p in reach and all values of the parameters.
+    ``reach`` is how far apart logits may be, or the least and the largest log(p/(1-p)). The result is as close as an
+    absolute error of ``slack`` or a relative one of 1e-7.
     """
     cells, attained, proved, at, reached = Cells.up_to(reach), -math.inf, -math.inf, 0.0, -math.inf
     largest = [math.inf]  # bound of the cells that are left, round by round
@@ -208,12 +202,9 @@ def finite_inside(function: Function, reach: float) -> bool:
 
 
 def _everywhere(function: Function, reach: float, judge: Callable[[Array, Array], tuple[Flags, Flags]]) -> bool:
-    """Whether something is proved on every cell; those in doubt are halved until one refutes it or they are too many.
+    """Whether ``judge`` finds a claim proved on every cell, given the bounds there, and refuted on none.
 
-    Args:
-        function: what is enclosed.
-        reach: how far apart logits may be.
-        judge: from the bounds on each cell, where they prove it and where they refute it.
+    Cells in doubt are halved until they are too many.
     """
     cells = Cells.up_to(reach)
     for _ in range(_HALVINGS):

@@ -73,14 +73,9 @@ class Subject:
 
 
 def subject_of(loss: Loss, num_classes: int) -> Subject:
-    """Prepare a loss for analysis.
+    """Prepare a copy of a loss for analysis.
 
-    Args:
-        loss: any loss but a regression loss; it is copied, not changed.
-        num_classes: C.
-
-    Returns:
-        The subject: a wrapper with a schedule is described by its base, a GAN loss by its generator's part.
+    A wrapper with a schedule is described by its base, a GAN loss by its generator's part.
 
     Raises:
         ValueError: if the loss is no classification loss or does not work with so many classes.
