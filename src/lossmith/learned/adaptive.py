@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from lossmith.learned.recipe import MetaData, Recipe
 from lossmith.learned.scale import Scale
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
 from lossmith.losses.arguments import Range, check_choice, whole_number
+from lossmith.losses.base import CallOptions
 from lossmith.losses.entries import Entries, Prepared, Probability
 from lossmith.losses.wrapper import checked_base
 
@@ -145,37 +145,19 @@ class AdaptiveLoss(Wrapper):
         else:
             self.residual = _NetworkLoss(network, class_reduction, **common_arguments(base, "reference"))
 
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-    ) -> Tensor:
-        """Evaluate the loss with its current parameters; see `ClassificationLoss.forward`."""
-        return self._evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
-
-    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        """The weighted loss of each sample, before any reduction; see `ClassificationLoss.per_sample`."""
-        return self._evaluate(logits, target, sample_weight=sample_weight, reduction="none")
-
-    def _evaluate(self, logits: Tensor, target: Tensor, **given: Any) -> Tensor:
-        given["implementation"] = "reference"  # to learn, a loss needs second derivatives, which the kernels lack
-        if self.residual is None:
-            return self.log_scale.exp() * self.base.evaluate(logits, target, **given)
-        residual = self.residual.evaluate(logits, target, **given)
-        return residual if self.start == "random" else residual + self.base.evaluate(logits, target, **given)
-
     @override
-    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        self.base.bind(total_steps=total_steps, class_counts=class_counts)
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        options["implementation"] = "reference"  # to learn, a loss needs second derivatives, which the kernels lack
+        if self.residual is None:
+            return self.log_scale.exp() * self.base.evaluate(logits, target, **options)
+        residual = self.residual.evaluate(logits, target, **options)
+        return residual if self.start == "random" else residual + self.base.evaluate(logits, target, **options)
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """Mask of the samples in the base's tangent extension; see `ClassificationLoss.extended`."""
         if self.start == "random":
             return torch.zeros_like(target, dtype=torch.bool)
-        return self.base.extended(logits, target)
+        return super().extended(logits, target)
 
     def freeze(self) -> FrozenLoss:
         """Return the loss with its current parameters, frozen.
