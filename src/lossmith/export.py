@@ -14,7 +14,7 @@ from lossmith.formulas.expression import TERMINALS
 from lossmith.formulas.limits import Limit
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
 from lossmith.losses.base import ClassificationLoss, Loss
-from lossmith.losses.entries import Entries, softmax_complement
+from lossmith.losses.entries import softmax_complement
 from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, TargetFormulaLoss
 from lossmith.losses.parts import ClassParts, Part, smoothed
 
@@ -104,7 +104,7 @@ def _file(loss: ClassificationLoss, formula: FormulaLoss, body: str) -> str:
         head.append(
             "Classes other than the target add nothing that depends on p, so that only the target's is computed."
         )
-    above = loss.linear_above(Entries(2, None, loss.ignore_index, 1, 20.0))
+    above = loss.linear_above(20.0)
     if isinstance(above, float):
         head.append(f"Lossmith continues it by its tangent beyond c = {above:.6g}; this file does not.")
     docstring = "\n\n".join(head).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -8,7 +8,7 @@ from typing import Final
 
 from lossmith.formulas.arithmetic import ONE, ZERO, folded
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS, Expression, constant, fold, terminal
+from lossmith.formulas.expression import PROTECTION, Expression, check_terminals, constant, fold, terminal
 
 MAX_NODES: Final = 200_000
 """Largest number of nodes in a derivative."""
@@ -67,9 +67,7 @@ def substitute(expression: Expression, **values: float | Expression) -> Expressi
     Raises:
         FormulaError: if a terminal does not exist or a number is not finite.
     """
-    for name in values:
-        if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
+    check_terminals(values)
     given = {name: v if isinstance(v, Expression) else constant(v) for name, v in values.items()}
 
     def put(node: Expression, args: list[Expression]) -> Expression:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -164,9 +164,15 @@ def terminal(name: str) -> Expression:
     Raises:
         FormulaError: if the terminal does not exist.
     """
-    if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
+    check_terminals([name])
     return Expression("terminal", name=name)
+
+
+def check_terminals(names: Iterable[str]) -> None:
+    """Refuse names that are no terminals."""
+    for name in names:
+        if name not in TERMINALS and name not in HIDDEN_TERMINALS:
+            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
 
 
 def apply(op: str, *args: Expression) -> Expression:

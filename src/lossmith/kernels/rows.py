@@ -62,16 +62,10 @@ def fuses(logits: Tensor, *, with_others: bool) -> bool:
 
 
 def row_terms(logits: Tensor, target: Tensor, ignore_index: int, polynomial: Polynomial = NOTHING) -> RowTerms:
-    """The fused passes, as one differentiable operation.
+    """The fused passes, as one differentiable operation that keeps nothing but its results and the logits.
 
-    Args:
-        logits: shape (N, C), float32, C >= 2, classes side by side in memory.
-        target: class indices, shape (N,), int64.
-        ignore_index: the label of rows without target.
-        polynomial: of the function to sum over the classes that are neither target nor top; without it, no sum.
-
-    Returns:
-        The terms; nothing but them and the logits is kept for the backward pass.
+    The logits (N, C) are float32, C >= 2, with the classes side by side in memory; without a polynomial nothing is
+    summed over the classes that are neither target nor top.
 
     Raises:
         IndexError: if a target is out of range; on CUDA, as in torch, a device-side assertion.

@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from lossmith.losses import ClassificationLoss
 from lossmith.losses.base import CallOptions, CommonArguments, Implementation
-from lossmith.losses.entries import Entries
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text form
 
@@ -46,8 +45,8 @@ class FrozenLoss(ClassificationLoss):
         return total if self.factor == 1 else self.factor * total
 
     @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        return self._parts()[0].linear_above(entries)
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        return self._parts()[0].linear_above(limit)
 
     @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:

@@ -299,14 +299,17 @@ class ClassificationLoss(LogitLoss):
         """Weighted losses of the logits' shape for independent yes-no targets ``q`` in [0, 1]."""
         raise NotImplementedError
 
-    def linear_above(self, entries: Entries) -> float | Tensor | None:  # most losses never are
-        """The cross-entropy beyond which the loss is continued by its tangent; ``None`` if it never is."""
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        """The cross-entropy beyond which the loss is continued by its tangent, where its slope reaches e^limit.
+
+        It is one number, or one per class where classes differ; ``None`` if the loss is never continued.
+        """
         return None
 
     @property
     def can_extend(self) -> bool:
         """Whether there are logits for which the loss is continued by its tangent."""
-        return self.linear_above(Entries(2, None, self.ignore_index, 1, log_slope_limit(torch.float32))) is not None
+        return self.linear_above(log_slope_limit(torch.float32)) is not None
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """Which samples lie where the loss is continued by its tangent.
@@ -326,13 +329,13 @@ class ClassificationLoss(LogitLoss):
         """
         if self.task == "binary":
             raise ValueError("extended needs class indices, which task='binary' has not")
-        limit = log_slope_limit(logits.dtype)
-        above = self.linear_above(Entries(logits.shape[1], target, self.ignore_index, 1, limit))
+        above = self.linear_above(log_slope_limit(logits.dtype))
         if above is None:
             return torch.zeros_like(target, dtype=torch.bool)
-        return (
-            F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none") > above
-        )
+        if isinstance(above, Tensor):
+            above = of_labels(above, target, self.ignore_index)
+        c = F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none")
+        return c > above
 
     def target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:
         """The class weight of each target."""

@@ -11,7 +11,6 @@ from lossmith.formulas.arithmetic import folded
 from lossmith.formulas.expression import Expression, constant
 from lossmith.losses.arguments import check_number
 from lossmith.losses.base import CallOptions, ClassificationLoss, CommonArguments
-from lossmith.losses.entries import Entries
 from lossmith.losses.wrapper import Wrapper, checked_base
 
 
@@ -48,5 +47,5 @@ class ScaledLoss(Wrapper, ClassificationLoss):
         return self.factor * super().evaluate(logits, target, **options)
 
     @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        return self.base.linear_above(entries)
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        return self.base.linear_above(limit)
