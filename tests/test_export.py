@@ -259,7 +259,7 @@ def test_the_formula_is_in_the_docstring(tmp_path: Path) -> None:
             "formula(y*c/n)",
             [
                 "where y is 1 for the target",
-                "c = -log(p), n is the number of classes.",
+                "c is -log(p), n is the number of classes.",
                 "only the target's is computed",
             ],
             ["p is the softmax", "t is the progress", "steps", "tangent"],
@@ -268,12 +268,12 @@ def test_the_formula_is_in_the_docstring(tmp_path: Path) -> None:
         (
             "ngl",
             ["where p is the softmax probability of the class, y is 1"],
-            ["c = -log(p), ", "only the target's", "tangent", "complement", "analytic_quotient", "import torch.nn"],
+            ["c is -log(p), ", "only the target's", "tangent", "complement", "analytic_quotient", "import torch.nn"],
         ),
-        ("formula(aq(p, y))", ["def analytic_quotient("], ["def complement("]),
+        ("formula(aq(p, y))", ["def analytic_quotient("], ["def softmax_complement("]),
         (
             "formula(y*c - (1 - y)*log(1 - p))",
-            ["def complement(", "import math import torch"],
+            ["def softmax_complement(", "import math import torch"],
             ["def analytic_quotient("],
         ),
         ("mae", ["mae: a loss"], ["import math", "tangent"]),

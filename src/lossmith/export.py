@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import textwrap
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 from lossmith.catalog import create
 from lossmith.formulas import Expression, latex, substitute
 from lossmith.formulas.arithmetic import number
+from lossmith.formulas.expression import TERMINALS
 from lossmith.formulas.limits import Limit
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
 from lossmith.losses.base import ClassificationLoss, Loss
-from lossmith.losses.entries import Entries
+from lossmith.losses.entries import softmax_complement
 from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, TargetFormulaLoss
 from lossmith.losses.parts import ClassParts, Part, smoothed
 
@@ -102,14 +104,14 @@ def _file(loss: ClassificationLoss, formula: FormulaLoss, body: str) -> str:
         head.append(
             "Classes other than the target add nothing that depends on p, so that only the target's is computed."
         )
-    above = loss.linear_above(Entries(2, None, loss.ignore_index, 1, 20.0))
+    above = loss.linear_above(20.0)
     if isinstance(above, float):
         head.append(f"Lossmith continues it by its tangent beyond c = {above:.6g}; this file does not.")
     docstring = "\n\n".join(head).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     schedule = _SCHEDULE if has_t else ""
     arguments = ("steps: int, " if formula.steps is None else f"steps: int = {formula.steps}, ") if has_t else ""
     helpers = (ANALYTIC_QUOTIENT if "analytic_quotient(" in body else "") + (
-        _COMPLEMENT if "complement(logits)" in body else ""
+        "\n\n" + inspect.getsource(softmax_complement) if "softmax_complement(" in body else ""
     )
     source = _FILE.format(
         docstring=docstring,
@@ -128,14 +130,8 @@ def _file(loss: ClassificationLoss, formula: FormulaLoss, body: str) -> str:
 
 
 def _terminals(tree: Expression) -> str:
-    said = {
-        "p": "p is the softmax probability of the class",
-        "y": "y is 1 for the target class and 0 for the others",
-        "c": "c = -log(p)",
-        "n": "n is the number of classes",
-        "t": "t is the progress of training from 0 to 1",
-    }
-    return "where " + ", ".join(text for name, text in said.items() if tree.depends_on(name)) + "."
+    said = (f"{name} is {meaning}" for name, meaning in TERMINALS.items() if tree.depends_on(name))
+    return "where " + ", ".join(said) + "."
 
 
 def _target_body(part: Part, smoothing: float) -> str:
@@ -163,7 +159,7 @@ def _target_body(part: Part, smoothing: float) -> str:
 def _classwise_body(made: ClassParts) -> str:
     parts = [made.negative.expression, made.positive.expression]
     forms = [name for name in ("p", "c", "d") if any(part.depends_on(name) for part in parts)]
-    makers = {"p": "logits.softmax(1)", "c": "-logits.log_softmax(1)", "d": "complement(logits)"}
+    makers = {"p": "logits.softmax(1)", "c": "-logits.log_softmax(1)", "d": "softmax_complement(logits, 1)"}
     lines = [f"{name} = {makers[name]}" for name in forms]
     lines.append("at = index.unsqueeze(1)")
     calls = []
@@ -263,21 +259,6 @@ _SCHEDULE = '''
 _T = """        progress = (self.steps_taken.double() / self.steps).clamp(max=1.0)
         t = progress.to(logits.dtype) if self.training else logits.new_ones(())
 """
-_COMPLEMENT = '''
-
-def complement(logits: Tensor) -> Tensor:
-    """-log(1 - p), where p holds more than half from the sum of the other classes, without cancellation."""
-    log_p = logits.log_softmax(1)
-    log_p_top, top = log_p.max(1, keepdim=True)
-    lowest = torch.finfo(log_p.dtype).min
-    rest = logits.scatter(1, top, lowest)
-    largest = rest.amax(1, keepdim=True).detach()
-    others = (rest - largest).logsumexp(1, keepdim=True) + (largest - logits.gather(1, top)) + log_p_top
-    holds_half = log_p_top > -math.log(2)
-    d_top = torch.where(holds_half, -others, -torch.log1p(-log_p_top.exp().masked_fill(holds_half, 0.0)))
-    d_top = d_top.masked_fill(largest == lowest, math.inf)
-    return torch.log1p(-log_p.exp().scatter(1, top, 0.0)).neg().scatter(1, top, d_top)
-'''
 _FILE = '''"""{docstring}
 """
 

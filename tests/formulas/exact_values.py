@@ -74,7 +74,7 @@ def exact(tree: Expression, **at: Any) -> Any:
 def conditioned(tree: Expression, reserve: float = 1.0, **at: Any) -> tuple[Any, Any]:
     """The value, and by how many times eps it moves where every step and number is off by its share eps.
 
-    A reserve above 1 lets operands be so many times larger before they count as too large.
+    A reserve above 1 lets operands be so many times larger, or signs so many times less sure, before that is refused.
     """
     digits = max(DIGITS, mpmath.mp.dps) + 10 + max(0, -int(mpmath.log10(abs(at["p"]) or 1)))  # also of 1 - p
     with mpmath.workdps(digits):
@@ -113,7 +113,7 @@ def _refuse(node: Expression, operands: list[tuple[Any, Any]], reserve: float) -
         raise NoValueError
     if node.op == "pow" and a == 0 < moves and not node.args[1].is_constant:
         raise NoValueError
-    if node.op == "sign" and abs(a) < 1e-9 * moves:
+    if node.op == "sign" and abs(a) * reserve < 1e-9 * moves:
         raise NoValueError
 
 

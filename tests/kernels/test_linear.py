@@ -16,10 +16,10 @@ from lossmith.losses import TargetLoss, linear_loss
 N, D, C = 37, 6, 23
 
 
-@pytest.fixture(params=["rows", "rows and classes"], autouse=True)
-def _small_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_chunks, "_FEWEST_ROWS", 8)
-    monkeypatch.setattr(head_chunks, "_ELEMENTS", 8 * C if request.param == "rows" else 8 * 5)
+    monkeypatch.setattr(head_chunks, "_ELEMENTS", 8 * C)
 
 
 def problem(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

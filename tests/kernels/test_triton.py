@@ -19,7 +19,7 @@ from test_rows import CUBIC, IGNORED, gradients
 from torch import Tensor
 
 import lossmith
-from lossmith.kernels import Polynomial, cards, row_terms, rows
+from lossmith.kernels import Polynomial, cuda, row_terms, rows
 from lossmith.kernels.batch import NOTHING, Batch
 from lossmith.losses import linear_loss
 
@@ -288,7 +288,7 @@ def test_without_triton_or_where_it_fails_plain_torch_serves(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="lossmith")
-    find = cards._tried.__wrapped__
+    find = cuda._tried.__wrapped__
     with monkeypatch.context() as absent:
         absent.delattr("lossmith.kernels.triton_rows", raising=False)
         absent.setitem(sys.modules, "lossmith.kernels.triton_rows", None)  # its import fails
@@ -307,7 +307,7 @@ def test_without_triton_or_where_it_fails_plain_torch_serves(
 
 
 def test_the_cpu_has_no_use_for_triton() -> None:
-    assert cards.kernels_for(torch.zeros(2, 3)) is None
+    assert cuda.kernels_for(torch.zeros(2, 3)) is None
     program = (
         "import sys, torch, lossmith\n"
         "loss = lossmith.create('ngl')\n"

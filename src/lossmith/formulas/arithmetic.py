@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import PROTECTION, Expression, apply, constant, fold
 
 ZERO: Final = constant(0.0)
@@ -15,15 +14,7 @@ ONE: Final = constant(1.0)
 
 
 def scalar(op: str, operands: Sequence[float]) -> float:
-    """Apply an operator to numbers.
-
-    Args:
-        op: the operator's name.
-        operands: its operands.
-
-    Returns:
-        The result. It is NaN where the operator is undefined, and infinite on overflow and at a pole with a sign.
-    """
+    """Apply an operator to numbers: NaN where it is undefined, infinite on overflow and at a pole with a sign."""
     # Python's min, max and copysign drop NaN, and nan**0 is 1. torch.compile cannot trace math.isnan.
     if op != "pow" and any(operand != operand for operand in operands):
         return math.nan
@@ -45,17 +36,7 @@ def folded(op: str, *args: Expression) -> Expression:
     """Apply an operator to expressions, folding constants and neutral elements.
 
     ``0*a`` and ``0/a`` become 0, ``a**0`` and ``a/a`` become 1, even where ``a`` is 0 or infinite: the library's
-    convention is ``0 * inf = 0``.
-
-    Args:
-        op: the operator's name.
-        *args: its operands.
-
-    Returns:
-        The expression. An operation on constants stays as it is if its result is not finite or underflows.
-
-    Raises:
-        FormulaError: if the operator is unknown or the number of operands is wrong.
+    convention is ``0 * inf = 0``. An operation on constants stays as it is if its result is not finite or underflows.
     """
     node = apply(op, *args)
     if all(arg.is_constant for arg in args):
@@ -181,14 +162,3 @@ _SCALAR: Final[dict[str, Callable[..., float]]] = {
 _GROWS: Final = frozenset({"exp", "expm1"})
 _SHRINKS: Final = frozenset({"mul", "div", "pow", "aq", "square", "exp", "sigmoid", "softplus"})
 """Operators whose exact result is nonzero when all operands are nonzero: a float result of 0 is an underflow."""
-
-
-def bound_size(expression: Expression, limit: int) -> Expression:
-    """Return the expression unless it has grown too large.
-
-    Raises:
-        FormulaError: if it has more than ``limit`` nodes.
-    """
-    if expression.size > limit:
-        raise FormulaError(f"the result would have {expression.size:.3g} nodes, more than {limit}")
-    return expression

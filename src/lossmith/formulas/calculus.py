@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Final
 
-from lossmith.formulas.arithmetic import ONE, ZERO, bound_size, folded
+from lossmith.formulas.arithmetic import ONE, ZERO, folded
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS, Expression, constant, fold, terminal
+from lossmith.formulas.expression import PROTECTION, Expression, check_terminals, constant, fold, terminal
 
 MAX_NODES: Final = 200_000
 """Largest number of nodes in a derivative."""
@@ -45,7 +46,10 @@ def derivative(expression: Expression, variable: str) -> Expression:
             return inner.get(node.name, ZERO)
         if all(slope.is_number(0) for slope in slopes):
             return ZERO
-        return bound_size(_RULES[node.op](node, slopes), MAX_NODES)
+        slope = _RULES[node.op](node, slopes)
+        if slope.size > MAX_NODES:
+            raise FormulaError(f"the result would have {slope.size:.3g} nodes, more than {MAX_NODES}")
+        return slope
 
     return fold(expression, rule)
 
@@ -63,9 +67,7 @@ def substitute(expression: Expression, **values: float | Expression) -> Expressi
     Raises:
         FormulaError: if a terminal does not exist or a number is not finite.
     """
-    for name in values:
-        if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
+    check_terminals(values)
     given = {name: v if isinstance(v, Expression) else constant(v) for name, v in values.items()}
 
     def put(node: Expression, args: list[Expression]) -> Expression:
@@ -76,26 +78,16 @@ def substitute(expression: Expression, **values: float | Expression) -> Expressi
     return fold(expression, put)
 
 
+_sub: Final = functools.partial(folded, "sub")
+_div: Final = functools.partial(folded, "div")
+
+
 def _add(*terms: Expression) -> Expression:
-    total = terms[0]
-    for term in terms[1:]:
-        total = folded("add", total, term)
-    return total
-
-
-def _sub(a: Expression, b: Expression) -> Expression:
-    return folded("sub", a, b)
+    return functools.reduce(functools.partial(folded, "add"), terms)
 
 
 def _mul(*factors: Expression) -> Expression:
-    product = factors[0]
-    for factor in factors[1:]:
-        product = folded("mul", product, factor)
-    return product
-
-
-def _div(a: Expression, b: Expression) -> Expression:
-    return folded("div", a, b)
+    return functools.reduce(functools.partial(folded, "mul"), factors)
 
 
 def _chain(outer: Callable[[Expression, Expression], Expression]) -> Callable[..., Expression]:

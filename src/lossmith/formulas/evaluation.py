@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lossmith.formulas.arithmetic import scalar
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS, Expression, to_postfix
+from lossmith.formulas.expression import PROTECTION, Expression, check_terminals, to_postfix
 
 Steps = tuple[tuple[str | float, tuple[int, ...]], ...]
 
@@ -33,9 +33,7 @@ def evaluate(expression: Expression, **values: float | Tensor) -> Tensor:
     Raises:
         FormulaError: if a terminal of the formula has no value, or a value is given for an unknown terminal.
     """
-    for name in values:
-        if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
+    check_terminals(values)
     result = run(steps_of(expression), _complete(expression, values))
     tensors = [value for value in values.values() if isinstance(value, Tensor)]
     if not isinstance(result, Tensor):
@@ -53,15 +51,7 @@ def steps_of(expression: Expression) -> Steps:
 
 
 def run(steps: Steps, values: Mapping[str, float | Tensor]) -> float | Tensor:
-    """Execute the steps of a formula.
-
-    Args:
-        steps: the output of `steps_of`.
-        values: a number or tensor for each terminal in the formula.
-
-    Returns:
-        The value: a number if all values are numbers, otherwise a tensor.
-    """
+    """Execute the steps of a formula, given a value for each terminal; a number if all values are numbers."""
     results: list[float | Tensor] = []
     for what, operands in steps:
         if not isinstance(what, str):

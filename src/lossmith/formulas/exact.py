@@ -62,8 +62,8 @@ def numerals(value: Fraction) -> tuple[Expression, ...]:
     """Write a nonzero value exactly as a sum of constants and quotients of constants, the largest first.
 
     A double is one constant. Any other binary fraction is a sum of doubles: the nearest double, then the remainder.
-    Every other value is a quotient of two such sums, the shortest one that scaling by a power of two gives, such as 1/3
-    or 1/0.7.
+    Every other value is a quotient of two such sums, the shortest one that scaling by a power of two gives, as 1/3 or
+    1/0.7.
 
     Raises:
         FormulaError: if the value is outside the range of floats or needs too many digits.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from lossmith.formulas.errors import FormulaError
 
 TERMINALS: Final = {
-    "p": "softmax probability of the class",
-    "y": "1 for the target class, 0 for the others",
+    "p": "the softmax probability of the class",
+    "y": "1 for the target class and 0 for the others",
     "c": "-log(p)",
-    "n": "number of classes",
-    "t": "progress of training, 0 to 1",
+    "n": "the number of classes",
+    "t": "the progress of training from 0 to 1",
 }
 HIDDEN_TERMINALS: Final = frozenset({"d", "e", "h"})
 """Terminals that users cannot write: ``d = -log(1 - p)``, introduced by rewriting for precision; ``e``, the error of a
@@ -30,6 +30,20 @@ ARITY: Final = {
 PROTECTION: Final = 1e-7
 
 T = TypeVar("T")
+
+
+def _infix(
+    op: str,
+) -> tuple[Callable[[Expression, Expression | float], Expression], Callable[[Expression, float], Expression]]:
+    """The methods of a Python operator for an expression on its left and on its right."""
+
+    def left(self: Expression, other: Expression | float) -> Expression:
+        return apply(op, self, other if isinstance(other, Expression) else constant(other))
+
+    def right(self: Expression, other: float) -> Expression:
+        return apply(op, constant(other), self)
+
+    return left, right
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -111,35 +125,11 @@ class Expression:
     def __reduce__(self) -> tuple[Callable[..., Expression], tuple[object, ...]]:
         return _rebuild, (to_postfix(self),)
 
-    def __add__(self, other: Expression | float) -> Expression:
-        return apply("add", self, _expression(other))
-
-    def __radd__(self, other: float) -> Expression:
-        return apply("add", _expression(other), self)
-
-    def __sub__(self, other: Expression | float) -> Expression:
-        return apply("sub", self, _expression(other))
-
-    def __rsub__(self, other: float) -> Expression:
-        return apply("sub", _expression(other), self)
-
-    def __mul__(self, other: Expression | float) -> Expression:
-        return apply("mul", self, _expression(other))
-
-    def __rmul__(self, other: float) -> Expression:
-        return apply("mul", _expression(other), self)
-
-    def __truediv__(self, other: Expression | float) -> Expression:
-        return apply("div", self, _expression(other))
-
-    def __rtruediv__(self, other: float) -> Expression:
-        return apply("div", _expression(other), self)
-
-    def __pow__(self, other: Expression | float) -> Expression:
-        return apply("pow", self, _expression(other))
-
-    def __rpow__(self, other: float) -> Expression:
-        return apply("pow", _expression(other), self)
+    __add__, __radd__ = _infix("add")
+    __sub__, __rsub__ = _infix("sub")
+    __mul__, __rmul__ = _infix("mul")
+    __truediv__, __rtruediv__ = _infix("div")
+    __pow__, __rpow__ = _infix("pow")
 
     def __neg__(self) -> Expression:
         return apply("neg", self)
@@ -174,9 +164,15 @@ def terminal(name: str) -> Expression:
     Raises:
         FormulaError: if the terminal does not exist.
     """
-    if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
+    check_terminals([name])
     return Expression("terminal", name=name)
+
+
+def check_terminals(names: Iterable[str]) -> None:
+    """Refuse names that are no terminals."""
+    for name in names:
+        if name not in TERMINALS and name not in HIDDEN_TERMINALS:
+            raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
 
 
 def apply(op: str, *args: Expression) -> Expression:
@@ -200,14 +196,9 @@ def apply(op: str, *args: Expression) -> Expression:
 
 
 def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) -> T:
-    """Compute a value for a tree from the leaves up, without recursion.
+    """Compute a value for a tree from the leaves up, without recursion; a shared subtree is visited once.
 
-    Args:
-        expression: the tree; a shared subtree is visited once.
-        combine: maps a node and the results of its operands to the node's result.
-
-    Returns:
-        The result of the root.
+    ``combine`` maps a node and the results of its operands to the node's result.
     """
     done: dict[int, T] = {}
     stack = [expression]
@@ -224,14 +215,9 @@ def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) ->
 
 
 def to_postfix(expression: Expression) -> tuple[tuple[str | float, tuple[int, ...]], ...]:
-    """Flatten a tree to a list of steps, operands before operators, with equal subtrees listed once.
+    """Flatten a tree to steps ``(operation, operands)``, with equal subtrees listed once; the last is the root.
 
-    Args:
-        expression: the tree.
-
-    Returns:
-        Steps ``(operation, operands)``. The operation is a number, the name of a terminal, or the name of an operator;
-        the operands are positions in the list, empty for numbers and terminals. The last step is the root.
+    The operation is a number, or the name of a terminal or operator; the operands are positions of earlier steps.
     """
     steps: list[tuple[str | float, tuple[int, ...]]] = []
     known: dict[Expression, int] = {}
@@ -254,7 +240,3 @@ def _rebuild(steps: tuple[tuple[str | float, tuple[int, ...]], ...]) -> Expressi
         else:
             nodes.append(constant(what))
     return nodes[-1]
-
-
-def _expression(value: Expression | float) -> Expression:
-    return value if isinstance(value, Expression) else constant(value)

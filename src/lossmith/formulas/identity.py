@@ -7,8 +7,7 @@ from typing import Final
 
 from lossmith.formulas.expression import Expression, fold
 from lossmith.formulas.normal import Normaliser
-from lossmith.formulas.polynomials import Product
-from lossmith.formulas.writer import Writer
+from lossmith.formulas.terms import Product
 
 _PASSES: Final = 4
 
@@ -19,11 +18,10 @@ def canonical(expression: Expression) -> Expression:
     Two formulas with the same canonical form have the same gradient in exact arithmetic. The converse does not hold for
     every pair.
 
-    The canonical form equals the formula exactly, up to an additive constant: no rewrite rounds. Numbers are read as
-    doubles and computed with as fractions. A result that is not a double is written as a sum or a quotient of doubles
-    (``3*0.1`` becomes ``0.30000000000000004 - 2.7755575615628914e-17``), and an irrational function value stays
-    symbolic. "Equals" refers to exact arithmetic. Evaluating either form rounds at each step, by a few units in the
-    last place of its largest term, so terms that cancel exactly here may leave a remainder in floating point.
+    In exact arithmetic the canonical form equals the formula up to an additive constant: no rewrite rounds. Numbers are
+    read as doubles and computed with as fractions. A result that is not a double is written as a sum or a quotient of
+    doubles (``3*0.1`` becomes ``0.30000000000000004 - 2.7755575615628914e-17``), and an irrational function value stays
+    symbolic. Do not evaluate the canonical form in floating point: expanded terms may cancel or overflow.
 
     Sums and products are flattened, sorted, and expanded where the result stays small. Equivalent spellings, such as
     log(p) and -c, powers and exponentials, or quotients and aq, are unified. y is assumed to be 0 or 1, and p, c, n and
@@ -33,7 +31,7 @@ def canonical(expression: Expression) -> Expression:
         expression: the formula.
 
     Returns:
-        The canonical form. Use it for comparing and hashing; for evaluation the original formula is more precise.
+        The canonical form, for comparing and hashing.
 
     Raises:
         FormulaError: if a number cannot be written in doubles, or the form would have more than 20,000 nodes.
@@ -61,10 +59,9 @@ def digest(expression: Expression) -> str:
 
 
 def _once(expression: Expression) -> Expression:
-    writer = Writer()
-    normaliser = Normaliser(writer, writer.text)
-    polynomial = normaliser.opened(fold(expression, normaliser.node).open)
-    return normaliser.write({product: factor for product, factor in polynomial.items() if _moves(product)})
+    normaliser = Normaliser()
+    terms = fold(expression, normaliser.node).terms
+    return normaliser.write({product: factor for product, factor in terms.items() if _moves(product)})
 
 
 def _moves(product: Product) -> bool:

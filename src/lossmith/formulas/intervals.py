@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import HIDDEN_TERMINALS, PROTECTION, TERMINALS, Expression, fold
+from lossmith.formulas.expression import PROTECTION, Expression, check_terminals, fold
 
 Array = NDArray[np.float64]
 
@@ -47,6 +47,7 @@ def bounds(expression: Expression, **intervals: float | Array | tuple[float | Ar
         FormulaError: if a terminal has no interval, a terminal does not exist, or a lower end is above its upper end.
     """
     with np.errstate(all="ignore"):
+        check_terminals(intervals)
         given = {name: _interval(name, value) for name, value in intervals.items()}
         if expression.depends_on("c") and "c" not in given and "p" in given:
             given["c"] = _neg(_log(given["p"]))
@@ -71,8 +72,6 @@ def bounds(expression: Expression, **intervals: float | Array | tuple[float | Ar
 
 
 def _interval(name: str, value: float | Array | tuple[float | Array, float | Array]) -> Interval:
-    if name not in TERMINALS and name not in HIDDEN_TERMINALS:
-        raise FormulaError(f"a formula has no terminal {name!r}: choose one of {', '.join(TERMINALS)}")
     low, high = value if isinstance(value, tuple) else (value, value)
     interval = Interval(*np.broadcast_arrays(np.asarray(low, np.float64), np.asarray(high, np.float64)))
     if not bool((interval.low <= interval.high).all()):

@@ -42,28 +42,15 @@ class Limit(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def limits_of(expression: Expression, *, p: Literal[0, 1]) -> tuple[Limit, ...]:
-    """Find the limits that evaluating a formula of one class needs.
-
-    Args:
-        expression: a formula in p, c and d, without y.
-        p: the probability at the end point.
-
-    Returns:
-        One limit for each form whose end point lies there and at which plain evaluation fails.
-    """
+    """The limits at p = 0 or p = 1 of a formula in p, c and d, for the forms where plain evaluation fails."""
     found = (_limit(expression, *path) for path in _PATHS[p] if path[0] in expression.terminals)
     return tuple(limit for limit in found if limit is not None)
 
 
 def limit_at(expression: Expression, *, p: Literal[0, 1]) -> float:
-    """Estimate the limit of a formula of one class at p = 0 or p = 1, for 10 classes in the middle of training.
+    """Estimate the limit of a formula in p, c and d at p = 0 or p = 1, for 10 classes in the middle of training.
 
-    Args:
-        expression: a formula in p, c and d, without y.
-        p: the probability.
-
-    Returns:
-        The limit, judged from nearby values; NaN if the formula has no value nearby.
+    It is judged from nearby values, and NaN if the formula has none.
     """
     return _tends_to([value for _, value in _approach(expression, _to_one if p else _to_zero)])
 

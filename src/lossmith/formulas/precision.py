@@ -14,28 +14,15 @@ _HALF, _TWO = constant(0.5), constant(2.0)
 
 
 def in_c(expression: Expression) -> Expression:
-    """Rewrite a formula of one class as a function of c alone.
+    """Rewrite a formula of one class, without y, as a function of c alone.
 
     Powers of p become exponentials of c, ``1 - p**k`` becomes ``-expm1(-k c)``, and ``log(p)`` becomes ``-c``.
-
-    Args:
-        expression: a formula without y.
-
-    Returns:
-        A formula without p.
     """
     return fold(expression, _Rewriter(with_p=False)).expression
 
 
 def in_d(expression: Expression) -> Expression:
-    """Rewrite a formula of one class to a function of d alone, as `in_c` does with p and 1 - p exchanged.
-
-    Args:
-        expression: a formula without y.
-
-    Returns:
-        A formula without p and c.
-    """
+    """Rewrite a formula of one class as a function of d alone, as `in_c` does with p and 1 - p exchanged."""
     c_of_the_rest = folded("neg", folded("log", folded("sub", ONE, _P)))
     mirrored = substitute(expression, p=folded("sub", ONE, _P), c=c_of_the_rest)
     return substitute(in_c(mirrored), c=_D)
@@ -44,11 +31,7 @@ def in_d(expression: Expression) -> Expression:
 def in_two_forms(expression: Expression) -> Expression:
     """Rewrite a formula of one class to p and c: ``log(p)`` becomes ``-c``, ``1 - p`` stays.
 
-    Args:
-        expression: a formula without y.
-
-    Returns:
-        The formula, which loses digits of ``1 - p`` near p = 1 and needs no sum over the other classes.
+    It loses digits of ``1 - p`` near p = 1 and needs no sum over the other classes.
     """
     return fold(expression, _Rewriter(with_p=True, with_d=False)).expression
 
@@ -57,12 +40,6 @@ def in_three_forms(expression: Expression) -> Expression:
     """Rewrite a formula of one class in terms of p, c and d, using each where it is precise.
 
     ``log(p)`` becomes ``-c``, ``1 - p`` becomes ``exp(-d)``, and ``log(1 - p)`` becomes ``-d``.
-
-    Args:
-        expression: a formula without y.
-
-    Returns:
-        A formula that may contain the terminal d.
     """
     return fold(expression, _Rewriter(with_p=True)).expression
 

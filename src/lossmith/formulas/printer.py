@@ -9,7 +9,7 @@ from lossmith.formulas.expression import Expression
 SUM, PRODUCT, SIGN, POWER, ATOM = range(1, 6)
 """Binding strengths of a text, from a sum to an atom (a name, number, call or bracket)."""
 
-_INFIX: Final = {
+INFIX: Final = {
     # operator: (sign, binding strength, least strength of the left and of the right operand without brackets)
     "add": (" + ", SUM, SUM, PRODUCT),
     "sub": (" - ", SUM, SUM, PRODUCT),
@@ -20,14 +20,9 @@ _INFIX: Final = {
 
 
 def to_text(expression: Expression, known: dict[Expression, str] | None = None) -> str:
-    """Print an expression in the grammar of `lossmith.formulas.parse`.
+    """Print an expression with few brackets in the grammar of `parse`, which turns it into the same tree.
 
-    Args:
-        expression: the tree.
-        known: a cache of texts of subexpressions, which is extended in place.
-
-    Returns:
-        The text with as few brackets as possible. `parse` turns it into the same tree.
+    The texts of subexpressions that are ``known`` are used, and new ones are added.
     """
     texts: dict[Expression, str] = {} if known is None else known
     stack = [expression]
@@ -52,7 +47,7 @@ def _binds(node: Expression) -> int:
     """The binding strength of a node's text."""
     if node.op == "neg" or node.value < 0:
         return SIGN
-    return _INFIX[node.op][1] if node.op in _INFIX else ATOM
+    return INFIX[node.op][1] if node.op in INFIX else ATOM
 
 
 def _print(node: Expression, operands: list[tuple[str, int]]) -> str:
@@ -60,16 +55,16 @@ def _print(node: Expression, operands: list[tuple[str, int]]) -> str:
         return number_text(node.value)
     if node.name:
         return node.name
-    if node.op in _INFIX:
-        sign, _, least_left, least_right = _INFIX[node.op]
-        return _bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right)
+    if node.op in INFIX:
+        sign, _, least_left, least_right = INFIX[node.op]
+        return bracketed(*operands[0], least_left) + sign + bracketed(*operands[1], least_right)
     if node.op == "neg":
         # "-2" parses as a number, so the negation of the constant 2 needs brackets.
         least = ATOM + 1 if node.args[0].is_constant and node.args[0].value >= 0 else SIGN
-        return "-" + _bracketed(operands[0], least)
+        return "-" + bracketed(*operands[0], least)
     return f"{node.op}({', '.join(text for text, _ in operands)})"
 
 
-def _bracketed(operand: tuple[str, int], least: int) -> str:
-    text, binds = operand
+def bracketed(text: str, binds: int, least: int) -> str:
+    """A text in brackets if it binds less than is needed."""
     return text if binds >= least else f"({text})"

@@ -53,17 +53,10 @@ class Program:
 
 @lru_cache(maxsize=1024)
 def program_of(expression: Expression, saturated: bool = False) -> Program:
-    """Compile a formula.
+    """Compile a formula to a program that computes each common part once.
 
     ``a*expm1(k*c)`` of c or d, which are never negative, is one operation; so is ``x + a*y``. At small sizes the number
     of operations is what a loss costs.
-
-    Args:
-        expression: the formula.
-        saturated: see `Program`.
-
-    Returns:
-        The program, with each common part computed once.
     """
     return Program(expression, saturated=saturated)
 

@@ -48,12 +48,6 @@ def to_sympy(expression: Expression) -> Any:
 def from_sympy(value: Any) -> Expression:
     """Convert a sympy expression in the symbols of `to_sympy` to a formula; ``log(p)`` becomes ``-c``.
 
-    Args:
-        value: a `sympy.Expr`.
-
-    Returns:
-        The formula.
-
     Raises:
         FormulaError: if it contains something that a formula cannot express.
     """

@@ -8,15 +8,8 @@ from typing import Final, NamedTuple
 from lossmith.formulas.arithmetic import number
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import PROTECTION, Expression, constant, fold
-from lossmith.formulas.printer import ATOM, POWER, PRODUCT, SIGN, SUM
+from lossmith.formulas.printer import ATOM, INFIX, SIGN, bracketed
 
-_INFIX: Final = {
-    "add": (" + ", SUM, SUM, PRODUCT),
-    "sub": (" - ", SUM, SUM, PRODUCT),
-    "mul": (" * ", PRODUCT, PRODUCT, SIGN),
-    "div": (" / ", PRODUCT, PRODUCT, SIGN),
-    "pow": (" ** ", POWER, ATOM, SIGN),
-}
 _CALLS: Final = {
     "abs": "torch.abs({})",
     "plog": f"torch.log(torch.abs({{}}) + {PROTECTION!r})",
@@ -39,13 +32,9 @@ class _Written(NamedTuple):
 
 
 def torch_source(expression: Expression) -> str:
-    """Convert a formula to a Python expression.
+    """Convert a formula to a Python expression of tensors that are named as its terminals.
 
-    Args:
-        expression: the formula; each terminal becomes a tensor variable of the same name.
-
-    Returns:
-        Python source that uses ``torch``, ``F`` (torch.nn.functional) and, for aq, `ANALYTIC_QUOTIENT`.
+    It uses ``torch``, ``F`` (torch.nn.functional) and, for aq, `ANALYTIC_QUOTIENT`.
 
     Raises:
         FormulaError: if a subexpression without terminals has no finite value.
@@ -63,11 +52,12 @@ def _write(node: Expression, operands: list[_Written]) -> _Written:
         if not math.isfinite(value):
             raise FormulaError(f"the part {str(node)[:60]!r} of the formula has no finite value and cannot be exported")
         return _write(constant(value), [])
-    if node.op in _INFIX:
-        sign, binds, least_left, least_right = _INFIX[node.op]
-        return _Written(_bracketed(operands[0], least_left) + sign + _bracketed(operands[1], least_right), binds)
+    if node.op in INFIX:
+        sign, binds, least_left, least_right = INFIX[node.op]
+        left, right = bracketed(*operands[0][:2], least_left), bracketed(*operands[1][:2], least_right)
+        return _Written(f"{left} {sign.strip()} {right}", binds)
     if node.op == "neg":
-        return _Written("-" + _bracketed(operands[0], SIGN), SIGN)
+        return _Written("-" + bracketed(*operands[0][:2], SIGN), SIGN)
     if node.op in {"min", "max"}:
         return _Written(f"torch.{node.op}imum({', '.join(_as_tensors(operands))})", ATOM)
     call = _CALLS.get(node.op, f"torch.{node.op}({{}})")
@@ -82,7 +72,3 @@ def _as_tensors(operands: list[_Written]) -> list[str]:
         f"torch.full_like({b.text}, {a.text})" if a.is_number else a.text,
         f"torch.full_like({a.text}, {b.text})" if b.is_number else b.text,
     ]
-
-
-def _bracketed(operand: _Written, least: int) -> str:
-    return operand.text if operand.binds >= least else f"({operand.text})"

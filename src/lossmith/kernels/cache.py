@@ -21,19 +21,13 @@ _log = logging.getLogger("lossmith")
 def cached(key: str, make: Callable[[Path], None], seconds: float) -> Iterator[Path]:
     """Find a library in the cache, or make it and keep it; of several processes only one makes it.
 
-    The file's name holds the SHA-256 of its content, so that a damaged file is noticed and made again.
-
-    Args:
-        key: what the library depends on; the beginning of its file's name.
-        make: writes the library to the path it is given, in a folder of its own for this and its temporary files. The
-            path is for this process alone; a child process can have the folder as its working directory.
-        seconds: how long to wait for another process that makes it.
-
-    Yields:
-        The library's path, valid until the context ends.
+    The file's name begins with ``key``, which says what the library depends on, and holds the SHA-256 of its content,
+    so that a damaged file is noticed and made again. ``make`` writes the library to a path in a folder of its own,
+    which a child process can have as its working directory. The path that is yielded is valid until the context ends.
 
     Raises:
-        OSError: if there is no private folder, the library cannot be made, or another process never finishes.
+        OSError: if there is no private folder, the library cannot be made, or another process does not finish making it
+            within ``seconds``.
     """
     with ExitStack() as stack:
         folder = _first_private(stack)

@@ -47,11 +47,8 @@ def library() -> ctypes.CDLL | None:
     The cache is the folder ``kernels-UID`` (UID: the user's number) in ``$LOSSMITH_CACHE``, else in ``lossmith`` in the
     user's cache folder. It is made with mode 0700. Where it belongs to another user, or others can write to it,
     ``lossmith-UID`` in the system's temporary folder takes its place. Compilations and fallbacks are logged under the
-    name ``lossmith``.
-
-    Returns:
-        The library, or None where there is no C++ compiler, it fails, ``LOSSMITH_COMPILER`` is ``none``, there is no
-        private folder, or the system is Windows.
+    name ``lossmith``. The result is None where there is no C++ compiler, it fails, ``LOSSMITH_COMPILER`` is ``none``,
+    there is no private folder, or the system is Windows.
     """
     compiler = _compiler()
     if compiler is None:

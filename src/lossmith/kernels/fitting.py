@@ -43,12 +43,8 @@ def fit(enclose: Enclosure) -> Polynomial | None:
     value theorem: it lies in ``E(mid) + [-w/2, w/2] (D'(box) - P'(mid)) + [-w^2/8, w^2/8] P''(box)``. P is integrated s
     times, so that the slope is off by no more than ``p^s / s! max |E|``, which vanishes at p = 0 as the slope does.
 
-    Args:
-        enclose: enclosures of the derivatives of f.
-
-    Returns:
-        The polynomial, or None if none of degree 24 or less is certified to 1e-6 of the largest slope between p / 8 and
-        p for every p, or float32 would add more than 3e-5: then f is not smooth enough on [0, 1/2].
+    The result is None where no degree up to 24 is certified to 1e-6 of the largest slope between p / 8 and p for every
+    p, or float32 would add more than 3e-5: then f is not smooth enough on [0, 1/2].
     """
     if not any(np.any(bound) for bound in enclose(2, np.zeros(1), np.full(1, 0.5))):
         return Polynomial((0.0,), (0.0,), 0.0)
@@ -144,11 +140,8 @@ def _enclosed(boxes: Boxes, series: Chebyshev) -> Array:
 def _relative(slope: Array, bound: Array, s: int, vanishing: list[float]) -> float | None:
     """What the slope is off at most, relative, for p from `LEAST` to 1/2; None if that is too much.
 
-    Args:
-        slope: coefficients of the polynomial, the constant being 0.
-        bound: of the error of its s-th derivative, box by box.
-        s: how often that is integrated.
-        vanishing: see `_vanishing`.
+    ``slope`` holds the polynomial's coefficients, the constant being 0, and ``bound`` bounds the error of its s-th
+    derivative, box by box; for ``vanishing`` see `_vanishing`.
     """
     p, size = _sizes(slope)
     box = np.minimum((p * 2 * len(bound)).astype(int), len(bound) - 1)

@@ -24,19 +24,9 @@ def linear_sum(
     """``sum_i per_row(c)_i`` for the cross-entropies c of the logits ``hidden weight^T + bias``.
 
     The logits of a chunk of rows are computed, overwritten by their own gradient and multiplied into the gradients of
-    hidden, weight and bias at once; the backward pass only scales these. It costs the three matrix products of the
-    plain way. Whatever else `per_row` depends on gets its gradient from autograd as usual.
-
-    Args:
-        hidden: shape (N, D), floating.
-        weight: shape (C, D).
-        bias: shape (C,) or None.
-        target: class indices, shape (N,), int64.
-        ignore_index: the label of rows without target.
-        per_row: elementwise and differentiable once.
-
-    Returns:
-        The sum, a scalar of at least float32.
+    hidden (N, D), weight (C, D) and bias (C,) at once; the backward pass only scales these. It costs the three matrix
+    products of the plain way. Whatever else `per_row` depends on, which is elementwise and differentiable once, gets
+    its gradient from autograd as usual. The sum is of at least float32.
 
     Raises:
         IndexError: if a target is out of range.

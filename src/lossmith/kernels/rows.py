@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from lossmith.kernels.batch import NOTHING, STATE, Batch, Polynomial
-from lossmith.kernels.cards import has_kernels, kernels_for
 from lossmith.kernels.chunks import backward_in_chunks, forward_in_chunks
 from lossmith.kernels.compiler import Polynomials, library
-from lossmith.kernels.compiling import constant_when_compiled
+from lossmith.kernels.cuda import has_kernels, kernels_for
 from lossmith.kernels.threads import in_parallel
+from lossmith.kernels.tracing import constant_when_compiled
 
 SMALLEST: Final = 1 << 17
 """Logits with fewer elements are left to plain torch: there, what a call costs is counted in operations."""
@@ -49,12 +49,8 @@ def fuses(logits: Tensor, *, with_others: bool) -> bool:
     """Whether `row_terms` serves these logits and is worth it.
 
     It serves float32 on the CPU and, where Triton runs, on CUDA, shape (N, C) with the classes side by side in memory,
-    131,072 elements or more, outside of `torch.func` transformations, which need derivatives of every kind.
-
-    Args:
-        logits: the logits.
-        with_others: whether a polynomial would be summed over the classes; without one, and without a compiler,
-            `torch.nn.functional.cross_entropy` is as good.
+    131,072 elements or more, outside of `torch.func` transformations, which need derivatives of every kind. Without a
+    sum over the other classes (``with_others``) and without a compiler, `torch.nn.functional.cross_entropy` is as good.
     """
     if logits.numel() < SMALLEST or logits.dim() != 2 or logits.dtype != torch.float32 or logits.stride(1) != 1:
         return False
@@ -66,16 +62,10 @@ def fuses(logits: Tensor, *, with_others: bool) -> bool:
 
 
 def row_terms(logits: Tensor, target: Tensor, ignore_index: int, polynomial: Polynomial = NOTHING) -> RowTerms:
-    """The fused passes, as one differentiable operation.
+    """The fused passes, as one differentiable operation that keeps nothing but its results and the logits.
 
-    Args:
-        logits: shape (N, C), float32, C >= 2, classes side by side in memory.
-        target: class indices, shape (N,), int64.
-        ignore_index: the label of rows without target.
-        polynomial: of the function to sum over the classes that are neither target nor top; without it, no sum.
-
-    Returns:
-        The terms; nothing but them and the logits is kept for the backward pass.
+    The logits (N, C) are float32, C >= 2, with the classes side by side in memory; without a polynomial nothing is
+    summed over the classes that are neither target nor top.
 
     Raises:
         IndexError: if a target is out of range; on CUDA, as in torch, a device-side assertion.
@@ -168,14 +158,9 @@ def _(logits: Tensor, *_: object) -> Tensor:
 
 
 def backward(batch: Batch, top: Tensor, state: Tensor, gradients: Sequence[Tensor], made: Tensor) -> None:
-    """The second pass: the logits' gradient.
+    """The second pass: the logits' gradient, written to ``made``, contiguous, which may be the logits themselves.
 
-    Args:
-        batch: as in the first pass.
-        top: from the first pass.
-        state: from the first pass.
-        gradients: the gradients with respect to c, odds and others, float32, each of shape (N,).
-        made: where it is written, contiguous; may be the logits themselves.
+    ``top`` and ``state`` are the first pass's; ``gradients`` are those of c, odds and others, float32 (N,).
     """
     logits = batch.logits
     kernels = kernels_for(logits)

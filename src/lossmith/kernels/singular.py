@@ -34,15 +34,10 @@ def fit_singular(enclose: Enclosure, powers: Iterable[float] = ()) -> Polynomial
 
     With c = -log p, ``T(c) = p**(1 - power) f'(p)`` is ``sum_m c**m S_m(p)``, ``S_m = power V_m + p V_m' - (m + 1)
     V_{m+1}``: the V are fitted to T by least squares. The error is enclosed on each of 163,840 boxes in c, as in
-    `lossmith.kernels.fitting.fit`.
+    `lossmith.kernels.fitting.fit`. The powers of p that are tried are 0, 1/2, 1, 3/2, 2 and those given.
 
-    Args:
-        enclose: enclosures of the derivatives of f.
-        powers: those of p to try beside 0, 1/2, 1 and 3/2.
-
-    Returns:
-        The polynomial, or None if none of degree 16 or less is certified to 4e-6 of the largest T between p / 8 and p
-        for every p, or float32 would add more than 3e-5.
+    The result is None where no degree up to 16 is certified to 4e-6 of the largest T between p / 8 and p for every p,
+    or float32 would add more than 3e-5.
     """
     boxes = _boxes(enclose)
     if boxes is None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lossmith.learned.frozen import FrozenLoss, common_arguments
-from lossmith.learned.network import Activation, LossNetwork, Output
+from lossmith.learned.network import LossNetwork, NetworkArguments
 from lossmith.learned.parameters import Control, LearnedLoss, Start
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
 from lossmith.losses.arguments import check_choice
+from lossmith.losses.base import CallOptions
 from lossmith.losses.entries import Entries, Prepared, Probability
 from lossmith.losses.wrapper import checked_base
 
@@ -36,15 +36,9 @@ class AdaptiveLoss(LearnedLoss, Wrapper):
         start: ``"base"`` or ``"random"`` (Kaiming normal initialisation without a base).
         control: ``"scale"`` replaces the network by one learned factor, ``e^s base``: a control that shows how much of
             a gain is a learned learning rate.
-        hidden: units per hidden layer.
-        layers: number of hidden layers.
-        activation: ``"smooth_leaky_relu"`` or ``"relu"``.
-        output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
-        beta: smoothness of the smooth leaky ReLU.
-        gamma: its slope at minus infinity.
-        bias: whether layers have biases.
         class_reduction: ``"mean"`` over the classes, as in the paper, or ``"sum"``, as in the authors' other code.
         init_seed: seed of the network's initial weights.
+        **network: see `LossNetwork`.
 
     Source: Raymond, Chen, Xue, Zhang, "Online Loss Function Learning", 2023, arXiv 2301.13247. The network and its
     activation are from the method section of the paper, beta and gamma from other authors' code built on it. No source
@@ -61,15 +55,9 @@ class AdaptiveLoss(LearnedLoss, Wrapper):
         *,
         start: Start = "base",
         control: Control = "none",
-        hidden: int = 40,
-        layers: int = 2,
-        activation: Activation = "smooth_leaky_relu",
-        output: Output = "smooth_leaky_relu",
-        beta: float = 10.0,
-        gamma: float = 0.01,
-        bias: bool = False,
         class_reduction: ClassReduction = "mean",
         init_seed: int = 0,
+        **network: Unpack[NetworkArguments],
     ) -> None:
         super().__init__()
         base = checked_base(base)
@@ -78,53 +66,24 @@ class AdaptiveLoss(LearnedLoss, Wrapper):
             raise ValueError("start='random' uses no base loss: leave out the loss in brackets, and control='scale'")
         self.base = copy.deepcopy(base)
         self.class_reduction = class_reduction
-        network = self.make_parameters(
-            start,
-            control,
-            init_seed,
-            hidden=hidden,
-            layers=layers,
-            activation=activation,
-            output=output,
-            beta=beta,
-            gamma=gamma,
-            bias=bias,
-        )
+        learned = self.make_parameters(start, control, init_seed, **network)
         self.residual: _NetworkLoss | None = None
-        if network is not None:
-            self.residual = _NetworkLoss(network, class_reduction, **common_arguments(base, "reference"))
-
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-    ) -> Tensor:
-        """Evaluate the loss with its current parameters; see `ClassificationLoss.forward`."""
-        return self._evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
-
-    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        """The weighted loss of each sample, before any reduction; see `ClassificationLoss.per_sample`."""
-        return self._evaluate(logits, target, sample_weight=sample_weight, reduction="none")
-
-    def _evaluate(self, logits: Tensor, target: Tensor, **given: Any) -> Tensor:
-        given["implementation"] = "reference"  # to learn, a loss needs second derivatives, which the kernels lack
-        if self.residual is None:
-            return self.log_scale.exp() * self.base.evaluate(logits, target, **given)
-        residual = self.residual.evaluate(logits, target, **given)
-        return residual if self.start == "random" else residual + self.base.evaluate(logits, target, **given)
+        if learned is not None:
+            self.residual = _NetworkLoss(learned, class_reduction, **common_arguments(base, "reference"))
 
     @override
-    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        self.base.bind(total_steps=total_steps, class_counts=class_counts)
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        options["implementation"] = "reference"  # to learn, a loss needs second derivatives, which the kernels lack
+        if self.residual is None:
+            return self.log_scale.exp() * self.base.evaluate(logits, target, **options)
+        residual = self.residual.evaluate(logits, target, **options)
+        return residual if self.start == "random" else residual + self.base.evaluate(logits, target, **options)
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """Mask of the samples in the base's tangent extension; see `ClassificationLoss.extended`."""
         if self.start == "random":
             return torch.zeros_like(target, dtype=torch.bool)
-        return self.base.extended(logits, target)
+        return super().extended(logits, target)
 
     def freeze(self) -> FrozenLoss:
         """Return the loss with its current parameters, frozen.

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack, cast
 
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.losses import ClassificationLoss
-from lossmith.losses.base import CommonArguments, Implementation
-from lossmith.losses.entries import Entries
-from lossmith.losses.reductions import Reduction
+from lossmith.losses.base import CallOptions, CommonArguments, Implementation
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text form
 
@@ -41,35 +39,14 @@ class FrozenLoss(ClassificationLoss):
         self.requires_grad_(requires_grad=False)
 
     @override
-    def evaluate(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-        class_scale: Tensor | None = None,
-        reduction: Reduction | None = None,
-        implementation: Implementation | None = None,
-    ) -> Tensor:
-        first, *rest = (
-            part.evaluate(
-                logits,
-                target,
-                sample_weight=sample_weight,
-                normalizer=normalizer,
-                class_scale=class_scale,
-                reduction=reduction,
-                implementation=implementation,
-            )
-            for part in self._parts()
-        )
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        first, *rest = (part.evaluate(logits, target, **options) for part in self._parts())
         total: Tensor = sum(rest, start=first)
         return total if self.factor == 1 else self.factor * total
 
     @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        return self._parts()[0].linear_above(entries)
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        return self._parts()[0].linear_above(limit)
 
     @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
@@ -88,25 +65,12 @@ class FrozenLoss(ClassificationLoss):
 
 def common_arguments(loss: ClassificationLoss, implementation: Implementation) -> CommonArguments:
     """The common arguments of a loss, with another ``implementation``."""
-    return {
-        "weight": loss.weight,
-        "ignore_index": loss.ignore_index,
-        "reduction": loss.reduction,
-        "label_smoothing": loss.label_smoothing,
-        "task": loss.task,
-        "validate": loss.validate,
-        "implementation": implementation,
-    }
+    own = {name: getattr(loss, name) for name in CommonArguments.__annotations__}
+    return cast("CommonArguments", own | {"implementation": implementation})
 
 
 def source_of(path: str) -> str:
-    """Append the beginning of a file's SHA-256 to its path: ``path#digest``.
-
-    Args:
-        path: the path of the file, optionally with a digest, which is then checked.
-
-    Returns:
-        The text form of the loss in the file, without the ``@``.
+    """Append the beginning of a file's SHA-256 to its path, ``path#digest``, and check a digest that is there already.
 
     Raises:
         ValueError: if the digest does not match the file.

@@ -58,10 +58,7 @@ class LookBack:
     logits: Tensor | None = None
 
     def answer(self, v: State) -> tuple[State, Tensor | None]:
-        """Compute ``w = (dU/dg)^T v``.
-
-        Args:
-            v: gradient of the task loss at the new weights, by name.
+        """Compute ``w = (dU/dg)^T v`` for the gradient v of the task loss at the new weights.
 
         Returns:
             A direction in weight space, by name, and a factor by which it remains to be multiplied (None for 1).
@@ -72,16 +69,9 @@ class LookBack:
         return v if self.clipped is None else self.clipped.transposed(v), factor
 
     def exact(self, model: Model, loss: nn.Module, phi: Sequence[Tensor], w: State) -> list[Tensor]:
-        """Compute ``-d/dphi <g dM/dz, J w>`` by reverse mode if the gradients were recorded, otherwise by forward mode.
+        """Compute ``-d/dphi <g dM/dz, J w>`` for a loss M with gain g, its parameters phi and a direction w.
 
-        Args:
-            model: the model.
-            loss: the loss M; g is its gain.
-            phi: the parameters of the loss.
-            w: a direction in weight space, by name.
-
-        Returns:
-            One gradient per parameter.
+        It uses reverse mode if the gradients were recorded, otherwise forward mode.
         """
         if self.gradients is not None:
             held = [(self.gradients[name] * of).sum() for name, of in w.items() if name in self.gradients]

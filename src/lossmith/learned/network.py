@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,19 @@ from lossmith.losses.arguments import check_choice, check_number, whole_number
 
 Activation = Literal["smooth_leaky_relu", "relu"]
 Output = Literal["smooth_leaky_relu", "identity", "softplus"]
+
+
+class NetworkArguments(TypedDict, total=False):
+    """Constructor arguments of losses with a network; see `LossNetwork`."""
+
+    hidden: int
+    layers: int
+    activation: Activation
+    output: Output
+    beta: float
+    gamma: float
+    bias: bool
+
 
 _EXACT = 60.0  # beyond this softplus(x) is x to rounding, even in float64
 

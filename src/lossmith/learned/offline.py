@@ -94,11 +94,23 @@ def learn_offline(
         scale=scale,
         max_scale=None if cap is None else math.inf,
     )
+    return _learn(loss, learner, make_model, itertools.islice(batches, steps), cap, patience)
+
+
+def _learn(
+    loss: nn.Module,
+    learner: OnlineLossLearner,
+    make_model: Callable[[int], nn.Module],
+    pairs: Iterable[tuple[Batch, Batch]],
+    cap: float | None,
+    patience: int,
+) -> OfflineLog:
+    """Take the steps, and stop at the cap or when the task loss has stopped falling."""
     tasks: list[float] = []
     scales: list[float] = []
     lowest, kept, best = float("inf"), 0, copy.deepcopy(loss.state_dict())
-    for i, (batch, meta_batch) in enumerate(itertools.islice(batches, steps)):
-        model.load_state_dict(make_model(i).state_dict())
+    for i, (batch, meta_batch) in enumerate(pairs):
+        learner.model.module.load_state_dict(make_model(i).state_dict())
         record = learner.step(batch, meta_batch)
         assert record.task_loss is not None
         tasks.append(float(record.task_loss))

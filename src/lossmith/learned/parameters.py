@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from lossmith.learned.network import LossNetwork
-from lossmith.losses.arguments import check_choice, whole_number
+from lossmith.learned.network import LossNetwork, NetworkArguments
+from lossmith.losses.arguments import check_choice, defaults_of, whole_number
 from lossmith.losses.base import Loss
 
 Start = Literal["base", "random"]
@@ -29,7 +31,17 @@ class LearnedLoss(Loss):
     control: Control
     gain: Tensor
 
-    def make_parameters(self, start: Start, control: Control, init_seed: int, **network: Any) -> LossNetwork | None:
+    @classmethod
+    @override
+    def defaults(cls) -> dict[str, Any]:
+        own = super().defaults()
+        if "network" not in inspect.signature(cls).parameters:
+            return own
+        return own | {n: v for n, v in defaults_of(LossNetwork).items() if n in NetworkArguments.__annotations__}
+
+    def make_parameters(
+        self, start: Start, control: Control, init_seed: int, **network: Unpack[NetworkArguments]
+    ) -> LossNetwork | None:
         """Make what is learned; for constructors of subclasses.
 
         Args:

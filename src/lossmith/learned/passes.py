@@ -35,14 +35,9 @@ class Model:
         self.names = {id(parameter): name for name, parameter in self.inner.named_parameters()}
 
     def forward(self, inputs: Any, leaves: State | None = None) -> Tensor:
-        """Run an ordinary forward pass, which updates buffers and draws random numbers.
+        """Compute the logits by an ordinary forward pass, which updates buffers and draws random numbers.
 
-        Args:
-            inputs: inputs of a batch.
-            leaves: tensors to use in place of parameters, by name.
-
-        Returns:
-            The logits.
+        ``leaves`` are tensors to use in place of parameters, by name.
         """
         with self._casting(inputs):
             return _call(self.module if leaves is None else self._with(leaves), inputs)
@@ -60,14 +55,7 @@ class Model:
     def slope_at(self, weights: State, buffers: State, direction: State, inputs: Any) -> tuple[Tensor, Tensor]:
         """Compute logits at other weights and buffers, and their derivative along a direction, by forward mode.
 
-        Args:
-            weights: parameters by name.
-            buffers: buffers by name.
-            direction: a direction in weight space, by name; 0 for missing names.
-            inputs: inputs of a batch.
-
-        Returns:
-            The logits and their derivative, of the same shape.
+        The direction, of weights by name, is 0 for missing names.
 
         Raises:
             ValueError: if an operation of the model does not support forward mode.
@@ -130,9 +118,6 @@ class Draws:
         """Draw from a separate stream within this context, seeded by the next number of torch's global generator.
 
         The global generators are left as they were.
-
-        Args:
-            device: the model's device.
         """
         now = cls(device)
         with now.again():
@@ -152,13 +137,7 @@ class Draws:
 
 
 def first_rows(inputs: Any, target: Tensor, share: float) -> tuple[Any, Tensor]:
-    """Return the first rows of a batch, at least one.
-
-    Args:
-        inputs: a tensor, or a tuple, list or mapping of tensors.
-        target: the target, with one row per example.
-        share: fraction of the rows, in (0, 1].
-    """
+    """The first rows of a batch, at least one: a share in (0, 1] of inputs that are a tensor, or hold tensors."""
     count = max(1, round(share * len(target)))
     return _rows(inputs, count), target[:count]
 

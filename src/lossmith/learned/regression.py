@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
+from typing import Self, Unpack
 
 from torch import Tensor
 from typing_extensions import override
 
-from lossmith.learned.network import Activation, Output
+from lossmith.learned.network import NetworkArguments
 from lossmith.learned.parameters import Control, LearnedLoss, Start
 from lossmith.losses import MeanSquaredErrorLoss, RegressionLoss
 from lossmith.losses.reductions import Reduction
@@ -21,15 +21,9 @@ class AdaptiveRegressionLoss(LearnedLoss, RegressionLoss):
     Args:
         start: ``"base"`` starts as the squared error; ``"random"`` uses the network alone, as in the paper.
         control: ``"scale"`` replaces the network by one learned factor of the squared error.
-        hidden: units per hidden layer.
-        layers: number of hidden layers.
-        activation: ``"smooth_leaky_relu"`` or ``"relu"``.
-        output: ``"smooth_leaky_relu"``, ``"identity"`` or ``"softplus"``.
-        beta: smoothness of the smooth leaky ReLU.
-        gamma: its slope at minus infinity.
-        bias: whether layers have biases.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         init_seed: seed of the network's initial weights.
+        **network: see `LossNetwork`.
 
     Source: see `AdaptiveLoss`. For regression the inputs of the network are the target and the prediction.
     """
@@ -43,32 +37,15 @@ class AdaptiveRegressionLoss(LearnedLoss, RegressionLoss):
         *,
         start: Start = "base",
         control: Control = "none",
-        hidden: int = 40,
-        layers: int = 2,
-        activation: Activation = "smooth_leaky_relu",
-        output: Output = "smooth_leaky_relu",
-        beta: float = 10.0,
-        gamma: float = 0.01,
-        bias: bool = False,
         reduction: Reduction = "mean",
         init_seed: int = 0,
+        **network: Unpack[NetworkArguments],
     ) -> None:
         super().__init__(reduction=reduction)
         if start == "random" and control == "scale":
             raise ValueError("start='random' uses no base loss: leave out control='scale'")
         self.base = MeanSquaredErrorLoss(reduction=reduction)
-        self.network = self.make_parameters(
-            start,
-            control,
-            init_seed,
-            hidden=hidden,
-            layers=layers,
-            activation=activation,
-            output=output,
-            beta=beta,
-            gamma=gamma,
-            bias=bias,
-        )
+        self.network = self.make_parameters(start, control, init_seed, **network)
         self.factor = 1.0
         self.source: str | None = None
 

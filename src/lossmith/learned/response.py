@@ -46,10 +46,6 @@ class Clipped:
 def clip(parameters: State, limit: float) -> Clipped | None:
     """Clip the gradients in place as `torch.nn.utils.clip_grad_norm_` does.
 
-    Args:
-        parameters: parameters by name; those without a gradient are ignored.
-        limit: largest norm.
-
     Returns:
         The effect of clipping; ``None`` if the norm was below the limit.
     """
@@ -77,12 +73,9 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
 
 
 def response(optimizer: torch.optim.Optimizer, names: dict[int, str], before: State) -> Response:
-    """Compute the elementwise ``dU/dg`` of the step just taken.
+    """Compute the elementwise ``dU/dg`` of the step just taken; the parameters still hold its gradients.
 
-    Args:
-        optimizer: an optimiser that passes `check_optimizer`; its parameters still hold the gradients of the step.
-        names: the names of the parameters, by `id`.
-        before: the parameters before the step, by name.
+    ``names`` are the names of the parameters by `id`, ``before`` the parameters before the step by name.
 
     Returns:
         A scalar or a tensor of the parameter's shape for each parameter with a gradient, or one scalar if it is the

@@ -54,23 +54,13 @@ class Gain:
 
     @classmethod
     def of(cls, ours: Tensor, bases: Tensor, cap: float | None) -> Gain:
-        """Compute the gain from the two norms.
-
-        Args:
-            ours: ``|s|``.
-            bases: ``|b|``.
-            cap: largest ratio ``|s'| / |b|``; ``None`` fixes the ratio to 1.
-        """
+        """Compute the gain from the norms ``|s|`` and ``|b|``; without a cap the ratio ``|s'| / |b|`` is 1."""
         allowed = (bases if cap is None else cap * bases) / ours.clamp(min=_TINY)
         held = torch.ones_like(allowed, dtype=torch.bool) if cap is None else allowed < 1
         return cls(allowed.where(held, 1.0), held)
 
     def applied(self, slope: Tensor) -> Tensor:
-        """Compute ``s'`` as a differentiable function of s.
-
-        Args:
-            slope: the gradient s of the whole batch.
-        """
+        """Compute ``s'`` as a differentiable function of the gradient s of the whole batch."""
         norm = torch.linalg.vector_norm(wide(slope))
         relative = norm.detach().clamp(min=_TINY) / norm.clamp(min=_TINY)
         scaled: Tensor = slope * self.factor * relative.where(self.held, 1.0)
@@ -79,10 +69,7 @@ class Gain:
     def transposed(self, direction: Tensor, slope: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute ``(ds'/ds)^T u = g (u - s <s, u> / <s, s>)``; the projection is left out if g is constant.
 
-        Args:
-            direction: u, of the shape of ``slope``.
-            slope: the gradient s.
-            total: sums a tensor over all processes.
+        ``direction`` is u, ``slope`` is s, and ``total`` sums a tensor over all processes.
         """
         s, u = wide(slope), wide(direction)
         along, square = total(torch.stack([(s * u).sum(), (s * s).sum()]))

@@ -22,9 +22,6 @@ class MLoss(TargetLoss):
     function it is the alpha-loss at 1/2. Convex in the logits; its optimum ``p ~ sqrt(q)`` is under-confident.
     Continued by its tangent beyond c = 20 (float16 logits: 8).
 
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
-
     Source: see the module.
     """
 
@@ -60,9 +57,6 @@ class LLoss(TargetLoss):
     The notebooks' form has its minimum at 1; here 1 is subtracted. Convex in the logits. Continued by its tangent
     where its slope reaches e^20 (float16 logits: e^8).
 
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
-
     Source: see the module.
     """
 
@@ -72,9 +66,6 @@ class LLoss(TargetLoss):
 
 class ParabolicLoss(TargetLoss):
     """The parabolic loss: concave in p, liberal for p < 0.707; hardly any gradient at the start of training.
-
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: see the module.
     """
@@ -86,9 +77,6 @@ class ParabolicLoss(TargetLoss):
 class CircleLoss(TargetLoss):
     """The circle loss: concave in p, infinite slope at p = 1, where the logits' gradient tends to 0 and is set to 0.
 
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
-
     Source: see the module. Not the metric-learning loss of the same name.
     """
 
@@ -98,9 +86,6 @@ class CircleLoss(TargetLoss):
 
 class CosLoss(TargetLoss):
     """The cosine loss: concave in p, liberal for p < 0.709.
-
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: see the module.
     """
@@ -115,9 +100,6 @@ class MFullLoss(ClasswiseLoss):
     With two classes it is twice M. Continued by its tangents beyond c = 20 of the target and d = -log(1 - p) = 20 of
     any other class (float16 logits: 8).
 
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
-
     Source: see the module.
     """
 
@@ -130,9 +112,6 @@ class LFullLoss(ClasswiseLoss):
     """L of every class, with its minimum at 0.
 
     With two classes it is twice L. Continued by its tangents where a slope reaches e^20 (float16 logits: e^8).
-
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: see the module.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypedDict, get_args
+from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,70 @@ class Loss(nn.Module):
         return self.text
 
 
-class ClassificationLoss(Loss):
+class CallOptions(TypedDict, total=False):
+    """What a call of a classification loss may be given; see `LogitLoss.evaluate`."""
+
+    sample_weight: Tensor | None
+    normalizer: float | Tensor | None
+    class_scale: Tensor | None
+    reduction: Reduction
+    implementation: Implementation
+
+
+class LogitLoss(Loss):
+    """A loss of logits and classes: it is called in two ways, which `evaluate` serves both."""
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
+    ) -> Tensor:
+        """Evaluate the loss.
+
+        Args:
+            logits: shape (N, C) or (N, C, d1, ...), or (C,) for a single sample; for ``task="binary"`` any shape.
+            target: class indices of shape (N, d1, ...), or class probabilities (floating) of the logits' shape.
+            sample_weight: weight of each sample, of shape (N, d1, ...) or (N,).
+            normalizer: with ``reduction="mean"``, the number to divide the sum by, in place of the usual one: for
+                gradient accumulation, or for ranks that hold unequal shares of a batch.
+
+        Returns:
+            A scalar, or for ``reduction="none"`` the weighted losses in shape (N, d1, ...); float32 for
+            half-precision logits, else of the logits' dtype.
+
+        Raises:
+            ValueError: if shapes, dtypes or arguments do not fit together.
+            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
+        """
+        return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
+
+    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
+        """The weighted loss of each sample before any reduction, by differentiable torch operations alone.
+
+        Arguments and errors are those of `forward`.
+
+        Returns:
+            Losses of shape (N, d1, ...), 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
+        """
+        return self.evaluate(logits, target, sample_weight=sample_weight, reduction="none", implementation="reference")
+
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        """`forward` with everything that a wrapper may change in a call.
+
+        Args:
+            logits: as in `forward`.
+            target: as in `forward`.
+            **options: ``sample_weight`` and ``normalizer`` as in `forward`; ``class_scale``, one factor per class that
+                multiplies and stays out of the denominator; ``reduction`` and ``implementation`` in place of the
+                loss's own.
+        """
+        raise NotImplementedError
+
+
+class ClassificationLoss(LogitLoss):
     """Base of all classification losses: a drop-in for `torch.nn.CrossEntropyLoss`.
 
     Args:
@@ -162,73 +225,11 @@ class ClassificationLoss(Loss):
         """The loss's own constructor arguments and the common ones, with their defaults."""
         return defaults_of(cls) | defaults_of(ClassificationLoss)
 
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-    ) -> Tensor:
-        """Evaluate the loss.
-
-        Args:
-            logits: shape (N, C) or (N, C, d1, ...), or (C,) for a single sample; for ``task="binary"`` any shape.
-            target: class indices of shape (N, d1, ...), or class probabilities (floating) of the logits' shape.
-            sample_weight: weight of each sample, of shape (N, d1, ...) or (N,).
-            normalizer: with ``reduction="mean"``, the number to divide the sum by, in place of the usual one: for
-                gradient accumulation, or for ranks that hold unequal shares of a batch.
-
-        Returns:
-            A scalar, or for ``reduction="none"`` the weighted losses in shape (N, d1, ...); float32 for
-            half-precision logits, else of the logits' dtype.
-
-        Raises:
-            ValueError: if shapes, dtypes or arguments do not fit together.
-            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
-        """
-        return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
-
-    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        """The weighted loss of each sample, before any reduction, by differentiable torch operations alone.
-
-        Args:
-            logits: as in `forward`.
-            target: as in `forward`.
-            sample_weight: as in `forward`.
-
-        Returns:
-            Losses of shape (N, d1, ...), 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
-
-        Raises:
-            ValueError: if shapes, dtypes or arguments do not fit together.
-            IndexError: if a label is out of range.
-        """
-        return self.evaluate(logits, target, sample_weight=sample_weight, reduction="none", implementation="reference")
-
-    def evaluate(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-        class_scale: Tensor | None = None,
-        reduction: Reduction | None = None,
-        implementation: Implementation | None = None,
-    ) -> Tensor:
-        """`forward` with all that wrappers may change in a call.
-
-        Args:
-            logits: as the arguments that follow, as in `forward`.
-            target: see there.
-            sample_weight: see there.
-            normalizer: see there.
-            class_scale: one factor per class, length C, that multiplies and stays out of the denominator; or ``None``.
-            reduction: in place of the loss's own.
-            implementation: in place of the loss's own.
-        """
-        reduction = reduction or self.reduction
+    @override
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        reduction = options.get("reduction") or self.reduction
+        sample_weight, normalizer = options.get("sample_weight"), options.get("normalizer")
+        class_scale = options.get("class_scale")
         if normalizer is not None and reduction != "mean":
             raise ValueError(f"normalizer divides the mean and has no meaning with reduction={reduction!r}")
         binary, soft = self.task == "binary", target.is_floating_point()
@@ -252,7 +253,7 @@ class ClassificationLoss(Loss):
             sample_weight,
         )
         if not soft:
-            terms = self._label_terms(prepared, target, implementation or self.implementation)
+            terms = self._label_terms(prepared, target, options.get("implementation") or self.implementation)
             if reduction != "mean" or normalizer is not None:
                 return reduced(terms, reduction, 1.0, normalizer)
             return mean_of_labels(terms, target, self.ignore_index, class_weight, sample_weight)
@@ -298,14 +299,17 @@ class ClassificationLoss(Loss):
         """Weighted losses of the logits' shape for independent yes-no targets ``q`` in [0, 1]."""
         raise NotImplementedError
 
-    def linear_above(self, entries: Entries) -> float | Tensor | None:  # most losses never are
-        """The cross-entropy beyond which the loss is continued by its tangent; ``None`` if it never is."""
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        """The cross-entropy beyond which the loss is continued by its tangent, where its slope reaches e^limit.
+
+        It is one number, or one per class where classes differ; ``None`` if the loss is never continued.
+        """
         return None
 
     @property
     def can_extend(self) -> bool:
         """Whether there are logits for which the loss is continued by its tangent."""
-        return self.linear_above(Entries(2, None, self.ignore_index, 1, log_slope_limit(torch.float32))) is not None
+        return self.linear_above(log_slope_limit(torch.float32)) is not None
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
         """Which samples lie where the loss is continued by its tangent.
@@ -325,13 +329,13 @@ class ClassificationLoss(Loss):
         """
         if self.task == "binary":
             raise ValueError("extended needs class indices, which task='binary' has not")
-        limit = log_slope_limit(logits.dtype)
-        above = self.linear_above(Entries(logits.shape[1], target, self.ignore_index, 1, limit))
+        above = self.linear_above(log_slope_limit(logits.dtype))
         if above is None:
             return torch.zeros_like(target, dtype=torch.bool)
-        return (
-            F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none") > above
-        )
+        if isinstance(above, Tensor):
+            above = of_labels(above, target, self.ignore_index)
+        c = F.cross_entropy(at_least_float32(logits), target, ignore_index=self.ignore_index, reduction="none")
+        return c > above
 
     def target_weight(self, class_weight: Tensor | None, target: Tensor) -> Tensor | None:
         """The class weight of each target."""

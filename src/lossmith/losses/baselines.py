@@ -134,9 +134,6 @@ class BrierLoss(ClasswiseLoss):
     For probability targets q it is the expectation over the label, ``sum_j (p_j - q_j)^2 + q_j (1 - q_j)``, whose
     second part does not depend on the prediction.
 
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
-
     Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
 

@@ -22,9 +22,6 @@ class CrossEntropyLoss(TargetLoss):
 
     Equal to `torch.nn.CrossEntropyLoss` but for three stated exceptions: an empty mean is 0 (torch: nan), -inf masked
     classes work with probability targets and label smoothing (torch: nan, inf), half precision is computed in float32.
-
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
     """
 
     name = "cross_entropy"

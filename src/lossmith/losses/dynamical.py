@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lossmith.losses.arguments import Range, check_choice, check_number, whole_number
-from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.base import CallOptions, ClassificationLoss
 from lossmith.losses.wrapper import Wrapper, checked_base
 
 PeriodMode = Literal["exact", "released"]
@@ -119,28 +119,13 @@ class DynamicalLoss(Wrapper):
         self.period_mode = period_mode
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
 
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-    ) -> Tensor:
-        """Evaluate the base with the class weights of the present step; arguments as for the base."""
-        scale = self._scale(logits)
-        return self.base.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer, class_scale=scale)
-
-    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        """The weighted loss of each sample, before any reduction; see `ClassificationLoss.per_sample`."""
-        return self.base.evaluate(
-            logits,
-            target,
-            sample_weight=sample_weight,
-            class_scale=self._scale(logits),
-            reduction="none",
-            implementation="reference",
-        )
+    @override
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        if self.training and logits.dim():
+            binary = self.base.task == "binary"
+            num_classes = 2 if binary else logits.shape[0 if logits.dim() == 1 else 1]
+            options["class_scale"] = self.class_weights(num_classes)
+        return super().evaluate(logits, target, **options)
 
     @override
     def step(self) -> None:
@@ -163,7 +148,7 @@ class DynamicalLoss(Wrapper):
 
     @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        self.base.bind(total_steps=total_steps, class_counts=class_counts)
+        super().bind(total_steps=total_steps, class_counts=class_counts)
         if total_steps is None or (self.static_after is not None and self.static_after <= total_steps):
             return
         length = self.period + (self.period_mode == "released")
@@ -173,16 +158,6 @@ class DynamicalLoss(Wrapper):
                 f"static_after={static_tail(total_steps, self.period, self.period_mode)} or less",
                 stacklevel=2,
             )
-
-    def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Which samples lie where the base is continued by its tangent; see `ClassificationLoss.extended`."""
-        return self.base.extended(logits, target)
-
-    def _scale(self, logits: Tensor) -> Tensor | None:
-        if not self.training or not logits.dim():
-            return None
-        binary = self.base.task == "binary"
-        return self.class_weights(2 if binary else logits.shape[0 if logits.dim() == 1 else 1])
 
 
 def _permutation(order: object) -> tuple[int, ...]:

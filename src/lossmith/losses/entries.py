@@ -139,17 +139,10 @@ def log_slope_limit(dtype: torch.dtype) -> float:
 
 
 def softmax_complement(logits: Tensor, dim: int) -> Tensor:
-    """``d = -log(1 - softmax(logits))``, precise for every class.
+    """Compute ``d = -log(1 - softmax(logits))``, precise for every class; +inf where no other class is left.
 
-    Where one class holds more than half of the probability, 1 - p would cancel; its d comes from the sum of the
-    *other* classes. Everywhere else ``log1p(-p)`` is exact to rounding.
-
-    Args:
-        logits: shape (N, C, ...).
-        dim: the class dimension.
-
-    Returns:
-        A tensor of the logits' shape; +inf where all other classes have logit -inf.
+    Where one class holds more than half of the probability, 1 - p would cancel; its d comes from the sum of the *other*
+    classes. Everywhere else ``log1p(-p)`` is exact to rounding.
     """
     log_p = logits.log_softmax(dim)
     log_p_top, top = log_p.max(dim, keepdim=True)

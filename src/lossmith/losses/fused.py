@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lossmith.kernels import Polynomial, fuses, row_terms
-from lossmith.kernels.compiling import constant_when_compiled
 from lossmith.kernels.linear import linear_sum
+from lossmith.kernels.tracing import constant_when_compiled
 from lossmith.losses.entries import Prepared, Probability
 
 if TYPE_CHECKING:
@@ -29,25 +29,14 @@ _SMALL: Final = 1e-250
 
 
 def fused_terms(loss: ClassificationLoss, prepared: Prepared, target: Tensor) -> Tensor | None:
-    """The weighted losses of class-index targets by the kernels.
+    """The weighted losses of class indices by the kernels, as `ClassificationLoss.label_terms` gives them.
 
-    Args:
-        loss: any classification loss.
-        prepared: the call's inputs.
-        target: class indices.
-
-    Returns:
-        What `ClassificationLoss.label_terms` gives, with first derivatives only; None where the kernels do not serve
-        the call.
+    They have first derivatives only; None where the kernels do not serve the call.
     """
     if not fuses(prepared.logits, with_others=True):
         return None
-    from lossmith.losses.scaled import ScaledLoss  # they import this module
-    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss  # which imports this module
 
-    if isinstance(loss, ScaledLoss):
-        terms = fused_terms(loss.base, prepared, target)
-        return None if terms is None else loss.factor * terms
     if isinstance(loss, TargetLoss):
         if not fuses(prepared.logits, with_others=False):
             return None
@@ -117,13 +106,8 @@ class NegativePart(NamedTuple):
 def negative_part(expression: Expression, num_classes: int, factor: float) -> NegativePart | None:
     """Fit the negative part of a class-wise loss, once for each expression and number of classes.
 
-    Args:
-        expression: the loss as an expression; see `lossmith.losses.Loss.formula`.
-        num_classes: the number of classes C.
-        factor: what the loss puts in front of its sum over the classes; the result is free of it.
-
-    Returns:
-        The part, or None where no polynomial is certified on [0, 1/2] or NumPy is not installed.
+    The result is free of ``factor``, which the loss puts in front of its sum over the classes. It is None where no
+    polynomial is certified on [0, 1/2] or NumPy is not installed.
     """
     return _negative_part(expression, num_classes, factor)
 

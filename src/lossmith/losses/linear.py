@@ -59,13 +59,8 @@ def linear_loss(
     weights = None if sample_weight is None else sample_weight.flatten().to(dtype)
 
     def per_row(c: Tensor, part: slice) -> Tensor:
-        return loss.terms_of(
-            c,
-            labels[part],
-            entries._replace(labels=labels[part]),
-            class_weight,
-            None if weights is None else weights[part],
-        )
+        own = None if weights is None else weights[part]
+        return loss.terms_of(c, labels[part], entries._replace(labels=labels[part]), class_weight, own)
 
     try:
         total = linear_sum(samples, weight, bias, labels, loss.ignore_index, per_row)

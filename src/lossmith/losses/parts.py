@@ -35,14 +35,9 @@ def document(cls: type, sentence: str) -> None:
 
 
 def stated(text: str | Expression, values: Mapping[str, float | Expression]) -> Expression:
-    """The expression that a loss states, with its hyperparameters in place.
+    """The expression that a loss states, with its hyperparameters in place and what is constant or neutral folded.
 
-    Args:
-        text: in p, c, y, n and the names of the hyperparameters; or the expression itself.
-        values: what these names stand for.
-
-    Returns:
-        The expression, with what is constant or neutral folded.
+    ``text`` is in p, c, y, n and the names of the hyperparameters, or is the expression itself.
     """
     if isinstance(text, Expression):
         return substitute(text)
@@ -74,14 +69,9 @@ class Tangent(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def tangent_of(expression: Expression, log_slope_limit: float) -> Tangent | None:
-    """Where a function reaches the slope e^log_slope_limit, if its slope has no bound.
+    """Where a function of c or d alone reaches the slope e^log_slope_limit; None if its slope is bounded.
 
-    Args:
-        expression: in c or d alone, convex where it explodes; with n it is looked at for 10 classes.
-        log_slope_limit: natural logarithm of the slope.
-
-    Returns:
-        The tangent, or None for a function whose slope is bounded.
+    The function is convex where it explodes; with n it is looked at for 10 classes.
     """
     in_c = substitute(expression, d=terminal("c")) if expression.depends_on("d") else expression
     limit = math.exp(log_slope_limit)
@@ -235,12 +225,10 @@ def loss_in_c(expression: Expression) -> Expression:
 
 @lru_cache(maxsize=1024)
 def class_parts(expression: Expression, *, precise: bool, exploding: bool) -> ClassParts:
-    """The parts of a sum over the classes.
+    """The parts of a sum over the classes, of the expression of what a class adds.
 
-    Args:
-        expression: what a class adds.
-        precise: whether 1 - p is computed from the other classes; else what loses digits of it is left as it is.
-        exploding: whether a part of c or d alone whose slope has no bound is continued by its tangent.
+    With ``precise``, 1 - p is computed from the other classes; else what loses digits of it is left as it is. With
+    ``exploding``, a part of c or d alone whose slope has no bound is continued by its tangent.
     """
     is_mean = expression.op == "div" and expression.args[1] == terminal("n")
     expression = expression.args[0] if is_mean else expression

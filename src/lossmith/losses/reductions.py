@@ -13,14 +13,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 def reduced(terms: Tensor, reduction: Reduction, mass: float | Tensor, normalizer: float | Tensor | None) -> Tensor:
-    """The losses, their sum, or their sum over ``normalizer`` or else ``mass``; 0 where that is 0.
-
-    Args:
-        terms: the weighted losses.
-        reduction: what of them is wanted.
-        mass: what their weights add up to.
-        normalizer: the user's own divisor of the mean.
-    """
+    """The losses, their sum, or their sum over ``normalizer``, else ``mass``, the sum of the weights; 0 over 0 is 0."""
     if reduction == "none":
         return terms
     total = terms.sum()

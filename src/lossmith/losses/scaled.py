@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 from typing_extensions import override
@@ -11,8 +10,7 @@ from typing_extensions import override
 from lossmith.formulas.arithmetic import folded
 from lossmith.formulas.expression import Expression, constant
 from lossmith.losses.arguments import check_number
-from lossmith.losses.base import ClassificationLoss
-from lossmith.losses.entries import Entries, Prepared
+from lossmith.losses.base import CallOptions, ClassificationLoss, CommonArguments
 from lossmith.losses.wrapper import Wrapper, checked_base
 
 
@@ -34,7 +32,7 @@ class ScaledLoss(Wrapper, ClassificationLoss):
     def __init__(self, base: ClassificationLoss | None = None, factor: float = 1.0) -> None:
         base = checked_base(base)
         check_number("factor", factor, low=0.0, high=1e30, open_low=True)
-        super().__init__(**{name: getattr(base, name) for name in inspect.signature(ClassificationLoss).parameters})
+        super().__init__(**{name: getattr(base, name) for name in CommonArguments.__annotations__})
         self.base = base
         self.factor = float(factor)
 
@@ -45,25 +43,9 @@ class ScaledLoss(Wrapper, ClassificationLoss):
         return None if inner is None else folded("mul", constant(self.factor), inner)
 
     @override
-    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        self.base.bind(total_steps=total_steps, class_counts=class_counts)
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        return self.factor * super().evaluate(logits, target, **options)
 
     @override
-    def adjust(self, logits: Tensor) -> Tensor:
-        return self.base.adjust(logits)
-
-    @override
-    def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
-        return self.factor * self.base.label_terms(prepared, target)
-
-    @override
-    def soft_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
-        return self.factor * self.base.soft_terms(prepared, q)
-
-    @override
-    def binary_terms(self, prepared: Prepared, q: Tensor) -> Tensor:
-        return self.factor * self.base.binary_terms(prepared, q)
-
-    @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        return self.base.linear_above(entries)
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        return self.base.linear_above(limit)

@@ -87,8 +87,8 @@ class TargetLoss(StatedLoss):
         return part.run_like(c, values, entries.log_slope_limit).masked_fill(ignored, 0.0)
 
     @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        return None if self.part is None else self.part.linear_above(entries.log_slope_limit)
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        return None if self.part is None else self.part.linear_above(limit)
 
     @override
     def label_terms(self, prepared: Prepared, target: Tensor) -> Tensor:
@@ -205,8 +205,8 @@ class ClasswiseLoss(StatedLoss):
         return part.run_like(like, values, entries.log_slope_limit)
 
     @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
-        return None if self.parts is None else self.parts.positive.linear_above(entries.log_slope_limit)
+    def linear_above(self, limit: float) -> float | Tensor | None:
+        return None if self.parts is None else self.parts.positive.linear_above(limit)
 
     def probability(self, prepared: Prepared) -> Probability:
         """The probabilities of all classes; softmax unless the loss says otherwise."""

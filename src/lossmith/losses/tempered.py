@@ -15,7 +15,7 @@ from lossmith.formulas.program import program_of
 from lossmith.losses.arguments import Range, check_number, class_values
 from lossmith.losses.base import CommonArguments
 from lossmith.losses.cross_entropy import CrossEntropyLoss
-from lossmith.losses.entries import Entries, of_labels
+from lossmith.losses.entries import Entries
 from lossmith.losses.parts import loss_in_c, stated, target_part
 from lossmith.losses.shapes import TargetLoss
 
@@ -68,23 +68,20 @@ class TemperedCrossEntropyLoss(TargetLoss):
         kappa = torch.as_tensor(entries.take(self.kappa, c))
         is_plain = kappa == 0
         kappa = kappa.masked_fill(is_plain, 1.0)
-        above = self._above(kappa, entries)
+        above = self._above(kappa, entries.log_slope_limit)
         curved: Tensor = self.program.run({"c": torch.minimum(c, above), "h": kappa})
         beyond = math.exp(entries.log_slope_limit) * (c - above).clamp(min=0)
         return torch.where(is_plain, c, torch.where(kappa > 0, curved + beyond, curved))
 
     @override
-    def linear_above(self, entries: Entries) -> float | Tensor | None:
+    def linear_above(self, limit: float) -> float | Tensor | None:
         if not isinstance(self.kappa, Tensor):
-            return super().linear_above(entries)
-        if not bool((self.kappa > 0).any()):
-            return None
-        above = self._above(self.kappa, entries)
-        return above if entries.labels is None else of_labels(above, entries.labels, entries.ignore_index)
+            return super().linear_above(limit)
+        return self._above(self.kappa, limit) if bool((self.kappa > 0).any()) else None
 
-    def _above(self, kappa: Tensor, entries: Entries) -> Tensor:
+    def _above(self, kappa: Tensor, limit: float) -> Tensor:
         """The c beyond which the tangent of each kappa begins; infinite where kappa is not positive."""
-        above = self.part_of_one.linear_above(entries.log_slope_limit)
+        above = self.part_of_one.linear_above(limit)
         assert above is not None
         return above / kappa.clamp(min=0)
 
@@ -118,9 +115,6 @@ class GeneralizedCrossEntropyLoss(TargetLoss):
 
 class MeanAbsoluteErrorLoss(TargetLoss):
     """The mean absolute error: half that between the probabilities and the one-hot target.
-
-    Args:
-        **common: see `lossmith.losses.ClassificationLoss`.
 
     Source: Ghosh, Kumar, Sastry, "Robust Loss Functions under Label Noise", 2017, arXiv 1712.09482, less a factor 2.
     """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
+from torch import Tensor
 from typing_extensions import override
 
-from lossmith.losses.base import ClassificationLoss, Loss
+from lossmith.losses.arguments import defaults_of
+from lossmith.losses.base import CallOptions, ClassificationLoss, LogitLoss
 from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.text import LossText, parse_loss
 
 
-class Wrapper(Loss):
+class Wrapper(LogitLoss):
     """A loss around a classification loss: its text form holds that loss in brackets, ``name(base):arguments``."""
 
     base: ClassificationLoss
@@ -20,12 +22,23 @@ class Wrapper(Loss):
     @classmethod
     @override
     def defaults(cls) -> dict[str, Any]:
-        parameters = inspect.signature(cls).parameters.values()
-        return {p.name: p.default for p in parameters if p.name != "base"}
+        return {name: default for name, default in defaults_of(cls).items() if name != "base"}
+
+    @override
+    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
+        return self.base.evaluate(logits, target, **options)
+
+    @override
+    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
+        self.base.bind(total_steps=total_steps, class_counts=class_counts)
 
     @override
     def step(self) -> None:
         self.base.step()
+
+    def extended(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mask of the samples in the base's tangent extension; see `ClassificationLoss.extended`."""
+        return self.base.extended(logits, target)
 
     @property
     @override

@@ -73,15 +73,7 @@ class NoiseTest:
 
 @np.errstate(over="ignore", under="ignore")  # whatever the caller has set: enclosures allow for both
 def bounds_of(subject: Subject, parts: Parts | None) -> Bounds:
-    """Bound value and gradient for the number of classes asked for; see `lossmith.properties.extremes`.
-
-    Args:
-        subject: the loss.
-        parts: of the loss; without them only sampling is left.
-
-    Returns:
-        The bounds.
-    """
+    """Bound value and gradient for the number of classes asked for; without parts only sampling is left."""
     sampled = cache(lambda: sampled_extremes(subject, parts))
     if parts is None:
         return Bounds(*(Extreme(each, "sampled", None, math.inf) for each in sampled()))

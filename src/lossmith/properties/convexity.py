@@ -49,22 +49,17 @@ class Convexity:
 def convex_in_probabilities(subject: Subject, parts: Parts | None) -> Convexity:
     """Whether the loss of a label is a convex function of the probabilities, on the simplex.
 
-    Args:
-        subject: the loss.
-        parts: of the loss, if it has a formula. A counterexample is then certain, and a proof possible.
-
-    Returns:
-        The answer for the number of classes asked for.
+    Where the loss has parts, a counterexample is certain and a proof is possible.
     """
     return _examined(subject, parts, "p")
 
 
 def convex_in_logits(subject: Subject, parts: Parts | None) -> Convexity:
-    """Whether the loss of a label is a convex function of the logits; arguments and result as in probabilities.
+    """Whether the loss of a label is a convex function of the logits.
 
-    A loss phi(c) of the target's cross-entropy c is, for any number of classes, if phi' >= 0 and
-    ``phi''(c) (e^c - 1) + phi'(c) >= 0``: its Hessian is ``phi' (diag(p) - p p^T) + phi'' g g^T``, g = p - onehot, and
-    ``g^T (diag(p) - p p^T)^+ g = (1 - p_t) / p_t = e^c - 1``. A sum over classes is if both of its parts are.
+    A loss phi(c) of the target's cross-entropy c is, for any number of classes, if phi' >= 0 and ``phi''(c) (e^c - 1) +
+    phi'(c) >= 0``: its Hessian is ``phi' (diag(p) - p p^T) + phi'' g g^T``, g = p - onehot, and ``g^T (diag(p) - p
+    p^T)^+ g = (1 - p_t) / p_t = e^c - 1``. A sum over classes is if both of its parts are.
     """
     return _examined(subject, parts, "logits")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
@@ -17,6 +17,7 @@ from lossmith.formulas.expression import fold
 from lossmith.formulas.precision import in_three_forms
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 FLOAT32: Final = 1e39
 """More than two float32 numbers can differ by."""
@@ -60,7 +61,7 @@ class Cells(NamedTuple):
         middle = (self.low + self.high) / 2
         return np.where(np.isfinite(middle), middle, np.where(np.isfinite(self.low), self.low, self.high))
 
-    def take(self, which: NDArray[np.bool_]) -> Cells:
+    def take(self, which: Flags) -> Cells:
         """Some of the cells."""
         return Cells(self.low[which], self.high[which])
 
@@ -99,8 +100,8 @@ class Function:
     ) -> tuple[Array, Array]:
         """Lower and upper bounds on each cell, for all values of the parameters.
 
-        They are the best of those of the expression, of what it is rewritten to for precision, and of the mean value
-        theorem: the value at the middle, and the slope times the distance from there.
+        They are the best of those of the expression, of its precise form, and of the mean value theorem: the value at
+        the middle, and the slope times the distance from there.
         """
         low, high = self._plain(cells, parameters)
         width = cells.high - cells.low
@@ -158,16 +159,10 @@ class Supremum:
 def supremum(
     function: Function, reach: float | tuple[float, float], slack: float = 0.0, **parameters: tuple[float, float]
 ) -> Supremum:
-    """Bound a function by branch and bound on cells.
+    """Bound a function over all p in reach and all values of its parameters, by branch and bound on cells.
 
-    Args:
-        function: what to bound.
-        reach: how far apart logits may be, or the least and the largest log(p/(1-p)).
-        slack: an absolute error that is small enough, beside a relative one of 1e-7.
-        **parameters: intervals of the other terminals.
-
-    Returns:
-        The supremum over all p in reach and all values of the parameters.
+    ``reach`` is how far apart logits may be, or the least and the largest log(p/(1-p)). The result is as close as an
+    absolute error of ``slack`` or a relative one of 1e-7.
     """
     cells, attained, proved, at, reached = Cells.up_to(reach), -math.inf, -math.inf, 0.0, -math.inf
     largest = [math.inf]  # bound of the cells that are left, round by round
@@ -197,31 +192,26 @@ def nowhere_negative(function: Function, reach: float) -> bool:
     """Whether enclosures prove that a function is >= 0 for all logits in reach, exactly and not nearly."""
     if function.expression.is_constant:
         return function.expression.value >= 0
-    cells = Cells.up_to(reach)
-    for _ in range(_HALVINGS):
-        low, high = function.on(cells)
-        doubtful = ~(low >= 0)
-        if not doubtful.any():
-            return True
-        if (high < 0).any():
-            return False
-        cells = cells.take(doubtful)
-        narrower = cells.halves()
-        if len(narrower.low) < 2 * len(cells.low) or len(narrower.low) > _MOST_CELLS:
-            return False
-        cells = narrower
-    return False
+    return _everywhere(function, reach, lambda low, high: (low >= 0, high < 0))
 
 
 def finite_inside(function: Function, reach: float) -> bool:
     """Whether enclosures prove that a function has no pole for logits in reach, at most `FIRM`."""
-    cells = Cells.up_to(min(reach, FIRM))
+    reach = min(reach, FIRM)
+    return _everywhere(function, reach, lambda low, high: (np.isfinite(low) & np.isfinite(high), np.zeros(1, bool)))
+
+
+def _everywhere(function: Function, reach: float, judge: Callable[[Array, Array], tuple[Flags, Flags]]) -> bool:
+    """Whether ``judge`` finds a claim proved on every cell, given the bounds there, and refuted on none.
+
+    Cells in doubt are halved until they are too many.
+    """
+    cells = Cells.up_to(reach)
     for _ in range(_HALVINGS):
-        low, high = function.on(cells)
-        doubtful = ~(np.isfinite(low) & np.isfinite(high))
-        if not doubtful.any():
-            return True
-        cells = cells.take(doubtful).halves()
-        if len(cells.low) < 2 * doubtful.sum() or len(cells.low) > _MOST_CELLS:
+        proved, refuted = judge(*function.on(cells))
+        if proved.all() or refuted.any():
+            return bool(proved.all())
+        cells = cells.take(~proved).halves()
+        if len(cells.low) < 2 * int((~proved).sum()) or len(cells.low) > _MOST_CELLS:
             return False
     return False

@@ -48,15 +48,7 @@ class Extreme:
 
 
 def largest_value(parts: Parts, sampled: Callable[[], float]) -> Extreme:
-    """The largest value of the loss.
-
-    Args:
-        parts: of the loss; for the smallest value, with their signs turned.
-        sampled: the largest value that sampling found; called where it is needed.
-
-    Returns:
-        The extreme.
-    """
+    """The largest value of the loss; ``sampled`` gives the largest one that sampling finds, where it is needed."""
     even = Function(parts.even_loss)
     if parts.only_target or parts.num_classes == 2:
         return _of_one(even, 1.0, sampled)
@@ -65,7 +57,7 @@ def largest_value(parts: Parts, sampled: Callable[[], float]) -> Extreme:
 
 
 def largest_gradient(parts: Parts, sampled: Callable[[], float]) -> Extreme:
-    """The largest norm of the gradient on the logits; arguments and result as for `largest_value`."""
+    """The largest norm of the gradient on the logits."""
     # Minus the slope in the target's logit; for a function of the target's probability the others' is as large in all.
     along = Function(apply("abs", folded("mul", parts.even_strictness, 1.0 - P)))
     if parts.only_target or parts.num_classes == 2:

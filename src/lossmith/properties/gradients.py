@@ -41,15 +41,9 @@ _ROUNDS, _MOST_BOXES = 14, 40_000
 
 
 def gradient_bound(parts: Parts, sampled: float, reach: float) -> float:
-    """A number that the norm of the gradient nowhere exceeds, infinite if none was found.
+    """A bound on the gradient's norm for at least three classes and logits in reach; infinite if none was found.
 
-    Args:
-        parts: of a loss of three classes or more.
-        sampled: a norm that is attained; bounds are not made closer to it than to a share of .01.
-        reach: how far apart logits may be.
-
-    Returns:
-        The bound for all predictions whose logits are at most so far apart.
+    ``sampled`` is a norm that is attained: the bound is not made closer to it than to a share of .01.
     """
     cells = Cells.up_to(reach)
     ends = Cells(cells.low[[0, -1]], cells.high[[0, -1]])
@@ -224,16 +218,11 @@ def _slice_bound(parts: Parts, reach: float, sampled: float) -> Callable[[float,
 
 
 def _multipliers(values: list[Array], num_classes: int, features: list[Array], totals: list[float]) -> list[float]:
-    """The multipliers that make a bound least on a grid, by linear programming.
+    """The multipliers that make a bound least on a grid, by linear programming; zeros where that fails.
 
-    Args:
-        values: of the target's function and of the others', or of the others' alone, on the grid.
-        num_classes: C.
-        features: for each multiplier, what it multiplies: as many rows as there are values.
-        totals: the sums of the features over the classes.
-
-    Returns:
-        One for each total; zeros where that fails.
+    ``values`` are those of the target's function and of the others' (or of the others' alone) on the grid. For each
+    multiplier, ``features`` holds what it multiplies, a row for each of the values, and ``totals`` the sum over the
+    classes.
     """
     from scipy.optimize import linprog
 

@@ -207,7 +207,7 @@ def _line_of_smoothing(logits: Tensor, table: Tensor) -> Iterator[Classification
 def _taylor(logits: Tensor, table: Tensor) -> Iterator[ClassificationLoss]:
     q = 1 - logits.softmax(1)
     for order in range(2, 7):
-        if _misfit(table, sum((q**i / i for i in range(2, order + 1)), q)) < _ROUNDING:
+        if _fit(table, sum((q**i / i for i in range(2, order + 1)), q)) is not None:
             yield losses.TaylorCrossEntropyLoss(order)
 
 
@@ -231,12 +231,6 @@ def _fit(table: Tensor, known: Tensor) -> tuple[float, float] | None:
     ratio = float(Fraction(factor).limit_denominator(_MOST_COUNTED))
     factor = ratio if abs(ratio - factor) <= _ROUNDING * factor else factor
     return factor, 0.0 if abs(constant) < 1e-7 * float(table.abs().max()) else _plain(constant)
-
-
-def _misfit(table: Tensor, known: Tensor) -> float:
-    centred, known_centred = table - table.mean(), known - known.mean()
-    factor = (centred * known_centred).sum() / (known_centred**2).sum().clamp(min=1e-300)
-    return float((centred - factor * known_centred).norm() / centred.norm().clamp(min=1e-300))
 
 
 def _plain(value: float, tolerance: float = 1e-6) -> float:

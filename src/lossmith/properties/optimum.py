@@ -88,15 +88,7 @@ def starts_of(subject: Subject) -> tuple[Start, ...]:
 
 
 def optimum_of(subject: Subject, parts: Parts | None) -> Optimum:
-    """Minimise the expected loss for some class probabilities.
-
-    Args:
-        subject: the loss.
-        parts: of the loss, if it has a formula; without them no more than ten classes are tried.
-
-    Returns:
-        The minimisers, where all classes but the first three are equally probable.
-    """
+    """Minimise the expected loss for some class probabilities; without parts, for at most ten classes."""
     C = subject.num_classes if parts is not None or subject.only else min(subject.num_classes, _MOST_CALLED)
     sizes = (1,) * C if C <= 4 or not subject.symmetric else (1, 1, 1, C - 3)
     count = torch.tensor(sizes, dtype=torch.float64)
@@ -123,16 +115,10 @@ def optimum_of(subject: Subject, parts: Parts | None) -> Optimum:
 
 
 def minimise(subject: Subject, parts: Parts | None, truth: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """The probabilities of least expected loss, by Newton's method on the logits from several starts.
+    """The groups' probabilities of least expected loss, shape (K, G), by Newton's method from several starts.
 
-    Args:
-        subject: the loss.
-        parts: of the loss for as many classes, or None.
-        truth: probabilities of groups of classes, float64 (K, G).
-        sizes: the number of classes in each group.
-
-    Returns:
-        The groups' best probabilities, shape (K, G); what lies below 1e-7 is 0.
+    ``truth`` holds the true probabilities of groups of classes, float64 (K, G), and ``sizes`` the number of classes in
+    each group. What lies below 1e-7 is 0.
     """
     K, C = truth.shape
     groups = groups_of(subject, parts, sizes)

@@ -103,15 +103,7 @@ class Parts:
 
 
 def parts_of(subject: Subject, num_classes: int | None = None) -> Parts | None:
-    """The two parts of a loss that has a formula, as written: only what is exact is computed.
-
-    Args:
-        subject: the loss.
-        num_classes: C; the subject's where not given.
-
-    Returns:
-        The parts at the beginning of training; None where the loss has no formula.
-    """
+    """The two parts of a loss at the beginning of training, as written; None where it has no formula."""
     text = subject.loss.formula
     if text is None or subject.binary:
         return None
@@ -128,7 +120,7 @@ def parts_of(subject: Subject, num_classes: int | None = None) -> Parts | None:
 
 
 def put(expression: Expression, **given: Expression) -> Expression:
-    """Put expressions in place of terminals; of the numbers that result, only those are computed that are exact.
+    """Put expressions in place of terminals, and compute only numbers that are exact.
 
     So no rounding, overflow or underflow changes what is proved of the formula.
     """

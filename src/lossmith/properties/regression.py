@@ -73,15 +73,9 @@ class RegressionCertificate:
 
 
 def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
-    """Describe a regression loss as a function of the error.
+    """Describe a regression loss as a function of the error; slopes by autograd, places by bisection.
 
     Of a loss that is not symmetric, each statement is of the sign of the error for which it is largest.
-
-    Args:
-        loss: a function of predictions and targets of one shape.
-
-    Returns:
-        The certificate; slopes and curvatures are by autograd, places by bisection.
     """
     each = copy.deepcopy(loss).cpu()
 

@@ -49,13 +49,6 @@ def initial_gradient(subject: Subject, num_classes: int) -> float:
     """The norm of the gradient on the logits where all are equal, relative to cross-entropy's.
 
     Where classes differ it is the mean over the classes as targets, over the mean of their weights.
-
-    Args:
-        subject: the loss.
-        num_classes: C.
-
-    Returns:
-        1 for cross-entropy.
     """
     one = subject.symmetric or subject.binary
     logits = torch.zeros(1 if one else num_classes, num_classes, dtype=torch.float64, requires_grad=True)

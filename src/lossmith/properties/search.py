@@ -23,16 +23,9 @@ Objectives = Callable[[Tensor], Tensor]
 
 
 def climb(objectives: Objectives, groups: int, points: int, generator: torch.Generator) -> Tensor:
-    """The largest of each quantity that random starts and random steps uphill reach.
+    """The largest of each of K quantities that random starts and random steps uphill reach, shape (K,).
 
-    Args:
-        objectives: from the groups' logits (N, G) to K quantities (K, N).
-        groups: G.
-        points: the number of starts.
-        generator: of random numbers.
-
-    Returns:
-        Shape (K,); -inf where a quantity was nowhere a number.
+    It is -inf where a quantity was nowhere a number.
     """
     scale = torch.logspace(-1, 1.3, points, dtype=torch.float64)[:, None]
     z = torch.randn(points, groups, dtype=torch.float64, generator=generator) * scale
@@ -56,15 +49,7 @@ def climb(objectives: Objectives, groups: int, points: int, generator: torch.Gen
 
 
 def sampled_extremes(subject: Subject, parts: Parts | None) -> tuple[float, float, float]:
-    """The largest value, the largest negative value and the largest gradient norm that climbing finds.
-
-    Args:
-        subject: the loss.
-        parts: of the loss, if it has a formula.
-
-    Returns:
-        Lower bounds on the suprema of the loss, of minus the loss and of its gradient's norm.
-    """
+    """Lower bounds on the suprema of the loss, of minus the loss and of its gradient's norm, found by climbing."""
     generator = torch.Generator().manual_seed(0)
     best = torch.full((3,), -math.inf, dtype=torch.float64)
     for objectives, groups, points in _settings(subject, parts):

@@ -31,17 +31,9 @@ class Shape:
 
 
 def loss_shape(loss: Loss, num_classes: int) -> Shape:
-    """Evaluate a loss where the target has probability p and the other classes share the rest evenly.
+    """Evaluate a loss at p = .01, .02, ... .99 of the target, the other classes sharing the rest evenly.
 
-    Args:
-        loss: a classification loss; a dynamical loss is shown as its base.
-        num_classes: C.
-
-    Returns:
-        The shape at p = .01, .02, ... .99.
-
-    Raises:
-        ValueError: as `lossmith.properties.subject.subject_of`.
+    A dynamical loss is shown as its base.
     """
     p = torch.linspace(0.01, 0.99, _POINTS, dtype=torch.float64)
     value, strictness = along_line(subject_of(loss, num_classes), p, num_classes)
@@ -49,15 +41,9 @@ def loss_shape(loss: Loss, num_classes: int) -> Shape:
 
 
 def along_line(subject: Subject, p: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Value and strictness where the target has probability p and the other classes share the rest evenly.
+    """The loss, and its slope in the target's logit over cross-entropy's, where the target has probability p.
 
-    Args:
-        subject: the loss; class 0 is the target.
-        p: float64, shape (N,), in (0, 1).
-        num_classes: C.
-
-    Returns:
-        The loss and its slope in the target's logit over cross-entropy's, both (N,).
+    p is float64, (N,), in (0, 1); the target is class 0, and the other classes share the rest evenly.
     """
     value, slope = along_gap(subject, p.logit() + math.log(num_classes - 1), num_classes)
     return value, -slope / (1 - p)

@@ -142,14 +142,9 @@ def ends_of(subject: Subject) -> tuple[End, End]:
 
 
 def limit_of_value(subject: Subject, sign: int) -> float | None:
-    """The loss as the target's logit falls below (-1) or rises above (1) the others without end; these share evenly.
+    """The loss as the target's logit falls below (``sign`` -1) or rises above (1) the others without end.
 
-    Args:
-        subject: the loss.
-        sign: -1 or 1.
-
-    Returns:
-        The limit, infinite where the loss goes on growing, None where it is no number.
+    The others share evenly. The limit is infinite where the loss goes on growing, None where it is no number.
     """
     C = 2 if subject.binary else subject.num_classes
     gap = sign * torch.tensor(_FAR, dtype=torch.float64)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lossmith.losses import ClassificationLoss, LogitAdjustedLoss, Loss, RootedGANLoss, RootedLogisticLoss, Wrapper
-from lossmith.losses.entries import Entries, log_slope_limit
+from lossmith.losses.entries import log_slope_limit
 
 _MAX_ENTRIES = 100_000  # so that they stay in the cache
 _FEW = 5
@@ -65,22 +65,12 @@ class Subject:
 
     def linear_above(self, dtype: torch.dtype) -> float | None:
         """The cross-entropy beyond which the loss is continued by its tangent for logits of a dtype, the least one."""
-        classes = self.num_classes
-        above = self.loss.linear_above(
-            Entries(classes, torch.arange(classes), self.loss.ignore_index, 1, log_slope_limit(dtype))
-        )
+        above = self.loss.linear_above(log_slope_limit(dtype))
         return None if above is None else float(torch.as_tensor(above).min())
 
 
 def subject_of(loss: Loss, num_classes: int) -> Subject:
-    """Prepare a loss for analysis.
-
-    Args:
-        loss: any loss but a regression loss; it is copied, not changed.
-        num_classes: C.
-
-    Returns:
-        The subject: a wrapper with a schedule is described by its base, a GAN loss by its generator's part.
+    """Prepare a copy of a loss: a wrapper with a schedule as its base, a GAN loss as its generator's part.
 
     Raises:
         ValueError: if the loss is no classification loss or does not work with so many classes.

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from lossmith.kernels.compiling import constant_when_compiled
+from lossmith.kernels.tracing import constant_when_compiled
 
 _log = logging.getLogger("lossmith")
 

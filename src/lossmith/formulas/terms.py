@@ -1,0 +1,137 @@
+"""Sums of products of powers, with exact coefficients and exponents: the data of canonical forms."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
+
+from lossmith.formulas.arithmetic import ONE, ZERO
+from lossmith.formulas.errors import FormulaError
+from lossmith.formulas.exact import is_negative, log_size, negative, numeral, numerals
+from lossmith.formulas.expression import Expression, apply, constant
+from lossmith.formulas.printer import to_text
+
+Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
+"""Pairs of a base and its exponent; the empty product is 1."""
+Terms: TypeAlias = dict[Product, Fraction]
+"""A sum: products with their nonzero coefficients."""
+
+EULER: Final = apply("exp", ONE)
+"""Euler's number, the base in which exponentials of numbers are stored."""
+_LOG_2: Final = apply("log", constant(2.0))
+_NOT_NEGATIVE: Final = frozenset({"p", "c", "d", "n", "t", "y"})
+_LARGEST_LOG: Final = 600  # of a coefficient; powers of two beyond it become exponentials
+_MAX_NODES: Final = 20_000
+
+
+class Form(NamedTuple):
+    """A part of a formula, expanded and in factors.
+
+    Attributes:
+        terms: the expanded sum; a product that would have too many terms stays as it is.
+        factors: the same as a single product, or as the same sum.
+    """
+
+    terms: Terms
+    factors: Terms
+
+
+def same(a: Terms) -> Form:
+    """A part that is no product of sums."""
+    return Form(a, a)
+
+
+def number(value: Fraction) -> Terms:
+    """A number as a sum."""
+    return {(): value} if value else {}
+
+
+def value_of(a: Terms) -> Fraction | None:
+    """The value of a sum without variables, otherwise None."""
+    if not a:
+        return Fraction(0)
+    return a.get(()) if len(a) == 1 else None
+
+
+def add(a: Terms, b: Terms) -> Terms:
+    """The sum of two sums."""
+    total = dict(a)
+    for product, factor in b.items():
+        total[product] = total.get(product, Fraction(0)) + factor
+    return {product: factor for product, factor in total.items() if factor}
+
+
+def scaled(a: Terms, factor: Fraction) -> Terms:
+    """A sum times a number."""
+    return {product: value * factor for product, value in a.items()} if factor else {}
+
+
+def is_not_negative(base: Expression) -> bool:
+    """Whether a base is known to be nonnegative."""
+    return base.name in _NOT_NEGATIVE or base.value > 0 or base.op in {"exp", "abs", "sigmoid", "softplus"}
+
+
+class Writer:
+    """Writes sums as expressions with exactly their values; equal sums give equal expressions.
+
+    Attributes:
+        exponents: for each exponential that is a base, the product in its exponent.
+    """
+
+    def __init__(self) -> None:
+        self._texts: dict[Expression, str] = {}
+        self.exponents: dict[Expression, Product] = {EULER: ()}
+
+    def text(self, expression: Expression) -> str:
+        """The text of an expression, by which factors and terms are sorted."""
+        return to_text(expression, self._texts)
+
+    def write(self, a: Terms) -> Expression:
+        """Write a sum, the digits of coefficients beyond a double last.
+
+        Raises:
+            FormulaError: if the expression would have more than 20,000 nodes, or a number cannot be written.
+        """
+        written = [self._factors(*term) for term in a.items()]
+        written.sort(key=lambda term: [self.text(factor) for factor in term[0]])
+        parts = [(factors, numerals(value)) for factors, value in written]
+        total: Expression | None = None
+        for factors, part in [
+            *((factors, first) for factors, (first, *_) in parts),
+            *((factors, each) for factors, (_, *beyond) in parts for each in beyond),
+        ]:
+            if total is None:
+                total = _times(part, factors)
+            elif is_negative(part):
+                total = apply("sub", total, _times(negative(part), factors))
+            else:
+                total = apply("add", total, _times(part, factors))
+        if total is not None and total.size > _MAX_NODES:
+            raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
+        return total or ZERO
+
+    def _factors(self, product: Product, coefficient: Fraction) -> tuple[list[Expression], Fraction]:
+        """The sorted factors of a term, its exponentials merged into one, and the coefficient that is left."""
+        exponent = {self.exponents[base]: power for base, power in product if base.op == "exp"}
+        if abs(log_size(coefficient)) > _LARGEST_LOG:
+            twos = Fraction(round(log_size(coefficient) / math.log(2)))
+            coefficient /= Fraction(2) ** int(twos)
+            exponent = add(exponent, {((_LOG_2, Fraction(1)),): twos})
+        factors = [
+            base if power == 1 else apply("pow", base, numeral(power)) for base, power in product if base.op != "exp"
+        ]
+        if exponent:
+            factors.append(apply("exp", self.write(exponent)))
+        return sorted(factors, key=self.text), coefficient
+
+
+def _times(value: Expression, factors: list[Expression]) -> Expression:
+    """Multiply a number by factors."""
+    if not factors:
+        return value
+    alone = value.is_constant and abs(value.value) == 1
+    result = factors[0] if alone else apply("mul", value, factors[0])
+    for factor in factors[1:]:
+        result = apply("mul", result, factor)
+    return apply("neg", result) if value.is_number(-1) else result
