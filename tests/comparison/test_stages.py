@@ -261,15 +261,15 @@ def test_a_faster_loss_is_held_against_cross_entropy_in_as_few_steps(
 
     findings, made_up = carry_out(world, tmp_path)
     brier = findings.speed["brier"]
-    assert (brier.shortened_ce_missed, brier.shortened_steps) == (missed, 135)
+    assert (brier.shortened_reference_missed, brier.shortened_steps) == (missed, 135)
     short = [run for run in made_up.trained if run.steps == 135]
     assert {run.arm for run in short} == {CROSS_ENTROPY}
     assert not any(run.final for run in short)
     assert sum(run.use == "tuning" for run in short) == 2 * 2 * 3
     assert sum(run.use == "final" for run in short) == 4
-    assert made_up.labels[-2:] == ["cross-entropy in 135 steps, learning rates", "cross-entropy in 135 steps, final"]
+    assert made_up.labels[-2:] == ["cross_entropy in 135 steps, learning rates", "cross_entropy in 135 steps, final"]
     for name in (CROSS_ENTROPY, AGAIN, "mae", "ngl"):
-        assert (findings.speed[name].shortened_ce_missed, findings.speed[name].shortened_steps) == (None, None)
+        assert (findings.speed[name].shortened_reference_missed, findings.speed[name].shortened_steps) == (None, None)
 
 
 def test_the_end_of_a_shortened_training_is_its_last_three_evaluations(tmp_path: Path) -> None:
@@ -278,9 +278,9 @@ def test_the_end_of_a_shortened_training_is_its_last_three_evaluations(tmp_path:
         return Outcome(0.9, reached=ends) if late else racing(run)
 
     ends = 8  # two of the three last at .9 and one at .25: .683 on average
-    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_ce_missed is True
+    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_reference_missed is True
     ends = 7
-    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_ce_missed is False
+    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_reference_missed is False
 
 
 def test_a_loss_that_only_seems_faster_is_not_asked_about(tmp_path: Path) -> None:

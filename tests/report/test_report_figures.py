@@ -141,7 +141,8 @@ def hollow(of: Row) -> Row:
     return replace(
         of,
         score=NAN,
-        against_ce=of.against_ce and replace(of.against_ce, mean=NAN, interval=none, simultaneous=none),
+        against_reference=of.against_reference
+        and replace(of.against_reference, mean=NAN, interval=none, simultaneous=none),
         lrs=none,
         rates=tuple(replace(point, score=NAN, smoothed=NAN) for point in of.rates),
         curve=curve,

@@ -45,7 +45,7 @@ DESIGN = read(Design, plan(["cross_entropy"]), "the plan")
 def test_a_score_has_the_decimals_that_show_its_standard_error_in_two_digits(
     errors: list[float], expected: int
 ) -> None:
-    rows = [replace(row("m", 0.9), against_ce=replace(gap(0.1), se=error)) for error in errors]
+    rows = [replace(row("m", 0.9), against_reference=replace(gap(0.1), se=error)) for error in errors]
     assert numbers.decimals([row("cross_entropy", 0.9), *rows]) == expected
 
 
@@ -127,7 +127,7 @@ def cells(head: tuple[str, str], rows: Sequence[Row], results: Summary | None = 
 
 
 CE, LS, M = row("cross_entropy", 0.98), row("label_smoothing (tuned)", 0.985), row("m", 0.9712)
-BARE = replace(M, against_ce=None, against_ls=None, share_won=None, speed=None, runs=(), lrs=(), values=())
+BARE = replace(M, against_reference=None, against_rival=None, share_won=None, speed=None, runs=(), lrs=(), values=())
 
 
 def test_scores_and_their_range() -> None:
@@ -143,12 +143,13 @@ def test_the_difference_to_cross_entropy() -> None:
         ("-0.88 [-1.28, -0.48]", pytest.approx(-0.0088)),
         ("–", None),
     ]
-    at_once = cells(("Minus", "[all at once]"), [M, BARE, replace(M, against_ce=replace(gap(0), simultaneous=None))])
+    alone = replace(M, against_reference=replace(gap(0), simultaneous=None))
+    at_once = cells(("Minus", "[all at once]"), [M, BARE, alone])
     assert at_once == [("[-1.48, -0.28]", pytest.approx(-0.0148)), ("–", None), ("–", None)]
     assert cells(("Minus", "Holm p"), [M, BARE]) == [("0.046", 0.0456), ("–", None)]
     assert cells(("Minus", "MDE"), [M, BARE]) == [("0.57", 0.0057), ("–", None)]
-    parts = replace(M, against_ce=replace(gap(0), v_seed=0.0625, v_test=None))
-    none = replace(M, against_ce=replace(gap(0), v_seed=0.0, v_test=NAN))
+    parts = replace(M, against_reference=replace(gap(0), v_seed=0.0625, v_test=None))
+    none = replace(M, against_reference=replace(gap(0), v_seed=0.0, v_test=NAN))
     assert cells(("Minus", "SE: seeds, examples"), [M, parts, none, BARE]) == [
         ("0.10, 0.17", 0.00204),
         ("25.00, –", 0.00204),
@@ -167,7 +168,7 @@ def test_the_difference_to_the_best_label_smoothing() -> None:
     ]
     assert cells(("Minus LS", "p"), [M, BARE]) == [("0.012", 0.0123), ("–", None)]
     without = summary([CE, M])
-    assert without.best_label_smoothing is None
+    assert without.rival is None
     assert cells(mean, [BARE], without) == [("–", None)]
 
 
@@ -191,11 +192,11 @@ def test_a_verdict_is_sorted_by_the_order_of_the_rules() -> None:
         (speed(None), "–", None),
         (speed(NAN, censored=3), "never [0.71, 1.06] (3 of 3 never)", pytest.approx(NAN, nan_ok=True)),
         (
-            speed(0.5, shortened_steps=300, shortened_ce_missed=False),
+            speed(0.5, shortened_steps=300, shortened_reference_missed=False),
             "0.50 [0.71, 1.06]; cross-entropy re-tuned for 300 steps gets there too",
             0.5,
         ),
-        (speed(0.5, shortened_steps=300, shortened_ce_missed=True), "0.50 [0.71, 1.06]", 0.5),
+        (speed(0.5, shortened_steps=300, shortened_reference_missed=True), "0.50 [0.71, 1.06]", 0.5),
     ],
 )
 def test_steps_to_cross_entropys_level(of: SpeedRow | None, shown: str, key: float | None) -> None:
@@ -250,10 +251,10 @@ def test_every_kind_of_verdict_has_its_colour() -> None:
         "too little data": "open",
         "not distinguishable": "open",
         "better than both": "better",
-        "label smoothing better than cross-entropy": "open",
-        "better, label smoothing missing": "better",
-        "better, but worse than label smoothing": "better",
-        "better than cross-entropy only": "better",
+        "rival better than reference": "open",
+        "better, rival missing": "better",
+        "better, but worse than rival": "better",
+        "better than reference only": "better",
         "equivalent": "even",
         "not worse": "even",
         "worse": "worse",
@@ -285,7 +286,7 @@ def test_cross_entropy_is_drawn_where_it_was_compared() -> None:
 
 def test_losses_without_an_interval_are_listed_by_the_reason() -> None:
     def without(name: str, why: str) -> Row:
-        return replace(row(name, 0.9), against_ce=replace(gap(0.0), interval=None, reason=why))
+        return replace(row(name, 0.9), against_reference=replace(gap(0.0), interval=None, reason=why))
 
     of = summary([CE, without("a", "few runs"), without("b", "few examples"), without("c", "few runs"), row("d", 0.9)])
     assert without_interval(of) == {"few runs": ["a", "c"], "few examples": ["b"]}

@@ -107,7 +107,7 @@ def forget_a_loss(of: dict[str, Any]) -> None:
 
 
 def spoil_an_interval(of: dict[str, Any]) -> None:
-    of["rows"][0]["against_ce"]["interval"] = [0.1, 0.2, 0.3]
+    of["rows"][0]["against_reference"]["interval"] = [0.1, 0.2, 0.3]
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_difference_without_interval_says_why(tmp_path: Path) -> None:
         se=None,
         reason="fewer than 3 final runs",
     )
-    rows = [row("cross_entropy", 0.98), replace(row("m", 0.981), against_ce=bare)]
+    rows = [row("cross_entropy", 0.98), replace(row("m", 0.981), against_reference=bare)]
     text = printed(make_run(tmp_path, summary(rows)))
     assert "+0.10 (no interval)" in text
     assert "No interval, as fewer than 3 final runs: m." in text

@@ -35,20 +35,20 @@ def write_summary(summary: Summary, folder: Path) -> None:
 
 
 def _result_columns(row: Row) -> dict[str, str]:
-    ce, ls, speed = row.against_ce, row.against_ls, row.speed
+    ce, ls, speed = row.against_reference, row.against_rival, row.speed
     columns: dict[str, Any] = {
         "rank": row.rank,
         "loss": row.name,
         "role": row.role,
         "score": row.score,
-        **_gap_columns("ce", ce),
+        **_gap_columns("reference", ce),
         "holm_p": None if ce is None else ce.holm_p,
         "simultaneous_low": ce.simultaneous[0] if ce and ce.simultaneous else None,
         "simultaneous_high": ce.simultaneous[1] if ce and ce.simultaneous else None,
         "mde": None if ce is None else ce.mde,
         "v_seed": None if ce is None else ce.v_seed,
         "v_test": None if ce is None else ce.v_test,
-        **_gap_columns("ls", ls),
+        **_gap_columns("rival", ls),
         "share_of_paired_seeds_won": row.share_won,
         "speed_ratio": speed.ratio if speed else None,
         "speed_low": speed.interval[0] if speed and speed.interval else None,

@@ -37,10 +37,10 @@ class Findings:
     Args:
         chosen: what tuning found, by fold.
         untrained: arms that could not be trained, with the reason.
-        weak_reference: the same reason for cross-entropy, which stays the reference all the same; or ``None``.
+        weak_reference: the same reason for the reference, which stays the reference all the same; or ``None``.
         finals: final results by fold and seed, with their test scores; none of an arm of which a training failed.
         recommendation: fixed before the test part was opened.
-        speed: steps to cross-entropy's level.
+        speed: steps to the reference's level.
         times_scored: how many models have been scored on the test split, the largest number over its folds.
     """
 
@@ -82,6 +82,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
         {name: [fold.on_edge for fold in chosen[name]] for name in validated},
         plan.task.guess,
         plan.names,
+        plan.task.words,
     )
     weak_reference = untrained.pop(plan.names.reference, None)
     scores = {
@@ -89,7 +90,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
         for name, folds in validated.items()
         if name not in untrained
     }
-    recommendation = recommend(scores, plan.names)
+    recommendation = recommend(scores, plan.names, plan.task.words)
     _write_recommendation(recommendation, folder)
     opened = {arm.name: _by_fold(plan, arm, finals, runner.ledger.open_test) for arm in finished}
     untrained |= failed

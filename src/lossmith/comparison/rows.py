@@ -43,15 +43,15 @@ class Gap:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """Steps to cross-entropy's final level, relative to cross-entropy; see `SpeedRatio` and `Speed` for the fields."""
+    """Steps to the reference's final level, relative to the reference; see `SpeedRatio` and `Speed` for the fields."""
 
     ratio: float | None
     interval: Interval | None
     p: float | None
     censored: int
-    censored_ce: int
+    censored_reference: int
     shortened_steps: int | None
-    shortened_ce_missed: bool | None
+    shortened_reference_missed: bool | None
     pairs: int
     method: str
     lrs: tuple[float, ...]
@@ -123,8 +123,8 @@ class Row:
     untrained: str | None
     score: float
     runs: tuple[float, ...]
-    against_ce: Gap | None
-    against_ls: Gap | None
+    against_reference: Gap | None
+    against_rival: Gap | None
     share_won: float | None
     verdict: str
     kind: str
@@ -161,7 +161,7 @@ class Summary:
     recommended: str
     reference: str
     again: str
-    best_label_smoothing: str | None
+    rival: str | None
     metric: str
     times_scored: int
     speed_sentences: tuple[str, ...]

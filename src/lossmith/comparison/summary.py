@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
-from lossmith.comparison.arms import Arm, Baselines
+from lossmith.comparison.arms import Arm
 from lossmith.comparison.headlines import fewer_steps, overall, stronger_control
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings, difference
@@ -26,7 +26,7 @@ from lossmith.comparison.shown import (
 from lossmith.comparison.stages.speed import Speed
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.verdict import BETTER, Verdict, verdict
-from lossmith.tasks.task import Judged, Scores, Task
+from lossmith.tasks.task import Judged, Scores, Words
 from lossmith.trials.result import TrialResult
 
 
@@ -49,78 +49,68 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         if arm.name in findings.finals
     }
     trained = [arm for arm in plan.arms if arm.name not in findings.untrained]
-    against_ce = {
+    against_reference = {
         arm.name: difference(scores[arm.name], scores[names.reference])
         for arm in trained
         if arm.name != names.reference
     }
-    smoothing = names.rival if names.rival in against_ce else None
-    against_ls = {
+    smoothing = names.rival if names.rival in against_reference else None
+    against_rival = {
         arm.name: difference(scores[arm.name], scores[smoothing])
         for arm in trained
         if smoothing is not None and arm.name != smoothing
     }
     candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
-    adjusted = _adjust(candidates, against_ce)
+    adjusted = _adjust(candidates, against_reference)
     level = simultaneous_level(max(1, len(candidates)))
-    verdicts = _verdicts(plan, against_ce, against_ls, adjusted)
-    rows = [_row(plan, findings, arm, scores, against_ce, against_ls, adjusted, level, verdicts) for arm in plan.arms]
+    verdicts = _verdicts(plan, against_reference, against_rival, adjusted)
+    rows = [
+        _row(plan, findings, arm, scores, against_reference, against_rival, adjusted, level, verdicts)
+        for arm in plan.arms
+    ]
     ranked = _ranked(rows)
-    upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
-    found = Summary(
-        headline=_headline(plan, scores, {name: verdicts[name] for name in candidates}, upper, list(against_ce)),
-        noise=_noise(against_ce.get(names.again), findings.weak_reference),
+    upper = {
+        name: (against_reference[name].interval(level) or (None, None))[1]
+        for name in candidates
+        if name in against_reference
+    }
+    return Summary(
+        headline=_headline(plan, scores, {name: verdicts[name] for name in candidates}, upper, list(against_reference)),
+        noise=_noise(against_reference.get(names.again), findings.weak_reference, plan.task.words),
         recommendation=f"Recommended from validation, before the test part was opened: {findings.recommendation.arm} "
-        f"({findings.recommendation.reason}). {_planned_test(findings, names, against_ce)}",
+        f"({findings.recommendation.reason}). {_planned_test(findings, plan, against_reference)}",
         recommended=findings.recommendation.arm,
         reference=names.reference,
         again=names.again,
-        best_label_smoothing=smoothing,
+        rival=smoothing,
         metric=plan.metric,
         times_scored=findings.times_scored,
         speed_sentences=tuple(row.speed.sentence for row in ranked if row.speed and row.speed.sentence),
         adaptation=adaptation(plan.arms, {arm.name: scores[arm.name] for arm in trained}),
         rows=tuple(ranked),
     )
-    return _in_words(found, plan.task)
 
 
 def _verdicts(
     plan: Plan,
-    against_ce: dict[str, PairedDifference],
-    against_ls: dict[str, PairedDifference],
+    against_reference: dict[str, PairedDifference],
+    against_rival: dict[str, PairedDifference],
     adjusted: dict[str, float | None],
 ) -> dict[str, Verdict]:
     return {
         arm.name: verdict(
             arm.name,
-            against_ce.get(arm.name),
-            against_ls.get(arm.name),
+            against_reference.get(arm.name),
+            against_rival.get(arm.name),
             adjusted.get(arm.name),
             plan.delta,
-            trained=arm.name in against_ce,
-            is_smoothing=arm.name == plan.names.rival,
+            trained=arm.name in against_reference,
+            is_rival=arm.name == plan.names.rival,
+            words=plan.task.words,
         )
         for arm in plan.arms
         if arm.name != plan.names.reference
     }
-
-
-def _in_words(found: Summary, task: Task) -> Summary:
-    """A summary whose sentences are in the words of the task."""
-    rows = [
-        replace(row, verdict=task.said(row.verdict), untrained=row.untrained and task.said(row.untrained))
-        for row in found.rows
-    ]
-    return replace(
-        found,
-        headline=task.said(found.headline),
-        noise=task.said(found.noise),
-        recommendation=task.said(found.recommendation),
-        speed_sentences=tuple(map(task.said, found.speed_sentences)),
-        adaptation=tuple(map(task.said, found.adaptation)),
-        rows=tuple(rows),
-    )
 
 
 def _row(
@@ -128,8 +118,8 @@ def _row(
     findings: Findings,
     arm: Arm,
     scores: dict[str, list[Scores]],
-    against_ce: dict[str, PairedDifference],
-    against_ls: dict[str, PairedDifference],
+    against_reference: dict[str, PairedDifference],
+    against_rival: dict[str, PairedDifference],
     adjusted: dict[str, float | None],
     level: float,
     verdicts: dict[str, Verdict],
@@ -139,9 +129,9 @@ def _row(
     own = scores.get(arm.name, [])
     means = _run_means(own)
     chosen = findings.chosen.get(arm.name, ())
-    paired = arm.name in against_ce and arm.stream == 0
+    paired = arm.name in against_reference and arm.stream == 0
     said = verdicts.get(arm.name)
-    gap = against_ce.get(arm.name)
+    gap = against_reference.get(arm.name)
     loss = arm.loss_with(chosen[0].setting.values if chosen else None)
     return Row(
         name=arm.name,
@@ -151,12 +141,16 @@ def _row(
         untrained=findings.untrained.get(arm.name),
         score=float(np.concatenate([fold.mean(0) for fold in own]).mean()) if own else math.nan,
         runs=tuple(means),
-        against_ce=None if gap is None else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
-        against_ls=None if arm.name not in against_ls else _gap(against_ls[arm.name], None, None),
+        against_reference=None
+        if gap is None
+        else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
+        against_rival=None if arm.name not in against_rival else _gap(against_rival[arm.name], None, None),
         share_won=share_of_pairs_won(means, _run_means(scores[plan.names.reference])) if paired else None,
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
-        speed=None if arm.name == plan.names.reference else _speed_row(arm.name, findings.speed.get(arm.name)),
+        speed=None
+        if arm.name == plan.names.reference
+        else _speed_row(arm.name, findings.speed.get(arm.name), plan.task.words),
         columns=columns_of(plan, runs, tests),
         lrs=tuple(fold.setting.lr for fold in chosen),
         values=tuple(named_of(arm, fold) for fold in chosen),
@@ -184,14 +178,14 @@ def _headline(
     upper: dict[str, float | None],
     trained: Sequence[str],
 ) -> str:
-    headline = overall(verdicts, upper, plan.delta)
+    headline = overall(verdicts, upper, plan.delta, plan.task.words)
     better = [name for name, said in verdicts.items() if said.kind in BETTER]
     if not better:
         return headline
     best = max(better, key=lambda name: float(np.concatenate([fold.mean(0) for fold in scores[name]]).mean()))
     controls = [arm.name for arm in plan.arms if arm.role == "control" and arm.name in trained]
     others = [name for name in controls if name not in {plan.names.again, plan.names.rival}]
-    caution = stronger_control(best, {name: difference(scores[name], scores[best]) for name in others})
+    caution = stronger_control(best, {name: difference(scores[name], scores[best]) for name in others}, plan.task.words)
     return headline if caution is None else f"{headline} {caution}"
 
 
@@ -200,9 +194,9 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, rank=None if row.untrained else place) for place, row in enumerate(in_order, start=1)]
 
 
-def _adjust(candidates: Sequence[str], against_ce: dict[str, PairedDifference]) -> dict[str, float | None]:
+def _adjust(candidates: Sequence[str], against_reference: dict[str, PairedDifference]) -> dict[str, float | None]:
     """Holm's p-values of the losses tested, untrained ones entering as 1; the controls' own p-values."""
-    own = {name: gap.p_value for name, gap in against_ce.items()}
+    own = {name: gap.p_value for name, gap in against_reference.items()}
     entered = [own.get(name) for name in candidates]
     holmed = holm([1.0 if p is None else p for p in entered]).tolist()
     tested = {
@@ -227,23 +221,25 @@ def _gap(gap: PairedDifference, level: float | None, holm_p: float | None) -> Ga
     )
 
 
-def _noise(again: PairedDifference | None, weak_reference: str | None) -> str:
-    warning = "" if weak_reference is None else f"Take care: of cross-entropy itself, {weak_reference}. "
+def _noise(again: PairedDifference | None, weak_reference: str | None, words: Words) -> str:
+    warning = "" if weak_reference is None else f"Take care: of {words.reference} itself, {weak_reference}. "
     if again is None:
-        return f"{warning}Cross-entropy, tuned and seeded anew, could not be trained: take no difference here for real."
+        said = "{reference}, tuned and seeded anew, could not be trained: take no difference here for real."
+        return warning + words.fill(said)
     return (
-        f"{warning}Size of noise: cross-entropy, tuned and seeded anew, differs from itself by "
+        f"{warning}Size of noise: {words.reference}, tuned and seeded anew, differs from itself by "
         f"{100 * again.mean:+.2f} points{_bounds(again)}."
     )
 
 
-def _planned_test(findings: Findings, names: Baselines, against_ce: dict[str, PairedDifference]) -> str:
+def _planned_test(findings: Findings, plan: Plan, against_reference: dict[str, PairedDifference]) -> str:
     arm = findings.recommendation.arm
-    if arm == names.reference:
+    if arm == plan.names.reference:
         return "Nothing was to be tested."
-    gap = against_ce[arm]
+    gap = against_reference[arm]
     p = "" if gap.p_value is None else f", p = {gap.p_value:.2g}"
-    return f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from cross-entropy{_bounds(gap)}{p}."
+    said = f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from"
+    return f"{said} {plan.task.words.reference}{_bounds(gap)}{p}."
 
 
 def _bounds(gap: PairedDifference) -> str:
@@ -253,19 +249,19 @@ def _bounds(gap: PairedDifference) -> str:
     return f" (no interval: {gap.reason.value})" if gap.reason else ""
 
 
-def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
+def _speed_row(name: str, speed: Speed | None, words: Words) -> SpeedRow | None:
     if speed is None:
         return None
     ratio = speed.ratio
-    sentence = fewer_steps(name, ratio, shortened_ce_missed=bool(speed.shortened_ce_missed))
+    sentence = fewer_steps(name, ratio, shortened_reference_missed=bool(speed.shortened_reference_missed), words=words)
     return SpeedRow(
         ratio=_finite(ratio.ratio),
         interval=ratio.interval,
         p=ratio.p_value,
         censored=ratio.censored_loss,
-        censored_ce=ratio.censored_ce,
+        censored_reference=ratio.censored_reference,
         shortened_steps=speed.shortened_steps,
-        shortened_ce_missed=speed.shortened_ce_missed,
+        shortened_reference_missed=speed.shortened_reference_missed,
         pairs=ratio.pairs,
         method=ratio.method,
         lrs=speed.lrs,

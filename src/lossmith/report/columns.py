@@ -12,6 +12,7 @@ from lossmith.report.column import Column
 from lossmith.report.numbers import MISSING, is_known, percent
 from lossmith.report.offers import offer
 from lossmith.report.run import Design
+from lossmith.tasks import Words
 
 REFERENCE = "reference"
 
@@ -26,15 +27,15 @@ def page_columns(design: Design, results: Summary) -> list[Column]:
     Returns:
         The columns, those of one group side by side.
     """
-    digits = numbers.decimals(results.rows)
+    digits, words = numbers.decimals(results.rows), design.task.words
     return [
         _score_column(results, digits),
-        *_cross_entropy_columns(results.reference, digits),
-        *_smoothing_columns(results.best_label_smoothing, digits),
+        *_reference_columns(results.reference, digits, words),
+        *_rival_columns(results.rival, digits, words),
         _verdict_column(),
-        *_speed_columns(),
+        *_speed_columns(words),
         *offer(design).columns,
-        *_tuning_columns(),
+        *_tuning_columns(words),
         _range_column(results),
     ]
 
@@ -72,93 +73,101 @@ def _verdict_column() -> Column:
     )
 
 
-def _cross_entropy_columns(reference: str, digits: int) -> list[Column]:
-    group = "Minus cross-entropy, points"
+def _reference_columns(reference: str, digits: int, words: Words) -> list[Column]:
+    group = f"Minus {words.reference}, points"
     return [
         Column(
             group,
             "mean [95 % interval]",
-            "Difference to tuned cross-entropy in percentage points. Under the usual assumptions 95 of 100 such "
+            f"Difference from tuned {words.reference} in percentage points. Under the usual assumptions 95 of 100 such "
             "intervals hold the true difference.",
-            lambda row: _gap(row, row.against_ce, reference, digits),
-            lambda row: row.against_ce.mean if row.against_ce else 0.0 if row.name == reference else None,
+            lambda row: _gap(row, row.against_reference, reference, digits),
+            lambda row: row.against_reference.mean if row.against_reference else 0.0 if row.name == reference else None,
             told=True,
         ),
         Column(
             group,
             "[all at once]",
             "The wider interval that holds for all tested losses together with 95 %.",
-            lambda row: numbers.bounds(row.against_ce.simultaneous, digits) if row.against_ce else MISSING,
-            lambda row: row.against_ce.simultaneous[0] if row.against_ce and row.against_ce.simultaneous else None,
+            lambda row: (
+                numbers.bounds(row.against_reference.simultaneous, digits) if row.against_reference else MISSING
+            ),
+            lambda row: (
+                row.against_reference.simultaneous[0]
+                if row.against_reference and row.against_reference.simultaneous
+                else None
+            ),
         ),
         Column(
             group,
             "Holm p",
             "How often chance alone would give a difference this large, adjusted for the number of losses tested. A "
             "control's p is its own, not adjusted.",
-            lambda row: numbers.p_value(row.against_ce.holm_p) if row.against_ce else MISSING,
-            lambda row: row.against_ce.holm_p if row.against_ce else None,
+            lambda row: numbers.p_value(row.against_reference.holm_p) if row.against_reference else MISSING,
+            lambda row: row.against_reference.holm_p if row.against_reference else None,
         ),
         Column(
             group,
             "MDE",
             "Minimum detectable effect: a true difference this large would have been found four times in five.",
-            lambda row: percent(row.against_ce.mde, digits) if row.against_ce else MISSING,
-            lambda row: row.against_ce.mde if row.against_ce else None,
+            lambda row: percent(row.against_reference.mde, digits) if row.against_reference else MISSING,
+            lambda row: row.against_reference.mde if row.against_reference else None,
         ),
         Column(
             group,
             "SE: seeds, examples",
             "The two parts of the standard error: what more seeds would shrink, and what more test examples would.",
             lambda row: (
-                f"{_root(row.against_ce.v_seed)}, {_root(row.against_ce.v_test)}" if row.against_ce else MISSING
+                f"{_root(row.against_reference.v_seed)}, {_root(row.against_reference.v_test)}"
+                if row.against_reference
+                else MISSING
             ),
-            lambda row: row.against_ce.se if row.against_ce else None,
+            lambda row: row.against_reference.se if row.against_reference else None,
         ),
         Column(
             group,
             "paired seeds won, %",
-            "Share of the paired final trainings in which it scored above cross-entropy, ties counting half.",
+            f"Share of the paired final trainings in which it scored above {words.reference}, ties counting half.",
             lambda row: percent(row.share_won, 0),
             lambda row: row.share_won,
         ),
     ]
 
 
-def _smoothing_columns(best: str | None, digits: int) -> list[Column]:
-    group = "Minus best label smoothing, points"
+def _rival_columns(rival: str | None, digits: int, words: Words) -> list[Column]:
+    group = f"Minus best {words.rival}, points"
     return [
         Column(
             group,
             "mean [95 % interval]",
-            "Difference to label smoothing with its epsilon tuned, the control that explains many a gain.",
-            lambda row: _gap(row, row.against_ls, best, digits),
-            lambda row: row.against_ls.mean if row.against_ls else 0.0 if row.name == best else None,
+            f"Difference from {words.tuned_rival}, the control that explains many a gain.",
+            lambda row: _gap(row, row.against_rival, rival, digits),
+            lambda row: row.against_rival.mean if row.against_rival else 0.0 if row.name == rival else None,
         ),
         Column(
             group,
             "p",
             "As above, for this difference, not adjusted.",
-            lambda row: numbers.p_value(row.against_ls.p) if row.against_ls else MISSING,
-            lambda row: row.against_ls.p if row.against_ls else None,
+            lambda row: numbers.p_value(row.against_rival.p) if row.against_rival else MISSING,
+            lambda row: row.against_rival.p if row.against_rival else None,
         ),
     ]
 
 
-def _speed_columns() -> list[Column]:
+def _speed_columns(words: Words) -> list[Column]:
     return [
         Column(
-            "Steps to cross-entropy's level",
+            f"Steps to the level of {words.reference}",
             "ratio",
-            "Median ratio of the steps needed to reach cross-entropy's final validation score, below 1 is faster, "
-            'with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
-            lambda row: _speed(row.speed),
+            f"Median ratio of the steps needed to reach the final validation score of {words.reference}; below 1 "
+            'is faster, with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
+            lambda row: _speed(row.speed, words),
             lambda row: None if row.speed is None else row.speed.ratio,
         )
     ]
 
 
-def _tuning_columns() -> list[Column]:
+def _tuning_columns(words: Words) -> list[Column]:
     return [
         Column(
             "Tuning",
@@ -178,7 +187,7 @@ def _tuning_columns() -> list[Column]:
         Column(
             "Tuning",
             "first gradient",
-            "Size of the loss's gradient at the first step relative to cross-entropy's.",
+            f"Size of the loss's gradient at the first step relative to that of {words.reference}.",
             lambda row: numbers.significant(row.gradient_ratio),
             lambda row: row.gradient_ratio,
         ),
@@ -193,7 +202,7 @@ def _root(variance: float | None) -> str:
     return MISSING if variance is None or not variance >= 0 else f"{100 * math.sqrt(variance):.2f}"
 
 
-def _speed(speed: SpeedRow | None) -> str:
+def _speed(speed: SpeedRow | None, words: Words) -> str:
     shown = numbers.steps_ratio(speed)
     if speed is None or shown == MISSING:
         return shown
@@ -203,8 +212,8 @@ def _speed(speed: SpeedRow | None) -> str:
         shown += f", p {numbers.p_value(speed.p)}"
     if speed.censored:
         shown += f" ({speed.censored} of {speed.pairs} never)"
-    if speed.shortened_ce_missed is False:
-        shown += f"; cross-entropy re-tuned for {speed.shortened_steps} steps gets there too"
+    if speed.shortened_reference_missed is False:
+        shown += f"; {words.reference} re-tuned for {speed.shortened_steps} steps gets there too"
     return shown
 
 

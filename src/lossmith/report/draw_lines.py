@@ -43,8 +43,8 @@ def learning_curves(scene: Scene) -> Picture:
         "curves",
         "Learning curves",
         "Mean over the final trainings, in two measures that are the same whatever the loss, of the models as trained. "
-        "The bands span the lowest and highest training of cross-entropy and of the recommended loss; faint lines are "
-        "the other losses. The first steps may lie below the axis.",
+        f"The bands span the lowest and highest training of {scene.words.reference} and of the recommended loss; faint "
+        "lines are the other losses. The first steps may lie below the axis.",
         (_score_panel(scene, score, scores, y), _other_panel(scene, other)),
         "pair",
         scene.looks,
@@ -166,7 +166,7 @@ def _after_warm_up(values: Sequence[float]) -> Sequence[float]:
 
 
 def _without_copies(scene: Scene) -> Summary:
-    """The summary with every shape once: several controls are cross-entropy itself."""
+    """The summary with every shape once: several controls are the reference itself."""
     kept: dict[Shape, Row] = {}
     for row in sorted(scene.results.rows, key=lambda row: row.name not in scene.looks):
         kept.setdefault(_shape(row), row)

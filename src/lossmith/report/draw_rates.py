@@ -37,8 +37,8 @@ def learning_rates(scene: Scene) -> Picture:
         f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over folds and seeds; a "
         "hollow dot was tried in some folds only, where the grid had to be extended. Line: the same averaged with its "
         "neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as guessing. "
-        "Dotted: cross-entropy's line. The marks below are the rates chosen, one for each fold. A loss is fairly "
-        "tuned where its best dots lie inside, not at an end.",
+        f"Dotted: the line of {scene.words.reference}. The marks below are the rates chosen, one for each fold. A loss "
+        "is fairly tuned where its best dots lie inside, not at an end.",
         panels,
         "many",
         {},

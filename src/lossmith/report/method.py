@@ -9,6 +9,7 @@ from lossmith.comparison.stages.tune import MAX_EXTENSIONS
 from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
 from lossmith.report.offers import offer
 from lossmith.report.run import Design, Run
+from lossmith.tasks import Words
 
 OPTIMIZERS: Final = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
@@ -23,6 +24,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
     Returns:
         Pairs of a heading and a few sentences.
     """
+    words = design.task.words
     return (
         ("Splits", _splits(design)),
         ("Training", _training(design)),
@@ -30,17 +32,17 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         (
             "Choice of a setting",
             f"By validation {results.metric}, averaged with the neighbouring settings (weights 1/4, 1/2, 1/4); ties go "
-            "to the lower cross-entropy. A training that diverged or failed counts as guessing, and so does everything "
-            "beyond the upper end of the grid: otherwise the choice falls on a lucky training at the edge of "
-            "divergence.",
+            f"to the lower {words.tie_break}. A training that diverged or failed counts as guessing, and so does "
+            "everything beyond the upper end of the grid: otherwise the choice falls on a lucky training at the edge "
+            "of divergence.",
         ),
         ("Final trainings", _finals(design, results)),
-        ("Controls", _controls(results)),
+        ("Controls", _controls(results, words)),
         *((("Losses that learn", _learning(design)),) if any(row.learned for row in results.rows) else ()),
         (
             "Recommendation before test",
             "It was fixed from the validation outcomes of the final trainings and written to recommendation.toml "
-            "before any test outcome was opened: cross-entropy, unless the best is more than one standard error "
+            f"before any test outcome was opened: {words.reference}, unless the best is more than one standard error "
             "better. Its difference on test is therefore one planned test and needs no adjustment.",
         ),
         (
@@ -55,7 +57,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
             "What the intervals leave out",
             "Everything is conditional on these training sets and on the settings that tuning chose: how the results "
             "would vary over newly drawn training data, or where tuning anew would have led, is not in the intervals. "
-            "The size of the latter shows in cross-entropy tuned and seeded anew: a difference no larger is no "
+            f"The size of the latter shows in {words.reference} tuned and seeded anew: a difference no larger is no "
             "finding. Nor do they speak of other data, models, optimisers or budgets.",
         ),
         (
@@ -119,7 +121,7 @@ def _training(design: Design) -> str:
 def _budget(design: Design) -> str:
     scaled = ""
     if design.optimizer.name == "sgd":
-        scaled = " The grid of each loss is divided by the size of its first gradient relative to cross-entropy's."
+        scaled = " The grid of each loss is divided by the size of its first gradient relative to the reference's."
     return (
         f"Every loss gets {design.budget} trainings{_per_fold(design)} for tuning. Half of them bracket the learning "
         f"rate on a grid of {len(design.lrs)}; the other half goes to the loss's own hyperparameters near the best "
@@ -136,7 +138,7 @@ def _finals(design: Design, results: Summary) -> str:
     )
 
 
-def _controls(results: Summary) -> str:
+def _controls(results: Summary, words: Words) -> str:
     controls = [row.name for row in results.rows if row.role == "control"]
     replays = (
         " A replay multiplies each step's gradient of the base loss by the effective scale that the learned loss had "
@@ -145,8 +147,9 @@ def _controls(results: Summary) -> str:
         else ""
     )
     return (
-        f"{_listed(controls)}. Tuned label smoothing is among them because it alone explains many a gain over "
-        f"cross-entropy; cross-entropy tuned and seeded anew shows how large a difference arises from nothing.{replays}"
+        f"{_listed(controls)}. Tuned {words.rival} is among them because it alone explains many a gain over "
+        f"{words.reference}; {words.reference} tuned and seeded anew shows how large a difference arises from "
+        f"nothing.{replays}"
         if controls
         else "None."
     )

@@ -14,7 +14,7 @@ MISSING = "–"
 
 def decimals(rows: Iterable[Row]) -> int:
     """Decimals of a score in percent: as many as show the standard error of a difference in two digits, 1 or 2."""
-    errors = [100 * row.against_ce.se for row in rows if row.against_ce and row.against_ce.se]
+    errors = [100 * row.against_reference.se for row in rows if row.against_reference and row.against_reference.se]
     usual = median([error for error in errors if error > 0] or [0.1])
     return min(2, max(1, 1 - math.floor(math.log10(usual))))
 
@@ -79,7 +79,7 @@ def median_rate(lrs: Iterable[float]) -> str:
 
 
 def steps_ratio(speed: SpeedRow | None) -> str:
-    """Steps to cross-entropy's level over cross-entropy's own."""
+    """Steps to the reference's level over the reference's own."""
     if speed is None:
         return MISSING
     if speed.ratio is None or not is_known(speed.ratio):

@@ -12,7 +12,7 @@ from typing import Any
 
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.reading import ReadError, clean, read
-from lossmith.tasks import TASKS
+from lossmith.tasks import TASKS, Words
 
 
 class RunError(ValueError):
@@ -54,9 +54,10 @@ class PlannedTask:
     summary: str
     guess: float
 
-    def said(self, sentence: str) -> str:
-        """A sentence in the words of the task, if it is known here."""
-        return TASKS[self.name].said(sentence) if self.name in TASKS else sentence
+    @property
+    def words(self) -> Words:
+        """What sentences call its reference and rival."""
+        return TASKS[self.name].words if self.name in TASKS else Words()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.highlights import INK, Look, far_off, highlighted
 from lossmith.report.run import Design, Run
+from lossmith.tasks import Words
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -70,9 +71,14 @@ class Scene:
 
     @property
     def rows(self) -> list[Row]:
-        """The losses in the order of drawing: the faint ones first, cross-entropy last and so on top."""
+        """The losses in the order of drawing: the faint ones first, the reference last and so on top."""
         order = [*reversed(list(self.looks))]
         return sorted(self.results.rows, key=lambda row: order.index(row.name) if row.name in self.looks else -1)
+
+    @property
+    def words(self) -> Words:
+        """What sentences call the reference and the rival."""
+        return self.design.task.words
 
     @property
     def others(self) -> bool:
@@ -86,7 +92,7 @@ class Scene:
 
     @property
     def reference(self) -> Row | None:
-        """Cross-entropy."""
+        """The reference."""
         return next((row for row in self.results.rows if row.name == self.results.reference), None)
 
 

@@ -20,20 +20,20 @@ from lossmith.trials.trial import Trial
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast an arm reaches cross-entropy's level.
+    """How fast an arm reaches the reference's level.
 
     Args:
         lrs: the learning rate tuned for speed, one per fold.
         steps: steps to tau, one per fold and seed; inf if never.
-        ratio: against cross-entropy's steps.
-        shortened_ce_missed: whether cross-entropy re-tuned for so many steps missed tau; ``None`` if not asked.
+        ratio: against the reference's steps.
+        shortened_reference_missed: whether the reference re-tuned for so many steps missed tau; ``None`` if not asked.
         shortened_steps: that number of steps.
     """
 
     lrs: tuple[float, ...]
     steps: tuple[float, ...]
     ratio: SpeedRatio
-    shortened_ce_missed: bool | None = None
+    shortened_reference_missed: bool | None = None
     shortened_steps: int | None = None
 
 
@@ -113,12 +113,12 @@ def _seems_faster(ratio: SpeedRatio) -> bool:
 
 
 def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: Runner) -> Speed:
-    """Ask whether cross-entropy gets there too if its schedule is cut to the steps the loss needed."""
+    """Ask whether the reference gets there too if its schedule is cut to the steps the loss needed."""
     finite = [t for t in speed.steps if math.isfinite(t)]
     steps = math.ceil(float(np.median(finite)))
     short = replace(plan, steps=steps)
     arm = plan.arm(plan.names.reference)
-    tuned = tune(short, [arm], runner, f"cross-entropy in {steps} steps, ")
+    tuned = tune(short, [arm], runner, f"{arm.name} in {steps} steps, ")
     if arm.name not in tuned:
         return speed
     chosen = tuned[arm.name]
@@ -129,13 +129,13 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
         ]
         for fold in plan.folds
     }
-    results = runner.run([t for group in trials.values() for t in group], f"cross-entropy in {steps} steps, final")
+    results = runner.run([t for group in trials.values() for t in group], f"{arm.name} in {steps} steps, final")
     reached = [
         trial in results and float(np.mean(results[trial].curve.score[-3:])) >= taus[fold] - 1e-12
         for fold in plan.folds
         for trial in trials[fold]
     ]
-    return replace(speed, shortened_ce_missed=float(np.mean(reached)) < 0.5, shortened_steps=steps)
+    return replace(speed, shortened_reference_missed=float(np.mean(reached)) < 0.5, shortened_steps=steps)
 
 
 def _time(result: TrialResult | None, tau: float) -> float:
