@@ -36,6 +36,9 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--lrs", "inf"), ("--lrs inf", "finite")),
         (("compare", "--budget", "5"), ("--budget",)),
         (("compare", "--optimizer", "adamm"), ("--optimizer", "adam")),
+        (("compare", "--select", "first"), ("--select first", "last, best-val")),
+        (("compare", "--seeds", "0"), ("--seeds 0", "at least 1")),
+        (("train", "--steps", "0"), ("--steps 0", "at least 1")),
         (("compare", "--model", "mlpp"), ("mlpp", "mlp")),
         (("compare", "iris", "--model", "cnn"), ("cnn", "mlp")),
         (("compare", "--label-noise", "1.5"), ("label_noise",)),
@@ -163,7 +166,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     rest = running.stderr.read()
     assert running.wait(timeout=30) == 130
     running.stderr.close()
-    assert "the same command goes on from here" in " ".join(rest.split())
+    assert "Run the same command to resume" in " ".join(rest.split())
     assert "Traceback" not in rest
     time.sleep(0.2)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
