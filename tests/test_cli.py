@@ -125,12 +125,18 @@ def test_compare_from_plan_to_report(tmp_path: Path) -> None:
         "plan.toml",
         "recommendation.toml",
         "results.csv",
+        "runs.csv",
         "timings.csv",
         "summary.json",
         "report.html",
     }
     rows = list(csv.DictReader((run / "results.csv").read_text().splitlines()))
     assert {row["loss"] for row in rows} >= {"m", "rooted:k=2", "cross_entropy", "cross_entropy (again)"}
+    runs = list(csv.DictReader((run / "runs.csv").read_text().splitlines()))
+    assert len({(each["loss"], each["fold"], each["seed"]) for each in runs}) == len(runs) == 5 * 2 * len(rows)
+    for row in rows:
+        own = [float(each["score"]) for each in runs if each["loss"] == row["loss"]]
+        assert float(row["score"]) == pytest.approx(sum(own) / len(own), abs=1e-5)  # folds of one size
     assert tomllib.loads((run / "plan.toml").read_text())["final_seeds"] == 2
     shown = lossmith("show", "run", cwd=tmp_path)
     assert shown.stdout == done.stdout

@@ -6,19 +6,18 @@ import base64
 import hashlib
 import html
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import tomli_w
-from report_example import CANDIDATES, HOSTILE, as_run, make_run, plan, row, summary, untrained, usual
+from report_example import CANDIDATES, HOSTILE, as_run, changed, make_run, plan, row, summary, untrained, usual
 
 from lossmith.comparison.headlines import FEWER_STEPS, HEADLINES
 from lossmith.comparison.verdict import RULES
 from lossmith.report.page import render, write_report
-from lossmith.report.run import Run
 from lossmith.tasks import Classification
 
 VOID = {"meta", "wbr", "br", "img", "link", "input", "hr"}
@@ -64,7 +63,7 @@ def _page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def _hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [
         row("cross_entropy", 0.98),
-        replace(row(HOSTILE, 0.981), notes=(HOSTILE,), verdict=f"{HOSTILE} is fine.", kind=HOSTILE),
+        changed(row(HOSTILE, 0.981), notes=(HOSTILE,), verdict=f"{HOSTILE} is fine.", kind=HOSTILE),
         untrained(row(f"</style>{HOSTILE}", 0.3), HOSTILE),
     ]
     of = replace(
@@ -154,7 +153,7 @@ def test_the_rules_are_those_of_the_verdicts(page: str) -> None:
         assert "{reference}" not in said.sentence
 
 
-def test_a_page_speaks_of_its_task_and_leaves_the_names_of_users_alone(tmp_path: Path) -> None:
+def test_a_page_speaks_of_its_task_and_leaves_the_names_of_users_alone() -> None:
     """A data set or a loss may be called as the words for classification are."""
     design = plan(["mse", "cross-entropy minus CE", "huber (tuned)"]) | {"name": "cross-entropy.csv"}
     design["task"] = {"name": "regression", "summary": "regression", "guess": 0.0}
@@ -162,7 +161,7 @@ def test_a_page_speaks_of_its_task_and_leaves_the_names_of_users_alone(tmp_path:
     mse = replace(of.rows[0], name="mse", against_reference=None, kind="reference")
     rows = (mse, *(row for row in of.rows if row.role == "candidate"))
     design["arms"] = [{"name": row.name} for row in rows]
-    run = Run(tmp_path, design, asdict(replace(of, rows=rows, reference="mse", rival=None)))
+    run = as_run(replace(of, rows=rows, reference="mse", rival=None), design)
     text = Page(render(run)).text
     assert "cross-entropy.csv" in text
     assert "cross-entropy minus CE" in text
@@ -178,7 +177,7 @@ def test_the_plan_is_there_as_toml_and_the_versions(page: str) -> None:
 
 
 def test_notes_say_what_was_odd(tmp_path: Path) -> None:
-    odd = replace(row("m", 0.97), diverged=1, extended_share=0.00213, notes=("it ends inside a cycle",))
+    odd = changed(row("m", 0.97), diverged=1, extended_share=0.00213, notes=("it ends inside a cycle",))
     rows = [row("cross_entropy", 0.98), odd, untrained(row("mae", 0.1), "2 of its 3 final trainings diverged")]
     text = body(render(make_run(tmp_path, summary(rows))), "notes")
     assert "1 of its 3 final trainings diverged." in text
@@ -246,14 +245,13 @@ def test_equal_runs_give_equal_pages(tmp_path: Path, page: str) -> None:
         "report.html",
         "results.csv",
         "summary.json",
-        "timings.csv",
     ]
 
 
 def test_thirty_losses_and_missing_values() -> None:
     names = [f"loss_{i}" for i in range(26)]
     of = usual((*names, CANDIDATES[-1]))
-    bare = [replace(r, share_won=None, speed=None, lrs=(), values=(), gradient_ratio=float("nan")) for r in of.rows]
+    bare = [changed(r, share_won=None, speed=None, lrs=(), values=(), gradient_ratio=float("nan")) for r in of.rows]
     text = render(as_run(replace(of, rows=tuple(bare), rival=None)))
     assert all(name in text for name in names)
     assert "nan" not in Page(text).text

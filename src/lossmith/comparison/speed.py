@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 from scipy.stats import binomtest
 
+from lossmith.comparison.files import Number
+
 MIN_PAIRS = 3
 
 # Two numbers that are equal on paper may differ by this much after sums of floats.
@@ -32,13 +34,32 @@ class SpeedRatio:
         method: Which test gave `p_value`.
     """
 
-    ratio: float
+    ratio: Number
     interval: tuple[float, float] | None
     p_value: float | None
     censored_loss: int
     censored_reference: int
     pairs: int
     method: Literal["log-t", "sign test"]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast an arm reaches the reference's level.
+
+    Args:
+        lrs: the learning rate tuned for speed, one per fold.
+        steps: steps to tau, one per fold and seed; inf if never.
+        ratio: against the reference's steps.
+        shortened_reference_missed: whether the reference re-tuned for so many steps missed tau; ``None`` if not asked.
+        shortened_steps: that number of steps.
+    """
+
+    lrs: tuple[float, ...]
+    steps: tuple[Number, ...]
+    ratio: SpeedRatio
+    shortened_reference_missed: bool | None = None
+    shortened_steps: int | None = None
 
 
 def paired_log_ratio(t_loss: ArrayLike, t_reference: ArrayLike) -> SpeedRatio:

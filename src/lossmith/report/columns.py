@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
+from lossmith.comparison.rows import Gap, Row, Summary
+from lossmith.comparison.speed import Speed
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
 from lossmith.report.column import Column
@@ -162,7 +163,7 @@ def _speed_columns(words: Words) -> list[Column]:
             f"Median ratio of the steps needed to reach the final validation score of {words.reference}; below 1 "
             'is faster, with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
             lambda row: _speed(row.speed, words),
-            lambda row: None if row.speed is None else row.speed.ratio,
+            lambda row: None if row.speed is None else row.speed.ratio.ratio,
         )
     ]
 
@@ -173,23 +174,23 @@ def _tuning_columns(words: Words) -> list[Column]:
             "Tuning",
             "trainings",
             "Trainings spent on tuning, all folds together.",
-            lambda row: f"{row.trainings:,}",
-            lambda row: float(row.trainings),
+            lambda row: f"{row.tuning.trainings:,}",
+            lambda row: float(row.tuning.trainings),
         ),
         Column(
             "Tuning",
             "learning rate",
             "The rate chosen: the median of the folds and, where they differ, their range.",
-            lambda row: numbers.learning_rates(row.lrs),
-            lambda row: median(row.lrs) if row.lrs else None,
+            lambda row: numbers.learning_rates(row.tuning.lrs),
+            lambda row: median(row.tuning.lrs) if row.tuning.lrs else None,
         ),
         Column("Tuning", "own values", "What else was tuned, and to which values.", _tuned, lambda row: None),
         Column(
             "Tuning",
             "first gradient",
             f"Size of the loss's gradient at the first step relative to that of {words.reference}.",
-            lambda row: numbers.significant(row.gradient_ratio),
-            lambda row: row.gradient_ratio,
+            lambda row: numbers.significant(row.training.gradient_ratio),
+            lambda row: row.training.gradient_ratio,
         ),
     ]
 
@@ -202,16 +203,18 @@ def _root(variance: float | None) -> str:
     return MISSING if variance is None or not variance >= 0 else f"{100 * math.sqrt(variance):.2f}"
 
 
-def _speed(speed: SpeedRow | None, words: Words) -> str:
-    shown = numbers.steps_ratio(speed)
-    if speed is None or shown == MISSING:
+def _speed(speed: Speed | None, words: Words) -> str:
+    if speed is None:
+        return MISSING
+    ratio, shown = speed.ratio, numbers.steps_ratio(speed.ratio)
+    if shown == MISSING:
         return shown
-    if speed.interval is not None and all(map(is_known, speed.interval)):
-        shown += f" [{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
-    elif speed.p is not None:
-        shown += f", p {numbers.p_value(speed.p)}"
-    if speed.censored:
-        shown += f" ({speed.censored} of {speed.pairs} never)"
+    if ratio.interval is not None and all(map(is_known, ratio.interval)):
+        shown += f" [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+    elif ratio.p_value is not None:
+        shown += f", p {numbers.p_value(ratio.p_value)}"
+    if ratio.censored_loss:
+        shown += f" ({ratio.censored_loss} of {ratio.pairs} never)"
     if speed.shortened_reference_missed is False:
         shown += f"; {words.reference} re-tuned for {speed.shortened_steps} steps gets there too"
     return shown
@@ -219,11 +222,11 @@ def _speed(speed: SpeedRow | None, words: Words) -> str:
 
 def _tuned(row: Row) -> str:
     said = []
-    for name in dict.fromkeys(name for fold in row.values for name in fold):
-        values = sorted(fold[name] for fold in row.values if name in fold)
+    for name in dict.fromkeys(name for fold in row.tuning.values for name in fold):
+        values = sorted(fold[name] for fold in row.tuning.values if name in fold)
         middle, low, high = (numbers.significant(v, 3) for v in (median(values), values[0], values[-1]))
         said.append(f"{name} {middle}" if low == high else f"{name} {middle} ({low} to {high})")
-    defaults = sum(not fold for fold in row.values)
+    defaults = sum(not fold for fold in row.tuning.values)
     if said and defaults:
-        said.append(f"default in {defaults} of {len(row.values)} folds")
+        said.append(f"default in {defaults} of {len(row.tuning.values)} folds")
     return ", ".join(said) or MISSING

@@ -32,7 +32,7 @@ def learned_losses(scene: Scene) -> Picture | None:
     Returns:
         The picture, None if no loss learned.
     """
-    rows = [(row, row.learned) for row in scene.results.rows if row.learned is not None]
+    rows = [(row, row.training.learned) for row in scene.results.rows if row.training.learned is not None]
     if not rows:
         return None
     panels = [draw(place, row, of) for place, (row, of) in enumerate(rows) for draw in (_strictness, _scale)]

@@ -32,7 +32,7 @@ def learning_curves(scene: Scene) -> Picture:
         The picture.
     """
     score, other = _measures(scene)
-    scores = {row.name: [100 * value for value in row.curve.valid[score]] for row in scene.results.rows}
+    scores = {row.name: [100 * value for value in row.training.curve.valid[score]] for row in scene.results.rows}
     y = limits(value for row in _leading(scene) for value in _after_warm_up(scores[row.name]))
     outside = [
         f"{name} (ends at {values[-1]:.1f} %)"
@@ -81,7 +81,7 @@ def shapes(scene: Scene) -> Picture | None:
 
 def _measures(scene: Scene) -> tuple[str, str]:
     """The names of the score and the other measure of the learning curves."""
-    score, other = scene.results.rows[0].curve.valid
+    score, other = scene.results.rows[0].training.curve.valid
     return score, other
 
 
@@ -89,7 +89,7 @@ def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tu
     figure, ax = drawing(*PANEL)
     for name in dict.fromkeys((scene.results.reference, scene.results.recommended)):
         _draw_range(ax, scene, name)
-    draw_lines(ax, scene, lambda row: (row.curve.steps, scores[row.name]), markers=5)
+    draw_lines(ax, scene, lambda row: (row.training.curve.steps, scores[row.name]), markers=5)
     if y is not None:
         ax.set_ylim(*y)
     ax.set_xlabel("steps")
@@ -99,9 +99,9 @@ def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tu
 
 def _other_panel(scene: Scene, name: str) -> str:
     figure, ax = drawing(*PANEL)
-    draw_lines(ax, scene, lambda row: (row.curve.steps, row.curve.valid[name]), markers=5)
+    draw_lines(ax, scene, lambda row: (row.training.curve.steps, row.training.curve.valid[name]), markers=5)
     ax.set_yscale("log")
-    found = log_limits(value for row in _leading(scene) for value in row.curve.valid[name])
+    found = log_limits(value for row in _leading(scene) for value in row.training.curve.valid[name])
     if found is not None:
         ax.set_ylim(*found)
         log_ticks(ax, "y", *found)
@@ -157,8 +157,8 @@ def _draw_range(ax: Axes, scene: Scene, name: str) -> None:
     row = next((row for row in scene.results.rows if row.name == name), None)
     look = scene.looks.get(name)
     if row is not None and look is not None:
-        low, high = ([100 * v for v in values] for values in (row.curve.lowest, row.curve.highest))
-        ax.fill_between(row.curve.steps, low, high, color=look.colour, alpha=0.13, linewidth=0)
+        low, high = ([100 * v for v in values] for values in (row.training.curve.lowest, row.training.curve.highest))
+        ax.fill_between(row.training.curve.steps, low, high, color=look.colour, alpha=0.13, linewidth=0)
 
 
 def _after_warm_up(values: Sequence[float]) -> Sequence[float]:

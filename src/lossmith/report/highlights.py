@@ -89,11 +89,11 @@ def without_interval(results: Summary) -> dict[str, list[str]]:
 
 def failed_trainings(row: Row) -> list[str]:
     """A sentence on the tuning trainings that gave no result, if there are any."""
-    count = len(row.failures)
+    count = len(row.tuning.failures)
     if not count:
         return []
     subject = "1 of its tuning trainings failed" if count == 1 else f"{count} of its tuning trainings failed"
-    return [f"{subject} and counted as guessing: {row.failures[0].rstrip('.')}."]
+    return [f"{subject} and counted as guessing: {row.tuning.failures[0].rstrip('.')}."]
 
 
 def tone(row: Row) -> str:

@@ -38,7 +38,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         ),
         ("Final trainings", _finals(design, results)),
         ("Controls", _controls(results, words)),
-        *((("Losses that learn", _learning(design)),) if any(row.learned for row in results.rows) else ()),
+        *((("Losses that learn", _learning(design)),) if any(row.training.learned for row in results.rows) else ()),
         (
             "Recommendation before test",
             "It was fixed from the validation outcomes of the final trainings and written to recommendation.toml "

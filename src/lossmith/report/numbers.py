@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from statistics import median
 
-from lossmith.comparison.rows import Gap, Interval, Row, SpeedRow
+from lossmith.comparison.rows import Gap, Interval, Row
+from lossmith.comparison.speed import SpeedRatio
 
 MISSING = "–"
 
@@ -78,12 +79,12 @@ def median_rate(lrs: Iterable[float]) -> str:
     return learning_rate(median(known)) if known else MISSING
 
 
-def steps_ratio(speed: SpeedRow | None) -> str:
+def steps_ratio(speed: SpeedRatio | None) -> str:
     """Steps to the reference's level over the reference's own."""
     if speed is None:
         return MISSING
-    if speed.ratio is None or not is_known(speed.ratio):
-        return "never" if speed.censored else MISSING
+    if not is_known(speed.ratio):
+        return "never" if speed.censored_loss else MISSING
     return f"{speed.ratio:.2f}"
 
 

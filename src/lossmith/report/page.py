@@ -8,7 +8,6 @@ import itertools
 import re
 from pathlib import Path
 
-import tomli_w
 from markupsafe import Markup
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
@@ -22,7 +21,6 @@ from lossmith.report.figures import pictures
 from lossmith.report.highlights import failed_trainings, tone
 from lossmith.report.html import asset, environment
 from lossmith.report.method import OPTIMIZERS, how_it_was_done, times_scored
-from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
 from lossmith.tasks import Words
 
@@ -78,7 +76,7 @@ def render(run: Run) -> str:
             fewer_steps=FEWER_STEPS.worded(words),
             words=words,
             notes=_notes(run.results, words),
-            plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),
+            plan=run.plan,
         )
     )
 
@@ -103,15 +101,15 @@ def _notes(results: Summary, words: Words) -> list[tuple[str, list[str]]]:
 
 def _notes_on(row: Row, words: Words) -> list[str]:
     said = [] if row.untrained is None else [f"It could not be trained under this budget: {row.untrained}."]
-    if row.diverged and "diverged" not in (row.untrained or ""):
-        said.append(f"{row.diverged} of its {len(row.runs)} final trainings diverged.")
+    if row.training.diverged and "diverged" not in (row.untrained or ""):
+        said.append(f"{row.training.diverged} of its {len(row.runs)} final trainings diverged.")
     said += failed_trainings(row)
-    if row.extended_share > 0:
-        share = numbers.significant(100 * row.extended_share)
+    if row.training.extended_share > 0:
+        share = numbers.significant(100 * row.training.extended_share)
         said.append(f"Too steep to compute with, it was continued by its tangent for {share} % of the examples seen.")
     if row.against_reference is not None and row.against_reference.reason is not None:
         said.append(f"No interval against {words.reference}: {row.against_reference.reason}.")
-    return said + [f"Warning while training: {note.rstrip('.')}." for note in row.notes]
+    return said + [f"Warning while training: {note.rstrip('.')}." for note in row.training.notes]
 
 
 def _breakable(name: str) -> Markup:

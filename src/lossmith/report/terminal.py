@@ -137,10 +137,12 @@ def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]
         "mde": _Column(
             "MDE", lambda row: numbers.percent(row.against_reference.mde if row.against_reference else None, digits)
         ),
-        "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed)),
+        "speed": _Column(
+            "steps\nratio", lambda row: numbers.steps_ratio(None if row.speed is None else row.speed.ratio)
+        ),
         "task": _Column(offered.head.format(arrow=arrow), lambda row: offered.cell(row, arrow) if offered.cell else ""),
-        "trainings": _Column("train-\nings", lambda row: f"{row.trainings:,}"),
-        "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.lrs)),
+        "trainings": _Column("train-\nings", lambda row: f"{row.tuning.trainings:,}"),
+        "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.tuning.lrs)),
         "verdict": _Column("verdict", lambda row: row.kind, "left", coloured=True),
     }
 
