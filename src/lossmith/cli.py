@@ -82,9 +82,8 @@ def compare(
     from lossmith.comparison.plan import make_plan, write_plan
     from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
-    from lossmith.report.page import write_report
     from lossmith.report.run import load_run
-    from lossmith.report.terminal import leaderboard
+    from lossmith.report.terminal import Leaderboard
     from lossmith.trials.trial import Sources
 
     sources = Sources()
@@ -99,6 +98,8 @@ def compare(
     )
     for note in plan.notes:
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    file = folder / "summary.json"
+    before = file.read_bytes() if file.is_file() else None
     with ConsoleProgress(errors) as progress:
         try:
             carry_out(
@@ -108,8 +109,11 @@ def compare(
             errors.print(f"\nStopped. {progress.position} are done and kept. Run the same command to resume.")
             raise typer.Exit(130) from None
     run = load_run(folder)
-    write_report(run)
-    Console().print(leaderboard(run))
+    if file.read_bytes() != before or not run.report.is_file():
+        from lossmith.report.page import write_report  # matplotlib is slow to import, and the drawings are slow
+
+        write_report(run)
+    Console().print(Leaderboard(run))
 
 
 @app.command()
@@ -212,9 +216,9 @@ def export(
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the results of a finished comparison."""
     from lossmith.report.run import load_run
-    from lossmith.report.terminal import leaderboard
+    from lossmith.report.terminal import Leaderboard
 
-    Console().print(leaderboard(load_run(run)))
+    Console().print(Leaderboard(load_run(run)))
 
 
 def main() -> NoReturn:

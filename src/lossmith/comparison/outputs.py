@@ -18,12 +18,7 @@ from lossmith.comparison.shown import named_of
 
 
 def write_summary(summary: Summary, folder: Path) -> None:
-    """Write ``summary.json`` and ``results.csv``, a row for each arm, into the run folder.
-
-    Args:
-        summary: the summary.
-        folder: the run folder.
-    """
+    """Write ``summary.json`` and ``results.csv``, a row for each arm, into the run folder."""
     write_file(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=1).decode() + "\n")
     write_file(folder / "results.csv", csv_text([_result_columns(row) for row in summary.rows]))
 
@@ -32,11 +27,6 @@ def write_runs(plan: Plan, runs: Sequence[FinalRun], folder: Path) -> None:
     """Write ``runs.csv``, a row for each final training, and ``timings.csv`` into the run folder.
 
     Everything but the timings is the same whenever and however the plan is carried out.
-
-    Args:
-        plan: the plan.
-        runs: the final trainings, with their test parts.
-        folder: the run folder.
     """
     rows = []
     for run in runs:

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
-from scipy.stats import binomtest
 
 from lossmith.comparison.files import Number
 
@@ -143,4 +142,6 @@ def _log_t(log_ratios: NDArray[np.float64]) -> tuple[tuple[float, float], float]
 
 def _sign_test(faster: int, slower: int) -> float:
     """The two-sided exact binomial p that faster and slower are equally likely; 1 where no pair is left."""
+    from scipy.stats import binomtest  # slow to import
+
     return float(binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0

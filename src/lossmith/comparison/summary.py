@@ -51,15 +51,7 @@ class _Evidence:
 
 
 def summarise(plan: Plan, findings: Findings) -> Summary:
-    """Turn findings into a summary: differences, adjusted p-values, verdicts, and what the pictures show.
-
-    Args:
-        plan: the plan.
-        findings: what carrying it out found.
-
-    Returns:
-        The summary.
-    """
+    """Turn findings into a summary: differences, adjusted p-values, verdicts, and what the pictures show."""
     evidence, recommended = _evidence(plan, findings), findings.recommendation
     rows = [_row(plan, findings, arm, evidence) for arm in plan.arms]
     rows.sort(key=lambda row: (row.untrained is not None, -row.score))

@@ -19,15 +19,7 @@ REFERENCE = "reference"
 
 
 def page_columns(design: Design, results: Summary) -> list[Column]:
-    """All columns but rank and name.
-
-    Args:
-        design: The plan.
-        results: The summary.
-
-    Returns:
-        The columns, those of one group side by side.
-    """
+    """All columns but rank and name."""
     digits, words = numbers.decimals(results.rows), design.task.words
     return [
         _score_column(results, digits),
@@ -67,7 +59,7 @@ def _verdict_column() -> Column:
     return Column(
         "Verdict",
         "kind",
-        "The rule that decided; the rules are below.",
+        "The rule that decided the verdict; all rules are listed below.",
         lambda row: row.kind,
         lambda row: float(kinds.index(row.kind)) if row.kind in kinds else None,
         told=True,
@@ -102,8 +94,8 @@ def _reference_columns(reference: str, digits: int, words: Words) -> list[Column
         Column(
             group,
             "Holm p",
-            "How often chance alone would give a difference this large, adjusted for the number of losses tested. A "
-            "control's p is its own, not adjusted.",
+            "Probability that chance alone gives a difference this large, adjusted for the number of losses tested. A "
+            "control's p-value is not adjusted.",
             lambda row: numbers.p_value(row.against_reference.holm_p) if row.against_reference else MISSING,
             lambda row: row.against_reference.holm_p if row.against_reference else None,
         ),
@@ -128,7 +120,7 @@ def _reference_columns(reference: str, digits: int, words: Words) -> list[Column
         Column(
             group,
             "paired seeds won, %",
-            f"Share of the paired final trainings in which it scored above {words.reference}, ties counting half.",
+            f"Share of paired final trainings in which the loss scored above {words.reference}, ties counting half.",
             lambda row: percent(row.share_won, 0),
             lambda row: row.share_won,
         ),
@@ -180,11 +172,11 @@ def _tuning_columns(words: Words) -> list[Column]:
         Column(
             "Tuning",
             "learning rate",
-            "The rate chosen: the median of the folds and, where they differ, their range.",
+            "The chosen rate: the median over the folds and, where they differ, the range.",
             lambda row: numbers.learning_rates(row.tuning.lrs),
             lambda row: median(row.tuning.lrs) if row.tuning.lrs else None,
         ),
-        Column("Tuning", "own values", "What else was tuned, and to which values.", _tuned, lambda row: None),
+        Column("Tuning", "own values", "The other tuned values.", _tuned, lambda row: None),
         Column(
             "Tuning",
             "first gradient",

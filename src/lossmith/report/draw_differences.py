@@ -17,14 +17,7 @@ _ROW: Final = 13.5
 
 
 def differences(scene: Scene) -> Picture:
-    """Every loss's difference from the reference, best first, with both intervals, delta and the size of noise.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """Every loss's difference from the reference, best first, with both intervals, delta and the size of noise."""
     rows = scene.results.rows
     digits, reference = decimals(rows), scene.words.reference
     figure, ax = drawing(_WIDTH, _ROW * len(rows) + 36)

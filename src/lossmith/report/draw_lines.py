@@ -23,14 +23,7 @@ _STRICTNESS: Final = (0.01, 200.0)
 
 
 def learning_curves(scene: Scene) -> Picture:
-    """The task's two validation measures against steps, the same whatever the loss; the first is the score.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """The task's two validation measures against steps, the same whatever the loss; the first is the score."""
     score, other = _measures(scene)
     scores = {row.name: [100 * value for value in row.training.curve.valid[score]] for row in scene.results.rows}
     y = limits(value for row in _leading(scene) for value in _after_warm_up(scores[row.name]))
@@ -54,14 +47,7 @@ def learning_curves(scene: Scene) -> Picture:
 
 
 def shapes(scene: Scene) -> Picture | None:
-    """Each loss and its strictness against the probability given to the true class.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture; None where the losses have no such shape, as in a regression.
-    """
+    """Each loss and its strictness against the probability given to the true class."""
     if any(row.shape is None for row in scene.results.rows):
         return None
     own = Scene(scene.design, _without_copies(scene), scene.looks, scene.far)

@@ -18,14 +18,7 @@ _LOW_SHARE: Final = 0.1
 
 
 def learning_rates(scene: Scene) -> Picture:
-    """Small multiples: each loss's validation score at each learning rate of its grid.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """Small multiples: each loss's validation score at each learning rate of its grid."""
     y = limits(_worth_showing(scene))
     x = log_limits(point.lr for row in scene.results.rows for point in row.tuning.rates)
     panels: tuple[str, ...] = ()
@@ -47,14 +40,7 @@ def learning_rates(scene: Scene) -> Picture:
 
 
 def expected_best(scene: Scene) -> Picture:
-    """The expected best validation score against the number of settings tried.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """The expected best validation score against the number of settings tried."""
     curves = {row.name: [100 * score for score in row.tuning.expected_best] for row in scene.results.rows}
     y = limits((score for row in scene.near for score in curves[row.name]), lowest_share=_LOW_SHARE)
     figure, ax = drawing(*PANEL)
@@ -73,8 +59,8 @@ def expected_best(scene: Scene) -> Picture:
     return Picture(
         "budget",
         "What tuning buys",
-        "The best validation score to expect after trying so many of a loss's settings, drawn at random from those it "
-        "tried. A line that is flat early needs little tuning. A loss with hyperparameters of its own tries more "
+        "The expected best validation score after trying a number of settings of a loss, drawn at random from those "
+        "tried. A line that flattens early needs little tuning. A loss with hyperparameters of its own tries more "
         "settings with fewer seeds each; grid extensions aside, the number of trainings is the same for all.",
         (svg,) if any(curves.values()) else (),
         "pair",

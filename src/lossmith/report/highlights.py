@@ -39,13 +39,6 @@ def highlighted(results: Summary, far: frozenset[str]) -> dict[str, Look]:
 
     Those by rank are losses tested, not controls, and not far off. The reference tuned a second time is never among
     them, nor is a loss that could not be trained.
-
-    Args:
-        results: The summary.
-        far: The losses far off, see `far_off`.
-
-    Returns:
-        Their looks by name, the reference first; no more than there are looks.
     """
     ranked = sorted((row for row in results.rows if row.rank is not None), key=lambda row: row.rank or 0)
     known = {row.name for row in ranked} - {results.reference, results.again}
@@ -61,13 +54,6 @@ def far_off(results: Summary, guess: float) -> frozenset[str]:
 
     Those that could not be trained, and those that came less than half the way from guessing to the reference, or that
     err three times as often as the reference and two points more.
-
-    Args:
-        results: The summary.
-        guess: The score of guessing.
-
-    Returns:
-        Their names; never the reference's.
     """
     reference = next((row.score for row in results.rows if row.name == results.reference), 1.0)
     least = max(guess + _MOST_OF_THE_WAY * (reference - guess), 1 - 3 * (1 - reference) - 0.02)

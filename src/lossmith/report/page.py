@@ -39,14 +39,7 @@ def write_report(run: Run) -> Path:
 
 
 def render(run: Run) -> str:
-    """The page as text; equal runs give equal text.
-
-    Args:
-        run: The run.
-
-    Returns:
-        HTML without any address to load from; everything that comes from the run is escaped.
-    """
+    """The page as text; equal runs give equal text."""
     script = asset("sort.js")
     words = run.design.task.words
     columns = page_columns(run.design, run.results)

@@ -97,14 +97,7 @@ class Scene:
 
 
 def draw_lines(ax: Axes, scene: Scene, curve: Callable[[Row], Curve], markers: int = 0) -> None:
-    """One line for each loss, those with a look in colour, the others faint.
-
-    Args:
-        ax: Where to draw.
-        scene: The losses.
-        curve: Their x and y values.
-        markers: About how many markers a line in colour bears.
-    """
+    """One line for each loss, those with a look in colour and with about so many markers, the others faint."""
     for row in scene.rows:
         x, y = curve(row)
         look = scene.looks.get(row.name)
@@ -132,16 +125,7 @@ def finite(values: Iterable[float]) -> list[float]:
 
 
 def limits(values: Iterable[float], lowest_share: float = 0.0, margin: float = 0.05) -> tuple[float, float] | None:
-    """Limits of an axis around values.
-
-    Args:
-        values: What to show; NaN is passed over.
-        lowest_share: Share of the lowest values that may lie below.
-        margin: Free space at both ends, in parts of the range.
-
-    Returns:
-        The limits, None where there is nothing to show.
-    """
+    """Limits of an axis around values, of which a share may lie below; None where no value is a number."""
     known = finite(values)
     if not known:
         return None

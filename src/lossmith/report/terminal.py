@@ -38,18 +38,6 @@ _LAYOUTS: Final = (
 )
 
 
-def leaderboard(run: Run) -> Leaderboard:
-    """The results of a run, to be printed by rich.
-
-    Args:
-        run: The run.
-
-    Returns:
-        A renderable: verdict, noise, recommendation, table, what could not be trained, where the report lies.
-    """
-    return Leaderboard(run)
-
-
 class Leaderboard:
     """The results of a run as rich prints them, fitted to the width of the console.
 

@@ -22,17 +22,7 @@ from lossmith.trials.trial import Trial
 def measure_speed(
     plan: Plan, chosen: dict[str, tuple[Chosen, ...]], runs: Sequence[FinalRun], runner: Runner
 ) -> dict[str, Speed]:
-    """Steps to the level the reference ends at, each arm at the learning rate that reaches it soonest.
-
-    Args:
-        plan: the plan.
-        chosen: what tuning found.
-        runs: the final trainings of the arms that could be trained.
-        runner: what runs the trials.
-
-    Returns:
-        By arm.
-    """
+    """Steps to the level the reference ends at, each arm at the learning rate that reaches it soonest."""
     reference = by_arm(runs)[plan.names.reference]
     taus = [min(run.result.curve.score[-1] for run in reference if run.fold == fold) for fold in plan.folds]
     fastest = _fastest_settings(plan, [plan.arm(name) for name in by_arm(runs)], chosen, taus, runner)
