@@ -37,6 +37,9 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--lrs", "inf"), ("--lrs inf", "finite")),
         (("compare", "--budget", "5"), ("--budget",)),
         (("compare", "--optimizer", "adamm"), ("--optimizer", "adam")),
+        (("compare", "--select", "first"), ("--select first", "last, best-val")),
+        (("compare", "--seeds", "0"), ("--seeds 0", "at least 1")),
+        (("train", "--steps", "0"), ("--steps 0", "at least 1")),
         (("compare", "--model", "mlpp"), ("mlpp", "mlp")),
         (("compare", "iris", "--model", "cnn"), ("cnn", "mlp")),
         (("compare", "--label-noise", "1.5"), ("label_noise",)),
@@ -123,12 +126,18 @@ def test_compare_from_plan_to_report(tmp_path: Path) -> None:
         "plan.toml",
         "recommendation.toml",
         "results.csv",
+        "runs.csv",
         "timings.csv",
         "summary.json",
         "report.html",
     }
     rows = list(csv.DictReader((run / "results.csv").read_text().splitlines()))
     assert {row["loss"] for row in rows} >= {"m", "rooted:k=2", "cross_entropy", "cross_entropy (again)"}
+    runs = list(csv.DictReader((run / "runs.csv").read_text().splitlines()))
+    assert len({(each["loss"], each["fold"], each["seed"]) for each in runs}) == len(runs) == 5 * 2 * len(rows)
+    for row in rows:
+        own = [float(each["score"]) for each in runs if each["loss"] == row["loss"]]
+        assert float(row["score"]) == pytest.approx(sum(own) / len(own), abs=1e-5)  # folds of one size
     assert tomllib.loads((run / "plan.toml").read_text())["final_seeds"] == 2
     shown = lossmith("show", "run", cwd=tmp_path)
     assert shown.stdout == done.stdout
@@ -164,7 +173,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     rest = running.stderr.read()
     assert running.wait(timeout=30) == 130
     running.stderr.close()
-    assert "the same command goes on from here" in " ".join(rest.split())
+    assert "Run the same command to resume" in " ".join(rest.split())
     assert "Traceback" not in rest
     time.sleep(0.2)
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -434,7 +434,7 @@ class AtOnce(concurrent.futures.Executor):
         return future
 
 
-@covers()
+@covers("load")
 def commands(folder: Path) -> None:
     """As functions: what the parser of the command line does to the process is not ours."""
     from lossmith import cli
@@ -445,6 +445,7 @@ def commands(folder: Path) -> None:
         cli.describe("mae", html=folder / "mae.html")
         cli.export("ngl", folder / "ngl.py")
         cli.train(**SMALL, loss="m", out=folder / "out")
+        lossmith.load(folder / "out").predict(np.ones((2, 4)))
         a_comparison(folder)
         cli.show(folder / "run")
 

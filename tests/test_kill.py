@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 MOMENTS = 10
-FILES = ("plan.toml", "recommendation.toml", "results.csv", "summary.json")
+FILES = ("plan.toml", "recommendation.toml", "results.csv", "runs.csv", "summary.json")
 # Short trainings, many of them, one to a worker at a time: every stage is hit.
 COMMAND = (
     *(sys.executable, "-c", "from lossmith.cli import main; main()"),

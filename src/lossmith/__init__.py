@@ -1,4 +1,4 @@
-"""Lossmith finds the loss function that trains your classifier best, and proves it.
+"""Lossmith finds the loss function that trains your model best, and proves it.
 
 >>> import lossmith
 >>> loss = lossmith.create("rooted:k=3")  # a drop-in for torch.nn.CrossEntropyLoss

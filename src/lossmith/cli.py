@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from lossmith.catalog import available
-from lossmith.losses.text import split_losses
+from lossmith.comparison.options import Options
+from lossmith.trials.request import Request, options_of
 
 if TYPE_CHECKING:
     from lossmith.tasks import Task
@@ -23,97 +26,67 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="lossmith",
-    help="Finds the loss function that trains your classifier best, and proves it.",
+    help="Find the loss function that trains your model best, and prove it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataArgument = Annotated[
-    str, typer.Argument(metavar="[DATA]", help="digits, wine, breast_cancer, iris, spirals, diabetes, or a path.")
-]
-ModelOption = Annotated[str, typer.Option(help="linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.")]
-LabelOption = Annotated[str | None, typer.Option(help="Label column of a table.")]
-TaskOption = Annotated[str | None, typer.Option(help="classification or regression; default: what the label holds.")]
-OutliersOption = Annotated[
-    float, typer.Option(help="Share of outliers among the targets of a regression, in training.")
-]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the training part.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Optimiser steps, in place of epochs.")]
-BatchOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Examples per step.")]
-OptimizerOption = Annotated[str, typer.Option(help="adam, adamw, or sgd (Nesterov, momentum 0.9).")]
-ScheduleOption = Annotated[str, typer.Option(help="cosine or none.")]
-TrainSizeOption = Annotated[int | None, typer.Option(min=1, help="How many training examples to use.")]
-NoiseOption = Annotated[float, typer.Option(help="Share of wrong labels in training and validation.")]
-ImbalanceOption = Annotated[float, typer.Option(help="Largest over smallest class in training and validation.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+_KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+
+
+def _flattened(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first argument is a dataclass, with an option in place of each `Option` of the dataclass."""
+    request, *others = inspect.signature(command, eval_str=True).parameters.values()
+    options = options_of(request.annotation)
+
+    def flat(**given: Any) -> None:
+        values = {name: given.pop(name, getattr(request.annotation, name)) for name in options}
+        for name, (option, _, _) in options.items():
+            if option.parse is not None and values[name] is not None:
+                values[name] = option.parse(values[name])
+        command(request.annotation(**values), **given)
+
+    own = []
+    for name, (option, kind, _) in options.items():
+        default = getattr(request.annotation, name)
+        names = (f"--{name.replace('_', '-')}", *option.names)
+        info = typer.Option(*names, help=option.help, rich_help_panel=option.panel)
+        if option.positional:
+            info = typer.Argument(metavar=f"[{name.upper()}]", help=option.help)
+        plain: Any = kind if default is not None else kind | None
+        own.append(inspect.Parameter(name, _KEYWORD, default=default, annotation=Annotated[plain, info]))
+    others = [parameter.replace(kind=_KEYWORD) for parameter in others]
+    flat.__name__, flat.__doc__ = command.__name__, command.__doc__
+    flat.__signature__ = inspect.Signature([*own, *others])  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *others)}
+    return flat
 
 
 @app.command()
+@_flattened
 def compare(
-    data: DataArgument = "digits",
-    model: ModelOption = "mlp",
-    losses: Annotated[
-        str | None, typer.Option("--losses", "--loss", help="Comma-separated; default: the whole catalog.")
+    options: Options,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
     ] = None,
-    budget: Annotated[int | None, typer.Option(min=1, help="Tuning trainings per loss and fold.")] = None,
-    lrs: Annotated[str | None, typer.Option(help="Learning rates, comma-separated, or how many.")] = None,
-    folds: Annotated[int | None, typer.Option(min=0, help="Outer folds; 0 is a hold-out.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Final seeds per fold.")] = None,
-    seed: SeedOption = 0,
-    epochs: EpochsOption = None,
-    steps: StepsOption = None,
-    batch_size: BatchOption = None,
-    optimizer: OptimizerOption = "adam",
-    schedule: ScheduleOption = "cosine",
-    label: LabelOption = None,
-    task: TaskOption = None,
-    train_size: TrainSizeOption = None,
-    label_noise: NoiseOption = 0.0,
-    imbalance: ImbalanceOption = 1.0,
-    outliers: OutliersOption = 0.0,
-    select: Annotated[str, typer.Option(help="Weights that count: last, or best-val.")] = "last",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
     time_limit: Annotated[
-        float | None, typer.Option(min=0, help="Seconds after which a training counts as failed.")
+        float | None,
+        typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running"),
     ] = None,
-    device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.", rich_help_panel="Running")
+    ] = None,
 ) -> None:
-    """Compare losses fairly on your data and model; run again to go on where it stopped."""
-    from lossmith.comparison.plan import Options, make_plan, write_plan
+    """Compare losses fairly on your data and model. Run it again to resume."""
+    from lossmith.comparison.plan import make_plan, write_plan
     from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
-    from lossmith.report.page import write_report
     from lossmith.report.run import load_run
-    from lossmith.report.terminal import leaderboard
+    from lossmith.report.terminal import Leaderboard
     from lossmith.trials.trial import Sources
 
-    options = Options(
-        data=data,
-        model=model,
-        losses=None if losses is None else tuple(split_losses(losses)),
-        label=label,
-        task=None if task is None else _choice("--task", task, "classification", "regression"),
-        budget=budget,
-        lrs=_learning_rates(lrs),
-        folds=folds,
-        seeds=seeds,
-        seed=seed,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        optimizer=_choice("--optimizer", optimizer, "adam", "adamw", "sgd"),
-        schedule=_choice("--schedule", schedule, "cosine", "none"),
-        train_size=train_size,
-        label_noise=label_noise,
-        imbalance=imbalance,
-        outliers=outliers,
-        select=_choice("--select", select, "last", "best-val"),
-        device=_choice("--device", device, "auto", "cpu", "cuda"),
-    )
     sources = Sources()
     plan = make_plan(options, sources)
     folder = out or Path("runs") / f"{plan.name}-{plan.model.split(':')[0]}-{plan.digest}"
@@ -121,77 +94,53 @@ def compare(
     errors = Console(stderr=True)
     errors.print(
         f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {plan.model}, {plan.steps} "
-        f"steps a training, {plan.budget} tuning trainings each in {len(plan.folds)} fold(s); the plan is "
-        f"{folder}/plan.toml",
+        f"steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is {folder}/plan.toml",
         soft_wrap=True,
     )
     for note in plan.notes:
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    file = folder / "summary.json"
+    before = file.read_bytes() if file.is_file() else None
     with ConsoleProgress(errors) as progress:
         try:
             carry_out(
                 plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
             )
         except KeyboardInterrupt:
-            errors.print(f"\nStopped. {progress.position} are done and kept; the same command goes on from here.")
+            errors.print(f"\nStopped. {progress.position} are done and kept. Run the same command to resume.")
             raise typer.Exit(130) from None
     run = load_run(folder)
-    write_report(run)
-    Console().print(leaderboard(run))
+    if file.read_bytes() != before or not run.report.is_file():
+        from lossmith.report.page import write_report  # matplotlib is slow to import, and the drawings are slow
+
+        write_report(run)
+    Console().print(Leaderboard(run))
 
 
 @app.command()
+@_flattened
 def train(
-    data: DataArgument = "digits",
-    model: ModelOption = "mlp",
-    loss: Annotated[str | None, typer.Option(help="Text form of the loss, see `lossmith list`.")] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate at the first step.")] = 0.004,
-    epochs: EpochsOption = None,
-    steps: StepsOption = None,
-    batch_size: BatchOption = None,
-    optimizer: OptimizerOption = "adam",
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.0,
-    schedule: ScheduleOption = "cosine",
-    label: LabelOption = None,
-    task: TaskOption = None,
-    train_size: TrainSizeOption = None,
-    label_noise: NoiseOption = 0.0,
-    imbalance: ImbalanceOption = 1.0,
-    outliers: OutliersOption = 0.0,
-    select: Annotated[str, typer.Option(help="Weights that count: last, or best-val.")] = "last",
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder for the weights; default: runs/train-...")] = None,
+    request: Request,
+    loss: Annotated[
+        str | None, typer.Option(help="Text form of the loss, see `lossmith list`.", rich_help_panel="Training")
+    ] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate at the first step.", rich_help_panel="Training")] = 0.004,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel="Training")] = 0.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the weights; default: runs/train-...", rich_help_panel="Running"),
+    ] = None,
 ) -> None:
     """Train one model with one loss and save its weights."""
     from lossmith.learned import LearnedLoss
     from lossmith.progress import training_progress
-    from lossmith.trials.request import Request, draft
+    from lossmith.trials.request import draft
     from lossmith.trials.runner import reason_of
     from lossmith.trials.saving import reload_snippet, save_model
     from lossmith.trials.texts import with_loss
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
 
-    request = Request(
-        data=data,
-        model=model,
-        label=label,
-        task=None if task is None else _choice("--task", task, "classification", "regression"),
-        seed=seed,
-        epochs=epochs,
-        steps=steps,
-        batch_size=batch_size,
-        optimizer=_choice("--optimizer", optimizer, "adam", "adamw", "sgd"),
-        schedule=_choice("--schedule", schedule, "cosine", "none"),
-        train_size=train_size,
-        label_noise=label_noise,
-        imbalance=imbalance,
-        outliers=outliers,
-        select=_choice("--select", select, "last", "best-val"),
-        device=_choice("--device", device, "auto", "cpu", "cuda"),
-        folds=0,
-    )
     sources = Sources()
     drafted = draft(request, sources)
     changed = replace(drafted.trial.optimizer, lr=lr, weight_decay=weight_decay)
@@ -212,13 +161,11 @@ def train(
         raise RuntimeError(f"the training failed: {reason_of(error)}") from None
     save_model(trained, trial, drafted.splits, drafted.task, folder)
     reload = reload_snippet(trial, drafted.splits, sources, folder)
+    said = [*_training_lines(trial, drafted.task, result), "", f"saved to {folder}; to reload it:", "", reload]
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
-    Console().print("\n".join(_training_lines(trial, drafted.task, result)), highlight=False, soft_wrap=True)
-    Console().print(f"\nsaved to {folder}; to reload it:\n\n{reload}", markup=False, highlight=False, soft_wrap=True)
-    if isinstance(learned, LearnedLoss):
-        said = f"\nthe learned loss, as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"
-        Console().print(said, markup=False, highlight=False, soft_wrap=True)
+        said += ["", f"the learned loss as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"]
+    Console().print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -274,13 +221,13 @@ def export(
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the results of a finished comparison."""
     from lossmith.report.run import load_run
-    from lossmith.report.terminal import leaderboard
+    from lossmith.report.terminal import Leaderboard
 
-    Console().print(leaderboard(load_run(run)))
+    Console().print(Leaderboard(load_run(run)))
 
 
 def main() -> NoReturn:
-    """Run the command line; mistakes of the user end in one sentence and exit code 2."""
+    """Run the command line; a user error prints one sentence and exits with code 2."""
     try:
         app()
     except (ValueError, RuntimeError, OSError) as error:
@@ -289,26 +236,6 @@ def main() -> NoReturn:
         Console(stderr=True).print(f"lossmith: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     sys.exit(0)
-
-
-def _learning_rates(text: str | None) -> tuple[float, ...] | int | None:
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"--lrs {text}: write learning rates such as 0.001,0.002,0.004 or a number of them") from None
-    if not all(math.isfinite(value) for value in values):
-        raise ValueError(f"--lrs {text}: learning rates are finite numbers")
-    if len(values) == 1 and values[0] == int(values[0]):
-        return int(values[0])
-    return tuple(values)
-
-
-def _choice(option: str, value: str, *choices: str) -> Any:
-    if value not in choices:
-        raise ValueError(f"{option} {value}: choose one of {', '.join(choices)}")
-    return value
 
 
 def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:

@@ -83,8 +83,8 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     carry_out(plan, sources, tmp_path / "run", workers=0)
     run = load_run(tmp_path / "run")
     rows = {row.name: row for row in run.results.rows}
-    assert rows[CROSS_ENTROPY].learned is None
-    learned = rows[ONLINE].learned
+    assert rows[CROSS_ENTROPY].training.learned is None
+    learned = rows[ONLINE].training.learned
     assert learned is not None
     assert learned.moments == (0, 15, 30, 45, 60)
     assert learned.strictness[0] == pytest.approx([1.0] * len(learned.p))

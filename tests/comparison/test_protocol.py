@@ -19,7 +19,7 @@ from lossmith.trials.training import splits_of
 from lossmith.trials.trial import Sources, Trial
 
 SMALL = Options(data="iris", model="mlp:width=8", losses=("m", "parabolic"), lrs=4, steps=60)
-FILES = ("plan.toml", "recommendation.toml", "results.csv", "summary.json")
+FILES = ("plan.toml", "recommendation.toml", "results.csv", "runs.csv", "summary.json")
 
 
 def planned(options: Options = SMALL) -> tuple[Plan, Sources]:
@@ -164,8 +164,9 @@ def test_every_arm_gets_the_same_budget_but_for_extensions(tmp_path: Path) -> No
     budget = plan.budget * len(plan.folds)
     most = budget + len(plan.folds) * MAX_EXTENSIONS * 2
     for row in rows:
-        assert budget <= row["trainings"] <= most
-        extra = sum(max(0, point["folds"]) for point in row["rates"]) - len(plan.lrs) * len(plan.folds)
-        assert row["trainings"] == budget + extra * (
-            1 if row["values"][0] or "tuned" in row["name"] or "decay" in row["name"] else 2
+        tuning = row["tuning"]
+        assert budget <= tuning["trainings"] <= most
+        extra = sum(max(0, point["folds"]) for point in tuning["rates"]) - len(plan.lrs) * len(plan.folds)
+        assert tuning["trainings"] == budget + extra * (
+            1 if tuning["values"][0] or "tuned" in row["name"] or "decay" in row["name"] else 2
         )

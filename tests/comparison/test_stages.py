@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from made_up import AGAIN, ARMS, CROSS_ENTROPY, LABEL_SMOOTHING, PLAN, MadeUp, Outcome, Run, carry_out, peaked
 
-from lossmith.comparison.files import write_summary
+from lossmith.comparison.outputs import write_summary
 from lossmith.comparison.protocol import run_protocol
 from lossmith.comparison.summary import summarise
 from lossmith.report.highlights import failed_trainings
@@ -111,8 +111,9 @@ def test_the_recommendation_is_written_before_any_test_outcome_is_opened(tmp_pat
     finals = [Run(arm.name, fold, "final", n, 2.0, 300, True) for arm in ARMS for fold in (0, 1) for n in (0, 1)]
     assert [replace(run, lr=2.0) for run in made_up.opened] == finals
     assert findings.times_scored == len(finals) / 2
-    assert all(run.test is not None for folds in findings.finals.values() for fold in folds for run in fold)
-    assert [len(fold) for fold in findings.finals["brier"]] == [2, 2]
+    assert all(run.result.test is not None for run in findings.runs)
+    brier = [(run.fold, run.seed) for run in findings.runs if run.arm == "brier"]
+    assert brier == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_the_recommendation_is_that_of_validation_and_is_kept_as_toml(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_what_could_not_be_trained_is_not_recommended_and_not_timed(tmp_path: Pa
     findings, _ = carry_out(world, tmp_path)
     assert findings.untrained == {"brier": "2 of its 4 final trainings diverged or fell back to guessing"}
     assert findings.recommendation.arm == CROSS_ENTROPY
-    assert "brier" in findings.finals
+    assert "brier" in {run.arm for run in findings.runs}
     assert findings.speed.keys() == {arm.name for arm in ARMS} - {"brier"}
 
 
@@ -168,7 +169,7 @@ def test_an_arm_whose_final_training_fails_is_left_out_with_the_reason(tmp_path:
 
     findings, made_up = carry_out(world, tmp_path)
     assert findings.untrained["brier"] == "1 of its 4 final trainings failed: it ran out of memory"
-    assert "brier" not in findings.finals
+    assert "brier" not in {run.arm for run in findings.runs}
     assert "brier" not in findings.speed
     assert not any(run.arm == "brier" for run in made_up.opened)
     summary = summarise(PLAN, findings)
@@ -187,7 +188,7 @@ def test_an_arm_that_always_fails_is_tried_no_further_than_its_first_trainings(t
     assert findings.untrained["mae"] == "all of its first trainings failed: IndexError: no such class"
     assert {run.lr for run in made_up.trained if run.arm == "mae"} == {1.0, 2.0, 4.0}
     assert not any(run.final for run in made_up.trained if run.arm == "mae")
-    assert next(row for row in summarise(PLAN, findings).rows if row.name == "mae").lrs == ()
+    assert next(row for row in summarise(PLAN, findings).rows if row.name == "mae").tuning.lrs == ()
 
 
 def test_one_learning_rate_that_fails_counts_as_guessing(tmp_path: Path) -> None:
@@ -261,15 +262,15 @@ def test_a_faster_loss_is_held_against_cross_entropy_in_as_few_steps(
 
     findings, made_up = carry_out(world, tmp_path)
     brier = findings.speed["brier"]
-    assert (brier.shortened_ce_missed, brier.shortened_steps) == (missed, 135)
+    assert (brier.shortened_reference_missed, brier.shortened_steps) == (missed, 135)
     short = [run for run in made_up.trained if run.steps == 135]
     assert {run.arm for run in short} == {CROSS_ENTROPY}
     assert not any(run.final for run in short)
     assert sum(run.use == "tuning" for run in short) == 2 * 2 * 3
     assert sum(run.use == "final" for run in short) == 4
-    assert made_up.labels[-2:] == ["cross-entropy in 135 steps, learning rates", "cross-entropy in 135 steps, final"]
+    assert made_up.labels[-2:] == ["cross_entropy in 135 steps, learning rates", "cross_entropy in 135 steps, final"]
     for name in (CROSS_ENTROPY, AGAIN, "mae", "ngl"):
-        assert (findings.speed[name].shortened_ce_missed, findings.speed[name].shortened_steps) == (None, None)
+        assert (findings.speed[name].shortened_reference_missed, findings.speed[name].shortened_steps) == (None, None)
 
 
 def test_the_end_of_a_shortened_training_is_its_last_three_evaluations(tmp_path: Path) -> None:
@@ -278,9 +279,9 @@ def test_the_end_of_a_shortened_training_is_its_last_three_evaluations(tmp_path:
         return Outcome(0.9, reached=ends) if late else racing(run)
 
     ends = 8  # two of the three last at .9 and one at .25: .683 on average
-    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_ce_missed is True
+    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_reference_missed is True
     ends = 7
-    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_ce_missed is False
+    assert carry_out(world, tmp_path)[0].speed["brier"].shortened_reference_missed is False
 
 
 def test_a_loss_that_only_seems_faster_is_not_asked_about(tmp_path: Path) -> None:

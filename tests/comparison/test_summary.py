@@ -70,10 +70,10 @@ def examples(a: str, b: str, right: Right = RIGHT) -> np.ndarray:
 
 def test_differences_are_those_to_cross_entropy_and_to_label_smoothing(rows: dict[str, Row]) -> None:
     for name in ("brier", "mae", AGAIN, WEIGHTED):
-        against_ce, against_ls = rows[name].against_ce, rows[name].against_ls
-        assert against_ce is not None
-        assert against_ls is not None
-        for gap, other in ((against_ce, CROSS_ENTROPY), (against_ls, LABEL_SMOOTHING)):
+        against_reference, against_rival = rows[name].against_reference, rows[name].against_rival
+        assert against_reference is not None
+        assert against_rival is not None
+        for gap, other in ((against_reference, CROSS_ENTROPY), (against_rival, LABEL_SMOOTHING)):
             t_test = stats.ttest_1samp(examples(name, other), 0.0)
             assert gap.mean == pytest.approx(examples(name, other).mean())
             assert gap.p == pytest.approx(t_test.pvalue)
@@ -82,10 +82,10 @@ def test_differences_are_those_to_cross_entropy_and_to_label_smoothing(rows: dic
             assert (gap.v_seed, gap.df, gap.reason) == (0.0, pytest.approx(199), None)
             assert gap.v_test == pytest.approx(gap.se**2)
             assert gap.mde == pytest.approx((stats.t.ppf(0.975, 199) + stats.t.ppf(0.8, 199)) * gap.se)
-    assert rows[CROSS_ENTROPY].against_ce is None
-    assert rows[CROSS_ENTROPY].against_ls is not None
-    assert rows[LABEL_SMOOTHING].against_ls is None
-    gap = rows[LABEL_SMOOTHING].against_ce
+    assert rows[CROSS_ENTROPY].against_reference is None
+    assert rows[CROSS_ENTROPY].against_rival is not None
+    assert rows[LABEL_SMOOTHING].against_rival is None
+    gap = rows[LABEL_SMOOTHING].against_reference
     assert gap is not None
     assert (gap.interval, gap.reason) == (None, "fewer than 10 test examples differ")
 
@@ -93,7 +93,7 @@ def test_differences_are_those_to_cross_entropy_and_to_label_smoothing(rows: dic
 def test_holm_counts_every_planned_candidate_also_what_could_not_be_trained(rows: dict[str, Row]) -> None:
     """That of brier is the least of three, that of mae the second; that of ngl counts as 1; controls keep their own."""
     p = {name: float(stats.ttest_1samp(examples(name, CROSS_ENTROPY), 0.0).pvalue) for name in RIGHT}
-    holm = {name: gap.holm_p for name, row in rows.items() if (gap := row.against_ce) is not None}
+    holm = {name: gap.holm_p for name, row in rows.items() if (gap := row.against_reference) is not None}
     assert p["brier"] < p["mae"]
     assert 0.02 < p["mae"] < 0.05
     assert holm["brier"] == pytest.approx(3 * p["brier"])
@@ -106,13 +106,13 @@ def test_holm_counts_every_planned_candidate_also_what_could_not_be_trained(rows
 
 def test_simultaneous_intervals_share_the_error_among_all_planned_candidates(rows: dict[str, Row]) -> None:
     for name in ("brier", "mae"):
-        gap = rows[name].against_ce
+        gap = rows[name].against_reference
         assert gap is not None
         wide = stats.ttest_1samp(examples(name, CROSS_ENTROPY), 0.0).confidence_interval(1 - 0.05 / 3)
         assert gap.simultaneous == pytest.approx(tuple(wide))
     for row in rows.values():
-        assert row.role == "candidate" or row.against_ce is None or row.against_ce.simultaneous is None
-        assert row.against_ls is None or (row.against_ls.simultaneous, row.against_ls.holm_p) == (None, None)
+        assert row.role == "candidate" or row.against_reference is None or row.against_reference.simultaneous is None
+        assert row.against_rival is None or (row.against_rival.simultaneous, row.against_rival.holm_p) == (None, None)
 
 
 def test_rows_stand_by_test_score_and_what_could_not_be_trained_has_no_rank(summary: Summary) -> None:
@@ -133,7 +133,7 @@ def test_each_loss_has_the_verdict_its_evidence_gives(rows: dict[str, Row]) -> N
         LABEL_SMOOTHING: "not distinguishable",
         WEIGHTED: "better than both",
         "brier": "better than both",
-        "mae": "better than cross-entropy only",
+        "mae": "better than reference only",
         "ngl": "could not be trained",
     }
     assert rows[CROSS_ENTROPY].verdict == "The reference."
@@ -165,7 +165,7 @@ def test_the_planned_test_and_the_size_of_noise_are_said(summary: Summary) -> No
 
 
 def test_what_was_found_of_the_whole_is_handed_on(summary: Summary) -> None:
-    assert summary.best_label_smoothing == LABEL_SMOOTHING
+    assert summary.rival == LABEL_SMOOTHING
     assert (summary.metric, summary.times_scored, summary.adaptation) == ("accuracy", 14, ())
 
 
@@ -177,18 +177,18 @@ def test_speed_is_said_of_what_is_faster_and_cross_entropy_cut_short_is_not(
     assert summary.speed_sentences[0].startswith("brier needs fewer steps than cross-entropy")
     speed = rows["brier"].speed
     assert speed is not None
-    assert speed.ratio == pytest.approx((120 + 150) / 2 / 210)
-    assert (speed.censored, speed.censored_ce, speed.pairs, speed.method) == (0, 0, 4, "log-t")
-    assert (speed.shortened_steps, speed.shortened_ce_missed, speed.lrs) == (135, True, (2.0, 2.0))
-    assert speed.sentence == summary.speed_sentences[0]
+    ratio = speed.ratio
+    assert ratio.ratio == pytest.approx((120 + 150) / 2 / 210)
+    assert (ratio.censored_loss, ratio.censored_reference, ratio.pairs, ratio.method) == (0, 0, 4, "log-t")
+    assert (speed.shortened_steps, speed.shortened_reference_missed, speed.lrs) == (135, True, (2.0, 2.0))
     t_test = stats.ttest_1samp(np.log([120 / 210, 150 / 210] * 2), 0.0)
-    assert speed.p == pytest.approx(t_test.pvalue)
-    assert speed.interval == pytest.approx(tuple(np.exp(t_test.confidence_interval(0.95))))
+    assert ratio.p_value == pytest.approx(t_test.pvalue)
+    assert ratio.interval == pytest.approx(tuple(np.exp(t_test.confidence_interval(0.95))))
     assert rows[CROSS_ENTROPY].speed is None
     assert rows["ngl"].speed is None
     other = rows["mae"].speed
     assert other is not None
-    assert (other.ratio, other.sentence) == (1.0, None)
+    assert other.ratio.ratio == 1.0
 
 
 def test_shares_of_pairs_are_of_runs_under_the_same_seed(rows: dict[str, Row]) -> None:
@@ -244,9 +244,9 @@ def test_no_better_by_delta_is_judged_by_the_simultaneous_intervals(
 def test_without_label_smoothing_or_a_second_cross_entropy_it_is_said(tmp_path: Path) -> None:
     found = summary_of(RIGHT, tmp_path, untrained=LABEL_SMOOTHING, edges=AGAIN)
     rows = {row.name: row for row in found.rows}
-    assert found.best_label_smoothing is None
-    assert all(row.against_ls is None for row in found.rows)
-    assert rows["brier"].kind == "better, label smoothing missing"
+    assert found.rival is None
+    assert all(row.against_rival is None for row in found.rows)
+    assert rows["brier"].kind == "better, rival missing"
     assert found.noise == (
         "Cross-entropy, tuned and seeded anew, could not be trained: take no difference here for real."
     )  # fmt: skip

@@ -24,7 +24,8 @@ from lossmith.comparison.speed import SpeedRatio, paired_log_ratio
 from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.verdict import (
     BETTER,
-    BETTER_THAN_CE_ONLY,
+    BETTER_THAN_REFERENCE_ONLY,
+    CLASSIFICATION,
     RULES,
     Evidence,
     Verdict,
@@ -32,6 +33,7 @@ from lossmith.comparison.verdict import (
     points_with_interval,
     verdict,
 )
+from lossmith.tasks import Regression
 
 SCOPE = "on this data, model, optimiser and budget."
 DELTA = 0.005
@@ -73,20 +75,20 @@ CASES = {
         verdict("x", difference(0.0092, 0.0026), difference(0.0070), 0.01, DELTA),
         f"x is better than tuned cross-entropy and label smoothing: +0.92 points [+0.41, +1.43] {SCOPE}",
     ),
-    VerdictKind.BETTER_SMOOTHING: (
-        verdict("x", difference(0.01), None, 0.01, DELTA, is_smoothing=True),
+    VerdictKind.BETTER_RIVAL: (
+        verdict("x", difference(0.01), None, 0.01, DELTA, is_rival=True),
         f"x is better than cross-entropy: +1.00 points [+0.61, +1.39] {SCOPE}",
     ),
-    VerdictKind.BETTER_WITHOUT_CONTROL: (
+    VerdictKind.BETTER_WITHOUT_RIVAL: (
         verdict("x", difference(0.01), None, 0.01, DELTA),
         f"x is better than cross-entropy, not compared with label smoothing: +1.00 points [+0.61, +1.39] {SCOPE}",
     ),
-    VerdictKind.BETTER_THAN_CE_WORSE_THAN_LS: (
+    VerdictKind.BETTER_BUT_WORSE_THAN_RIVAL: (
         verdict("x", difference(0.01), difference(-0.01), 0.01, DELTA),
         "x is better than cross-entropy, worse than label smoothing: +1.00 points [+0.61, +1.39] against "
         f"cross-entropy, -1.00 points [-1.39, -0.61] against label smoothing, {SCOPE}",
     ),
-    VerdictKind.BETTER_THAN_CE: (
+    VerdictKind.BETTER_THAN_REFERENCE: (
         verdict("x", difference(0.009), difference(0.0006), 0.01, DELTA),
         "x is better than cross-entropy, not distinguishable from label smoothing: +0.90 points [+0.51, +1.29] "
         f"against cross-entropy, +0.06 points [-0.33, +0.45] against label smoothing, {SCOPE}",
@@ -127,10 +129,10 @@ def test_kinds_keep_the_words_that_results_are_written_with() -> None:
         "too little data",
         "not distinguishable",
         "better than both",
-        "label smoothing better than cross-entropy",
-        "better, label smoothing missing",
-        "better, but worse than label smoothing",
-        "better than cross-entropy only",
+        "rival better than reference",
+        "better, rival missing",
+        "better, but worse than rival",
+        "better than reference only",
         "equivalent",
         "not worse",
         "worse",
@@ -141,17 +143,17 @@ def test_kinds_keep_the_words_that_results_are_written_with() -> None:
 def test_better_are_the_losses_of_which_a_headline_may_speak() -> None:
     """Not the tuned label smoothing, which is a control."""
     assert {kind for kind in VerdictKind if kind.value.startswith("better")} == BETTER
-    assert {VerdictKind.BETTER_THAN_BOTH} == BETTER - BETTER_THAN_CE_ONLY
+    assert {VerdictKind.BETTER_THAN_BOTH} == BETTER - BETTER_THAN_REFERENCE_ONLY
 
 
 def test_label_smoothing_itself_has_to_be_significantly_better_too() -> None:
-    said = verdict("x", difference(0.003), None, 0.2, DELTA, is_smoothing=True)
+    said = verdict("x", difference(0.003), None, 0.2, DELTA, is_rival=True)
     assert said.kind is VerdictKind.NOT_WORSE
 
 
 def test_a_p_value_of_five_percent_is_not_below_five_percent() -> None:
     assert verdict("x", difference(0.01), None, 0.05, DELTA).kind is VerdictKind.NOT_WORSE
-    assert verdict("x", difference(0.01), None, 0.0499, DELTA).kind is VerdictKind.BETTER_WITHOUT_CONTROL
+    assert verdict("x", difference(0.01), None, 0.0499, DELTA).kind is VerdictKind.BETTER_WITHOUT_RIVAL
     assert verdict("x", difference(-0.01), None, 0.05, DELTA).kind is VerdictKind.UNDECIDED
     assert verdict("x", difference(-0.01), None, 0.0499, DELTA).kind is VerdictKind.WORSE
 
@@ -172,9 +174,9 @@ def test_a_difference_of_just_delta_is_not_inside(mean: float, kind: VerdictKind
 
 def test_without_an_interval_anything_is_possible() -> None:
     everything = (-math.inf, math.inf)
-    assert Evidence(None, None, None, DELTA, trained=False, is_smoothing=False).bounds(0.95) == everything
+    assert Evidence(None, None, None, DELTA, trained=False, is_rival=False).bounds(0.95) == everything
     few = difference(0.5, differing=3)
-    assert Evidence(few, None, None, DELTA, trained=True, is_smoothing=False).bounds(0.95) == everything
+    assert Evidence(few, None, None, DELTA, trained=True, is_rival=False).bounds(0.95) == everything
 
 
 def test_what_was_not_compared_takes_no_words() -> None:
@@ -183,7 +185,7 @@ def test_what_was_not_compared_takes_no_words() -> None:
 
 def test_label_smoothing_without_an_interval_is_named_as_such() -> None:
     said = verdict("x", difference(0.01), difference(0.0001, differing=3), 0.01, DELTA)
-    assert said.kind is VerdictKind.BETTER_THAN_CE
+    assert said.kind is VerdictKind.BETTER_THAN_REFERENCE
     assert "+0.01 points (no interval) against label smoothing" in said.sentence
 
 
@@ -238,11 +240,11 @@ def kind_by_the_text(
     se = math.sqrt(ce.variance)
     if holm_p < 0.05 and ce.mean > 0:
         if ls is None:
-            return "better, label smoothing missing"
+            return "better, rival missing"
         t = ls.mean / math.sqrt(ls.variance)
         if enough(ls) and ls.differing >= 10 and 2 * stats.t.sf(abs(t), ls.df) < 0.05:
-            return "better than both" if ls.mean > 0 else "better, but worse than label smoothing"
-        return "better than cross-entropy only"
+            return "better than both" if ls.mean > 0 else "better, but worse than rival"
+        return "better than reference only"
     lower90, upper90 = stats.t.interval(0.90, ce.df, ce.mean, se)
     if lower90 > -delta and upper90 < delta:
         return "equivalent"
@@ -280,7 +282,7 @@ def test_any_evidence_gives_the_one_verdict_of_the_text(
         ((difference(0.1), None, 1.01, DELTA), "holm_p must lie in"),
         ((difference(0.1), None, math.nan, DELTA), "holm_p must lie in"),
         ((difference(0.1), None, None, DELTA), "holm_p is needed"),
-        ((None, None, 0.1, DELTA), "difference to cross-entropy is needed"),
+        ((None, None, 0.1, DELTA), "difference from the reference is needed"),
     ],
 )
 def test_missing_or_impossible_evidence_is_refused(
@@ -301,7 +303,7 @@ UNDECIDED, EQUIVALENT = of(VerdictKind.UNDECIDED), of(VerdictKind.EQUIVALENT)
 UNTRAINABLE, BOTH, CE_ONLY = (
     of(VerdictKind.UNTRAINABLE),
     of(VerdictKind.BETTER_THAN_BOTH),
-    of(VerdictKind.BETTER_THAN_CE),
+    of(VerdictKind.BETTER_THAN_REFERENCE),
 )
 
 
@@ -355,7 +357,7 @@ def log_t(ratio: float, interval: tuple[float, float] | None) -> SpeedRatio:
         interval=interval,
         p_value=None,
         censored_loss=0,
-        censored_ce=0,
+        censored_reference=0,
         pairs=5,
         method="log-t",
     )
@@ -363,43 +365,51 @@ def log_t(ratio: float, interval: tuple[float, float] | None) -> SpeedRatio:
 
 def test_fewer_steps_needs_an_interval_below_one_and_the_shortened_control() -> None:
     sure = log_t(0.62, (0.5, 0.78))
-    assert fewer_steps("x", sure, shortened_ce_missed=True) == (
+    assert fewer_steps("x", sure, shortened_reference_missed=True) == (
         "x needs fewer steps than cross-entropy to reach its final accuracy: 0.62 of them [0.50, 0.78], and "
         f"cross-entropy re-tuned for that many steps does not reach it, {SCOPE}"
     )
-    assert fewer_steps("x", sure, shortened_ce_missed=False) is None
-    assert fewer_steps("x", log_t(0.8, (0.6, 1.0)), shortened_ce_missed=True) is None
-    assert fewer_steps("x", log_t(0.8, None), shortened_ce_missed=True) is None
-    assert fewer_steps("x", log_t(math.nan, None), shortened_ce_missed=True) is None
+    assert fewer_steps("x", sure, shortened_reference_missed=False) is None
+    assert fewer_steps("x", log_t(0.8, (0.6, 1.0)), shortened_reference_missed=True) is None
+    assert fewer_steps("x", log_t(0.8, None), shortened_reference_missed=True) is None
+    assert fewer_steps("x", log_t(math.nan, None), shortened_reference_missed=True) is None
     # Half of the runs are no faster, though on geometric average they are.
-    assert fewer_steps("x", log_t(1.0, (0.5, 0.9)), shortened_ce_missed=True) is None
+    assert fewer_steps("x", log_t(1.0, (0.5, 0.9)), shortened_reference_missed=True) is None
 
 
 def test_fewer_steps_by_the_sign_test() -> None:
     never = math.inf
     faster = paired_log_ratio([50.0] * 6, [80.0, 90, 70, 60, 85, never])
-    assert "0.61 of them (sign test, p = 0.031)" in (fewer_steps("x", faster, shortened_ce_missed=True) or "")
+    assert "0.61 of them (sign test, p = 0.031)" in (fewer_steps("x", faster, shortened_reference_missed=True) or "")
     too_few = paired_log_ratio([50.0] * 5, [80.0, 90, 70, 60, never])
     slower = paired_log_ratio([80.0, 90, 70, 60, 85, never], [50.0] * 6)
-    assert fewer_steps("x", too_few, shortened_ce_missed=True) is None
-    assert fewer_steps("x", replace(faster, p_value=0.05), shortened_ce_missed=True) is None
-    assert fewer_steps("x", replace(faster, method="log-t"), shortened_ce_missed=True) is None
-    assert fewer_steps("x", slower, shortened_ce_missed=True) is None
+    assert fewer_steps("x", too_few, shortened_reference_missed=True) is None
+    assert fewer_steps("x", replace(faster, p_value=0.05), shortened_reference_missed=True) is None
+    assert fewer_steps("x", replace(faster, method="log-t"), shortened_reference_missed=True) is None
+    assert fewer_steps("x", slower, shortened_reference_missed=True) is None
 
 
 def test_every_sentence_that_can_be_said_names_its_scope() -> None:
     for row in (*RULES[1:], *HEADLINES, FEWER_STEPS, ADAPTS, NOT_SHOWN):
-        assert row.sentence.endswith(SCOPE)
+        assert row.worded(CLASSIFICATION).sentence.endswith(SCOPE)
         assert row.condition
 
 
 def test_the_docs_print_these_very_rules() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
-    assert printed == [
-        f"| {rule.condition} | {rule.sentence} |"
-        for rule in (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
-    ]
+    claims = (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
+    worded = [claim.worded(CLASSIFICATION) for claim in claims]
+    assert printed == [f"| {claim.condition} | {claim.sentence} |" for claim in worded]
+
+
+def test_verdicts_of_another_task_name_its_own_reference_and_rival() -> None:
+    words = Regression.words
+    found = verdict("x", difference(0.01), difference(0.008), 0.001, DELTA, words=words)
+    assert found.sentence.startswith("x is better than tuned squared error and Huber loss: +1.00 points")
+    for claim in (*RULES, *HEADLINES, FEWER_STEPS):
+        assert "cross-entropy" not in claim.worded(words).sentence
+        assert "smoothing" not in claim.worded(words).sentence
 
 
 def test_a_control_that_beats_the_best_loss_is_named() -> None:

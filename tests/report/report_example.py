@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from lossmith.comparison.files import write_file, write_summary
-from lossmith.comparison.rows import Gap, MeanCurve, RatePoint, Row, SpeedRow, Summary
+from lossmith.comparison.files import write_file
+from lossmith.comparison.outputs import write_summary
+from lossmith.comparison.rows import Gap, MeanCurve, RatePoint, Row, Summary, TrainingRow, TuningRow
+from lossmith.comparison.speed import Speed, SpeedRatio
 from lossmith.properties.shape import Shape
-from lossmith.report.run import Run, load_run
+from lossmith.report.reading import read
+from lossmith.report.run import Design, Run, load_run
 from lossmith.tasks import Diagram
 
 CONTROLS = ("cross_entropy", "cross_entropy (again)", "cross_entropy + weight decay", "label_smoothing (tuned)")
@@ -22,6 +25,15 @@ HOSTILE = "<script>alert(1)</script>"
 STEPS = (10, 20, 30, 40, 50)
 LRS = (0.001, 0.002, 0.004, 0.008)
 REFERENCE_SCORE = 0.98
+RATIO = SpeedRatio(
+    ratio=0.87,
+    interval=(0.71, 1.06),
+    p_value=0.21,
+    censored_loss=0,
+    censored_reference=0,
+    pairs=3,
+    method="log-t",
+)
 
 
 def gap(mean: float) -> Gap:
@@ -55,51 +67,51 @@ def row(name: str, score: float) -> Row:
         untrained=None,
         score=score,
         runs=(score - 0.004, score, score + 0.004),
-        against_ce=None if reference else gap(score - REFERENCE_SCORE),
-        against_ls=None if name == CONTROLS[3] else gap(score - 0.985),
+        against_reference=None if reference else gap(score - REFERENCE_SCORE),
+        against_rival=None if name == CONTROLS[3] else gap(score - 0.985),
         share_won=None if reference else 0.75,
         verdict="The reference." if reference else f"{name} has a verdict of its own.",
         kind="reference" if reference else "undecided",
-        speed=None
-        if reference
-        else SpeedRow(
-            0.87,
-            (0.71, 1.06),
-            0.21,
-            censored=0,
-            censored_ce=0,
-            shortened_steps=None,
-            shortened_ce_missed=None,
-            pairs=3,
-            method="log-t",
-            lrs=(0.004,),
-            sentence=None,
-        ),
+        speed=None if reference else Speed((0.004,), (87.0, 80.0, 90.0), RATIO),
         columns={"nll": 0.0931, "nll_scaled": 0.0742, "ece": 0.0312, "ece_scaled": 0.0127, "temperature": 1.234},
-        lrs=(0.002, 0.004, 0.004),
-        values=({"epsilon": 0.2}, {"epsilon": 0.4}, {}) if name == CONTROLS[3] else ({}, {}, {}),
-        trainings=48,
-        gradient_ratio=2.34,
-        extended_share=0.0,
-        diverged=0,
-        failures=(),
-        notes=(),
-        seconds=1.5,
-        rates=tuple(RatePoint(lr, score - 0.02 * i, score - 0.02 * i - 0.001, 3) for i, lr in enumerate(LRS)),
-        curve=MeanCurve(STEPS, {"accuracy": level, "nll": level}, {"accuracy": level, "nll": falling}, level, level),
         diagrams=(Diagram("as trained", *bins), Diagram("temperature scaled", *bins)),
-        expected_best=tuple(score - 0.01 / k for k in range(1, 5)),
+        tuning=TuningRow(
+            lrs=(0.002, 0.004, 0.004),
+            values=({"epsilon": 0.2}, {"epsilon": 0.4}, {}) if name == CONTROLS[3] else ({}, {}, {}),
+            trainings=48,
+            failures=(),
+            rates=tuple(RatePoint(lr, score - 0.02 * i, score - 0.02 * i - 0.001, 3) for i, lr in enumerate(LRS)),
+            expected_best=tuple(score - 0.01 / k for k in range(1, 5)),
+        ),
+        training=TrainingRow(
+            curve=MeanCurve(
+                STEPS, {"accuracy": level, "nll": level}, {"accuracy": level, "nll": falling}, level, level
+            ),
+            gradient_ratio=2.34,
+            extended_share=0.0,
+            diverged=0,
+            notes=(),
+            learned=None,
+        ),
         shape_of=name,
         shape=Shape(p, tuple(-math.log(v) for v in p), tuple(1 + score - v for v in p)),
     )
+
+
+def changed(of: Row, **changes: Any) -> Row:
+    """A row with other values in some of its fields, or in those of its tuning or its training."""
+    for part in ("tuning", "training"):
+        inside = {name: changes.pop(name) for name in vars(getattr(of, part)) if name in changes}
+        of = replace(of, **{part: replace(getattr(of, part), **inside)})
+    return replace(of, **changes)
 
 
 def untrained(row: Row, why: str) -> Row:
     return replace(
         row,
         untrained=why,
-        against_ce=None,
-        against_ls=None,
+        against_reference=None,
+        against_rival=None,
         share_won=None,
         speed=None,
         kind="could not be trained",
@@ -117,7 +129,7 @@ def summary(rows: Sequence[Row], recommended: str = "cross_entropy") -> Summary:
         recommended=recommended,
         reference="cross_entropy",
         again="cross_entropy (again)",
-        best_label_smoothing=CONTROLS[3] if CONTROLS[3] in names else None,
+        rival=CONTROLS[3] if CONTROLS[3] in names else None,
         metric="accuracy",
         times_scored=23,
         adaptation=(),
@@ -163,9 +175,10 @@ def write_run(folder: Path, of: Summary | None = None) -> Path:
     return folder
 
 
-def as_run(of: Summary) -> Run:
+def as_run(of: Summary, design: dict[str, Any] | None = None) -> Run:
     """A run that was never written, for results that no comparison would write."""
-    return Run(Path("nowhere"), plan([row.name for row in of.rows]), asdict(of))
+    design = plan([row.name for row in of.rows]) if design is None else design
+    return Run(Path("nowhere"), tomli_w.dumps(design), read(Design, design), of)
 
 
 def make_run(folder: Path, of: Summary | None = None) -> Run:

@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from report_example import CANDIDATES, CONTROLS, HOSTILE, as_run, make_run, row, summary, untrained, usual
+from report_example import CANDIDATES, CONTROLS, HOSTILE, as_run, changed, make_run, row, summary, untrained, usual
 
 from lossmith.catalog import create
 from lossmith.comparison.rows import LearnedRow, Row
@@ -54,7 +54,7 @@ def test_losses_that_learned_have_a_picture_of_their_own(tmp_path: Path) -> None
     learned = LearnedRow(
         (10, 20), (1.0, 1.5), (0.9, 1.2), (1.1, 2.0), (0, 20), (0.1, 0.9), ((1, 1), (2, 1)), 0, "y*c", 0.1
     )
-    row_of_it = replace(row("adaptive", 0.981), learned=learned)
+    row_of_it = changed(row("adaptive", 0.981), learned=learned)
     found = drawn(tmp_path, [row("cross_entropy", 0.98), row_of_it])
     assert len(found["learned"].panels) == 2
     assert found["learned"].remarks == (
@@ -136,14 +136,15 @@ def test_only_arms_that_could_not_be_trained(tmp_path: Path) -> None:
 def hollow(of: Row) -> Row:
     """The row with nothing but missing values."""
     none = (NAN, NAN)
-    columns = dict.fromkeys(of.curve.valid, none)
-    curve = replace(of.curve, steps=(1, 2), train=columns, valid=columns, lowest=none, highest=none)
-    return replace(
+    columns = dict.fromkeys(of.training.curve.valid, none)
+    curve = replace(of.training.curve, steps=(1, 2), train=columns, valid=columns, lowest=none, highest=none)
+    return changed(
         of,
         score=NAN,
-        against_ce=of.against_ce and replace(of.against_ce, mean=NAN, interval=none, simultaneous=none),
+        against_reference=of.against_reference
+        and replace(of.against_reference, mean=NAN, interval=none, simultaneous=none),
         lrs=none,
-        rates=tuple(replace(point, score=NAN, smoothed=NAN) for point in of.rates),
+        rates=tuple(replace(point, score=NAN, smoothed=NAN) for point in of.tuning.rates),
         curve=curve,
         diagrams=tuple(replace(diagram, x=none, y=none, count=(0, 0)) for diagram in of.diagrams),
         expected_best=none,
@@ -160,15 +161,15 @@ def test_missing_values_leave_gaps(tmp_path: Path, which: tuple[str, ...]) -> No
 
 def test_empty_lists_are_no_mistake() -> None:
     of = row("cross_entropy", 0.98)
-    nothing: dict[str, tuple[float, ...]] = dict.fromkeys(of.curve.valid, ())
-    empty = replace(
+    nothing: dict[str, tuple[float, ...]] = dict.fromkeys(of.training.curve.valid, ())
+    empty = changed(
         of,
         runs=(),
         lrs=(),
         rates=(),
         expected_best=(),
         values=(),
-        curve=replace(of.curve, steps=(), train=nothing, valid=nothing, lowest=(), highest=()),
+        curve=replace(of.training.curve, steps=(), train=nothing, valid=nothing, lowest=(), highest=()),
         diagrams=(),
         shape=replace(of.shape, **dict.fromkeys(vars(of.shape), ())),
     )

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from report_example import gap, plan, row, summary, untrained, usual
+from report_example import RATIO, as_run, changed, gap, plan, row, summary, untrained, usual
 
-from lossmith.comparison.rows import LearnedRow, Row, SpeedRow, Summary
+from lossmith.comparison.rows import LearnedRow, Row, Summary
+from lossmith.comparison.speed import Speed
 from lossmith.comparison.verdict import RULES, VerdictKind
 from lossmith.report import numbers
 from lossmith.report.columns import Column, page_columns
 from lossmith.report.highlights import far_off, highlighted, tone, without_interval
 from lossmith.report.method import how_it_was_done, times_scored
 from lossmith.report.reading import read
-from lossmith.report.run import Design, Run
+from lossmith.report.run import Design
 
 NAN, INF = math.nan, math.inf
 UNKNOWN = [None, NAN, INF, -INF]
-DESIGN = read(Design, plan(["cross_entropy"]), "the plan")
+DESIGN = read(Design, plan(["cross_entropy"]))
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ DESIGN = read(Design, plan(["cross_entropy"]), "the plan")
 def test_a_score_has_the_decimals_that_show_its_standard_error_in_two_digits(
     errors: list[float], expected: int
 ) -> None:
-    rows = [replace(row("m", 0.9), against_ce=replace(gap(0.1), se=error)) for error in errors]
+    rows = [replace(row("m", 0.9), against_reference=replace(gap(0.1), se=error)) for error in errors]
     assert numbers.decimals([row("cross_entropy", 0.9), *rows]) == expected
 
 
@@ -106,10 +107,8 @@ def test_minus_signs_stand_before_numbers_alone() -> None:
     assert numbers.typeset(sentence) == "−0.12 points [−0.30, +0.1] (−2 to −1), m-full, 2024-11-21, a - b, x -y"
 
 
-def speed(ratio: float | None, **changes: Any) -> SpeedRow:
-    made = row("m", 0.9).speed
-    assert made is not None
-    return replace(made, ratio=ratio, **changes)
+def speed(ratio: float, reached: bool | None = None, **changes: Any) -> Speed:
+    return Speed((), (), replace(RATIO, ratio=ratio, **changes), reached, 300)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ def cells(head: tuple[str, str], rows: Sequence[Row], results: Summary | None = 
 
 
 CE, LS, M = row("cross_entropy", 0.98), row("label_smoothing (tuned)", 0.985), row("m", 0.9712)
-BARE = replace(M, against_ce=None, against_ls=None, share_won=None, speed=None, runs=(), lrs=(), values=())
+BARE = changed(M, against_reference=None, against_rival=None, share_won=None, speed=None, runs=(), lrs=(), values=())
 
 
 def test_scores_and_their_range() -> None:
@@ -143,12 +142,13 @@ def test_the_difference_to_cross_entropy() -> None:
         ("-0.88 [-1.28, -0.48]", pytest.approx(-0.0088)),
         ("–", None),
     ]
-    at_once = cells(("Minus", "[all at once]"), [M, BARE, replace(M, against_ce=replace(gap(0), simultaneous=None))])
+    alone = replace(M, against_reference=replace(gap(0), simultaneous=None))
+    at_once = cells(("Minus", "[all at once]"), [M, BARE, alone])
     assert at_once == [("[-1.48, -0.28]", pytest.approx(-0.0148)), ("–", None), ("–", None)]
     assert cells(("Minus", "Holm p"), [M, BARE]) == [("0.046", 0.0456), ("–", None)]
     assert cells(("Minus", "MDE"), [M, BARE]) == [("0.57", 0.0057), ("–", None)]
-    parts = replace(M, against_ce=replace(gap(0), v_seed=0.0625, v_test=None))
-    none = replace(M, against_ce=replace(gap(0), v_seed=0.0, v_test=NAN))
+    parts = replace(M, against_reference=replace(gap(0), v_seed=0.0625, v_test=None))
+    none = replace(M, against_reference=replace(gap(0), v_seed=0.0, v_test=NAN))
     assert cells(("Minus", "SE: seeds, examples"), [M, parts, none, BARE]) == [
         ("0.10, 0.17", 0.00204),
         ("25.00, –", 0.00204),
@@ -167,7 +167,7 @@ def test_the_difference_to_the_best_label_smoothing() -> None:
     ]
     assert cells(("Minus LS", "p"), [M, BARE]) == [("0.012", 0.0123), ("–", None)]
     without = summary([CE, M])
-    assert without.best_label_smoothing is None
+    assert without.rival is None
     assert cells(mean, [BARE], without) == [("–", None)]
 
 
@@ -184,21 +184,29 @@ def test_a_verdict_is_sorted_by_the_order_of_the_rules() -> None:
         (speed(0.87), "0.87 [0.71, 1.06]", 0.87),
         (speed(0.87, interval=None), "0.87, p 0.21", 0.87),
         (speed(0.87, interval=(NAN, 1.0)), "0.87, p 0.21", 0.87),
-        (speed(0.87, interval=None, p=None), "0.87", 0.87),
-        (speed(0.87, interval=None, censored=1), "0.87, p 0.21 (1 of 3 never)", 0.87),
-        (speed(None, interval=None, p=None, censored=3), "never (3 of 3 never)", None),
-        (speed(None, interval=None, p=0.25, censored=3), "never, p 0.25 (3 of 3 never)", None),
-        (speed(None), "–", None),
-        (speed(NAN, censored=3), "never [0.71, 1.06] (3 of 3 never)", pytest.approx(NAN, nan_ok=True)),
+        (speed(0.87, interval=None, p_value=None), "0.87", 0.87),
+        (speed(0.87, interval=None, censored_loss=1), "0.87, p 0.21 (1 of 3 never)", 0.87),
         (
-            speed(0.5, shortened_steps=300, shortened_ce_missed=False),
+            speed(NAN, interval=None, p_value=None, censored_loss=3),
+            "never (3 of 3 never)",
+            pytest.approx(NAN, nan_ok=True),
+        ),
+        (
+            speed(NAN, interval=None, p_value=0.25, censored_loss=3),
+            "never, p 0.25 (3 of 3 never)",
+            pytest.approx(NAN, nan_ok=True),
+        ),
+        (speed(NAN), "–", pytest.approx(NAN, nan_ok=True)),
+        (speed(NAN, censored_loss=3), "never [0.71, 1.06] (3 of 3 never)", pytest.approx(NAN, nan_ok=True)),
+        (
+            speed(0.5, reached=False),
             "0.50 [0.71, 1.06]; cross-entropy re-tuned for 300 steps gets there too",
             0.5,
         ),
-        (speed(0.5, shortened_steps=300, shortened_ce_missed=True), "0.50 [0.71, 1.06]", 0.5),
+        (speed(0.5, reached=True), "0.50 [0.71, 1.06]", 0.5),
     ],
 )
-def test_steps_to_cross_entropys_level(of: SpeedRow | None, shown: str, key: float | None) -> None:
+def test_steps_to_cross_entropys_level(of: Speed | None, shown: str, key: float | None) -> None:
     assert cells(("Steps", "ratio"), [replace(M, speed=of)]) == [(shown, key)]
 
 
@@ -214,12 +222,12 @@ def test_calibration() -> None:
 
 
 def test_tuning() -> None:
-    assert cells(("Tuning", "trainings"), [replace(M, trainings=1234)]) == [("1,234", 1234.0)]
-    rates = replace(M, lrs=(0.001, 0.004, 0.002))
+    assert cells(("Tuning", "trainings"), [changed(M, trainings=1234)]) == [("1,234", 1234.0)]
+    rates = changed(M, lrs=(0.001, 0.004, 0.002))
     assert cells(("Tuning", "learning rate"), [rates, BARE]) == [("0.002 (0.001 to 0.004)", 0.002), ("–", None)]
     assert cells(("Tuning", "first gradient"), [M]) == [("2.3", 2.34)]
     tuned = [
-        replace(M, values=of)
+        changed(M, values=of)
         for of in (
             ({"k": 3.0}, {"k": 2.0, "q": 0.5}, {"k": 9.0, "q": 0.5}),
             ({"k": 3.14159}, {}, {}),
@@ -250,10 +258,10 @@ def test_every_kind_of_verdict_has_its_colour() -> None:
         "too little data": "open",
         "not distinguishable": "open",
         "better than both": "better",
-        "label smoothing better than cross-entropy": "open",
-        "better, label smoothing missing": "better",
-        "better, but worse than label smoothing": "better",
-        "better than cross-entropy only": "better",
+        "rival better than reference": "open",
+        "better, rival missing": "better",
+        "better, but worse than rival": "better",
+        "better than reference only": "better",
         "equivalent": "even",
         "not worse": "even",
         "worse": "worse",
@@ -285,7 +293,7 @@ def test_cross_entropy_is_drawn_where_it_was_compared() -> None:
 
 def test_losses_without_an_interval_are_listed_by_the_reason() -> None:
     def without(name: str, why: str) -> Row:
-        return replace(row(name, 0.9), against_ce=replace(gap(0.0), interval=None, reason=why))
+        return replace(row(name, 0.9), against_reference=replace(gap(0.0), interval=None, reason=why))
 
     of = summary([CE, without("a", "few runs"), without("b", "few examples"), without("c", "few runs"), row("d", 0.9)])
     assert without_interval(of) == {"few runs": ["a", "c"], "few examples": ["b"]}
@@ -297,7 +305,7 @@ def method(results: Summary | None = None, **changes: Any) -> dict[str, str]:
     given = plan([each.name for each in results.rows])
     for name, value in changes.items():
         given[name] = given[name] | value if isinstance(value, dict) else value
-    return dict(how_it_was_done(read(Design, given, "the plan"), results))
+    return dict(how_it_was_done(read(Design, given), results))
 
 
 def test_how_the_data_were_split() -> None:
@@ -352,7 +360,7 @@ def test_which_controls_ran_along() -> None:
 def test_losses_that_learn_are_explained_where_there_are_any() -> None:
     assert "Losses that learn" not in method()
     path = LearnedRow((0,), *[(1.0,)] * 3, (0,), (0.5,), ((1.0,),), 0.0, None, None)
-    assert "50 steps are the same number" in method(summary([CE, replace(M, learned=path)]))["Losses that learn"]
+    assert "50 steps are the same number" in method(summary([CE, changed(M, learned=path)]))["Losses that learn"]
 
 
 def test_how_many_losses_were_tested() -> None:
@@ -370,8 +378,8 @@ def test_how_many_losses_were_tested() -> None:
         (1234, 5, "1,234 trained models have been scored on each of these test folds"),
     ],
 )
-def test_how_often_the_test_part_was_scored(times: int, folds: int, said: str, tmp_path: Any) -> None:
+def test_how_often_the_test_part_was_scored(times: int, folds: int, said: str) -> None:
     of = replace(usual(), times_scored=times)
     given = plan([each.name for each in of.rows])
     given["data"]["folds"] = folds
-    assert times_scored(Run(tmp_path, given, asdict(of))).startswith(said)
+    assert times_scored(as_run(of, given)).startswith(said)

@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 
 import pytest
 import tomli_w
-from report_example import CANDIDATES, HOSTILE, as_run, make_run, plan, row, summary, untrained, usual
+from report_example import CANDIDATES, HOSTILE, as_run, changed, make_run, plan, row, summary, untrained, usual
 
 from lossmith.comparison.headlines import FEWER_STEPS, HEADLINES
 from lossmith.comparison.verdict import RULES
 from lossmith.report.page import render, write_report
+from lossmith.tasks import Classification
 
 VOID = {"meta", "wbr", "br", "img", "link", "input", "hr"}
 
@@ -62,7 +63,7 @@ def _page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def _hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = [
         row("cross_entropy", 0.98),
-        replace(row(HOSTILE, 0.981), notes=(HOSTILE,), verdict=f"{HOSTILE} is fine.", kind=HOSTILE),
+        changed(row(HOSTILE, 0.981), notes=(HOSTILE,), verdict=f"{HOSTILE} is fine.", kind=HOSTILE),
         untrained(row(f"</style>{HOSTILE}", 0.3), HOSTILE),
     ]
     of = replace(
@@ -90,13 +91,14 @@ def test_every_loss_and_every_number_of_the_leaderboard(page: str) -> None:
         line = next(row for row in rows if start.search(row.replace("<wbr>", "")))
         cells = [html.unescape(re.sub(r"<[^>]+>", "", cell)) for cell in re.findall(r"<td.*?</td>", line)]
         wanted = [str(of.rank), f"{100 * of.score:.2f}", of.kind]
-        for gap in (of.against_ce, of.against_ls):
+        for gap in (of.against_reference, of.against_rival):
             if gap is not None and gap.interval is not None:
                 low, high = gap.interval
                 shown = f"{100 * gap.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
                 wanted.append(shown.replace("-", "−").replace("−0.00", "+0.00"))
-        if of.against_ce is not None and of.against_ce.simultaneous is not None:
-            wanted += ["[" + ", ".join(f"{100 * b:+.2f}" for b in of.against_ce.simultaneous).replace("-", "−") + "]"]
+        against = of.against_reference
+        if against is not None and against.simultaneous is not None:
+            wanted += ["[" + ", ".join(f"{100 * b:+.2f}" for b in against.simultaneous).replace("-", "−") + "]"]
             wanted += ["0.046", "0.57", "0.10, 0.17", "75", "0.87 [0.71, 1.06]"]
         wanted += ["0.093 → 0.074", "3.1 → 1.3", "1.2", "48", "0.004 (0.002 to 0.004)", "2.3"]
         assert set(wanted) <= set(cells)
@@ -143,13 +145,29 @@ def test_how_it_was_done_names_what_was_decided_beforehand(page: str) -> None:
 
 def test_the_rules_are_those_of_the_verdicts(page: str) -> None:
     text = body(page, "rules").replace("−", "-")
-    for rule in RULES:
-        assert rule.kind.value in text
-        assert rule.condition in text
-        assert rule.sentence in text
-    for claim in (*HEADLINES, FEWER_STEPS):
-        assert claim.condition in text
-        assert claim.sentence in text
+    assert all(rule.kind.value in text for rule in RULES)
+    for claim in (*RULES, *HEADLINES, FEWER_STEPS):
+        said = claim.worded(Classification.words)
+        assert said.condition in text
+        assert said.sentence in text
+        assert "{reference}" not in said.sentence
+
+
+def test_a_page_speaks_of_its_task_and_leaves_the_names_of_users_alone() -> None:
+    """A data set or a loss may be called as the words for classification are."""
+    design = plan(["mse", "cross-entropy minus CE", "huber (tuned)"]) | {"name": "cross-entropy.csv"}
+    design["task"] = {"name": "regression", "summary": "regression", "guess": 0.0}
+    of = usual(("cross-entropy minus CE", "m"))
+    mse = replace(of.rows[0], name="mse", against_reference=None, kind="reference")
+    rows = (mse, *(row for row in of.rows if row.role == "candidate"))
+    design["arms"] = [{"name": row.name} for row in rows]
+    run = as_run(replace(of, rows=rows, reference="mse", rival=None), design)
+    text = Page(render(run)).text
+    assert "cross-entropy.csv" in text
+    assert "cross-entropy minus CE" in text
+    assert "Minus squared error, points" in text
+    assert "better than tuned squared error and Huber loss" in body(render(run), "rules")
+    assert "cross-entropy" not in body(render(run), "method") + body(render(run), "rules")
 
 
 def test_the_plan_is_there_as_toml_and_the_versions(page: str) -> None:
@@ -159,7 +177,7 @@ def test_the_plan_is_there_as_toml_and_the_versions(page: str) -> None:
 
 
 def test_notes_say_what_was_odd(tmp_path: Path) -> None:
-    odd = replace(row("m", 0.97), diverged=1, extended_share=0.00213, notes=("it ends inside a cycle",))
+    odd = changed(row("m", 0.97), diverged=1, extended_share=0.00213, notes=("it ends inside a cycle",))
     rows = [row("cross_entropy", 0.98), odd, untrained(row("mae", 0.1), "2 of its 3 final trainings diverged")]
     text = body(render(make_run(tmp_path, summary(rows))), "notes")
     assert "1 of its 3 final trainings diverged." in text
@@ -227,15 +245,14 @@ def test_equal_runs_give_equal_pages(tmp_path: Path, page: str) -> None:
         "report.html",
         "results.csv",
         "summary.json",
-        "timings.csv",
     ]
 
 
 def test_thirty_losses_and_missing_values() -> None:
     names = [f"loss_{i}" for i in range(26)]
     of = usual((*names, CANDIDATES[-1]))
-    bare = [replace(r, share_won=None, speed=None, lrs=(), values=(), gradient_ratio=float("nan")) for r in of.rows]
-    text = render(as_run(replace(of, rows=tuple(bare), best_label_smoothing=None)))
+    bare = [changed(r, share_won=None, speed=None, lrs=(), values=(), gradient_ratio=float("nan")) for r in of.rows]
+    text = render(as_run(replace(of, rows=tuple(bare), rival=None)))
     assert all(name in text for name in names)
     assert "nan" not in Page(text).text
     assert len(text) < 2_000_000

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lossmith.report.run import Run
-from lossmith.report.terminal import leaderboard
+from lossmith.report.terminal import Leaderboard
 
 
 def printed(run: Run, width: int = 80, *, encoding: str = "utf-8", colour: bool = False) -> str:
@@ -21,7 +21,7 @@ def printed(run: Run, width: int = 80, *, encoding: str = "utf-8", colour: bool 
     file = io.TextIOWrapper(raw, encoding=encoding, newline="")
     Console(
         file=file, width=width, force_terminal=colour, color_system="standard" if colour else None, legacy_windows=False
-    ).print(leaderboard(run))
+    ).print(Leaderboard(run))
     file.flush()
     return raw.getvalue().decode(encoding)
 
@@ -136,7 +136,7 @@ def test_a_difference_without_interval_says_why(tmp_path: Path) -> None:
         se=None,
         reason="fewer than 3 final runs",
     )
-    rows = [row("cross_entropy", 0.98), replace(row("m", 0.981), against_ce=bare)]
+    rows = [row("cross_entropy", 0.98), replace(row("m", 0.981), against_reference=bare)]
     text = printed(make_run(tmp_path, summary(rows)))
     assert "+0.10 (no interval)" in text
     assert "No interval, as fewer than 3 final runs: m." in text

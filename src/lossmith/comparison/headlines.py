@@ -6,70 +6,70 @@ Docs and report print the conditions and sentences that stand here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from lossmith.comparison.speed import SpeedRatio
 from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.verdict import (
     ALPHA,
-    BETTER_THAN_CE_ONLY,
-    SCOPE,
+    BETTER_THAN_REFERENCE_ONLY,
+    CLASSIFICATION,
     Verdict,
     VerdictKind,
     points_with_interval,
     shown_delta,
     sign_of,
 )
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence with gaps in braces, and the condition under which it may be said."""
-
-    condition: str
-    sentence: str
-
+from lossmith.comparison.verdict import (
+    Claim as Claim,
+)
+from lossmith.tasks import Words
 
 HEADLINES = (
     Claim(
         "a loss is better than both",
-        f"{{names}} better than tuned cross-entropy and label smoothing {SCOPE}",
+        "{names} better than tuned {reference} and {rival} {scope}",
     ),
     Claim(
-        "a loss is better than cross-entropy only",
-        f"{{names}} better than tuned cross-entropy, but not shown to beat label smoothing, {SCOPE}",
+        "a loss is better than {reference} only",
+        "{names} better than tuned {reference}, but not shown to beat {rival}, {scope}",
     ),
     Claim(
-        "the upper bound of every simultaneous interval against cross-entropy is below delta",
-        f"{{no_loss}} is better than tuned cross-entropy by {{delta}} points or more {SCOPE}",
+        "the upper bound of every simultaneous interval against {reference} is below delta",
+        "{no_loss} is better than tuned {reference} by {delta} points or more {scope}",
     ),
     Claim(
         "otherwise",
-        f"{{no_loss}} was shown to be better than tuned cross-entropy {SCOPE}",
+        "{no_loss} was shown to be better than tuned {reference} {scope}",
     ),
 )
 
 STRONGER_CONTROL = Claim(
     "the best loss of the headline is below another control, p < .05 (added to the headline)",
-    f"But {{control}}, a control, is better still than {{name}}: {{difference}} {SCOPE}",
+    "But {control}, a control, is better still than {name}: {difference} {scope}",
 )
 
 FEWER_STEPS = Claim(
     "median ratio of steps below 1 with its interval below 1 (any run censored: sign test p < .05), and "
-    "cross-entropy, re-tuned with its schedule shortened to that many steps, missed tau",
-    "{name} needs fewer steps than cross-entropy to reach its final accuracy: {ratio} of them {proof}, and "
-    f"cross-entropy re-tuned for that many steps does not reach it, {SCOPE}",
+    "{reference}, re-tuned with its schedule shortened to that many steps, missed tau",
+    "{name} needs fewer steps than {reference} to reach its final accuracy: {ratio} of them {proof}, and "
+    "{reference} re-tuned for that many steps does not reach it, {scope}",
 )
 
 
-def overall(verdicts: Mapping[str, Verdict], upper_bounds: Mapping[str, float | None], delta: float) -> str:
+def overall(
+    verdicts: Mapping[str, Verdict],
+    upper_bounds: Mapping[str, float | None],
+    delta: float,
+    words: Words = CLASSIFICATION,
+) -> str:
     """The headline over all compared losses: the first of `HEADLINES` that holds.
 
     Args:
         verdicts: The verdict of each non-control loss by name.
-        upper_bounds: The upper bound of each loss's simultaneous interval against cross-entropy, a
+        upper_bounds: The upper bound of each loss's simultaneous interval against the reference, a
             fraction; None, or no entry, where there is no interval.
         delta: The difference that matters, a fraction.
+        words: The task's.
 
     Returns:
         One sentence. Untrainable losses are set aside, and "no loss is better" then says so.
@@ -77,29 +77,34 @@ def overall(verdicts: Mapping[str, Verdict], upper_bounds: Mapping[str, float | 
     better_than_both, better_than_ce, none_better, none_shown = HEADLINES
     for headline, kinds in (
         (better_than_both, {VerdictKind.BETTER_THAN_BOTH}),
-        (better_than_ce, BETTER_THAN_CE_ONLY),
+        (better_than_ce, BETTER_THAN_REFERENCE_ONLY),
     ):
         names = [name for name, v in verdicts.items() if v.kind in kinds]
         if names:
-            return headline.sentence.format(names=_listed(names))
+            return headline.worded(words).sentence.format(names=_listed(names))
     ranked = [name for name, v in verdicts.items() if v.kind is not VerdictKind.UNTRAINABLE]
     bounds = [upper_bounds.get(name) for name in ranked]
     below = bool(bounds) and all(bound is not None and bound < delta for bound in bounds)
-    return (none_better if below else none_shown).sentence.format(
-        no_loss="No loss" if len(ranked) == len(verdicts) else "No loss that could be trained",
-        delta=shown_delta(delta),
+    return (
+        (none_better if below else none_shown)
+        .worded(words)
+        .sentence.format(
+            no_loss="No loss" if len(ranked) == len(verdicts) else "No loss that could be trained",
+            delta=shown_delta(delta),
+        )
     )
 
 
-def stronger_control(name: str, controls: Mapping[str, PairedDifference]) -> str | None:
+def stronger_control(name: str, controls: Mapping[str, PairedDifference], words: Words = CLASSIFICATION) -> str | None:
     """The sentence `STRONGER_CONTROL`, where its condition holds.
 
-    A loss that beats plain cross-entropy is no discovery where a change that leaves the loss alone does more.
+    A loss that beats the plain reference is no discovery where a change that leaves the loss alone does more.
 
     Args:
         name: The best loss of the headline.
-        controls: Control minus that loss, by the control's name; without cross-entropy and label smoothing,
-            which the verdict has looked at.
+        controls: Control minus that loss, by the control's name; without the reference and the rival, which the
+            verdict has looked at.
+        words: The task's.
 
     Returns:
         The sentence for the strongest such control, or None.
@@ -109,25 +114,28 @@ def stronger_control(name: str, controls: Mapping[str, PairedDifference]) -> str
         return None
     control = max(better, key=lambda name: better[name].mean)
     shown = points_with_interval(better[control], 0.95)
-    return STRONGER_CONTROL.sentence.format(control=control, name=name, difference=shown)
+    return STRONGER_CONTROL.worded(words).sentence.format(control=control, name=name, difference=shown)
 
 
-def fewer_steps(name: str, speed: SpeedRatio, *, shortened_ce_missed: bool) -> str | None:
+def fewer_steps(
+    name: str, speed: SpeedRatio, *, shortened_reference_missed: bool, words: Words = CLASSIFICATION
+) -> str | None:
     """The sentence `FEWER_STEPS`, where its condition holds.
 
-    A loss that only does early what cross-entropy does just as well in a shorter run saves nothing; hence the
-    re-tuned cross-entropy.
+    A loss that only does early what the reference does just as well in a shorter run saves nothing; hence the
+    re-tuned reference.
 
     Args:
         name: The loss as the sentence calls it.
         speed: Its paired ratio of steps.
-        shortened_ce_missed: Whether cross-entropy, re-tuned with its schedule shortened to the number of
-            steps the loss needed, missed tau.
+        shortened_reference_missed: Whether the reference, re-tuned with its schedule shortened to the number
+            of steps the loss needed, missed tau.
+        words: The task's.
 
     Returns:
         The sentence, or None where it may not be said.
     """
-    if not shortened_ce_missed or not speed.ratio < 1:
+    if not shortened_reference_missed or not speed.ratio < 1:
         return None
     if speed.interval is not None and speed.interval[1] < 1:
         proof = f"[{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
@@ -135,7 +143,7 @@ def fewer_steps(name: str, speed: SpeedRatio, *, shortened_ce_missed: bool) -> s
         proof = f"(sign test, p = {speed.p_value:.3f})"
     else:
         return None
-    return FEWER_STEPS.sentence.format(name=name, ratio=f"{speed.ratio:.2f}", proof=proof)
+    return FEWER_STEPS.worded(words).sentence.format(name=name, ratio=f"{speed.ratio:.2f}", proof=proof)
 
 
 def _listed(names: list[str]) -> str:

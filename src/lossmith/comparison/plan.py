@@ -16,18 +16,18 @@ import tomli_w
 
 from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import write_file
+from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
 from lossmith.data import DataSpec
 from lossmith.tasks import Task
 from lossmith.trials.models import ModelError
-from lossmith.trials.request import Draft, Request, RequestError, draft
+from lossmith.trials.request import Draft, RequestError, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss
 from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import Engine, ModelTrainer, OptimizerSpec, Select, Sources, Trainer, Trial
 
-DELTA: Final = 0.005
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 _SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
@@ -36,25 +36,6 @@ _STREAMS: Final = {"tuning": 0, "final": 1}
 
 class PlanError(ValueError):
     """A run folder that holds another plan; the message is one sentence."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Request):
-    """What a user may ask of a comparison besides what `Request` holds; ``None`` leaves the choice to us.
-
-    Args:
-        losses: text forms; ``None``: all of the catalog.
-        budget: trainings spent on tuning each loss in each fold; ``None``: twice the number of learning rates.
-        lrs: learning rates of the grid, or how many; ``None``: 8.
-        seeds: final seeds per fold; ``None``: 2 with folds, 5 without.
-        delta: difference in score that matters, a fraction.
-    """
-
-    losses: tuple[str, ...] | None = None
-    budget: int | None = None
-    lrs: tuple[float, ...] | int | None = None
-    seeds: int | None = None
-    delta: float = DELTA
 
 
 @dataclass(frozen=True, kw_only=True)

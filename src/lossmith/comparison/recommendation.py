@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike
 
 from lossmith.comparison.arms import Baselines
 from lossmith.comparison.statistics import paired_difference
+from lossmith.comparison.verdict import CLASSIFICATION
+from lossmith.tasks import Words
 
 MAX_EDGE_SHARE: Final = 0.5
 MAX_DIVERGED_SHARE: Final = 0.1
-MIN_LEARNED_SHARE: Final = 0.5  # of the way from guessing to cross-entropy
+MIN_LEARNED_SHARE: Final = 0.5  # of the way from guessing to the reference
 COLLAPSED_SHARE: Final = 0.05  # likewise
 
 
@@ -29,7 +31,7 @@ class Recommendation:
     Attributes:
         arm: Its name.
         reason: One sentence.
-        gain: Its mean validation score above that of cross-entropy; that of the best loss where cross-entropy is
+        gain: Its mean validation score above that of the reference; that of the best loss where the reference is
             recommended.
         se: Standard error of that gain; None if there is none.
     """
@@ -40,15 +42,18 @@ class Recommendation:
     se: float | None
 
 
-def recommend(scores: Mapping[str, Sequence[ArrayLike]], names: Baselines) -> Recommendation:
-    """The best loss if it is more than one standard error better than cross-entropy, else cross-entropy.
+def recommend(
+    scores: Mapping[str, Sequence[ArrayLike]], names: Baselines, words: Words = CLASSIFICATION
+) -> Recommendation:
+    """The best loss if it is more than one standard error better than the reference, else the reference.
 
-    Cross-entropy tuned and seeded anew is never recommended: it is cross-entropy.
+    The reference tuned and seeded anew is never recommended: it is the reference.
 
     Args:
         scores: The validation score of each example under each final seed, by arm: one array (seeds, examples) per
             fold. The reference is among the arms; arms that could not be trained are not.
         names: what the reference is called, and the reference tuned and seeded anew.
+        words: the task's.
 
     Returns:
         The recommendation.
@@ -62,7 +67,7 @@ def recommend(scores: Mapping[str, Sequence[ArrayLike]], names: Baselines) -> Re
     if not differences:
         return Recommendation(names.reference, "nothing else could be trained", 0.0, None)
     name, top = max(differences.items(), key=lambda item: item[1].mean)
-    gain = f"{name} is {100 * top.mean:+.2f} points from cross-entropy on validation"
+    gain = f"{name} is {100 * top.mean:+.2f} points from {words.reference} on validation"
     if math.isnan(top.variance):
         return Recommendation(names.reference, f"{gain}, of unknown standard error", top.mean, None)
     if top.mean > top.se:
@@ -76,18 +81,20 @@ def why_untrained(
     on_edge: Mapping[str, Sequence[bool]],
     guess: float,
     names: Baselines,
+    words: Words = CLASSIFICATION,
 ) -> dict[str, str]:
     """The arms that could not be trained under the budget, each with the reason.
 
     Args:
         scores: The validation score of each final training, by arm; None where it diverged, which counts as guessing.
-            Cross-entropy is among the arms.
+            The reference is among the arms.
         on_edge: For each arm and fold, whether the best learning rate still lay on the edge of the extended grid.
         guess: The score of guessing.
         names: What the reference is called.
+        words: The task's.
 
     Returns:
-        The reason by arm, each the end of a sentence. Cross-entropy, judged like the others, may be among them.
+        The reason by arm, each the end of a sentence. The reference, judged like the others, may be among them.
     """
     known = {name: [guess if score is None else score for score in of] for name, of in scores.items()}
     learned = {name: float(np.mean(of)) - guess for name, of in known.items()}
@@ -106,6 +113,6 @@ def why_untrained(
         elif learned[name] < MIN_LEARNED_SHARE * learned[names.reference]:
             untrained[name] = (
                 f"at its best it got to {100 * (learned[name] + guess):.0f} % on validation, less than half the "
-                "way from guessing to cross-entropy"
+                f"way from guessing to {words.reference}"
             )
     return untrained

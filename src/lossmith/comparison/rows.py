@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lossmith.comparison.files import Number
+from lossmith.comparison.speed import Speed
 from lossmith.properties.shape import Shape
 from lossmith.tasks import Diagram
 
-Interval = tuple[float, float]
+Interval = tuple[Number, Number]
 
 
 @dataclass(frozen=True)
@@ -28,34 +30,17 @@ class Gap:
         reason: why there is no interval.
     """
 
-    mean: float
+    mean: Number
     interval: Interval | None
     simultaneous: Interval | None
-    p: float | None
-    holm_p: float | None
-    mde: float | None
-    se: float | None
-    v_seed: float | None
-    v_test: float | None
-    df: float | None
+    p: Number | None
+    holm_p: Number | None
+    mde: Number | None
+    se: Number | None
+    v_seed: Number | None
+    v_test: Number | None
+    df: Number | None
     reason: str | None
-
-
-@dataclass(frozen=True)
-class SpeedRow:
-    """Steps to cross-entropy's final level, relative to cross-entropy; see `SpeedRatio` and `Speed` for the fields."""
-
-    ratio: float | None
-    interval: Interval | None
-    p: float | None
-    censored: int
-    censored_ce: int
-    shortened_steps: int | None
-    shortened_ce_missed: bool | None
-    pairs: int
-    method: str
-    lrs: tuple[float, ...]
-    sentence: str | None
 
 
 @dataclass(frozen=True)
@@ -63,25 +48,25 @@ class MeanCurve:
     """Learning curves over the final runs: means, and the lowest and highest validation score at each point."""
 
     steps: tuple[int, ...]
-    train: dict[str, tuple[float, ...]]
-    valid: dict[str, tuple[float, ...]]
-    lowest: tuple[float, ...]
-    highest: tuple[float, ...]
+    train: dict[str, tuple[Number, ...]]
+    valid: dict[str, tuple[Number, ...]]
+    lowest: tuple[Number, ...]
+    highest: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
 class RatePoint:
     """One learning rate of the grid: validation score over folds and seeds, plain and smoothed, and how often tried."""
 
-    lr: float
-    score: float
-    smoothed: float
+    lr: Number
+    score: Number
+    smoothed: Number
     folds: int
 
 
 @dataclass(frozen=True)
 class LearnedRow:
-    """What became of a loss that learned, over the final runs; see `trials.result.LearnedPath`.
+    """What became of a loss that learned, over the final runs.
 
     Args:
         steps: the points of the learning curve.
@@ -97,23 +82,83 @@ class LearnedRow:
     """
 
     steps: tuple[int, ...]
-    scale: tuple[float, ...]
-    lowest: tuple[float, ...]
-    highest: tuple[float, ...]
+    scale: tuple[Number, ...]
+    lowest: tuple[Number, ...]
+    highest: tuple[Number, ...]
     moments: tuple[int, ...]
-    p: tuple[float, ...]
-    strictness: tuple[tuple[float, ...], ...]
-    offline_steps: float
+    p: tuple[Number, ...]
+    strictness: tuple[tuple[Number, ...], ...]
+    offline_steps: Number
     formula: str | None
-    formula_error: float | None
+    formula_error: Number | None
+
+
+@dataclass(frozen=True)
+class TuningRow:
+    """How an arm was tuned.
+
+    Args:
+        lrs: the learning rate chosen in each fold.
+        values: what else was chosen in each fold, by name.
+        trainings: how many trainings that took.
+        failures: why some of them gave no result.
+        rates: the grid of learning rates.
+        expected_best: the expected best validation score against the number of settings tried.
+    """
+
+    lrs: tuple[Number, ...]
+    values: tuple[dict[str, Number], ...]
+    trainings: int
+    failures: tuple[str, ...]
+    rates: tuple[RatePoint, ...]
+    expected_best: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """How the final trainings of an arm went.
+
+    Args:
+        curve: their learning curves.
+        gradient_ratio: median norm of the first gradient over that of the reference.
+        extended_share: mean share of the targets for which the loss was continued by its tangent.
+        diverged: how many diverged.
+        notes: warnings.
+        learned: what became of the loss, if it is one that learns.
+    """
+
+    curve: MeanCurve
+    gradient_ratio: Number
+    extended_share: Number
+    diverged: int
+    notes: tuple[str, ...]
+    learned: LearnedRow | None
 
 
 @dataclass(frozen=True)
 class Row:
     """One arm.
 
-    `columns` are the task's: means over the final runs on test. `failures` says why tuning trainings gave no result.
-    `shape` is that of the loss `shape_of`, with the tuned values of the first fold.
+    Args:
+        name: of the arm.
+        loss: its text form.
+        role: ``"candidate"`` or ``"control"``.
+        rank: by score; none for an arm that could not be trained.
+        untrained: why it could not be trained.
+        score: mean test score; NaN without final trainings.
+        runs: the mean test score of each final training.
+        against_reference: the arm minus the reference.
+        against_rival: the arm minus the tuned rival.
+        share_won: share of the paired trainings that it won against the reference.
+        verdict: one sentence.
+        kind: the value of its `VerdictKind`, or ``"reference"``.
+        speed: steps to the level of the reference.
+        columns: the task's, means over the final trainings on test.
+        diagrams: the task's.
+        tuning: how it was tuned.
+        training: how its final trainings went.
+        shape_of: the loss with the tuned values of the first fold.
+        shape: what that looks like.
     """
 
     name: str
@@ -121,38 +166,27 @@ class Row:
     role: str
     rank: int | None
     untrained: str | None
-    score: float
-    runs: tuple[float, ...]
-    against_ce: Gap | None
-    against_ls: Gap | None
-    share_won: float | None
+    score: Number
+    runs: tuple[Number, ...]
+    against_reference: Gap | None
+    against_rival: Gap | None
+    share_won: Number | None
     verdict: str
     kind: str
-    speed: SpeedRow | None
-    columns: dict[str, float]
-    lrs: tuple[float, ...]
-    values: tuple[dict[str, float], ...]
-    trainings: int
-    gradient_ratio: float
-    extended_share: float
-    diverged: int
-    failures: tuple[str, ...]
-    notes: tuple[str, ...]
-    seconds: float
-    rates: tuple[RatePoint, ...]
-    curve: MeanCurve
+    speed: Speed | None
+    columns: dict[str, Number]
     diagrams: tuple[Diagram, ...]
-    expected_best: tuple[float, ...]
+    tuning: TuningRow
+    training: TrainingRow
     shape_of: str
     shape: Shape | None
-    learned: LearnedRow | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
     """A comparison, whole; rows by score, best first, untrained last.
 
-    `reference` and `again` name the rows that all others are held against.
+    `reference`, `again` and `rival` name the rows that all others are compared with.
     """
 
     headline: str
@@ -161,7 +195,7 @@ class Summary:
     recommended: str
     reference: str
     again: str
-    best_label_smoothing: str | None
+    rival: str | None
     metric: str
     times_scored: int
     speed_sentences: tuple[str, ...]

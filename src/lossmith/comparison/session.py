@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lossmith.comparison.files import write_summary
+from lossmith.comparison.outputs import write_runs, write_summary
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import run_protocol
 from lossmith.comparison.rows import Summary
@@ -61,5 +61,6 @@ def carry_out(
         finally:
             runner.close()
     summary = summarise(plan, findings)
+    write_runs(plan, findings.runs, folder)
     write_summary(summary, folder)
     return summary

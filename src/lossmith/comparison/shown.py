@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from lossmith.catalog import create
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.rows import LearnedRow, MeanCurve, RatePoint
+from lossmith.comparison.rows import LearnedRow, MeanCurve, RatePoint, TrainingRow, TuningRow
 from lossmith.comparison.stages.tune import Chosen
-from lossmith.comparison.tuning import expected_best, smoothed
+from lossmith.comparison.tuning import Setting, expected_best, smoothed
 from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks import Judged
 from lossmith.trials.result import TrialResult
@@ -87,6 +88,30 @@ def rates_of(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint,
     )
 
 
+def tuning_of(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> TuningRow:
+    """How an arm was tuned, over all folds."""
+    return TuningRow(
+        lrs=tuple(fold.setting.lr for fold in chosen),
+        values=tuple(named_of(arm, fold.setting) for fold in chosen),
+        trainings=sum(fold.trainings for fold in chosen),
+        failures=tuple(reason for fold in chosen for reason in fold.failures),
+        rates=rates_of(plan, arm, chosen),
+        expected_best=expected_best_of(chosen),
+    )
+
+
+def training_of(plan: Plan, runs: Sequence[TrialResult]) -> TrainingRow:
+    """How the final trainings of an arm went."""
+    return TrainingRow(
+        curve=mean_curve(plan, runs),
+        gradient_ratio=float(np.median([run.gradient_ratio for run in runs])) if runs else math.nan,
+        extended_share=float(np.mean([run.extended_share for run in runs])) if runs else 0.0,
+        diverged=sum(run.diverged for run in runs),
+        notes=tuple(sorted({note for run in runs for note in run.notes})),
+        learned=learned_of(runs),
+    )
+
+
 def expected_best_of(chosen: Sequence[Chosen]) -> tuple[float, ...]:
     """The expected best validation score against the number of settings tried, averaged over folds."""
     curves = [expected_best([point.accuracy for point in fold.points]) for fold in chosen]
@@ -94,10 +119,9 @@ def expected_best_of(chosen: Sequence[Chosen]) -> tuple[float, ...]:
     return _column_means([curve[:shortest] for curve in curves]) if shortest else ()
 
 
-def named_of(arm: Arm, chosen: Chosen) -> dict[str, float]:
-    """The tuned values of a fold by name."""
-    values = chosen.setting.values
-    return {} if values is None else dict(zip((d.name for d in arm.tuned), values, strict=True))
+def named_of(arm: Arm, setting: Setting) -> dict[str, float]:
+    """The tuned values of a setting by name."""
+    return dict(zip((d.name for d in arm.tuned), setting.values, strict=True)) if setting.values else {}
 
 
 def _column_means(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""How many steps a loss needs to get where cross-entropy gets, relative to cross-entropy."""
+"""How many steps a loss needs to get where the reference gets, relative to the reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
-from scipy.stats import binomtest
+
+from lossmith.comparison.files import Number
 
 MIN_PAIRS = 3
 
@@ -19,39 +20,58 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedRatio:
-    """How many steps a loss needs to reach tau, relative to cross-entropy under the same seed.
+    """How many steps a loss needs to reach tau, relative to the reference under the same seed.
 
     Attributes:
-        ratio: Median over the pairs of T_loss/T_CE: inf where only the loss never arrived, 0 where only
-            cross-entropy did not, pairs in which neither did left out; NaN if no pair is left.
+        ratio: Median over the pairs of T_loss/T_ref: inf where only the loss never arrived, 0 where only
+            the reference did not, pairs in which neither did left out; NaN if no pair is left.
         interval: 95 % interval of the geometric mean ratio; None under the sign test or with too few pairs.
-        p_value: Two-sided p of "as fast as cross-entropy"; None with too few pairs.
+        p_value: Two-sided p of "as fast as the reference"; None with too few pairs.
         censored_loss: Runs of the loss that never reached tau.
-        censored_ce: Runs of cross-entropy that never reached tau.
+        censored_reference: Runs of the reference that never reached tau.
         pairs: Paired runs given.
         method: Which test gave `p_value`.
     """
 
-    ratio: float
+    ratio: Number
     interval: tuple[float, float] | None
     p_value: float | None
     censored_loss: int
-    censored_ce: int
+    censored_reference: int
     pairs: int
     method: Literal["log-t", "sign test"]
 
 
-def paired_log_ratio(t_loss: ArrayLike, t_ce: ArrayLike) -> SpeedRatio:
-    """The ratio of steps to tau, T_loss/T_CE, over paired seeds.
+@dataclass(frozen=True)
+class Speed:
+    """How fast an arm reaches the reference's level.
 
-    With every time finite: the paired t-test on log T_loss - log T_CE, exp(mean +- t_{.975,k-1} sd/sqrt(k)).
+    Args:
+        lrs: the learning rate tuned for speed, one per fold.
+        steps: steps to tau, one per fold and seed; inf if never.
+        ratio: against the reference's steps.
+        shortened_reference_missed: whether the reference re-tuned for so many steps missed tau; ``None`` if not asked.
+        shortened_steps: that number of steps.
+    """
+
+    lrs: tuple[float, ...]
+    steps: tuple[Number, ...]
+    ratio: SpeedRatio
+    shortened_reference_missed: bool | None = None
+    shortened_steps: int | None = None
+
+
+def paired_log_ratio(t_loss: ArrayLike, t_reference: ArrayLike) -> SpeedRatio:
+    """The ratio of steps to tau, T_loss/T_ref, over paired seeds.
+
+    With every time finite: the paired t-test on log T_loss - log T_ref, exp(mean +- t_{.975,k-1} sd/sqrt(k)).
     With a run censored: the two-sided exact sign test, a censored run counting as the slower, ties (both
     censored, or equal times) dropped. Times lie on a grid of evaluations, so all pairs can show the very same
     ratio; a spread of zero would make the t-test certain, and the sign test decides there too.
 
     Args:
         t_loss: Steps to tau of the loss, shape (pairs,), positive, inf where it was never reached.
-        t_ce: The same for cross-entropy under the same seeds.
+        t_reference: The same for the reference under the same seeds.
 
     Returns:
         The median ratio with its interval and p-value; both are None with fewer than 3 pairs.
@@ -59,7 +79,7 @@ def paired_log_ratio(t_loss: ArrayLike, t_ce: ArrayLike) -> SpeedRatio:
     Raises:
         ValueError: If the shapes differ, there is no pair, or a time is NaN or not positive.
     """
-    a, b = np.asarray(t_loss, dtype=np.float64), np.asarray(t_ce, dtype=np.float64)
+    a, b = np.asarray(t_loss, dtype=np.float64), np.asarray(t_reference, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.all((a > 0) & (b > 0)):
         raise ValueError(
             "paired_log_ratio: needs two vectors of one length holding positive step counts (inf = never), "
@@ -67,8 +87,8 @@ def paired_log_ratio(t_loss: ArrayLike, t_ce: ArrayLike) -> SpeedRatio:
         )
     decided = np.isfinite(a) | np.isfinite(b)
     ratios = a[decided] / b[decided]
-    censored_loss, censored_ce = int(np.isinf(a).sum()), int(np.isinf(b).sum())
-    log_t = censored_loss + censored_ce == 0 and (a.size == 1 or float(np.ptp(np.log(ratios))) > _ROUNDING)
+    censored_loss, censored_reference = int(np.isinf(a).sum()), int(np.isinf(b).sum())
+    log_t = censored_loss + censored_reference == 0 and (a.size == 1 or float(np.ptp(np.log(ratios))) > _ROUNDING)
     interval, p_value = None, None
     if a.size >= MIN_PAIRS and log_t:
         interval, p_value = _log_t(np.log(ratios))
@@ -79,7 +99,7 @@ def paired_log_ratio(t_loss: ArrayLike, t_ce: ArrayLike) -> SpeedRatio:
         interval=interval,
         p_value=p_value,
         censored_loss=censored_loss,
-        censored_ce=censored_ce,
+        censored_reference=censored_reference,
         pairs=a.size,
         method="log-t" if log_t else "sign test",
     )
@@ -122,4 +142,6 @@ def _log_t(log_ratios: NDArray[np.float64]) -> tuple[tuple[float, float], float]
 
 def _sign_test(faster: int, slower: int) -> float:
     """The two-sided exact binomial p that faster and slower are equally likely; 1 where no pair is left."""
+    from scipy.stats import binomtest  # slow to import
+
     return float(binomtest(faster, faster + slower).pvalue) if faster + slower else 1.0

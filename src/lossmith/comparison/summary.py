@@ -4,211 +4,174 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
-from lossmith.comparison.arms import Arm, Baselines
+from lossmith.comparison.arms import Arm
 from lossmith.comparison.headlines import fewer_steps, overall, stronger_control
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings, difference
-from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
-from lossmith.comparison.shown import (
-    columns_of,
-    expected_best_of,
-    learned_of,
-    mean_curve,
-    named_of,
-    rates_of,
-    shape_of,
-)
-from lossmith.comparison.stages.speed import Speed
+from lossmith.comparison.results import by_arm, unit_scores
+from lossmith.comparison.rows import Gap, Row, Summary
+from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.verdict import BETTER, Verdict, verdict
-from lossmith.tasks.task import Judged, Scores, Task
-from lossmith.trials.result import TrialResult
+from lossmith.tasks.task import Scores, Words
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the test scores say of each arm; by name.
+
+    Args:
+        scores: per unit, one array (seeds, units) per fold.
+        against_reference: differences of the arms that could be trained from the reference.
+        against_rival: likewise from the rival, if that could be trained.
+        holm_p: adjusted p-values of the candidates, own ones of the controls.
+        level: of the intervals that hold for all candidates at once.
+        verdicts: of all arms but the reference.
+    """
+
+    scores: dict[str, list[Scores]]
+    against_reference: dict[str, PairedDifference]
+    against_rival: dict[str, PairedDifference]
+    holm_p: dict[str, float | None]
+    level: float
+    verdicts: dict[str, Verdict]
+
+    def mean(self, name: str) -> float:
+        """The mean test score of an arm; NaN if it has none."""
+        return (
+            float(np.concatenate([fold.mean(0) for fold in self.scores[name]]).mean())
+            if name in self.scores
+            else math.nan
+        )
 
 
 def summarise(plan: Plan, findings: Findings) -> Summary:
-    """Turn findings into a summary: differences, adjusted p-values, verdicts, and what the pictures show.
-
-    Args:
-        plan: the plan.
-        findings: what carrying it out found.
-
-    Returns:
-        The summary.
-    """
-    names = plan.names
-    scores = {
-        arm.name: plan.task.unit_scores(
-            [[_test(run) for run in fold] for fold in findings.finals[arm.name]], plan.metric
+    """Turn findings into a summary: differences, adjusted p-values, verdicts, and what the pictures show."""
+    evidence, recommended = _evidence(plan, findings), findings.recommendation
+    rows = [_row(plan, findings, arm, evidence) for arm in plan.arms]
+    rows.sort(key=lambda row: (row.untrained is not None, -row.score))
+    trained = {name: of for name, of in evidence.scores.items() if name not in findings.untrained}
+    fewer = {
+        name: fewer_steps(
+            name, of.ratio, shortened_reference_missed=bool(of.shortened_reference_missed), words=plan.task.words
         )
-        for arm in plan.arms
-        if arm.name in findings.finals
+        for name, of in findings.speed.items()
     }
-    trained = [arm for arm in plan.arms if arm.name not in findings.untrained]
-    against_ce = {
-        arm.name: difference(scores[arm.name], scores[names.reference])
-        for arm in trained
-        if arm.name != names.reference
-    }
-    smoothing = names.rival if names.rival in against_ce else None
-    against_ls = {
-        arm.name: difference(scores[arm.name], scores[smoothing])
-        for arm in trained
-        if smoothing is not None and arm.name != smoothing
-    }
-    candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
-    adjusted = _adjust(candidates, against_ce)
-    level = simultaneous_level(max(1, len(candidates)))
-    verdicts = _verdicts(plan, against_ce, against_ls, adjusted)
-    rows = [_row(plan, findings, arm, scores, against_ce, against_ls, adjusted, level, verdicts) for arm in plan.arms]
-    ranked = _ranked(rows)
-    upper = {name: (against_ce[name].interval(level) or (None, None))[1] for name in candidates if name in against_ce}
-    found = Summary(
-        headline=_headline(plan, scores, {name: verdicts[name] for name in candidates}, upper, list(against_ce)),
-        noise=_noise(against_ce.get(names.again), findings.weak_reference),
-        recommendation=f"Recommended from validation, before the test part was opened: {findings.recommendation.arm} "
-        f"({findings.recommendation.reason}). {_planned_test(findings, names, against_ce)}",
-        recommended=findings.recommendation.arm,
-        reference=names.reference,
-        again=names.again,
-        best_label_smoothing=smoothing,
+    return Summary(
+        headline=_headline(plan, evidence),
+        noise=_noise(evidence.against_reference.get(plan.names.again), findings.weak_reference, plan.task.words),
+        recommendation=f"Recommended from validation, before the test part was opened: {recommended.arm} "
+        f"({recommended.reason}). {_planned_test(plan, recommended.arm, evidence)}",
+        recommended=recommended.arm,
+        reference=plan.names.reference,
+        again=plan.names.again,
+        rival=plan.names.rival if plan.names.rival in evidence.against_reference else None,
         metric=plan.metric,
         times_scored=findings.times_scored,
-        speed_sentences=tuple(row.speed.sentence for row in ranked if row.speed and row.speed.sentence),
-        adaptation=adaptation(plan.arms, {arm.name: scores[arm.name] for arm in trained}),
-        rows=tuple(ranked),
+        speed_sentences=tuple(said for row in rows if (said := fewer.get(row.name))),
+        adaptation=adaptation(plan.arms, trained),
+        rows=tuple(replace(row, rank=None if row.untrained else place) for place, row in enumerate(rows, start=1)),
     )
-    return _in_words(found, plan.task)
 
 
-def _verdicts(
-    plan: Plan,
-    against_ce: dict[str, PairedDifference],
-    against_ls: dict[str, PairedDifference],
-    adjusted: dict[str, float | None],
-) -> dict[str, Verdict]:
-    return {
+def _evidence(plan: Plan, findings: Findings) -> _Evidence:
+    scores, names = unit_scores(plan, findings.runs, "test"), plan.names
+    trained = [arm.name for arm in plan.arms if arm.name not in findings.untrained]
+
+    def against(other: str) -> dict[str, PairedDifference]:
+        return {name: difference(scores[name], scores[other]) for name in trained if name != other}
+
+    against_reference = against(names.reference)
+    against_rival = against(names.rival) if names.rival in trained else {}
+    candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
+    holm_p = _adjust(candidates, against_reference)
+    verdicts = {
         arm.name: verdict(
             arm.name,
-            against_ce.get(arm.name),
-            against_ls.get(arm.name),
-            adjusted.get(arm.name),
+            against_reference.get(arm.name),
+            against_rival.get(arm.name),
+            holm_p.get(arm.name),
             plan.delta,
-            trained=arm.name in against_ce,
-            is_smoothing=arm.name == plan.names.rival,
+            trained=arm.name in against_reference,
+            is_rival=arm.name == names.rival,
+            words=plan.task.words,
         )
         for arm in plan.arms
-        if arm.name != plan.names.reference
+        if arm.name != names.reference
     }
+    level = simultaneous_level(max(1, len(candidates)))
+    return _Evidence(scores, against_reference, against_rival, holm_p, level, verdicts)
 
 
-def _in_words(found: Summary, task: Task) -> Summary:
-    """A summary whose sentences are in the words of the task."""
-    rows = [
-        replace(row, verdict=task.said(row.verdict), untrained=row.untrained and task.said(row.untrained))
-        for row in found.rows
-    ]
-    return replace(
-        found,
-        headline=task.said(found.headline),
-        noise=task.said(found.noise),
-        recommendation=task.said(found.recommendation),
-        speed_sentences=tuple(map(task.said, found.speed_sentences)),
-        adaptation=tuple(map(task.said, found.adaptation)),
-        rows=tuple(rows),
-    )
-
-
-def _row(
-    plan: Plan,
-    findings: Findings,
-    arm: Arm,
-    scores: dict[str, list[Scores]],
-    against_ce: dict[str, PairedDifference],
-    against_ls: dict[str, PairedDifference],
-    adjusted: dict[str, float | None],
-    level: float,
-    verdicts: dict[str, Verdict],
-) -> Row:
-    runs = [run for fold in findings.finals.get(arm.name, ()) for run in fold]
-    tests = [_test(run) for run in runs]
-    own = scores.get(arm.name, [])
-    means = _run_means(own)
-    chosen = findings.chosen.get(arm.name, ())
-    paired = arm.name in against_ce and arm.stream == 0
-    said = verdicts.get(arm.name)
-    gap = against_ce.get(arm.name)
+def _row(plan: Plan, findings: Findings, arm: Arm, evidence: _Evidence) -> Row:
+    name, reference = arm.name, plan.names.reference
+    runs = by_arm(findings.runs).get(name, [])
+    results, tests = [run.result for run in runs], [run.judged("test") for run in runs]
+    chosen = findings.chosen.get(name, ())
+    means, gap = _run_means(evidence.scores.get(name, [])), evidence.against_reference.get(name)
+    paired, said = gap is not None and arm.stream == 0, evidence.verdicts.get(name)
     loss = arm.loss_with(chosen[0].setting.values if chosen else None)
+    level = evidence.level if arm.role == "candidate" else None
     return Row(
-        name=arm.name,
+        name=name,
         loss=arm.loss,
         role=arm.role,
         rank=None,
-        untrained=findings.untrained.get(arm.name),
-        score=float(np.concatenate([fold.mean(0) for fold in own]).mean()) if own else math.nan,
+        untrained=findings.untrained.get(name),
+        score=evidence.mean(name),
         runs=tuple(means),
-        against_ce=None if gap is None else _gap(gap, level if arm.role == "candidate" else None, adjusted[arm.name]),
-        against_ls=None if arm.name not in against_ls else _gap(against_ls[arm.name], None, None),
-        share_won=share_of_pairs_won(means, _run_means(scores[plan.names.reference])) if paired else None,
+        against_reference=None if gap is None else _gap(gap, level, evidence.holm_p[name]),
+        against_rival=_gap(evidence.against_rival[name], None, None) if name in evidence.against_rival else None,
+        share_won=share_of_pairs_won(means, _run_means(evidence.scores[reference])) if paired else None,
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
-        speed=None if arm.name == plan.names.reference else _speed_row(arm.name, findings.speed.get(arm.name)),
-        columns=columns_of(plan, runs, tests),
-        lrs=tuple(fold.setting.lr for fold in chosen),
-        values=tuple(named_of(arm, fold) for fold in chosen),
-        trainings=sum(fold.trainings for fold in chosen),
-        gradient_ratio=float(np.median([run.gradient_ratio for run in runs])) if runs else math.nan,
-        extended_share=float(np.mean([run.extended_share for run in runs])) if runs else 0.0,
-        diverged=sum(run.diverged for run in runs),
-        failures=tuple(reason for fold in chosen for reason in fold.failures),
-        notes=tuple(sorted({note for run in runs for note in run.notes})),
-        seconds=float(np.mean([run.seconds for run in runs])) if runs else math.nan,
-        rates=rates_of(plan, arm, chosen),
-        curve=mean_curve(plan, runs),
+        speed=None if name == reference else findings.speed.get(name),
+        columns=columns_of(plan, results, tests),
         diagrams=plan.task.diagrams(tests) if tests else (),
-        expected_best=expected_best_of(chosen),
+        tuning=tuning_of(plan, arm, chosen),
+        training=training_of(plan, results),
         shape_of=loss,
         shape=shape_of(plan, loss),
-        learned=learned_of(runs),
     )
 
 
-def _headline(
-    plan: Plan,
-    scores: dict[str, list[Scores]],
-    verdicts: dict[str, Verdict],
-    upper: dict[str, float | None],
-    trained: Sequence[str],
-) -> str:
-    headline = overall(verdicts, upper, plan.delta)
-    better = [name for name, said in verdicts.items() if said.kind in BETTER]
+def _headline(plan: Plan, evidence: _Evidence) -> str:
+    words, names = plan.task.words, plan.names
+    candidates = {arm.name: evidence.verdicts[arm.name] for arm in plan.arms if arm.role == "candidate"}
+    intervals = {
+        name: evidence.against_reference[name].interval(evidence.level)
+        for name in candidates
+        if name in evidence.against_reference
+    }
+    upper = {name: interval[1] if interval else None for name, interval in intervals.items()}
+    headline = overall(candidates, upper, plan.delta, words)
+    better = [name for name, said in candidates.items() if said.kind in BETTER]
     if not better:
         return headline
-    best = max(better, key=lambda name: float(np.concatenate([fold.mean(0) for fold in scores[name]]).mean()))
-    controls = [arm.name for arm in plan.arms if arm.role == "control" and arm.name in trained]
-    others = [name for name in controls if name not in {plan.names.again, plan.names.rival}]
-    caution = stronger_control(best, {name: difference(scores[name], scores[best]) for name in others})
+    best = max(better, key=evidence.mean)
+    others = [
+        arm.name
+        for arm in plan.arms
+        if arm.role == "control"
+        and arm.name in evidence.against_reference
+        and arm.name not in {names.again, names.rival}
+    ]
+    gaps = {name: difference(evidence.scores[name], evidence.scores[best]) for name in others}
+    caution = stronger_control(best, gaps, words)
     return headline if caution is None else f"{headline} {caution}"
 
 
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    in_order = sorted(rows, key=lambda row: (row.untrained is not None, -row.score))
-    return [replace(row, rank=None if row.untrained else place) for place, row in enumerate(in_order, start=1)]
-
-
-def _adjust(candidates: Sequence[str], against_ce: dict[str, PairedDifference]) -> dict[str, float | None]:
+def _adjust(candidates: Sequence[str], against_reference: dict[str, PairedDifference]) -> dict[str, float | None]:
     """Holm's p-values of the losses tested, untrained ones entering as 1; the controls' own p-values."""
-    own = {name: gap.p_value for name, gap in against_ce.items()}
-    entered = [own.get(name) for name in candidates]
-    holmed = holm([1.0 if p is None else p for p in entered]).tolist()
-    tested = {
-        name: None if p is None else adjusted for name, p, adjusted in zip(candidates, entered, holmed, strict=True)
-    }
-    return own | {name: p for name, p in tested.items() if name in own}
+    own = {name: gap.p_value for name, gap in against_reference.items()}
+    entered = [1.0 if (p := own.get(name)) is None else p for name in candidates]
+    adjusted = dict(zip(candidates, holm(entered).tolist(), strict=True))
+    return {name: p if p is None else adjusted.get(name, p) for name, p in own.items()}
 
 
 def _gap(gap: PairedDifference, level: float | None, holm_p: float | None) -> Gap:
@@ -227,23 +190,24 @@ def _gap(gap: PairedDifference, level: float | None, holm_p: float | None) -> Ga
     )
 
 
-def _noise(again: PairedDifference | None, weak_reference: str | None) -> str:
-    warning = "" if weak_reference is None else f"Take care: of cross-entropy itself, {weak_reference}. "
+def _noise(again: PairedDifference | None, weak_reference: str | None, words: Words) -> str:
+    warning = "" if weak_reference is None else f"Take care: of {words.reference} itself, {weak_reference}. "
     if again is None:
-        return f"{warning}Cross-entropy, tuned and seeded anew, could not be trained: take no difference here for real."
+        said = "{reference}, tuned and seeded anew, could not be trained: take no difference here for real."
+        return warning + words.fill(said)
     return (
-        f"{warning}Size of noise: cross-entropy, tuned and seeded anew, differs from itself by "
+        f"{warning}Size of noise: {words.reference}, tuned and seeded anew, differs from itself by "
         f"{100 * again.mean:+.2f} points{_bounds(again)}."
     )
 
 
-def _planned_test(findings: Findings, names: Baselines, against_ce: dict[str, PairedDifference]) -> str:
-    arm = findings.recommendation.arm
-    if arm == names.reference:
+def _planned_test(plan: Plan, arm: str, evidence: _Evidence) -> str:
+    if arm == plan.names.reference:
         return "Nothing was to be tested."
-    gap = against_ce[arm]
+    gap = evidence.against_reference[arm]
     p = "" if gap.p_value is None else f", p = {gap.p_value:.2g}"
-    return f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from cross-entropy{_bounds(gap)}{p}."
+    said = f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from"
+    return f"{said} {plan.task.words.reference}{_bounds(gap)}{p}."
 
 
 def _bounds(gap: PairedDifference) -> str:
@@ -253,34 +217,9 @@ def _bounds(gap: PairedDifference) -> str:
     return f" (no interval: {gap.reason.value})" if gap.reason else ""
 
 
-def _speed_row(name: str, speed: Speed | None) -> SpeedRow | None:
-    if speed is None:
-        return None
-    ratio = speed.ratio
-    sentence = fewer_steps(name, ratio, shortened_ce_missed=bool(speed.shortened_ce_missed))
-    return SpeedRow(
-        ratio=_finite(ratio.ratio),
-        interval=ratio.interval,
-        p=ratio.p_value,
-        censored=ratio.censored_loss,
-        censored_ce=ratio.censored_ce,
-        shortened_steps=speed.shortened_steps,
-        shortened_ce_missed=speed.shortened_ce_missed,
-        pairs=ratio.pairs,
-        method=ratio.method,
-        lrs=speed.lrs,
-        sentence=sentence,
-    )
-
-
 def _run_means(folds: Iterable[Scores]) -> list[float]:
     return [float(seed.mean()) for fold in folds for seed in fold]
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _test(run: TrialResult) -> Judged:
-    assert run.test is not None, "the test outcomes of final trials have been opened"
-    return run.test

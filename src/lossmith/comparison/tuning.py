@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from lossmith.comparison.arms import Arm
 
@@ -117,6 +116,8 @@ def sobol_settings(arm: Arm, centre: float, count: int, seed: int) -> list[Setti
     Returns:
         The settings.
     """
+    from scipy.stats import qmc  # slow to import
+
     power = max(0, math.ceil(math.log2(count)))
     draws = qmc.Sobol(1 + len(arm.tuned), rng=np.random.default_rng(seed)).random_base2(power)[:count]
     return [

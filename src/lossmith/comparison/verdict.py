@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Self
 
 from lossmith.comparison.statistics import NoInterval, PairedDifference
+from lossmith.tasks import Words
 
 ALPHA = 0.05
+CLASSIFICATION = Words()  # what sentences say unless told otherwise
 SCOPE = "on this data, model, optimiser and budget."
 
 
@@ -23,22 +26,22 @@ class VerdictKind(Enum):
     TOO_LITTLE_DATA = "too little data"
     NOT_DISTINGUISHABLE = "not distinguishable"
     BETTER_THAN_BOTH = "better than both"
-    BETTER_SMOOTHING = "label smoothing better than cross-entropy"
-    BETTER_WITHOUT_CONTROL = "better, label smoothing missing"
-    BETTER_THAN_CE_WORSE_THAN_LS = "better, but worse than label smoothing"
-    BETTER_THAN_CE = "better than cross-entropy only"
+    BETTER_RIVAL = "rival better than reference"
+    BETTER_WITHOUT_RIVAL = "better, rival missing"
+    BETTER_BUT_WORSE_THAN_RIVAL = "better, but worse than rival"
+    BETTER_THAN_REFERENCE = "better than reference only"
     EQUIVALENT = "equivalent"
     NOT_WORSE = "not worse"
     WORSE = "worse"
     UNDECIDED = "undecided"
 
 
-BETTER_THAN_CE_ONLY = frozenset({
-    VerdictKind.BETTER_WITHOUT_CONTROL,
-    VerdictKind.BETTER_THAN_CE_WORSE_THAN_LS,
-    VerdictKind.BETTER_THAN_CE,
+BETTER_THAN_REFERENCE_ONLY = frozenset({
+    VerdictKind.BETTER_WITHOUT_RIVAL,
+    VerdictKind.BETTER_BUT_WORSE_THAN_RIVAL,
+    VerdictKind.BETTER_THAN_REFERENCE,
 })
-BETTER = BETTER_THAN_CE_ONLY | {VerdictKind.BETTER_THAN_BOTH}
+BETTER = BETTER_THAN_REFERENCE_ONLY | {VerdictKind.BETTER_THAN_BOTH}
 
 
 @dataclass(frozen=True)
@@ -53,120 +56,131 @@ class Verdict:
 class Evidence:
     """What the rules look at; see `verdict` for the fields."""
 
-    against_ce: PairedDifference | None
-    against_ls: PairedDifference | None
+    against_reference: PairedDifference | None
+    against_rival: PairedDifference | None
     holm_p: float | None
     delta: float
     trained: bool
-    is_smoothing: bool
+    is_rival: bool
 
     @property
     def reason(self) -> NoInterval | None:
-        """Why there is no interval against cross-entropy."""
-        return None if self.against_ce is None else self.against_ce.reason
+        """Why there is no interval against the reference."""
+        return None if self.against_reference is None else self.against_reference.reason
 
     @property
-    def sign_ce(self) -> int:
-        """+1 significantly better than cross-entropy after Holm, -1 significantly worse, 0 neither."""
-        return sign_of(self.against_ce, self.holm_p)
+    def sign_reference(self) -> int:
+        """+1 significantly better than the reference after Holm, -1 significantly worse, 0 neither."""
+        return sign_of(self.against_reference, self.holm_p)
 
     @property
-    def sign_ls(self) -> int:
-        """The same against the best label smoothing, by the unadjusted p."""
-        return sign_of(self.against_ls, None if self.against_ls is None else self.against_ls.p_value)
+    def sign_rival(self) -> int:
+        """The same against the rival, by the unadjusted p."""
+        return sign_of(self.against_rival, None if self.against_rival is None else self.against_rival.p_value)
 
     def bounds(self, level: float) -> tuple[float, float]:
-        """The interval against cross-entropy, infinitely wide where there is none."""
-        interval = None if self.against_ce is None else self.against_ce.interval(level)
+        """The interval against the reference, infinitely wide where there is none."""
+        interval = None if self.against_reference is None else self.against_reference.interval(level)
         return (-math.inf, math.inf) if interval is None else interval
 
 
 @dataclass(frozen=True)
-class Rule:
+class Claim:
+    """A sentence with gaps in braces, and the condition under which it may be said."""
+
+    condition: str
+    sentence: str
+
+    def worded(self, words: Words) -> Self:
+        """The claim with the words of a task in place; the gaps for single losses stay."""
+        condition, sentence = map(words.fill, (self.condition, self.sentence))
+        return replace(self, condition=condition, sentence=sentence.replace("{scope}", SCOPE))
+
+
+@dataclass(frozen=True)
+class Rule(Claim):
     """One row of the table: the sentence is the verdict where its condition holds and none above it does."""
 
     kind: VerdictKind
-    condition: str
-    sentence: str
     holds: Callable[[Evidence], bool]
 
 
 RULES = (
     Rule(
-        VerdictKind.UNTRAINABLE,
         "best learning rate on the edge of the extended grid in most folds, or over 10 % of the final runs diverged "
-        "or fell back to guessing, or on validation less than half of the way from guessing to cross-entropy, or a "
+        "or fell back to guessing, or on validation less than half of the way from guessing to {reference}, or a "
         "final run failed",
         "{name} could not be trained under this budget, on this data, model and optimiser.",
+        VerdictKind.UNTRAINABLE,
         lambda e: not e.trained,
     ),
     Rule(
-        VerdictKind.TOO_LITTLE_DATA,
         "fewer than 3 final runs or only one a fold, fewer than 100 test examples, or no spread",
-        f"{{name}} has too little data for a verdict ({{reason}}) {SCOPE}",
+        "{name} has too little data for a verdict ({reason}) {scope}",
+        VerdictKind.TOO_LITTLE_DATA,
         lambda e: e.reason not in {None, NoInterval.FEW_DIFFERING},
     ),
     Rule(
+        "fewer than 10 test examples on which the loss and {reference} differ",
+        "{name} is not distinguishable from {reference} ({reason}) {scope}",
         VerdictKind.NOT_DISTINGUISHABLE,
-        "fewer than 10 test examples on which the loss and cross-entropy differ",
-        f"{{name}} is not distinguishable from cross-entropy ({{reason}}) {SCOPE}",
         lambda e: e.reason is NoInterval.FEW_DIFFERING,
     ),
     Rule(
+        "Holm p < .05 against {reference} and p < .05 against best {rival}, both positive",
+        "{name} is better than tuned {reference} and {rival}: {gap} {scope}",
         VerdictKind.BETTER_THAN_BOTH,
-        "Holm p < .05 against cross-entropy and p < .05 against best label smoothing, both positive",
-        f"{{name}} is better than tuned cross-entropy and label smoothing: {{ce}} {SCOPE}",
-        lambda e: e.sign_ce > 0 and e.sign_ls > 0,
+        lambda e: e.sign_reference > 0 and e.sign_rival > 0,
     ),
     Rule(
-        VerdictKind.BETTER_SMOOTHING,
-        "p < .05 against cross-entropy, positive, for the tuned label smoothing itself",
-        f"{{name}} is better than cross-entropy: {{ce}} {SCOPE}",
-        lambda e: e.sign_ce > 0 and e.is_smoothing,
+        "p < .05 against {reference}, positive, for the tuned {rival} itself",
+        "{name} is better than {reference}: {gap} {scope}",
+        VerdictKind.BETTER_RIVAL,
+        lambda e: e.sign_reference > 0 and e.is_rival,
     ),
     Rule(
-        VerdictKind.BETTER_WITHOUT_CONTROL,
-        "Holm p < .05 against cross-entropy, positive, and no label smoothing to compare with",
-        f"{{name}} is better than cross-entropy, not compared with label smoothing: {{ce}} {SCOPE}",
-        lambda e: e.sign_ce > 0 and e.against_ls is None,
+        "Holm p < .05 against {reference}, positive, and no {rival} to compare with",
+        "{name} is better than {reference}, not compared with {rival}: {gap} {scope}",
+        VerdictKind.BETTER_WITHOUT_RIVAL,
+        lambda e: e.sign_reference > 0 and e.against_rival is None,
     ),
     Rule(
-        VerdictKind.BETTER_THAN_CE_WORSE_THAN_LS,
-        "Holm p < .05 against cross-entropy, positive, and p < .05 against best label smoothing, negative",
-        f"{{name}} is better than cross-entropy, worse than label smoothing: {{ce}} against cross-entropy, "
-        f"{{ls}} against label smoothing, {SCOPE}",
-        lambda e: e.sign_ce > 0 and e.sign_ls < 0,
+        "Holm p < .05 against {reference}, positive, and p < .05 against best {rival}, negative",
+        "{name} is better than {reference}, worse than {rival}: {gap} against {reference}, "
+        "{rival_gap} against {rival}, {scope}",
+        VerdictKind.BETTER_BUT_WORSE_THAN_RIVAL,
+        lambda e: e.sign_reference > 0 and e.sign_rival < 0,
     ),
     Rule(
-        VerdictKind.BETTER_THAN_CE,
-        "Holm p < .05 against cross-entropy, positive",
-        f"{{name}} is better than cross-entropy, not distinguishable from label smoothing: {{ce}} against "
-        f"cross-entropy, {{ls}} against label smoothing, {SCOPE}",
-        lambda e: e.sign_ce > 0,
+        "Holm p < .05 against {reference}, positive",
+        "{name} is better than {reference}, not distinguishable from {rival}: {gap} against "
+        "{reference}, {rival_gap} against {rival}, {scope}",
+        VerdictKind.BETTER_THAN_REFERENCE,
+        lambda e: e.sign_reference > 0,
     ),
     Rule(
+        "90 % interval against {reference} inside -delta to +delta",
+        "{name} is equivalent to {reference} within {delta} points: {gap90} (90 % interval) {scope}",
         VerdictKind.EQUIVALENT,
-        "90 % interval against cross-entropy inside -delta to +delta",
-        f"{{name}} is equivalent to cross-entropy within {{delta}} points: {{ce90}} (90 % interval) {SCOPE}",
         lambda e: -e.delta < e.bounds(0.90)[0] and e.bounds(0.90)[1] < e.delta,
     ),
     Rule(
+        "lower bound of the 95 % interval against {reference} above -delta",
+        "{name} is not worse than {reference} by more than {delta} points: {gap} {scope}",
         VerdictKind.NOT_WORSE,
-        "lower bound of the 95 % interval against cross-entropy above -delta",
-        f"{{name}} is not worse than cross-entropy by more than {{delta}} points: {{ce}} {SCOPE}",
         lambda e: -e.delta < e.bounds(0.95)[0],
     ),
     Rule(
+        "Holm p < .05 against {reference}, negative",
+        "{name} is worse than {reference}: {gap} {scope}",
         VerdictKind.WORSE,
-        "Holm p < .05 against cross-entropy, negative",
-        f"{{name}} is worse than cross-entropy: {{ce}} {SCOPE}",
-        lambda e: e.sign_ce < 0,
+        lambda e: e.sign_reference < 0,
     ),
     Rule(
-        VerdictKind.UNDECIDED,
         "otherwise",
-        f"{{name}} is undecided against cross-entropy: between {{lower}} and {{upper}} points; could only "
-        f"have detected {{mde}} points {SCOPE}",
+        "{name} is undecided against {reference}: between {lower} and {upper} points; could only "
+        "have detected {mde} points {scope}",
+        VerdictKind.UNDECIDED,
         lambda _: True,
     ),
 )
@@ -174,26 +188,28 @@ RULES = (
 
 def verdict(
     name: str,
-    against_ce: PairedDifference | None,
-    against_ls: PairedDifference | None,
+    against_reference: PairedDifference | None,
+    against_rival: PairedDifference | None,
     holm_p: float | None,
     delta: float,
     *,
     trained: bool = True,
-    is_smoothing: bool = False,
+    is_rival: bool = False,
+    words: Words = CLASSIFICATION,
 ) -> Verdict:
     """The first of `RULES` that holds for one loss.
 
     Args:
         name: The loss as the sentence calls it.
-        against_ce: Loss minus tuned cross-entropy; None only if not `trained`.
-        against_ls: Loss minus the best tuned label smoothing; None where that could not be trained, or for
+        against_reference: Loss minus the tuned reference; None only if not `trained`.
+        against_rival: Loss minus the tuned rival; None where that could not be trained, or for
             itself.
-        holm_p: p against cross-entropy, Holm-adjusted over the non-control losses (for a control: its own p);
-            None only where `against_ce` has none.
+        holm_p: p against the reference, Holm-adjusted over the non-control losses (for a control: its own p);
+            None only where `against_reference` has none.
         delta: The difference that matters, a fraction (0.005 = half a point), positive.
-        is_smoothing: True for the tuned label smoothing that others are held against.
+        is_rival: True for the tuned rival itself.
         trained: False for a loss the protocol calls untrainable; the other evidence is then not looked at.
+        words: The task's names of the reference and the rival.
 
     Returns:
         The verdict.
@@ -205,13 +221,13 @@ def verdict(
         raise ValueError(f"verdict: delta must be a positive fraction, got {delta}")
     if holm_p is not None and not 0 <= holm_p <= 1:
         raise ValueError(f"verdict: holm_p must lie in [0, 1], got {holm_p}")
-    if trained and against_ce is None:
-        raise ValueError(f"verdict: {name} was trained, so its difference to cross-entropy is needed")
-    if trained and holm_p is None and against_ce is not None and against_ce.reason is None:
-        raise ValueError(f"verdict: {name} has a p-value against cross-entropy, so holm_p is needed")
-    evidence = Evidence(against_ce, against_ls, holm_p, delta, trained, is_smoothing)
+    if trained and against_reference is None:
+        raise ValueError(f"verdict: {name} was trained, so its difference from the reference is needed")
+    if trained and holm_p is None and against_reference is not None and against_reference.reason is None:
+        raise ValueError(f"verdict: {name} has a p-value against the reference, so holm_p is needed")
+    evidence = Evidence(against_reference, against_rival, holm_p, delta, trained, is_rival)
     rule = next(rule for rule in RULES if rule.holds(evidence))
-    return Verdict(rule.kind, rule.sentence.format_map(_words(name, evidence)))
+    return Verdict(rule.kind, rule.worded(words).sentence.format_map(_gaps(name, evidence)))
 
 
 def sign_of(difference: PairedDifference | None, p_value: float | None) -> int:
@@ -221,16 +237,16 @@ def sign_of(difference: PairedDifference | None, p_value: float | None) -> int:
     return (difference.mean > 0) - (difference.mean < 0)
 
 
-def _words(name: str, e: Evidence) -> dict[str, str]:
-    """What the templates of `RULES` may name."""
+def _gaps(name: str, e: Evidence) -> dict[str, str]:
+    """What the templates of `RULES` may name besides the task's words."""
     lower, upper = e.bounds(0.95)
-    mde = None if e.against_ce is None else e.against_ce.mde()
+    mde = None if e.against_reference is None else e.against_reference.mde()
     return {
         "name": name,
         "reason": e.reason.value if e.reason else "",
-        "ce": points_with_interval(e.against_ce, 0.95),
-        "ce90": points_with_interval(e.against_ce, 0.90),
-        "ls": points_with_interval(e.against_ls, 0.95),
+        "gap": points_with_interval(e.against_reference, 0.95),
+        "gap90": points_with_interval(e.against_reference, 0.90),
+        "rival_gap": points_with_interval(e.against_rival, 0.95),
         "lower": _points(lower),
         "upper": _points(upper),
         "delta": shown_delta(e.delta),

@@ -31,14 +31,14 @@ def columns() -> tuple[Column, ...]:
         Column(
             group,
             "error, %",
-            "Expected calibration error: by how much confidence and accuracy differ on average.",
+            "Expected calibration error: the mean difference between confidence and accuracy.",
             lambda row: errors(row),
             lambda row: row.columns.get("ece_scaled"),
         ),
         Column(
             group,
             "temperature",
-            "What the logits are divided by; below 1 the model was too modest, above 1 too bold.",
+            "What the logits are divided by: below 1, the model was underconfident; above 1, overconfident.",
             lambda row: numbers.significant(row.columns.get("temperature")),
             lambda row: row.columns.get("temperature"),
         ),

@@ -5,36 +5,30 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from lossmith.comparison.rows import Gap, Row, SpeedRow, Summary
+from lossmith.comparison.rows import Gap, Row, Summary
+from lossmith.comparison.speed import Speed
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
 from lossmith.report.column import Column
 from lossmith.report.numbers import MISSING, is_known, percent
 from lossmith.report.offers import offer
 from lossmith.report.run import Design
+from lossmith.tasks import Words
 
 REFERENCE = "reference"
 
 
 def page_columns(design: Design, results: Summary) -> list[Column]:
-    """All columns but rank and name.
-
-    Args:
-        design: The plan.
-        results: The summary.
-
-    Returns:
-        The columns, those of one group side by side.
-    """
-    digits = numbers.decimals(results.rows)
+    """All columns but rank and name."""
+    digits, words = numbers.decimals(results.rows), design.task.words
     return [
         _score_column(results, digits),
-        *_cross_entropy_columns(results.reference, digits),
-        *_smoothing_columns(results.best_label_smoothing, digits),
+        *_reference_columns(results.reference, digits, words),
+        *_rival_columns(results.rival, digits, words),
         _verdict_column(),
-        *_speed_columns(),
+        *_speed_columns(words),
         *offer(design).columns,
-        *_tuning_columns(),
+        *_tuning_columns(words),
         _range_column(results),
     ]
 
@@ -65,122 +59,130 @@ def _verdict_column() -> Column:
     return Column(
         "Verdict",
         "kind",
-        "The rule that decided; the rules are below.",
+        "The rule that decided the verdict; all rules are listed below.",
         lambda row: row.kind,
         lambda row: float(kinds.index(row.kind)) if row.kind in kinds else None,
         told=True,
     )
 
 
-def _cross_entropy_columns(reference: str, digits: int) -> list[Column]:
-    group = "Minus cross-entropy, points"
+def _reference_columns(reference: str, digits: int, words: Words) -> list[Column]:
+    group = f"Minus {words.reference}, points"
     return [
         Column(
             group,
             "mean [95 % interval]",
-            "Difference to tuned cross-entropy in percentage points. Under the usual assumptions 95 of 100 such "
+            f"Difference from tuned {words.reference} in percentage points. Under the usual assumptions 95 of 100 such "
             "intervals hold the true difference.",
-            lambda row: _gap(row, row.against_ce, reference, digits),
-            lambda row: row.against_ce.mean if row.against_ce else 0.0 if row.name == reference else None,
+            lambda row: _gap(row, row.against_reference, reference, digits),
+            lambda row: row.against_reference.mean if row.against_reference else 0.0 if row.name == reference else None,
             told=True,
         ),
         Column(
             group,
             "[all at once]",
             "The wider interval that holds for all tested losses together with 95 %.",
-            lambda row: numbers.bounds(row.against_ce.simultaneous, digits) if row.against_ce else MISSING,
-            lambda row: row.against_ce.simultaneous[0] if row.against_ce and row.against_ce.simultaneous else None,
+            lambda row: (
+                numbers.bounds(row.against_reference.simultaneous, digits) if row.against_reference else MISSING
+            ),
+            lambda row: (
+                row.against_reference.simultaneous[0]
+                if row.against_reference and row.against_reference.simultaneous
+                else None
+            ),
         ),
         Column(
             group,
             "Holm p",
-            "How often chance alone would give a difference this large, adjusted for the number of losses tested. A "
-            "control's p is its own, not adjusted.",
-            lambda row: numbers.p_value(row.against_ce.holm_p) if row.against_ce else MISSING,
-            lambda row: row.against_ce.holm_p if row.against_ce else None,
+            "Probability that chance alone gives a difference this large, adjusted for the number of losses tested. A "
+            "control's p-value is not adjusted.",
+            lambda row: numbers.p_value(row.against_reference.holm_p) if row.against_reference else MISSING,
+            lambda row: row.against_reference.holm_p if row.against_reference else None,
         ),
         Column(
             group,
             "MDE",
             "Minimum detectable effect: a true difference this large would have been found four times in five.",
-            lambda row: percent(row.against_ce.mde, digits) if row.against_ce else MISSING,
-            lambda row: row.against_ce.mde if row.against_ce else None,
+            lambda row: percent(row.against_reference.mde, digits) if row.against_reference else MISSING,
+            lambda row: row.against_reference.mde if row.against_reference else None,
         ),
         Column(
             group,
             "SE: seeds, examples",
             "The two parts of the standard error: what more seeds would shrink, and what more test examples would.",
             lambda row: (
-                f"{_root(row.against_ce.v_seed)}, {_root(row.against_ce.v_test)}" if row.against_ce else MISSING
+                f"{_root(row.against_reference.v_seed)}, {_root(row.against_reference.v_test)}"
+                if row.against_reference
+                else MISSING
             ),
-            lambda row: row.against_ce.se if row.against_ce else None,
+            lambda row: row.against_reference.se if row.against_reference else None,
         ),
         Column(
             group,
             "paired seeds won, %",
-            "Share of the paired final trainings in which it scored above cross-entropy, ties counting half.",
+            f"Share of paired final trainings in which the loss scored above {words.reference}, ties counting half.",
             lambda row: percent(row.share_won, 0),
             lambda row: row.share_won,
         ),
     ]
 
 
-def _smoothing_columns(best: str | None, digits: int) -> list[Column]:
-    group = "Minus best label smoothing, points"
+def _rival_columns(rival: str | None, digits: int, words: Words) -> list[Column]:
+    group = f"Minus best {words.rival}, points"
     return [
         Column(
             group,
             "mean [95 % interval]",
-            "Difference to label smoothing with its epsilon tuned, the control that explains many a gain.",
-            lambda row: _gap(row, row.against_ls, best, digits),
-            lambda row: row.against_ls.mean if row.against_ls else 0.0 if row.name == best else None,
+            f"Difference from {words.tuned_rival}, the control that explains many a gain.",
+            lambda row: _gap(row, row.against_rival, rival, digits),
+            lambda row: row.against_rival.mean if row.against_rival else 0.0 if row.name == rival else None,
         ),
         Column(
             group,
             "p",
             "As above, for this difference, not adjusted.",
-            lambda row: numbers.p_value(row.against_ls.p) if row.against_ls else MISSING,
-            lambda row: row.against_ls.p if row.against_ls else None,
+            lambda row: numbers.p_value(row.against_rival.p) if row.against_rival else MISSING,
+            lambda row: row.against_rival.p if row.against_rival else None,
         ),
     ]
 
 
-def _speed_columns() -> list[Column]:
+def _speed_columns(words: Words) -> list[Column]:
     return [
         Column(
-            "Steps to cross-entropy's level",
+            f"Steps to the level of {words.reference}",
             "ratio",
-            "Median ratio of the steps needed to reach cross-entropy's final validation score, below 1 is faster, "
-            'with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
-            lambda row: _speed(row.speed),
-            lambda row: None if row.speed is None else row.speed.ratio,
+            f"Median ratio of the steps needed to reach the final validation score of {words.reference}; below 1 "
+            'is faster, with a 95 % interval or the p of a sign test; "never" where most trainings did not get there.',
+            lambda row: _speed(row.speed, words),
+            lambda row: None if row.speed is None else row.speed.ratio.ratio,
         )
     ]
 
 
-def _tuning_columns() -> list[Column]:
+def _tuning_columns(words: Words) -> list[Column]:
     return [
         Column(
             "Tuning",
             "trainings",
             "Trainings spent on tuning, all folds together.",
-            lambda row: f"{row.trainings:,}",
-            lambda row: float(row.trainings),
+            lambda row: f"{row.tuning.trainings:,}",
+            lambda row: float(row.tuning.trainings),
         ),
         Column(
             "Tuning",
             "learning rate",
-            "The rate chosen: the median of the folds and, where they differ, their range.",
-            lambda row: numbers.learning_rates(row.lrs),
-            lambda row: median(row.lrs) if row.lrs else None,
+            "The chosen rate: the median over the folds and, where they differ, the range.",
+            lambda row: numbers.learning_rates(row.tuning.lrs),
+            lambda row: median(row.tuning.lrs) if row.tuning.lrs else None,
         ),
-        Column("Tuning", "own values", "What else was tuned, and to which values.", _tuned, lambda row: None),
+        Column("Tuning", "own values", "The other tuned values.", _tuned, lambda row: None),
         Column(
             "Tuning",
             "first gradient",
-            "Size of the loss's gradient at the first step relative to cross-entropy's.",
-            lambda row: numbers.significant(row.gradient_ratio),
-            lambda row: row.gradient_ratio,
+            f"Size of the loss's gradient at the first step relative to that of {words.reference}.",
+            lambda row: numbers.significant(row.training.gradient_ratio),
+            lambda row: row.training.gradient_ratio,
         ),
     ]
 
@@ -193,28 +195,30 @@ def _root(variance: float | None) -> str:
     return MISSING if variance is None or not variance >= 0 else f"{100 * math.sqrt(variance):.2f}"
 
 
-def _speed(speed: SpeedRow | None) -> str:
-    shown = numbers.steps_ratio(speed)
-    if speed is None or shown == MISSING:
+def _speed(speed: Speed | None, words: Words) -> str:
+    if speed is None:
+        return MISSING
+    ratio, shown = speed.ratio, numbers.steps_ratio(speed.ratio)
+    if shown == MISSING:
         return shown
-    if speed.interval is not None and all(map(is_known, speed.interval)):
-        shown += f" [{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
-    elif speed.p is not None:
-        shown += f", p {numbers.p_value(speed.p)}"
-    if speed.censored:
-        shown += f" ({speed.censored} of {speed.pairs} never)"
-    if speed.shortened_ce_missed is False:
-        shown += f"; cross-entropy re-tuned for {speed.shortened_steps} steps gets there too"
+    if ratio.interval is not None and all(map(is_known, ratio.interval)):
+        shown += f" [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+    elif ratio.p_value is not None:
+        shown += f", p {numbers.p_value(ratio.p_value)}"
+    if ratio.censored_loss:
+        shown += f" ({ratio.censored_loss} of {ratio.pairs} never)"
+    if speed.shortened_reference_missed is False:
+        shown += f"; {words.reference} re-tuned for {speed.shortened_steps} steps gets there too"
     return shown
 
 
 def _tuned(row: Row) -> str:
     said = []
-    for name in dict.fromkeys(name for fold in row.values for name in fold):
-        values = sorted(fold[name] for fold in row.values if name in fold)
+    for name in dict.fromkeys(name for fold in row.tuning.values for name in fold):
+        values = sorted(fold[name] for fold in row.tuning.values if name in fold)
         middle, low, high = (numbers.significant(v, 3) for v in (median(values), values[0], values[-1]))
         said.append(f"{name} {middle}" if low == high else f"{name} {middle} ({low} to {high})")
-    defaults = sum(not fold for fold in row.values)
+    defaults = sum(not fold for fold in row.tuning.values)
     if said and defaults:
-        said.append(f"default in {defaults} of {len(row.values)} folds")
+        said.append(f"default in {defaults} of {len(row.tuning.values)} folds")
     return ", ".join(said) or MISSING

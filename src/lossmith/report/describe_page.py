@@ -25,14 +25,7 @@ def write_description(certificate: Certificate | RegressionCertificate, file: Pa
 
 
 def render_description(certificate: Certificate | RegressionCertificate) -> str:
-    """The page as text; equal certificates give equal text.
-
-    Args:
-        certificate: of either kind.
-
-    Returns:
-        HTML without any address to load from; everything that comes from the loss is escaped.
-    """
+    """The page as text; equal certificates give equal text."""
     facts, formula, drawn = ["regression"], None, None
     if isinstance(certificate, Certificate):
         facts, formula = [f"{certificate.num_classes:,} classes", *certificate.remarks], certificate.formula

@@ -49,14 +49,7 @@ class Section:
 
 
 def sections(certificate: Certificate | RegressionCertificate) -> tuple[Section, ...]:
-    """All that a certificate says, in the order of reading.
-
-    Args:
-        certificate: of either kind.
-
-    Returns:
-        The sections.
-    """
+    """All that a certificate says, in the order of reading."""
     if isinstance(certificate, RegressionCertificate):
         return (_regression(certificate),)
     parts = [

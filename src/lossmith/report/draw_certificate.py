@@ -26,14 +26,7 @@ _WIDE: Final = 1000.0  # numbers beyond have no room beside an axis
 
 
 def pictures(certificate: Certificate | RegressionCertificate) -> tuple[Picture, ...]:
-    """All pictures of a certificate.
-
-    Args:
-        certificate: of either kind.
-
-    Returns:
-        The pictures; equal certificates give equal ones, to the byte.
-    """
+    """All pictures of a certificate."""
     with style():
         if isinstance(certificate, RegressionCertificate):
             return (_regression(certificate),)

@@ -1,4 +1,4 @@
-"""The picture of every loss's difference to cross-entropy."""
+"""The picture of every loss's difference from the reference."""
 
 from __future__ import annotations
 
@@ -17,16 +17,9 @@ _ROW: Final = 13.5
 
 
 def differences(scene: Scene) -> Picture:
-    """Every loss's difference to cross-entropy, best first, with both intervals, delta and the size of noise.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """Every loss's difference from the reference, best first, with both intervals, delta and the size of noise."""
     rows = scene.results.rows
-    digits = decimals(rows)
+    digits, reference = decimals(rows), scene.words.reference
     figure, ax = drawing(_WIDTH, _ROW * len(rows) + 36)
     low, high = _limits(scene)
     ax.set_xlim(low, high)
@@ -41,18 +34,19 @@ def differences(scene: Scene) -> Picture:
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel("difference to cross-entropy, percentage points")
-    svg = to_svg(figure, "differences", "Difference to cross-entropy with 95 % intervals, one line for each loss")
+    ax.set_xlabel(f"difference from {reference}, percentage points")
+    svg = to_svg(figure, "differences", f"Difference from {reference} with 95 % intervals, one line for each loss")
     delta = f"{100 * scene.design.delta:g}"
     noise = (
-        "Dotted: the 95 % interval of cross-entropy against itself, tuned and seeded anew, which is the size of noise."
+        f"Dotted: the 95 % interval of {reference} against itself, tuned and seeded anew, which is the size of noise."
         if _noise(scene)
         else f"{scene.results.again} shows the size of noise, here without an interval."
     )
     return Picture(
         "differences",
-        "Differences to cross-entropy",
-        "Each dot is a loss's mean difference on test; right of the line is better than cross-entropy. The thick bar "
+        f"Differences from {reference}",
+        "Each dot is a loss's mean difference on test; right of the line is better than "
+        f"{reference}. The thick bar "
         "is the 95 % interval of that loss taken alone, the thin one holds for all losses tested at once. Hollow dots "
         f"are controls. Shaded: less than {delta} points either way, which by plan does not matter. {noise}",
         (svg,),
@@ -66,31 +60,31 @@ def _limits(scene: Scene) -> tuple[float, float]:
     delta = 100 * scene.design.delta
     ends = [-1.3 * delta, 1.3 * delta]
     for row in scene.near:
-        if row.against_ce is not None:
-            pair = row.against_ce.simultaneous or row.against_ce.interval or ()
-            ends += finite(100 * end for end in (row.against_ce.mean, *pair))
+        if row.against_reference is not None:
+            pair = row.against_reference.simultaneous or row.against_reference.interval or ()
+            ends += finite(100 * end for end in (row.against_reference.mean, *pair))
     return limits(ends, margin=0.03) or (-1.0, 1.0)
 
 
 def _noise(scene: Scene) -> list[float]:
-    again = next((row.against_ce for row in scene.results.rows if row.name == scene.results.again), None)
+    again = next((row.against_reference for row in scene.results.rows if row.name == scene.results.again), None)
     return [] if again is None or again.interval is None else finite(100 * end for end in again.interval)
 
 
 def _draw(ax: Axes, scene: Scene, place: int, row: Row, low: float, digits: int) -> None:
     look = scene.looks.get(row.name)
     colour = INK if look is None else look.colour
-    if row.against_ce is None:
+    if row.against_reference is None:
         if row.untrained is None:
             ax.plot(0, place, marker="s", color=colour, markersize=4, zorder=4)
         else:
             _write(ax, low, place, "could not be trained")
         return
-    mean = 100 * row.against_ce.mean
+    mean = 100 * row.against_reference.mean
     if not mean >= low:  # far off, or not a number
-        _write(ax, low, place, f"← {typeset(gap(row.against_ce, digits))}")
+        _write(ax, low, place, f"← {typeset(gap(row.against_reference, digits))}")
         return
-    for pair, width in ((row.against_ce.simultaneous, 0.8), (row.against_ce.interval, 2.6)):
+    for pair, width in ((row.against_reference.simultaneous, 0.8), (row.against_reference.interval, 2.6)):
         if pair is not None:
             ax.plot([100 * end for end in pair], [place, place], color=colour, linewidth=width, solid_capstyle="butt")
     hollow = row.role == "control"
@@ -121,9 +115,9 @@ def _write(ax: Axes, low: float, place: int, words: str) -> None:
 
 def _remarks(scene: Scene, low: float, high: float, digits: int) -> tuple[str, ...]:
     outside = [
-        f"{row.name} {points(row.against_ce.mean, digits)} {bounds(row.against_ce.interval, digits)}"
+        f"{row.name} {points(row.against_reference.mean, digits)} {bounds(row.against_reference.interval, digits)}"
         for row in scene.results.rows
-        if row.against_ce is not None and not low <= 100 * row.against_ce.mean <= high
+        if row.against_reference is not None and not low <= 100 * row.against_reference.mean <= high
     ]
     untrained = [f"{row.name} ({row.untrained})" for row in scene.results.rows if row.untrained is not None]
     bare = [f"{', '.join(names)} ({reason})" for reason, names in without_interval(scene.results).items()]

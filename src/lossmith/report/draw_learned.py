@@ -24,15 +24,8 @@ _EARLY, _LATE = 0.2, 0.68  # of the colour map: what is readable on light and da
 
 
 def learned_losses(scene: Scene) -> Picture | None:
-    """Each loss that learned: its strictness at several moments, and its effective scale over the training.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture, None if no loss learned.
-    """
-    rows = [(row, row.learned) for row in scene.results.rows if row.learned is not None]
+    """Each loss that learned: its strictness at several moments, and its effective scale over the training."""
+    rows = [(row, row.training.learned) for row in scene.results.rows if row.training.learned is not None]
     if not rows:
         return None
     panels = [draw(place, row, of) for place, (row, of) in enumerate(rows) for draw in (_strictness, _scale)]

@@ -23,16 +23,9 @@ _STRICTNESS: Final = (0.01, 200.0)
 
 
 def learning_curves(scene: Scene) -> Picture:
-    """The task's two validation measures against steps, the same whatever the loss; the first is the score.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """The task's two validation measures against steps, the same whatever the loss; the first is the score."""
     score, other = _measures(scene)
-    scores = {row.name: [100 * value for value in row.curve.valid[score]] for row in scene.results.rows}
+    scores = {row.name: [100 * value for value in row.training.curve.valid[score]] for row in scene.results.rows}
     y = limits(value for row in _leading(scene) for value in _after_warm_up(scores[row.name]))
     outside = [
         f"{name} (ends at {values[-1]:.1f} %)"
@@ -43,8 +36,8 @@ def learning_curves(scene: Scene) -> Picture:
         "curves",
         "Learning curves",
         "Mean over the final trainings, in two measures that are the same whatever the loss, of the models as trained. "
-        "The bands span the lowest and highest training of cross-entropy and of the recommended loss; faint lines are "
-        "the other losses. The first steps may lie below the axis.",
+        f"The bands span the lowest and highest training of {scene.words.reference} and of the recommended loss; faint "
+        "lines are the other losses. The first steps may lie below the axis.",
         (_score_panel(scene, score, scores, y), _other_panel(scene, other)),
         "pair",
         scene.looks,
@@ -54,14 +47,7 @@ def learning_curves(scene: Scene) -> Picture:
 
 
 def shapes(scene: Scene) -> Picture | None:
-    """Each loss and its strictness against the probability given to the true class.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture; None where the losses have no such shape, as in a regression.
-    """
+    """Each loss and its strictness against the probability given to the true class."""
     if any(row.shape is None for row in scene.results.rows):
         return None
     own = Scene(scene.design, _without_copies(scene), scene.looks, scene.far)
@@ -81,7 +67,7 @@ def shapes(scene: Scene) -> Picture | None:
 
 def _measures(scene: Scene) -> tuple[str, str]:
     """The names of the score and the other measure of the learning curves."""
-    score, other = scene.results.rows[0].curve.valid
+    score, other = scene.results.rows[0].training.curve.valid
     return score, other
 
 
@@ -89,7 +75,7 @@ def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tu
     figure, ax = drawing(*PANEL)
     for name in dict.fromkeys((scene.results.reference, scene.results.recommended)):
         _draw_range(ax, scene, name)
-    draw_lines(ax, scene, lambda row: (row.curve.steps, scores[row.name]), markers=5)
+    draw_lines(ax, scene, lambda row: (row.training.curve.steps, scores[row.name]), markers=5)
     if y is not None:
         ax.set_ylim(*y)
     ax.set_xlabel("steps")
@@ -99,9 +85,9 @@ def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tu
 
 def _other_panel(scene: Scene, name: str) -> str:
     figure, ax = drawing(*PANEL)
-    draw_lines(ax, scene, lambda row: (row.curve.steps, row.curve.valid[name]), markers=5)
+    draw_lines(ax, scene, lambda row: (row.training.curve.steps, row.training.curve.valid[name]), markers=5)
     ax.set_yscale("log")
-    found = log_limits(value for row in _leading(scene) for value in row.curve.valid[name])
+    found = log_limits(value for row in _leading(scene) for value in row.training.curve.valid[name])
     if found is not None:
         ax.set_ylim(*found)
         log_ticks(ax, "y", *found)
@@ -157,8 +143,8 @@ def _draw_range(ax: Axes, scene: Scene, name: str) -> None:
     row = next((row for row in scene.results.rows if row.name == name), None)
     look = scene.looks.get(name)
     if row is not None and look is not None:
-        low, high = ([100 * v for v in values] for values in (row.curve.lowest, row.curve.highest))
-        ax.fill_between(row.curve.steps, low, high, color=look.colour, alpha=0.13, linewidth=0)
+        low, high = ([100 * v for v in values] for values in (row.training.curve.lowest, row.training.curve.highest))
+        ax.fill_between(row.training.curve.steps, low, high, color=look.colour, alpha=0.13, linewidth=0)
 
 
 def _after_warm_up(values: Sequence[float]) -> Sequence[float]:
@@ -166,7 +152,7 @@ def _after_warm_up(values: Sequence[float]) -> Sequence[float]:
 
 
 def _without_copies(scene: Scene) -> Summary:
-    """The summary with every shape once: several controls are cross-entropy itself."""
+    """The summary with every shape once: several controls are the reference itself."""
     kept: dict[Shape, Row] = {}
     for row in sorted(scene.results.rows, key=lambda row: row.name not in scene.looks):
         kept.setdefault(_shape(row), row)

@@ -18,16 +18,9 @@ _LOW_SHARE: Final = 0.1
 
 
 def learning_rates(scene: Scene) -> Picture:
-    """Small multiples: each loss's validation score at each learning rate of its grid.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """Small multiples: each loss's validation score at each learning rate of its grid."""
     y = limits(_worth_showing(scene))
-    x = log_limits(point.lr for row in scene.results.rows for point in row.rates)
+    x = log_limits(point.lr for row in scene.results.rows for point in row.tuning.rates)
     panels: tuple[str, ...] = ()
     if x is not None and y is not None:
         panels = tuple(_panel(scene, i, row, x, y) for i, row in enumerate(scene.results.rows))
@@ -37,8 +30,8 @@ def learning_rates(scene: Scene) -> Picture:
         f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over folds and seeds; a "
         "hollow dot was tried in some folds only, where the grid had to be extended. Line: the same averaged with its "
         "neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as guessing. "
-        "Dotted: cross-entropy's line. The marks below are the rates chosen, one for each fold. A loss is fairly "
-        "tuned where its best dots lie inside, not at an end.",
+        f"Dotted: the line of {scene.words.reference}. The marks below are the rates chosen, one for each fold. A loss "
+        "is fairly tuned where its best dots lie inside, not at an end.",
         panels,
         "many",
         {},
@@ -47,15 +40,8 @@ def learning_rates(scene: Scene) -> Picture:
 
 
 def expected_best(scene: Scene) -> Picture:
-    """The expected best validation score against the number of settings tried.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
-    curves = {row.name: [100 * score for score in row.expected_best] for row in scene.results.rows}
+    """The expected best validation score against the number of settings tried."""
+    curves = {row.name: [100 * score for score in row.tuning.expected_best] for row in scene.results.rows}
     y = limits((score for row in scene.near for score in curves[row.name]), lowest_share=_LOW_SHARE)
     figure, ax = drawing(*PANEL)
     draw_lines(ax, scene, lambda row: (range(1, len(curves[row.name]) + 1), curves[row.name]), markers=8)
@@ -73,8 +59,8 @@ def expected_best(scene: Scene) -> Picture:
     return Picture(
         "budget",
         "What tuning buys",
-        "The best validation score to expect after trying so many of a loss's settings, drawn at random from those it "
-        "tried. A line that is flat early needs little tuning. A loss with hyperparameters of its own tries more "
+        "The expected best validation score after trying a number of settings of a loss, drawn at random from those "
+        "tried. A line that flattens early needs little tuning. A loss with hyperparameters of its own tries more "
         "settings with fewer seeds each; grid extensions aside, the number of trainings is the same for all.",
         (svg,) if any(curves.values()) else (),
         "pair",
@@ -96,7 +82,7 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
         ax.plot(lrs, smoothed, color=REFERENCE.colour, alpha=0.6, linewidth=0.9, linestyle=(0, (1, 1.5)))
     everywhere = _everywhere(row)
     ax.plot([p.lr for p in everywhere], [100 * p.smoothed for p in everywhere], color=colour, linewidth=1.2)
-    for point in row.rates:
+    for point in row.tuning.rates:
         hollow = point not in everywhere
         fill = "none" if hollow else colour
         ax.plot(point.lr, 100 * point.score, "o", color=colour, markerfacecolor=fill, markersize=2.6)
@@ -104,7 +90,7 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
     ax.set_ylim(*y)
     log_ticks(ax, "x", *x, most=4)
     ax.yaxis.set_major_locator(MaxNLocator(4))
-    chosen = [lr for lr in finite(row.lrs) if lr > 0]
+    chosen = [lr for lr in finite(row.tuning.lrs) if lr > 0]
     ax.plot(chosen, [y[0]] * len(chosen), "|", color=INK, markersize=7, markeredgewidth=1.1, clip_on=False)
     ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     _say_what_lies_below(ax, row, y[0])
@@ -113,19 +99,19 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
 
 def _worth_showing(scene: Scene) -> list[float]:
     """Scores in percent that the axis is made for: of all near losses but the lowest, and of each its better half."""
-    scores = [finite(100 * point.score for point in row.rates) for row in scene.near]
+    scores = [finite(100 * point.score for point in row.tuning.rates) for row in scene.near]
     together = sorted(score for of in scores for score in of)
     return together[int(_LOW_SHARE * len(together)) :] + [median(of) for of in scores if of]
 
 
 def _everywhere(row: Row) -> list[RatePoint]:
     """The learning rates tried in every fold: means over fewer folds do not compare with the others."""
-    most = max((point.folds for point in row.rates), default=0)
-    return [point for point in row.rates if point.folds == most]
+    most = max((point.folds for point in row.tuning.rates), default=0)
+    return [point for point in row.tuning.rates if point.folds == most]
 
 
 def _say_what_lies_below(ax: Axes, row: Row, low: float) -> None:
-    best = max(finite(100 * point.score for point in row.rates), default=math.nan)
+    best = max(finite(100 * point.score for point in row.tuning.rates), default=math.nan)
     if best < low:
         box = {"facecolor": GROUND, "edgecolor": "none", "pad": 1}
         said = f"all below: at best {best:.1f} %"

@@ -13,20 +13,13 @@ _FEW: Final = 20
 
 
 def reliability(scene: Scene) -> Picture:
-    """Accuracy against confidence on test, before and after temperature scaling.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture.
-    """
+    """Accuracy against confidence on test, before and after temperature scaling."""
     panels = tuple(_reliability_panel(scene, what) for what in ("as trained", "temperature scaled"))
     return Picture(
         "reliability",
         "Reliability",
-        "Of the test examples that a model is so confident about, this share is right. On the diagonal, confidence "
-        "can be taken at its word; above it the model is too modest, below it too bold. The larger a dot, the more "
+        "Share of test examples that are right at each level of confidence. On the diagonal, confidence "
+        "equals accuracy; above it the model is underconfident, below it overconfident. The larger a dot, the more "
         f"examples it stands for; bins with fewer than {_FEW}, all final trainings together, are left out. First as "
         "trained, then after dividing the logits by one number, fitted on validation.",
         panels,

@@ -17,14 +17,7 @@ _OF_TASK: Final = {"classification": (reliability,)}
 
 
 def pictures(run: Run) -> tuple[Picture, ...]:
-    """All pictures of a run, in the order of the page.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The pictures; equal runs give equal ones, to the byte.
-    """
+    """All pictures of a run, in the order of the page."""
     scene = Scene.of(run)
     usual = (differences, learning_curves, learned_losses, learning_rates, expected_best)
     draw = (*usual, *_OF_TASK.get(run.design.task.name, ()), shapes)

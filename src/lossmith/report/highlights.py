@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lossmith.comparison.rows import Row, Summary
-from lossmith.comparison.verdict import BETTER_THAN_CE_ONLY, VerdictKind
+from lossmith.comparison.verdict import BETTER_THAN_REFERENCE_ONLY, VerdictKind
 
 # Stand-ins that no palette uses; the page turns them into the colours of its text and its ground, light or dark.
 INK: Final = "#010203"
@@ -35,22 +35,15 @@ LOOKS: Final = (
 
 
 def highlighted(results: Summary, far: frozenset[str]) -> dict[str, Look]:
-    """The losses drawn in colour: cross-entropy, the recommended one, the best label smoothing, then by rank.
+    """The losses drawn in colour: the reference, the recommended one, the rival, then by rank.
 
-    Those by rank are losses tested, not controls, and not far off. Cross-entropy tuned a second time is never among
+    Those by rank are losses tested, not controls, and not far off. The reference tuned a second time is never among
     them, nor is a loss that could not be trained.
-
-    Args:
-        results: The summary.
-        far: The losses far off, see `far_off`.
-
-    Returns:
-        Their looks by name, cross-entropy first; no more than there are looks.
     """
     ranked = sorted((row for row in results.rows if row.rank is not None), key=lambda row: row.rank or 0)
     known = {row.name for row in ranked} - {results.reference, results.again}
     top = [row.name for row in ranked if row.role != "control" and row.name not in far]
-    wanted = [results.recommended, results.best_label_smoothing, *top]
+    wanted = [results.recommended, results.rival, *top]
     others = [name for name in dict.fromkeys(wanted) if name in known]
     reference = {results.reference: REFERENCE} if any(row.name == results.reference for row in results.rows) else {}
     return reference | dict(zip((name for name in others if name), LOOKS, strict=False))
@@ -59,15 +52,8 @@ def highlighted(results: Summary, far: frozenset[str]) -> dict[str, Look]:
 def far_off(results: Summary, guess: float) -> frozenset[str]:
     """The losses that axes are not stretched for.
 
-    Those that could not be trained, and those that came less than half the way from guessing to cross-entropy, or that
-    err three times as often as cross-entropy and two points more.
-
-    Args:
-        results: The summary.
-        guess: The score of guessing.
-
-    Returns:
-        Their names; never cross-entropy's.
+    Those that could not be trained, and those that came less than half the way from guessing to the reference, or that
+    err three times as often as the reference and two points more.
     """
     reference = next((row.score for row in results.rows if row.name == results.reference), 1.0)
     least = max(guess + _MOST_OF_THE_WAY * (reference - guess), 1 - 3 * (1 - reference) - 0.02)
@@ -79,28 +65,28 @@ def far_off(results: Summary, guess: float) -> frozenset[str]:
 
 
 def without_interval(results: Summary) -> dict[str, list[str]]:
-    """The losses whose difference to cross-entropy has no interval, by the reason."""
+    """The losses whose difference to the reference has no interval, by the reason."""
     found: dict[str, list[str]] = {}
     for row in results.rows:
-        if row.against_ce is not None and row.against_ce.reason is not None:
-            found.setdefault(row.against_ce.reason, []).append(row.name)
+        if row.against_reference is not None and row.against_reference.reason is not None:
+            found.setdefault(row.against_reference.reason, []).append(row.name)
     return found
 
 
 def failed_trainings(row: Row) -> list[str]:
     """A sentence on the tuning trainings that gave no result, if there are any."""
-    count = len(row.failures)
+    count = len(row.tuning.failures)
     if not count:
         return []
     subject = "1 of its tuning trainings failed" if count == 1 else f"{count} of its tuning trainings failed"
-    return [f"{subject} and counted as guessing: {row.failures[0].rstrip('.')}."]
+    return [f"{subject} and counted as guessing: {row.tuning.failures[0].rstrip('.')}."]
 
 
 def tone(row: Row) -> str:
     """A verdict in one word for colours and filters: better, worse, even, open, reference or out."""
     tones = {
         VerdictKind.BETTER_THAN_BOTH.value: "better",
-        **dict.fromkeys((kind.value for kind in BETTER_THAN_CE_ONLY), "better"),
+        **dict.fromkeys((kind.value for kind in BETTER_THAN_REFERENCE_ONLY), "better"),
         VerdictKind.WORSE.value: "worse",
         VerdictKind.EQUIVALENT.value: "even",
         VerdictKind.NOT_WORSE.value: "even",

@@ -1,4 +1,4 @@
-"""How a comparison was done, in a dozen plain statements for a colleague who distrusts it."""
+"""How a comparison was done, in a dozen statements for a sceptical colleague."""
 
 from __future__ import annotations
 
@@ -9,54 +9,49 @@ from lossmith.comparison.stages.tune import MAX_EXTENSIONS
 from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
 from lossmith.report.offers import offer
 from lossmith.report.run import Design, Run
+from lossmith.tasks import Words
 
 OPTIMIZERS: Final = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
 def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], ...]:
-    """The protocol as it was carried out.
-
-    Args:
-        design: The plan.
-        results: The summary.
-
-    Returns:
-        Pairs of a heading and a few sentences.
-    """
+    """The protocol as it was carried out."""
+    words = design.task.words
     return (
         ("Splits", _splits(design)),
         ("Training", _training(design)),
         ("Equal budget", _budget(design)),
         (
             "Choice of a setting",
-            f"By validation {results.metric}, averaged with the neighbouring settings (weights 1/4, 1/2, 1/4); ties go "
-            "to the lower cross-entropy. A training that diverged or failed counts as guessing, and so does everything "
-            "beyond the upper end of the grid: otherwise the choice falls on a lucky training at the edge of "
-            "divergence.",
+            f"Each setting is scored by validation {results.metric}, averaged with its neighbours (weights 1/4, 1/2, "
+            f"1/4). Ties go to the lower {words.tie_break}. A training that diverged or failed counts as guessing, and "
+            "so does everything beyond the upper end of the grid: otherwise the choice falls on a lucky training at "
+            "the edge of divergence.",
         ),
         ("Final trainings", _finals(design, results)),
-        ("Controls", _controls(results)),
-        *((("Losses that learn", _learning(design)),) if any(row.learned for row in results.rows) else ()),
+        ("Controls", _controls(results, words)),
+        *((("Losses that learn", _learning(design)),) if any(row.training.learned for row in results.rows) else ()),
         (
             "Recommendation before test",
-            "It was fixed from the validation outcomes of the final trainings and written to recommendation.toml "
-            "before any test outcome was opened: cross-entropy, unless the best is more than one standard error "
-            "better. Its difference on test is therefore one planned test and needs no adjustment.",
+            "The recommendation was fixed from the validation scores of the final trainings and written to "
+            f"recommendation.toml before any test outcome was opened. It is {words.reference}, unless the best loss is "
+            "more than one standard error better. Its difference on test is therefore a single planned test and needs "
+            "no adjustment.",
         ),
         (
             "Intervals",
-            "Each difference is paired, seed by seed and example by example. Its variance adds what the seeds "
-            "contribute and what the test examples contribute; the interval is Student's t with Satterthwaite's "
-            f"degrees of freedom. Under {MIN_RUNS} final trainings, under {MIN_EXAMPLES} test examples, or fewer than "
+            "Each difference is paired, by seed and by example. Its variance is the sum of what the seeds "
+            "contribute and what the test examples contribute; the interval uses Student's t with Satterthwaite's "
+            f"degrees of freedom. With fewer than {MIN_RUNS} final trainings, {MIN_EXAMPLES} test examples, or "
             f"{MIN_DIFFERING} examples on which the two differ, there is no interval.",
         ),
         ("Many losses at once", _multiplicity(design, results)),
         (
             "What the intervals leave out",
-            "Everything is conditional on these training sets and on the settings that tuning chose: how the results "
-            "would vary over newly drawn training data, or where tuning anew would have led, is not in the intervals. "
-            "The size of the latter shows in cross-entropy tuned and seeded anew: a difference no larger is no "
-            "finding. Nor do they speak of other data, models, optimisers or budgets.",
+            "The intervals are conditional on these training sets and on the settings that tuning chose. How the "
+            "results would vary with new training data or a new tuning is not included. The size of the latter shows "
+            f"in {words.reference} tuned again with new seeds: a difference no larger is no finding. The intervals say "
+            "nothing about other data, models, optimisers or budgets.",
         ),
         (
             "Speed",
@@ -119,7 +114,7 @@ def _training(design: Design) -> str:
 def _budget(design: Design) -> str:
     scaled = ""
     if design.optimizer.name == "sgd":
-        scaled = " The grid of each loss is divided by the size of its first gradient relative to cross-entropy's."
+        scaled = " The grid of each loss is divided by the size of its first gradient relative to the reference's."
     return (
         f"Every loss gets {design.budget} trainings{_per_fold(design)} for tuning. Half of them bracket the learning "
         f"rate on a grid of {len(design.lrs)}; the other half goes to the loss's own hyperparameters near the best "
@@ -132,21 +127,22 @@ def _finals(design: Design, results: Summary) -> str:
     return (
         f"{design.final_seeds} seeds{_per_fold(design)} that tuning never saw. They are the same for every loss - the "
         f"same initial weights, the same order of batches - but for {results.again}, which has its own. The measure, "
-        f"fixed beforehand, is the test {results.metric}."
+        f"fixed in advance, is the test {results.metric}."
     )
 
 
-def _controls(results: Summary) -> str:
+def _controls(results: Summary, words: Words) -> str:
     controls = [row.name for row in results.rows if row.role == "control"]
     replays = (
-        " A replay multiplies each step's gradient of the base loss by the effective scale that the learned loss had "
-        "at that step, or plays back the losses of another seed: what a loss that learns has above both is adaptation."
+        " A replay multiplies each gradient of the base loss by the effective scale that the learned loss had "
+        "at that step, or plays back the losses of another seed: what a learned loss gains over both is adaptation."
         if any("replay" in name for name in controls)
         else ""
     )
     return (
-        f"{_listed(controls)}. Tuned label smoothing is among them because it alone explains many a gain over "
-        f"cross-entropy; cross-entropy tuned and seeded anew shows how large a difference arises from nothing.{replays}"
+        f"{_listed(controls)}. Tuned {words.rival} is among them because it alone explains many a gain over "
+        f"{words.reference}; {words.reference} tuned again with new seeds shows how large a difference arises from "
+        f"nothing.{replays}"
         if controls
         else "None."
     )
@@ -167,8 +163,9 @@ def _multiplicity(design: Design, results: Summary) -> str:
     tested = sum(row.role != "control" for row in results.rows)
     return (
         f"{tested} losses were tested, so p is adjusted by Holm's method, and the simultaneous intervals hold for all "
-        f"{tested} together with 95 % (Bonferroni). Controls are not counted, their p stands alone. A difference under "
-        f"delta = {100 * design.delta:g} points is too small to matter; that too was fixed beforehand."
+        f"{tested} together with 95 % (Bonferroni). Controls are not counted; their p-values are not adjusted. A "
+        f"difference below delta = {100 * design.delta:g} points is too small to matter; this, too, was fixed in "
+        "advance."
     )
 
 

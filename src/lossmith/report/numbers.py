@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterable
 from statistics import median
 
-from lossmith.comparison.rows import Gap, Interval, Row, SpeedRow
+from lossmith.comparison.rows import Gap, Interval, Row
+from lossmith.comparison.speed import SpeedRatio
 
 MISSING = "–"
 
 
 def decimals(rows: Iterable[Row]) -> int:
     """Decimals of a score in percent: as many as show the standard error of a difference in two digits, 1 or 2."""
-    errors = [100 * row.against_ce.se for row in rows if row.against_ce and row.against_ce.se]
+    errors = [100 * row.against_reference.se for row in rows if row.against_reference and row.against_reference.se]
     usual = median([error for error in errors if error > 0] or [0.1])
     return min(2, max(1, 1 - math.floor(math.log10(usual))))
 
@@ -78,12 +79,12 @@ def median_rate(lrs: Iterable[float]) -> str:
     return learning_rate(median(known)) if known else MISSING
 
 
-def steps_ratio(speed: SpeedRow | None) -> str:
-    """Steps to cross-entropy's level over cross-entropy's own."""
+def steps_ratio(speed: SpeedRatio | None) -> str:
+    """Steps to the reference's level over the reference's own."""
     if speed is None:
         return MISSING
-    if speed.ratio is None or not is_known(speed.ratio):
-        return "never" if speed.censored else MISSING
+    if not is_known(speed.ratio):
+        return "never" if speed.censored_loss else MISSING
     return f"{speed.ratio:.2f}"
 
 

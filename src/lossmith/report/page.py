@@ -8,7 +8,6 @@ import itertools
 import re
 from pathlib import Path
 
-import tomli_w
 from markupsafe import Markup
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
@@ -22,8 +21,8 @@ from lossmith.report.figures import pictures
 from lossmith.report.highlights import failed_trainings, tone
 from lossmith.report.html import asset, environment
 from lossmith.report.method import OPTIMIZERS, how_it_was_done, times_scored
-from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
+from lossmith.tasks import Words
 
 
 def write_report(run: Run) -> Path:
@@ -40,17 +39,11 @@ def write_report(run: Run) -> Path:
 
 
 def render(run: Run) -> str:
-    """The page as text; equal runs give equal text.
-
-    Args:
-        run: The run.
-
-    Returns:
-        HTML without any address to load from; everything that comes from the run is escaped.
-    """
+    """The page as text; equal runs give equal text."""
     script = asset("sort.js")
+    words = run.design.task.words
     columns = page_columns(run.design, run.results)
-    page = (
+    return (
         environment()
         .get_template("report.html.j2")
         .render(
@@ -66,19 +59,19 @@ def render(run: Run) -> str:
             tone=tone,
             breakable=_breakable,
             noise_measured=any(
-                row.name == run.results.again and row.against_ce is not None for row in run.results.rows
+                row.name == run.results.again and row.against_reference is not None for row in run.results.rows
             ),
             scored=times_scored(run),
             method=how_it_was_done(run.design, run.results),
-            rules=RULES,
-            headlines=(*HEADLINES, STRONGER_CONTROL),
+            rules=[rule.worded(words) for rule in RULES],
+            headlines=[claim.worded(words) for claim in (*HEADLINES, STRONGER_CONTROL)],
             adaptations=(ADAPTS, NOT_SHOWN),
-            fewer_steps=FEWER_STEPS,
-            notes=_notes(run.results),
-            plan="\n".join(map(clean, tomli_w.dumps(run.plan).splitlines())),
+            fewer_steps=FEWER_STEPS.worded(words),
+            words=words,
+            notes=_notes(run.results, words),
+            plan=run.plan,
         )
     )
-    return run.design.task.said(page)
 
 
 def _facts(design: Design, results: Summary) -> list[str]:
@@ -94,22 +87,22 @@ def _facts(design: Design, results: Summary) -> list[str]:
     ]
 
 
-def _notes(results: Summary) -> list[tuple[str, list[str]]]:
+def _notes(results: Summary, words: Words) -> list[tuple[str, list[str]]]:
     """What a reader should know of single losses."""
-    return [(row.name, said) for row in results.rows if (said := _notes_on(row))]
+    return [(row.name, said) for row in results.rows if (said := _notes_on(row, words))]
 
 
-def _notes_on(row: Row) -> list[str]:
+def _notes_on(row: Row, words: Words) -> list[str]:
     said = [] if row.untrained is None else [f"It could not be trained under this budget: {row.untrained}."]
-    if row.diverged and "diverged" not in (row.untrained or ""):
-        said.append(f"{row.diverged} of its {len(row.runs)} final trainings diverged.")
+    if row.training.diverged and "diverged" not in (row.untrained or ""):
+        said.append(f"{row.training.diverged} of its {len(row.runs)} final trainings diverged.")
     said += failed_trainings(row)
-    if row.extended_share > 0:
-        share = numbers.significant(100 * row.extended_share)
+    if row.training.extended_share > 0:
+        share = numbers.significant(100 * row.training.extended_share)
         said.append(f"Too steep to compute with, it was continued by its tangent for {share} % of the examples seen.")
-    if row.against_ce is not None and row.against_ce.reason is not None:
-        said.append(f"No interval against cross-entropy: {row.against_ce.reason}.")
-    return said + [f"Warning while training: {note.rstrip('.')}." for note in row.notes]
+    if row.against_reference is not None and row.against_reference.reason is not None:
+        said.append(f"No interval against {words.reference}: {row.against_reference.reason}.")
+    return said + [f"Warning while training: {note.rstrip('.')}." for note in row.training.notes]
 
 
 def _breakable(name: str) -> Markup:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.reading import ReadError, clean, read
-from lossmith.tasks import TASKS
+from lossmith.tasks import TASKS, Words
 
 
 class RunError(ValueError):
-    """A folder that is not that of a finished run; the message is one sentence that names it and the mend."""
+    """A folder that is not that of a finished run; the message is one sentence that names it and the fix."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Data:
     folds: int
     label_noise: float
     imbalance: float
-    train_size: int | None
+    train_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class PlannedTask:
     summary: str
     guess: float
 
-    def said(self, sentence: str) -> str:
-        """A sentence in the words of the task, if it is known here."""
-        return TASKS[self.name].said(sentence) if self.name in TASKS else sentence
+    @property
+    def words(self) -> Words:
+        """What sentences call its reference and rival."""
+        return TASKS[self.name].words if self.name in TASKS else Words()
 
 
 @dataclass(frozen=True)
@@ -84,46 +85,23 @@ class Design:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished comparison: where it lies, its plan and its summary as they stand in the files.
+    """A finished comparison, read back.
 
-    `design` and `results` hold the same, typed and checked.
+    Args:
+        folder: where it lies.
+        plan: the text of ``plan.toml``.
+        design: what the report says of the plan.
+        results: the summary.
     """
 
     folder: Path
-    plan: dict[str, Any]
-    summary: dict[str, Any]
-
-    @cached_property
-    def design(self) -> Design:
-        """What the report says of the plan.
-
-        Raises:
-            ReadError: If something is missing or of the wrong type.
-        """
-        return read(Design, self.plan, "the plan")
-
-    @cached_property
-    def results(self) -> Summary:
-        """The summary, typed; a number that is missing is NaN.
-
-        Raises:
-            ReadError: If something is missing, of the wrong type, or does not fit the plan.
-        """
-        rows = self.summary.get("rows")
-        if not isinstance(rows, (list, tuple)) or not rows:
-            raise ReadError("the summary has no rows")
-        # Timings stand in timings.csv alone: they differ whenever a run is repeated.
-        timeless = [{"seconds": None, **row} if isinstance(row, dict) else row for row in rows]
-        results = read(Summary, {**self.summary, "rows": timeless}, "the summary")
-        for row in results.rows:
-            _require_one_length(row)
-        if sorted(row.name for row in results.rows) != sorted(arm.name for arm in self.design.arms):
-            raise ReadError("the losses of the summary are not those of the plan")
-        return results
+    plan: str
+    design: Design
+    results: Summary
 
     @property
     def report(self) -> Path:
-        """Where the page of HTML lies."""
+        """Where the HTML page lies."""
         return self.folder / "report.html"
 
 
@@ -142,51 +120,57 @@ def load_run(folder: Path) -> Run:
     shown = clean(str(folder))
     if not folder.is_dir():
         raise RunError(f"{shown} is not a folder: give the run folder that `lossmith compare` printed")
-    if not (folder / "plan.toml").is_file():
+    plan, summary = folder / "plan.toml", folder / "summary.json"
+    if not plan.is_file():
         raise RunError(f"{shown} is not a run folder, it holds no plan.toml: give one that `lossmith compare` wrote")
-    if not (folder / "summary.json").is_file():
+    if not summary.is_file():
         raise RunError(
-            f"the run in {shown} is not finished, it holds no summary.json: give the same `lossmith compare` command "
-            "again to go on with it"
+            f"the run in {shown} is not finished, it holds no summary.json: run the same `lossmith compare` command "
+            "again to finish it"
         )
-    run = Run(folder, _parse(folder / "plan.toml", tomllib.loads), _parse(folder / "summary.json", json.loads))
-    for file, part in (("plan.toml", "design"), ("summary.json", "results")):
-        try:
-            getattr(run, part)
-        except ReadError as error:
-            raise _damaged(folder / file, str(error)) from None
-    return run
+    with _refusing(plan):
+        text = plan.read_text(encoding="utf-8")
+        design = read(Design, tomllib.loads(text))
+    with _refusing(summary):
+        results = read(Summary, msgspec.json.decode(summary.read_bytes()))
+        _check(results, design)
+    return Run(folder, "\n".join(map(clean, text.splitlines())), design, results)
 
 
-def _parse(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    """Turn whatever is wrong with a file into one sentence."""
     try:
-        value = parse(file.read_text(encoding="utf-8"))
+        yield
     except (ValueError, RecursionError) as error:
-        raise _damaged(file, str(error)) from None
-    if not isinstance(value, dict):
-        raise _damaged(file, "it should be a table of values")
-    return value
+        raise RunError(
+            f"{clean(str(file))} is damaged ({clean(str(error))}): delete it and run the same `lossmith compare` "
+            "command again"
+        ) from None
 
 
-def _damaged(file: Path, why: str) -> RunError:
-    return RunError(
-        f"{clean(str(file))} is damaged ({clean(why)}): delete it and give the same `lossmith compare` command again"
-    )
+def _check(results: Summary, design: Design) -> None:
+    """Refuse what is well typed but does not fit together."""
+    if not results.rows:
+        raise ReadError("the summary has no rows")
+    for row in results.rows:
+        _require_one_length(row)
+    if sorted(row.name for row in results.rows) != sorted(arm.name for arm in design.arms):
+        raise ReadError("the losses of the summary are not those of the plan")
 
 
 def _require_one_length(row: Row) -> None:
-    curve = row.curve
+    curve, learned = row.training.curve, row.training.learned
     groups: dict[str, Sequence[Sequence[float]]] = {
         "curve": [curve.steps, *curve.train.values(), *curve.valid.values(), curve.lowest, curve.highest],
         "shape": [] if row.shape is None else list(vars(row.shape).values()),
         **{diagram.name: [diagram.x, diagram.y, diagram.count] for diagram in row.diagrams},
     }
-    if row.learned is not None:
-        of = row.learned
+    if learned is not None:
         groups |= {
-            "learned": [of.steps, of.scale, of.lowest, of.highest],
-            "learned.strictness": [of.p, *of.strictness],
-            "learned.moments": [of.moments, tuple(float(len(curve)) for curve in of.strictness)],
+            "learned": [learned.steps, learned.scale, learned.lowest, learned.highest],
+            "learned.strictness": [learned.p, *learned.strictness],
+            "learned.moments": [learned.moments, tuple(float(len(each)) for each in learned.strictness)],
         }
     for name, columns in groups.items():
         if len({len(column) for column in columns}) > 1:

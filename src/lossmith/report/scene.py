@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.highlights import INK, Look, far_off, highlighted
 from lossmith.report.run import Design, Run
+from lossmith.tasks import Words
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -70,9 +71,14 @@ class Scene:
 
     @property
     def rows(self) -> list[Row]:
-        """The losses in the order of drawing: the faint ones first, cross-entropy last and so on top."""
+        """The losses in the order of drawing: the faint ones first, the reference last and so on top."""
         order = [*reversed(list(self.looks))]
         return sorted(self.results.rows, key=lambda row: order.index(row.name) if row.name in self.looks else -1)
+
+    @property
+    def words(self) -> Words:
+        """What sentences call the reference and the rival."""
+        return self.design.task.words
 
     @property
     def others(self) -> bool:
@@ -86,19 +92,12 @@ class Scene:
 
     @property
     def reference(self) -> Row | None:
-        """Cross-entropy."""
+        """The reference."""
         return next((row for row in self.results.rows if row.name == self.results.reference), None)
 
 
 def draw_lines(ax: Axes, scene: Scene, curve: Callable[[Row], Curve], markers: int = 0) -> None:
-    """One line for each loss, those with a look in colour, the others faint.
-
-    Args:
-        ax: Where to draw.
-        scene: The losses.
-        curve: Their x and y values.
-        markers: About how many markers a line in colour bears.
-    """
+    """One line for each loss, those with a look in colour and with about so many markers, the others faint."""
     for row in scene.rows:
         x, y = curve(row)
         look = scene.looks.get(row.name)
@@ -126,16 +125,7 @@ def finite(values: Iterable[float]) -> list[float]:
 
 
 def limits(values: Iterable[float], lowest_share: float = 0.0, margin: float = 0.05) -> tuple[float, float] | None:
-    """Limits of an axis around values.
-
-    Args:
-        values: What to show; NaN is passed over.
-        lowest_share: Share of the lowest values that may lie below.
-        margin: Free space at both ends, in parts of the range.
-
-    Returns:
-        The limits, None where there is nothing to show.
-    """
+    """Limits of an axis around values, of which a share may lie below; None where no value is a number."""
     known = finite(values)
     if not known:
         return None

@@ -61,11 +61,7 @@ _STYLE: Final[dict[Any, Any]] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style of the report, whatever the user's own settings, which come back at the end.
-
-    Yields:
-        Nothing; draw and write inside the context.
-    """
+    """The style of the report, whatever the user's own settings, which come back at the end."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -95,16 +91,7 @@ def drawing(
 
 
 def to_svg(figure: Figure, key: str, label: str) -> str:
-    """Write a figure as an SVG element that can stand in a page beside others.
-
-    Args:
-        figure: What to write.
-        key: A word that no other drawing of the page has; ids begin with it.
-        label: What a screen reader says, and the tooltip.
-
-    Returns:
-        Well-formed XML; `INK` has become `currentColor`, `GROUND` the page's ground, fonts are the page's.
-    """
+    """Write a figure as an SVG element whose ids begin with a key of its own, so that others may stand beside it."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's fonts draw it, not ours

@@ -19,6 +19,7 @@ from lossmith.report.method import times_scored
 from lossmith.report.offers import Offer, offer
 from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
+from lossmith.tasks import Words
 
 _LEAST_NAME: Final = 22
 _GAP: Final = 2
@@ -37,18 +38,6 @@ _LAYOUTS: Final = (
 )
 
 
-def leaderboard(run: Run) -> Leaderboard:
-    """The results of a run, to be printed by rich.
-
-    Args:
-        run: The run.
-
-    Returns:
-        A renderable: verdict, noise, recommendation, table, what could not be trained, where the report lies.
-    """
-    return Leaderboard(run)
-
-
 class Leaderboard:
     """The results of a run as rich prints them, fitted to the width of the console.
 
@@ -64,7 +53,6 @@ class Leaderboard:
         rows = [row for row in results.rows if row.rank is not None]
         columns = _columns(design, results, "->" if options.ascii_only else "→")
         names, name_width = _fit(columns, rows, options.max_width)
-        said = design.task.said
         yield plain_text(f"{design.model} on {design.name}", options, "dim")
         yield plain_text(results.headline, options, "bold")
         yield ""
@@ -73,8 +61,8 @@ class Leaderboard:
         yield ""
         yield _table({name: columns[name] for name in names}, name_width, results, options)
         yield ""
-        for line in (*_legend(results, offer(design), names), *_beside(results)):
-            yield plain_text(said(line), options)
+        for line in (*_legend(results, offer(design), names, design.task.words), *_beside(results)):
+            yield plain_text(line, options)
         yield ""
         yield plain_text(times_scored(self.run), options)
         yield plain_text(_where(self.run), options)
@@ -107,37 +95,43 @@ def _table(columns: dict[str, _Column], name_width: int, results: Summary, optio
 
 
 def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]:
-    offered, said = offer(design), design.task.said
+    offered, words = offer(design), design.task.words
     digits = numbers.decimals(results.rows)
 
     def ce(row: Row) -> str:
-        return "reference" if row.name == results.reference else numbers.gap(row.against_ce, digits)
+        return "reference" if row.name == results.reference else numbers.gap(row.against_reference, digits)
 
     def ls(row: Row, *, interval: bool) -> str:
-        if row.name == results.best_label_smoothing:
+        if row.name == results.rival:
             return "reference" if interval else "ref."
         if interval:
-            return numbers.gap(row.against_ls, digits)
-        return numbers.points(row.against_ls.mean, digits) if row.against_ls else numbers.MISSING
+            return numbers.gap(row.against_rival, digits)
+        return numbers.points(row.against_rival.mean, digits) if row.against_rival else numbers.MISSING
 
     return {
         "rank": _Column("#", lambda row: str(row.rank)),
         "loss": _Column("loss", lambda row: row.name + (" *" if row.name == results.recommended else ""), "left"),
         "score": _Column("score\n%", lambda row: numbers.percent(row.score, digits)),
-        "ce": _Column(said("minus cross-entropy\n[95 % interval]"), ce, coloured=True),
+        "ce": _Column(f"minus {words.reference}\n[95 % interval]", ce, coloured=True),
         "ce_mean": _Column(
-            said("minus CE").replace(" ", "\n"),
-            lambda row: numbers.points(row.against_ce.mean, digits) if row.against_ce else "ref.",
+            f"minus\n{words.reference_short}",
+            lambda row: numbers.points(row.against_reference.mean, digits) if row.against_reference else "ref.",
         ),
-        "p": _Column("Holm\np", lambda row: numbers.p_value(row.against_ce.holm_p if row.against_ce else None)),
-        "ls": _Column(said("minus LS").replace(" ", "\n"), lambda row: ls(row, interval=False)),
-        "ls_interval": _Column(said("minus label smoothing\n[95 % interval]"), lambda row: ls(row, interval=True)),
-        "mde": _Column("MDE", lambda row: numbers.percent(row.against_ce.mde if row.against_ce else None, digits)),
-        "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed)),
+        "p": _Column(
+            "Holm\np", lambda row: numbers.p_value(row.against_reference.holm_p if row.against_reference else None)
+        ),
+        "ls": _Column(f"minus\n{words.rival_short}", lambda row: ls(row, interval=False)),
+        "ls_interval": _Column(f"minus {words.rival}\n[95 % interval]", lambda row: ls(row, interval=True)),
+        "mde": _Column(
+            "MDE", lambda row: numbers.percent(row.against_reference.mde if row.against_reference else None, digits)
+        ),
+        "speed": _Column(
+            "steps\nratio", lambda row: numbers.steps_ratio(None if row.speed is None else row.speed.ratio)
+        ),
         "task": _Column(offered.head.format(arrow=arrow), lambda row: offered.cell(row, arrow) if offered.cell else ""),
-        "trainings": _Column("train-\nings", lambda row: f"{row.trainings:,}"),
-        "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.lrs)),
-        "verdict": _Column("verdict", lambda row: said(row.kind), "left", coloured=True),
+        "trainings": _Column("train-\nings", lambda row: f"{row.tuning.trainings:,}"),
+        "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.tuning.lrs)),
+        "verdict": _Column("verdict", lambda row: row.kind, "left", coloured=True),
     }
 
 
@@ -163,15 +157,15 @@ def _broken(name: str, width: int) -> str:
     return "\n".join([*lines, name])
 
 
-def _legend(results: Summary, offered: Offer, names: list[str]) -> list[str]:
+def _legend(results: Summary, offered: Offer, names: list[str], words: Words) -> list[str]:
     """What the columns shown mean."""
     said = ["Differences in points."]
     if "ls" in names or "ls_interval" in names:
-        said.append("LS: the best tuned label smoothing.")
+        said.append(f"{words.rival_short}: the best tuned {words.rival}.")
     if "mde" in names:
         said.append("MDE: a true difference that large would have been found four times in five.")
     if "speed" in names:
-        said.append("Steps ratio: steps to cross-entropy's final level over its own.")
+        said.append(f"Steps ratio: steps to the final level of {words.reference}, over its own.")
     if "task" in names:
         said.append(offered.legend)
     if "trainings" in names:

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 CALIBRATION_BINS: Final = 15
@@ -27,6 +26,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     """
     if not np.isfinite(logits).all():
         return 1.0
+    from scipy.optimize import minimize_scalar  # slow to import
+
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     rows = np.arange(len(labels))
 

@@ -40,7 +40,6 @@ class Classification(Task):
     reference: ClassVar[str] = "cross_entropy"
     loss_kind: ClassVar[Kind] = "classification"
     rival: ClassVar[str] = "label_smoothing:epsilon=?"
-    words: ClassVar[Mapping[str, str]] = {}
     curve: ClassVar[tuple[str, ...]] = ("accuracy", "nll")
     tie_break: ClassVar[str] = "nll_scaled"
 

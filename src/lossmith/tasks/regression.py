@@ -15,7 +15,7 @@ from typing_extensions import override
 from lossmith.data import Examples, Splits
 from lossmith.learned import LearnedLoss
 from lossmith.losses.base import Kind
-from lossmith.tasks.task import Judged, Scores, Task
+from lossmith.tasks.task import Judged, Scores, Task, Words
 
 _FARTHEST: Final = 10.0
 """The error, in standard deviations, that a prediction counts as which is not finite or lies farther off."""
@@ -41,17 +41,14 @@ class Regression(Task):
     reference: ClassVar[str] = "mse"
     loss_kind: ClassVar[Kind] = "regression"
     rival: ClassVar[str] = "huber:delta=?"
-    words: ClassVar[Mapping[str, str]] = {
-        "label smoothing with its epsilon tuned": "the Huber loss with its delta tuned",
-        "the lower cross-entropy": "the lower mean absolute error",
-        "cross-entropy": "squared error",
-        "Cross-entropy": "Squared error",
-        "label smoothing": "Huber loss",
-        "Label smoothing": "Huber loss",
-        "minus CE": "minus MSE",
-        "minus LS": "minus Huber",
-        "LS: ": "Huber: ",
-    }
+    words: ClassVar[Words] = Words(
+        reference="squared error",
+        rival="Huber loss",
+        reference_short="MSE",
+        rival_short="Huber",
+        tuned_rival="the Huber loss with its delta tuned",
+        tie_break="mean absolute error",
+    )
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"
 

@@ -59,6 +59,38 @@ class Diagram:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What sentences call the two losses that all others are compared with, and what they say of them.
+
+    Args:
+        reference: the reference loss.
+        rival: the rival loss.
+        reference_short: the reference in a narrow column.
+        rival_short: likewise the rival.
+        tuned_rival: the rival with what is tuned of it.
+        tie_break: the column that decides between equal scores.
+    """
+
+    reference: str = "cross-entropy"
+    rival: str = "label smoothing"
+    reference_short: str = "CE"
+    rival_short: str = "LS"
+    tuned_rival: str = "label smoothing with its epsilon tuned"
+    tie_break: str = "cross-entropy"
+
+    def fill(self, template: str) -> str:
+        """A template with the words for ``{reference}`` and so on in place; its other gaps stay.
+
+        A word is capitalised at the beginning of the template.
+        """
+        for gap, word in vars(self).items():
+            if template.startswith(f"{{{gap}}}"):
+                word = word[0].upper() + word[1:]
+            template = template.replace(f"{{{gap}}}", word)
+        return template
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """What is scored, and how; a value that a plan holds.
 
@@ -67,7 +99,7 @@ class Task(ABC):
         reference: text form of the loss that all others are compared with.
         loss_kind: the kind of losses of the catalog that it trains with.
         rival: text form of the tuned loss that explains many a gain over the reference, and must be beaten too.
-        words: what sentences written for cross-entropy and label smoothing say for this task.
+        words: what sentences call the reference and the rival.
         curve: names of the columns of a learning curve; of the first, higher is better.
         tie_break: the column that decides between equal scores; lower is better.
     """
@@ -76,7 +108,7 @@ class Task(ABC):
     reference: ClassVar[str]
     loss_kind: ClassVar[Kind]
     rival: ClassVar[str]
-    words: ClassVar[Mapping[str, str]]
+    words: ClassVar[Words] = Words()
     curve: ClassVar[tuple[str, ...]]
     tie_break: ClassVar[str]
 
@@ -177,13 +209,6 @@ class Task(ABC):
     def loss_text(self, text: str) -> str:
         """The catalog's text form of a loss that the user named for this task."""
         return text
-
-    @classmethod
-    def said(cls, sentence: str) -> str:
-        """A sentence in the words of this task; see `words`."""
-        for usual, own in cls.words.items():
-            sentence = sentence.replace(usual, own)
-        return sentence
 
     def diagrams(self, judged: Sequence[Judged]) -> tuple[Diagram, ...]:
         """What a report draws of the test parts of several trainings."""

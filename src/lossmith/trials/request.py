@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -21,50 +23,95 @@ EVALUATIONS: Final = 60
 
 
 class RequestError(ValueError):
-    """A request that cannot be met; the message is one sentence that names the option and the mend."""
+    """A request that cannot be met; the message is one sentence that names the option and the fix."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line says of a field, and what is checked of it; choices are those of its `Literal` type.
+
+    Args:
+        help: what the option does, in a few words.
+        panel: the heading under which it stands.
+        least: the smallest value allowed.
+        parse: what turns the text of the option into a value; ``None``: the type does.
+        names: names other than its own.
+        positional: whether it is given without its name.
+    """
+
+    help: str
+    panel: str
+    least: float | None = None
+    parse: Callable[[str], Any] | None = None
+    names: tuple[str, ...] = ()
+    positional: bool = False
+
+
+def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
+    """The fields of a dataclass that are options.
+
+    Args:
+        kind: a dataclass; the types of its options are ``Annotated[..., Option(...)]``.
+
+    Returns:
+        By name, what is said of each, its type without ``None``, and its choices.
+    """
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            inner, option = get_args(hint)
+            plain = get_args(inner)[0] if get_origin(inner) in {Union, UnionType} else inner
+            choices = get_args(plain) if get_origin(plain) is Literal else ()
+            found[name] = option, str if choices or option.parse else plain, choices
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user may ask of a training; ``None`` leaves the choice to us.
 
-    Args:
-        data: bundled name or path.
-        model: text form of the model.
-        label: label column of a table.
-        task: ``"classification"`` or ``"regression"``; ``None``: what the label looks like.
-        folds: outer folds; 0 for a hold-out; ``None``: 5 for fewer than 5,000 examples without an official test part.
-        seed: of everything that is drawn.
-        epochs: passes over the training part; ``None``: 20, or 5 from 5,000 examples, but at least 300 steps.
-        steps: optimiser steps, in place of epochs.
-        batch_size: examples per step; ``None``: 16 below 300 examples, 64 below 5,000, else 128.
-        optimizer: ``"adam"``, ``"adamw"`` or ``"sgd"`` (Nesterov, momentum .9).
-        schedule: ``"cosine"`` or ``"none"``.
-        train_size: how many training examples to use.
-        label_noise: share of wrong labels in training and validation.
-        imbalance: ratio of the largest to the smallest class in training and validation.
-        outliers: share of the targets of a regression that become outliers in training and validation.
-        select: ``"last"`` or ``"best-val"``.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    Without a choice of the user, a training takes 20 epochs, or 5 from 5,000 examples, but at least 300 steps; a batch
+    has 16 examples below 300 examples, 64 below 5,000, else 128.
+
+    Raises:
+        RequestError: if a value is not among the choices of an option, or too small.
     """
 
-    data: str = "digits"
-    model: str = "mlp"
-    label: str | None = None
-    task: TaskName | None = None
-    folds: int | None = None
-    seed: int = 0
-    epochs: int | None = None
-    steps: int | None = None
-    batch_size: int | None = None
-    optimizer: OptimizerName = "adam"
-    schedule: Schedule = "cosine"
-    train_size: int | None = None
-    label_noise: float = 0.0
-    imbalance: float = 1.0
-    outliers: float = 0.0
-    select: Select = "last"
-    device: str = "auto"
+    data: Annotated[
+        str, Option("digits, wine, breast_cancer, iris, spirals, diabetes, or a path.", "Data", positional=True)
+    ] = "digits"
+    label: Annotated[str | None, Option("Label column of a table.", "Data")] = None
+    task: Annotated[
+        TaskName | None, Option("classification, regression or segmentation; default: inferred.", "Data")
+    ] = None
+    train_size: Annotated[int | None, Option("Number of training examples to use.", "Data", least=1)] = None
+    label_noise: Annotated[float, Option("Fraction of wrong labels in training and validation.", "Data")] = 0.0
+    imbalance: Annotated[
+        float, Option("Size of the largest class over the smallest, in training and validation.", "Data")
+    ] = 1.0
+    outliers: Annotated[
+        float, Option("Fraction of outliers among regression targets, in training and validation.", "Data")
+    ] = 0.0
+    seed: Annotated[int, Option("Seed of all random choices.", "Data", least=0)] = 0
+    model: Annotated[str, Option("linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.", "Training")] = (
+        "mlp"
+    )
+    epochs: Annotated[int | None, Option("Passes over the training set.", "Training", least=1)] = None
+    steps: Annotated[int | None, Option("Optimiser steps, instead of epochs.", "Training", least=1)] = None
+    batch_size: Annotated[int | None, Option("Examples per step.", "Training", least=1)] = None
+    optimizer: Annotated[OptimizerName, Option("adam, adamw, or sgd (Nesterov, momentum 0.9).", "Training")] = "adam"
+    schedule: Annotated[Schedule, Option("Learning-rate schedule: cosine or none.", "Training")] = "cosine"
+    select: Annotated[Select, Option("Weights to evaluate: last, or best-val.", "Training")] = "last"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", "Training")] = "auto"
+    folds: int | None = 0
+
+    def __post_init__(self) -> None:
+        for name, (option, _, choices) in options_of(type(self)).items():
+            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value is not None and choices and value not in choices:
+                raise RequestError(f"{flag} {value}: choose one of {', '.join(choices)}")
+            if value is not None and option.least is not None and not value >= option.least:
+                raise RequestError(f"{flag} {value}: must be at least {option.least:g}")
 
 
 @dataclass(frozen=True)

@@ -42,17 +42,7 @@ class Chosen:
 
 
 def tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> dict[str, tuple[Chosen, ...]]:
-    """Bracket each arm's learning rate in each fold, extend the grid where its best lies on the edge, search.
-
-    Args:
-        plan: the plan.
-        arms: what is tuned.
-        runner: what runs the trials.
-        label: what the stages are called in the progress display, before their own names.
-
-    Returns:
-        What was found for each arm, by fold. An arm of which every first training fails is left out.
-    """
+    """Bracket each arm's learning rate in each fold, extend the grid where its best lies on the edge, search."""
     tried = {(arm, fold): plan.grid(arm) for arm in arms for fold in plan.folds}
     scored = _score(plan, tried, runner, f"{label}learning rates")
     arms = [arm for arm in arms if any(_bracket_worked(plan, arm, fold, runner) for fold in plan.folds)]

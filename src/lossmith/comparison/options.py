@@ -1,0 +1,66 @@
+"""What a user may ask of a comparison."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from lossmith.losses.text import split_losses
+from lossmith.trials.request import Option, Request, RequestError
+
+
+def parse_learning_rates(text: str) -> tuple[float, ...] | int:
+    """Learning rates from a comma-separated text, or their number from a whole one."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"--lrs {text}: give learning rates such as 0.001,0.002,0.004, or how many") from None
+    if not all(map(math.isfinite, values)):
+        raise RequestError(f"--lrs {text}: learning rates must be finite")
+    return int(values[0]) if len(values) == 1 and values[0].is_integer() else tuple(values)
+
+
+def _parse_losses(text: str) -> tuple[str, ...]:
+    return tuple(split_losses(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Request):
+    """What a user may ask of a comparison besides what `Request` holds; ``None`` leaves the choice to us.
+
+    Raises:
+        RequestError: as `Request`.
+    """
+
+    losses: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Losses, comma-separated; default: the whole catalog.",
+            "Comparison",
+            parse=_parse_losses,
+            names=("--loss",),
+        ),
+    ] = None
+    lrs: Annotated[
+        tuple[float, ...] | int | None,
+        Option(
+            "Learning rates, comma-separated, or how many; default: 8.",
+            "Comparison",
+            parse=parse_learning_rates,
+        ),
+    ] = None
+    budget: Annotated[
+        int | None,
+        Option("Tuning runs per loss and fold; default: 2 per learning rate.", "Comparison", least=1),
+    ] = None
+    folds: Annotated[
+        int | None,
+        Option("Test folds, or 0 for one split; default: 5 below 5,000 examples.", "Comparison", least=0),
+    ] = None
+    seeds: Annotated[
+        int | None, Option("Final seeds per fold; default: 2 with folds, else 5.", "Comparison", least=1)
+    ] = None
+    delta: Annotated[
+        float, Option("Smallest difference in score that matters, a fraction.", "Comparison", least=1e-6)
+    ] = 0.005
