@@ -33,9 +33,13 @@ app = typer.Typer(
 DataArgument = Annotated[
     str, typer.Argument(metavar="[DATA]", help="digits, wine, breast_cancer, iris, spirals, diabetes, or a path.")
 ]
-ModelOption = Annotated[str, typer.Option(help="linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.")]
+ModelOption = Annotated[
+    str, typer.Option(help="linear, mlp, cnn, resnet18, text_bag, unet, or path/to/file.py:factory.")
+]
 LabelOption = Annotated[str | None, typer.Option(help="Label column of a table.")]
-TaskOption = Annotated[str | None, typer.Option(help="classification or regression; default: what the label holds.")]
+TaskOption = Annotated[
+    str | None, typer.Option(help="classification, regression or segmentation; default: what the labels are.")
+]
 OutliersOption = Annotated[
     float, typer.Option(help="Share of outliers among the targets of a regression, in training.")
 ]
@@ -96,7 +100,7 @@ def compare(
         model=model,
         losses=None if losses is None else tuple(split_losses(losses)),
         label=label,
-        task=None if task is None else _choice("--task", task, "classification", "regression"),
+        task=_task(task),
         budget=budget,
         lrs=_learning_rates(lrs),
         folds=folds,
@@ -175,7 +179,7 @@ def train(
         data=data,
         model=model,
         label=label,
-        task=None if task is None else _choice("--task", task, "classification", "regression"),
+        task=_task(task),
         seed=seed,
         epochs=epochs,
         steps=steps,
@@ -246,7 +250,7 @@ def list_losses() -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", overflow="fold", ratio=2)
     table.add_column(ratio=3)
-    for kind in ("classification", "learned", "regression", "gan"):
+    for kind in ("classification", "segmentation", "learned", "regression", "gan"):
         table.add_row(f"[dim]{kind}[/dim]", "")
         for info in available(kind):
             formula = f"\n[dim]{info.formula}[/dim]" if info.formula else ""
@@ -299,6 +303,12 @@ def _learning_rates(text: str | None) -> tuple[float, ...] | int | None:
     if len(values) == 1 and values[0] == int(values[0]):
         return int(values[0])
     return tuple(values)
+
+
+def _task(task: str | None) -> Any:
+    from lossmith.tasks import TASKS
+
+    return None if task is None else _choice("--task", task, *TASKS)
 
 
 def _choice(option: str, value: str, *choices: str) -> Any:

@@ -155,14 +155,14 @@ def default_losses(task: Task, steps: int) -> list[str]:
         Text forms.
     """
     losses = []
-    for info in available(task.loss_kind):
+    for info in (info for kind in task.loss_kinds if kind != "learned" for info in available(kind)):
         if info.name == "dynamical":
             period = max(2, 5 * steps // (6 * task.outputs))
             tail = min(period * task.outputs, static_tail(steps, period))
             losses.append(f"dynamical:amplitude=20,period={period},static_after={tail}")
         elif info.name not in {task.reference, "scaled", "formula", "logit_adjusted"}:
             losses.append(info.name)
-    return losses
+    return [*losses, *task.sums]
 
 
 def make_arms(

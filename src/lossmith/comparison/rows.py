@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossmith.properties.shape import Shape
-from lossmith.tasks import Diagram
+from lossmith.tasks import Diagram, Raster
 
 Interval = tuple[float, float]
 
@@ -113,7 +113,8 @@ class Row:
     """One arm.
 
     `columns` are the task's: means over the final runs on test. `failures` says why tuning trainings gave no result.
-    `shape` is that of the loss `shape_of`, with the tuned values of the first fold.
+    `shape` is that of the loss `shape_of`, with the tuned values of the first fold. `predictions` are those of the
+    first final run for the units in `Summary.originals`.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Row:
     shape_of: str
     shape: Shape | None
     learned: LearnedRow | None = None
+    predictions: tuple[Raster, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,3 +169,4 @@ class Summary:
     speed_sentences: tuple[str, ...]
     adaptation: tuple[str, ...]
     rows: tuple[Row, ...]
+    originals: tuple[Raster, ...] = ()

@@ -81,6 +81,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         speed_sentences=tuple(row.speed.sentence for row in ranked if row.speed and row.speed.sentence),
         adaptation=adaptation(plan.arms, {arm.name: scores[arm.name] for arm in trained}),
         rows=tuple(ranked),
+        originals=plan.task.originals(_test(findings.finals[names.reference][0][0])),
     )
     return _in_words(found, plan.task)
 
@@ -174,6 +175,7 @@ def _row(
         shape_of=loss,
         shape=shape_of(plan, loss),
         learned=learned_of(runs),
+        predictions=plan.task.predictions(tests[0]) if tests else (),
     )
 
 

@@ -10,10 +10,11 @@ from lossmith.data.dataset import Column, Dataset, TaskName
 from lossmith.data.errors import DataError
 from lossmith.data.load import load_dataset
 from lossmith.data.spec import CleanSet, DataSpec
-from lossmith.data.splits import Examples, Splits, make_splits
+from lossmith.data.splits import IGNORED, Examples, Splits, make_splits
 
 __all__ = [
     "BUNDLED",
+    "IGNORED",
     "CleanSet",
     "Column",
     "DataError",

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from lossmith.losses.arguments import Range, check_choice, check_number, whole_number
 from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.reductions import Fraction
 from lossmith.losses.wrapper import Wrapper, checked_base
 
 PeriodMode = Literal["exact", "released"]
@@ -141,6 +142,10 @@ class DynamicalLoss(Wrapper):
             reduction="none",
             implementation="reference",
         )
+
+    def fractions(self, logits: Tensor, target: Tensor) -> tuple[Fraction, ...]:
+        """The mean loss as fractions to be added; see `ClassificationLoss.fractions`."""
+        return self.base.fractions(logits, target, class_scale=self._scale(logits))
 
     @override
     def step(self) -> None:

@@ -1,4 +1,4 @@
-"""What a report says of each task besides scores; its pictures are in `figures`."""
+"""What a report says and draws of each task besides scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from lossmith.comparison.rows import Row
 from lossmith.report import classification
 from lossmith.report.column import Column
+from lossmith.report.draw_reliability import reliability
 from lossmith.report.run import Design
+from lossmith.report.scene import Picture, Scene
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Offer:
         cell: what that column says of a row, given an arrow.
         legend: what it means.
         method: headings and paragraphs for the section on the method.
+        pictures: what draws the task's pictures.
     """
 
     columns: tuple[Column, ...] = ()
@@ -28,6 +31,7 @@ class Offer:
     cell: Callable[[Row, str], str] | None = None
     legend: str = ""
     method: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Callable[[Scene], Picture | None], ...] = ()
 
 
 def offer(design: Design) -> Offer:
@@ -42,5 +46,6 @@ _OFFERS = {
         cell=classification.errors,
         legend="ECE: expected calibration error on test, before and after temperature scaling.",
         method=(classification.METHOD,),
-    )
+        pictures=(reliability,),
+    ),
 }

@@ -6,6 +6,6 @@ Trials, comparison and report know a `Task` and nothing of what its targets mean
 from lossmith.tasks.choose import TASKS, task_for
 from lossmith.tasks.classification import Classification
 from lossmith.tasks.regression import Regression
-from lossmith.tasks.task import Diagram, Judged, Task
+from lossmith.tasks.task import Diagram, Judged, Raster, Task
 
-__all__ = ["TASKS", "Classification", "Diagram", "Judged", "Regression", "Task", "task_for"]
+__all__ = ["TASKS", "Classification", "Diagram", "Judged", "Raster", "Regression", "Task", "task_for"]

@@ -35,11 +35,16 @@ class Classification(Task):
 
     name: ClassVar[str] = "classification"
     reference: ClassVar[str] = "cross_entropy"
-    loss_kind: ClassVar[Kind] = "classification"
+    loss_kinds: ClassVar[tuple[Kind, ...]] = ("classification", "learned")
     rival: ClassVar[str] = "label_smoothing:epsilon=?"
     words: ClassVar[Mapping[str, str]] = {}
     curve: ClassVar[tuple[str, ...]] = ("accuracy", "nll")
     tie_break: ClassVar[str] = "nll_scaled"
+
+    @classmethod
+    @override
+    def of(cls, splits: Splits) -> Classification:
+        return cls(splits.class_names)
 
     @property
     @override

@@ -35,7 +35,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
-    loss_kind: ClassVar[Kind] = "regression"
+    loss_kinds: ClassVar[tuple[Kind, ...]] = ("regression",)
     rival: ClassVar[str] = "huber:delta=?"
     words: ClassVar[Mapping[str, str]] = {
         "label smoothing with its epsilon tuned": "the Huber loss with its delta tuned",
@@ -50,6 +50,12 @@ class Regression(Task):
     }
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"
+
+    @classmethod
+    @override
+    def of(cls, splits: Splits) -> Regression:
+        assert splits.target_std is not None
+        return cls(splits.target_std)
 
     @property
     @override

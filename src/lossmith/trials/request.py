@@ -32,7 +32,7 @@ class Request:
         data: bundled name or path.
         model: text form of the model.
         label: label column of a table.
-        task: ``"classification"`` or ``"regression"``; ``None``: what the label looks like.
+        task: ``"classification"``, ``"regression"`` or ``"segmentation"``; ``None``: what the labels are.
         folds: outer folds; 0 for a hold-out; ``None``: 5 for fewer than 5,000 examples without an official test part.
         seed: of everything that is drawn.
         epochs: passes over the training part; ``None``: 20, or 5 from 5,000 examples, but at least 300 steps.

@@ -116,16 +116,23 @@ def result_from_json(text: str, valid: bytes | None, test: bytes | None) -> Tria
 def judged_to_bytes(judged: Judged) -> bytes:
     """The arrays as a compressed ``.npz``."""
     buffer = io.BytesIO()
-    columns: dict[str, Any] = {f"column {name}": values for name, values in judged.columns.items()}
-    np.savez_compressed(buffer, index=judged.index, score=judged.score, **columns)
+    named: dict[str, Any] = {
+        f"{group} {name}": values
+        for group, of in (("column", judged.columns), ("few", judged.few))
+        for name, values in of.items()
+    }
+    np.savez_compressed(buffer, index=judged.index, score=judged.score, **named)
     return buffer.getvalue()
 
 
 def judged_from_bytes(data: bytes) -> Judged:
     """The inverse of `judged_to_bytes`; nothing is unpickled."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        columns = {name.removeprefix("column "): arrays[name] for name in arrays.files if name.startswith("column ")}
-        return Judged(arrays["index"], arrays["score"], columns)
+        columns, few = (
+            {name.removeprefix(group): arrays[name] for name in arrays.files if name.startswith(group)}
+            for group in ("column ", "few ")
+        )
+        return Judged(arrays["index"], arrays["score"], columns, few)
 
 
 def _with_tuples(value: Any) -> Any:
