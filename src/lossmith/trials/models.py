@@ -17,6 +17,7 @@ from lossmith.data import Splits
 from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
+from lossmith.trials.unet import UNet
 
 Factory = Callable[..., nn.Module]
 
@@ -112,7 +113,14 @@ def text_bag(vocabulary_size: int, num_classes: int, *, width: int = 64) -> nn.M
     return _TextBag(vocabulary_size, num_classes, width)
 
 
-MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag)}
+def unet(input_shape: tuple[int, ...], num_classes: int, *, width: int = 16, depth: int = 3) -> nn.Module:
+    """A class for each pixel: a U-Net with ``width`` channels at full resolution and ``depth`` halvings."""
+    return UNet(_image(input_shape, "unet")[0], num_classes, width, depth)
+
+
+MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag, unet)}
+_DENSE: Final = {"unet"}
+"""Models with an output for each pixel."""
 
 
 def can_be_stacked(text: str, outputs: int) -> bool:
@@ -181,6 +189,12 @@ def build_model(text: str, splits: Splits, outputs: int, sources: Sources, seed:
             return text_bag(len(splits.vocabulary), outputs, **arguments)
         if splits.kind == "text":
             raise ModelError(f"{splits.name} is text, which model {parsed.name} cannot read: use text_bag")
+        if (splits.ignore is not None) != (parsed.name in _DENSE):
+            raise ModelError(
+                f"{splits.name} holds masks, and model {parsed.name} has no output for each pixel: use unet"
+                if splits.ignore is not None
+                else f"model unet has an output for each pixel, and {splits.name} holds no masks: use cnn or mlp"
+            )
         return MODELS[parsed.name](splits.input_shape, outputs, **arguments)
 
 
