@@ -42,12 +42,8 @@ def fused_terms(loss: ClassificationLoss, prepared: Prepared, target: Tensor) ->
     """
     if not fuses(prepared.logits, with_others=True):
         return None
-    from lossmith.losses.scaled import ScaledLoss  # they import this module
-    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss  # they import this module
 
-    if isinstance(loss, ScaledLoss):
-        terms = fused_terms(loss.base, prepared, target)
-        return None if terms is None else loss.factor * terms
     if isinstance(loss, TargetLoss):
         if not fuses(prepared.logits, with_others=False):
             return None
