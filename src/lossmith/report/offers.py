@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossmith.comparison.rows import Row
-from lossmith.report import classification
+from lossmith.report import classification, segmentation
 from lossmith.report.column import Column
+from lossmith.report.draw_masks import masks
 from lossmith.report.draw_reliability import reliability
 from lossmith.report.run import Design
 from lossmith.report.scene import Picture, Scene
@@ -47,5 +48,13 @@ _OFFERS = {
         legend="ECE: expected calibration error on test, before and after temperature scaling.",
         method=(classification.METHOD,),
         pictures=(reliability,),
+    ),
+    "segmentation": Offer(
+        columns=segmentation.columns(),
+        head="all %\nIoU, right",
+        cell=segmentation.whole,
+        legend="All: mean IoU and pixel accuracy of the whole test part.",
+        method=(segmentation.METHOD,),
+        pictures=(masks,),
     ),
 }

@@ -6,6 +6,7 @@ Trials, comparison and report know a `Task` and nothing of what its targets mean
 from lossmith.tasks.choose import TASKS, task_for
 from lossmith.tasks.classification import Classification
 from lossmith.tasks.regression import Regression
+from lossmith.tasks.segmentation import Segmentation
 from lossmith.tasks.task import Diagram, Judged, Raster, Task
 
-__all__ = ["TASKS", "Classification", "Diagram", "Judged", "Raster", "Regression", "Task", "task_for"]
+__all__ = ["TASKS", "Classification", "Diagram", "Judged", "Raster", "Regression", "Segmentation", "Task", "task_for"]

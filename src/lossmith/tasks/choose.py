@@ -7,9 +7,10 @@ from typing import Final
 from lossmith.data import Splits
 from lossmith.tasks.classification import Classification
 from lossmith.tasks.regression import Regression
+from lossmith.tasks.segmentation import Segmentation
 from lossmith.tasks.task import Task
 
-TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Classification, Regression)}
+TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Classification, Regression, Segmentation)}
 
 
 def task_for(splits: Splits) -> Task:
