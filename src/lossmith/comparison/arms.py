@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from lossmith.catalog import available, canonical, create
 from lossmith.learned import AdaptiveLoss
 from lossmith.losses import static_tail
-from lossmith.losses.text import LossText, Tune, Value, parse_loss
+from lossmith.losses.text import Term, Tune, Value, parse_loss, sum_text, terms_of
 from lossmith.tasks import Task
 
 EQUAL_TIME_LENGTH: Final = 3.0
@@ -78,7 +78,9 @@ class Arm:
     @property
     def default_positions(self) -> list[float]:
         """Where the defaults of the tuned dimensions lie; no weight decay is one step below the least."""
-        defaults = create(self.loss_with()).defaults()
+        defaults: dict[str, Any] = {}
+        for term in terms_of(self.loss_with()):
+            defaults |= create(term.text).defaults()
         positions = []
         for dimension in self.tuned:
             value = defaults.get(dimension.name)
@@ -87,15 +89,9 @@ class Arm:
 
     def loss_with(self, values: Sequence[float] | None = None) -> str:
         """The canonical text of the loss with values in place of ``?``; without values, its defaults."""
-        text = parse_loss(self.loss)
         given = {} if values is None else {d.name: v for d, v in zip(self.tuned, values, strict=True)}
-        arguments: list[tuple[str, Value]] = []
-        for name, value in text.arguments:
-            if not isinstance(value, Tune):
-                arguments.append((name, value))
-            elif name in given:
-                arguments.append((name, given[name]))
-        return canonical(str(replace(text, arguments=tuple(arguments))))
+        terms = [Term(term.factor, _with_values(term.text, given)) for term in terms_of(self.loss)]
+        return canonical(str(sum_text(terms)))
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ def make_arms(
         Arm(reference, reference, "control"),
         Arm(names.again, reference, "control", stream=1),
         Arm(names.weight_decay, reference, "control", (decay,)),
-        Arm(names.rival, rival, "control", _dimensions(parse_loss(rival))),
+        Arm(names.rival, rival, "control", _dimensions(rival)),
     ]
     if class_counts is not None:
         mean = sum(class_counts) / len(class_counts)
@@ -203,10 +199,22 @@ def make_arms(
     for text in losses:
         loss = canonical(text)
         if loss not in {arm.name for arm in arms + asked} and loss != rival:
-            asked.append(Arm(loss, loss, _role(loss), _dimensions(parse_loss(loss))))
+            asked.append(Arm(loss, loss, _role(loss), _dimensions(loss)))
     if any(_learns_online(arm) for arm in asked):
         arms.append(Arm(names.equal_time, reference, "control", length=EQUAL_TIME_LENGTH))
     return arms + asked
+
+
+def _with_values(loss: str, given: Mapping[str, float]) -> str:
+    """The text of one loss with values in place of ``?``, or without the argument where none is given."""
+    text = parse_loss(loss)
+    arguments: list[tuple[str, Value]] = []
+    for name, value in text.arguments:
+        if not isinstance(value, Tune):
+            arguments.append((name, value))
+        elif name in given:
+            arguments.append((name, given[name]))
+    return str(replace(text, arguments=tuple(arguments)))
 
 
 def _role(loss: str) -> Role:
@@ -219,15 +227,20 @@ def _learns_online(arm: Arm) -> bool:
     return isinstance(loss, AdaptiveLoss) and loss.recipe.online
 
 
-def _dimensions(text: LossText) -> tuple[Dimension, ...]:
-    dimensions = []
-    for name, value in text.arguments:
-        if isinstance(value, Tune):
+def _dimensions(loss: str) -> tuple[Dimension, ...]:
+    """What is tuned of a loss, or of the terms of a sum."""
+    dimensions: dict[str, Dimension] = {}
+    for text in (parse_loss(term.text) for term in terms_of(loss)):
+        for name, value in text.arguments:
+            if not isinstance(value, Tune):
+                continue
             if (text.name, name) not in SEARCH:
-                known = [argument for loss, argument in SEARCH if loss == text.name]
+                known = [argument for of, argument in SEARCH if of == text.name]
                 raise ValueError(
                     f"{name}=? of {text.name} cannot be tuned: "
                     + (f"of this loss {', '.join(known)} can" if known else "nothing of this loss can")
                 )
-            dimensions.append(SEARCH[text.name, name])
-    return tuple(dimensions)
+            if name in dimensions:
+                raise ValueError(f"{loss} has {name}=? twice: give a value to one of them")
+            dimensions[name] = SEARCH[text.name, name]
+    return tuple(dimensions.values())

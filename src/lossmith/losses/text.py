@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, Union
 
@@ -35,7 +35,7 @@ _CONSTANTS: Final[dict[str, float | bool | None]] = {
 }
 _FACTOR: Final = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*")
 _EXPONENT: Final = re.compile(r"(?<![A-Za-z0-9_])(?:\d+\.?\d*|\.\d+)[eE]$")  # its sign and digits follow
-_TERM: Final = re.compile(rf"(?:{_FACTOR.pattern})?\s*[A-Za-z_@]")
+_TERM: Final = re.compile(rf"(?:{_FACTOR.pattern})?\s*(?:[A-Za-z_@+]|$)")  # also an empty one, to be refused
 SUM: Final = "+"
 """The name, in a `LossText`, of a weighted sum of losses; the text in its brackets is the sum."""
 MAX_LENGTH: Final = 10_000
@@ -74,11 +74,9 @@ class LossText:
     arguments: tuple[tuple[str, Value], ...] = ()
 
     def __str__(self) -> str:
-        if self.name == SUM:
-            return self.inner or ""
-        inner = "" if self.inner is None else f"({self.inner})"
+        head = self.inner or "" if self.name == SUM else self.name + ("" if self.inner is None else f"({self.inner})")
         arguments = ",".join(f"{name}={format_value(value)}" for name, value in self.arguments)
-        return f"{self.name}{inner}" + (f":{arguments}" if arguments else "")
+        return head + (f":{arguments}" if arguments else "")
 
 
 @dataclass(frozen=True)
@@ -109,6 +107,8 @@ def terms_of(text: str) -> list[Term]:
     Raises:
         LossTextError: if a term is empty or the brackets do not match.
     """
+    if text.lstrip().startswith("@"):
+        return [Term(1.0, text.strip())]
     terms = []
     for piece in _split_terms(text):
         matched = _FACTOR.match(piece)
@@ -231,14 +231,14 @@ def _parse_value(text: str, whole: str) -> Value:
     raise LossTextError(f"{text!r} in {whole!r} is no value: numbers, words, true, false, none, inf, [lists] and ? are")
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split at ``separator`` outside all brackets."""
+def _split(text: str, separator: str, separates: Callable[[int], bool] = lambda _: True) -> list[str]:
+    """Split at ``separator`` outside all brackets, at the positions where it ``separates``."""
     if len(text) > MAX_LENGTH:
         raise LossTextError(f"the text is {len(text)} characters long, more than {MAX_LENGTH}")
     pieces, start, open_brackets = [], 0, list[str]()
     for position, character in enumerate(text):
         _track(character, open_brackets, text)
-        if character == separator and not open_brackets:
+        if character == separator and not open_brackets and separates(position):
             pieces.append(text[start:position])
             start = position + 1
     if open_brackets:
@@ -248,10 +248,13 @@ def _split(text: str, separator: str) -> list[str]:
 
 def _split_terms(text: str) -> list[str]:
     """Split at each ``+`` outside all brackets that a term follows; a path after ``@`` runs to the end."""
+
+    def separates(position: int) -> bool:
+        return not _EXPONENT.search(text, max(0, position - 40), position) and _TERM.match(text, position + 1) is not None
+
     pieces: list[str] = []
-    for piece in _split(text, "+"):
-        begins = _TERM.match(piece) or not piece.strip()
-        if pieces and (not begins or _EXPONENT.search(pieces[-1]) or _without_factor(pieces[-1]).startswith("@")):
+    for piece in _split(text, "+", separates):
+        if pieces and _without_factor(pieces[-1]).startswith("@"):
             pieces[-1] += "+" + piece
         else:
             pieces.append(piece)

@@ -6,6 +6,7 @@ import base64
 import colorsys
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
@@ -19,6 +20,7 @@ _TILE: Final = 150.0
 _GAP: Final = 8.0
 _LABEL: Final = 13.0
 _COLUMNS: Final = 4
+_MOST_NAMES: Final = 40
 _GREY: Final = (128, 128, 128)
 # Mid tones that stand apart on light and dark grounds; after them, hues by the golden ratio.
 _COLOURS: Final = (
@@ -44,8 +46,9 @@ def masks(scene: Scene) -> Picture | None:
     panels = []
     for i in range(count):
         tiles = [("image", originals[i]), ("truth", originals[count + i])]
-        tiles += [(f"{row.name}, {100 * row.score:.1f} %", row.predictions[i]) for row in rows]
+        tiles += [(f"{100 * row.score:.1f} %: {row.name}", row.predictions[i]) for row in rows]
         panels.append(_sheet(tiles))
+    panels.append(_legend(scene.design.task.classes or ()))
     return Picture(
         "masks",
         "Predicted masks",
@@ -56,6 +59,19 @@ def masks(scene: Scene) -> Picture | None:
         "wide",
         {},
     )
+
+
+def _legend(classes: Sequence[str]) -> str:
+    """The colours of the classes, five to a row, as SVG."""
+    parts, palette = [], _palette()
+    for i, name in enumerate([*classes[:_MOST_NAMES], "ignored"]):
+        x, y = (i % 5) * 125, (i // 5) * 14
+        colour = bytes(palette[i if i < len(classes[:_MOST_NAMES]) else -1]).hex()
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="10" height="10" fill="#{colour}"/>'
+            f'<text x="{x + 14}" y="{y + 8}" font-size="8" fill="currentColor">{escape(elide(name, 26))}</text>'
+        )
+    return _svg(5 * 125, 14 * (-(-len(parts) // 5)), "Classes", parts)
 
 
 def _sheet(tiles: list[tuple[str, Raster]]) -> str:
@@ -72,9 +88,13 @@ def _sheet(tiles: list[tuple[str, Raster]]) -> str:
             f'style="image-rendering:pixelated" href="data:image/png;base64,{_png(_colours(values))}"/>'
         )
     rows = -(-len(tiles) // _COLUMNS)
-    box = f"0 0 {_COLUMNS * (_TILE + _GAP) - _GAP:g} {rows * (height + _LABEL + _GAP) - _GAP:g}"
+    return _svg(_COLUMNS * (_TILE + _GAP) - _GAP, rows * (height + _LABEL + _GAP) - _GAP, "Masks", parts)
+
+
+def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="Masks">{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">'
+        f"{''.join(parts)}</svg>"
     )
 
 

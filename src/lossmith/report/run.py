@@ -53,6 +53,7 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
+    classes: tuple[str, ...] | None = None
 
     def said(self, sentence: str) -> str:
         """A sentence in the words of the task, if it is known here."""
