@@ -242,8 +242,16 @@ def test_the_evaluation_is_bounded_by_pixels(trial: Trial) -> None:
     assert seen == [256, 256, 88]
 
 
+def test_large_masks_make_small_batches(tmp_path: Path) -> None:
+    masks = np.zeros((40, 128, 96), np.uint8)
+    masks[:, :9] = 1
+    np.savez_compressed(tmp_path / "large.npz", x=masks, y=masks)
+    assert draft(Request(data=str(tmp_path / "large.npz"), model="unet"), Sources()).trial.batch_size == 5
+
+
 def test_mistakes_are_told_in_a_sentence(squares: str, sources: Sources, trial: Trial, splits: Splits) -> None:
-    assert draft(Request(data=squares, model="unet"), Sources()).trial.engine == "single"
+    drafted = draft(Request(data=squares, model="unet"), Sources())
+    assert (drafted.trial.engine, drafted.trial.batch_size) == ("single", 16)
     with pytest.raises(ModelError, match="no output for each pixel: use unet"):
         build_model("mlp", splits, 4, sources, 0)
     with pytest.raises(ValueError, match="segmentation, not for classification"):

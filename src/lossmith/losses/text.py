@@ -250,7 +250,9 @@ def _split_terms(text: str) -> list[str]:
     """Split at each ``+`` outside all brackets that a term follows; a path after ``@`` runs to the end."""
 
     def separates(position: int) -> bool:
-        return not _EXPONENT.search(text, max(0, position - 40), position) and _TERM.match(text, position + 1) is not None
+        return (
+            not _EXPONENT.search(text, max(0, position - 40), position) and _TERM.match(text, position + 1) is not None
+        )
 
     pieces: list[str] = []
     for piece in _split(text, "+", separates):
