@@ -163,7 +163,9 @@ def test_a_loss(text: str, rows: int) -> None:
     def call() -> None:
         loss = lossmith.create(text)
         loss.bind(total_steps=8, class_counts=[1.0] * 128)
-        if isinstance(loss, losses.RootedGANLoss):
+        if loss.kind == "segmentation":
+            value = loss(logits.view(4, -1, 128).movedim(2, 1), target.view(4, -1))
+        elif isinstance(loss, losses.RootedGANLoss):
             value = loss.generator(logits) + loss.discriminator(logits, logits)
         else:
             value = (
@@ -181,7 +183,7 @@ def test_a_loss(text: str, rows: int) -> None:
 @pytest.mark.parametrize("name", [name for name in losses.__all__ if inspect.isclass(getattr(losses, name))])
 def test_a_loss_by_its_class(name: str) -> None:
     made = getattr(losses, name)
-    arguments = {"FormulaLoss": ("y*c",)}.get(name, ())
+    arguments = {"FormulaLoss": ("y*c",), "SumLoss": ([losses.CrossEntropyLoss()],)}.get(name, ())
     if not inspect.isabstract(made) and name not in {"Loss", "ClassificationLoss", "TargetLoss", "ClasswiseLoss"}:
         assert touched(lambda: made(*arguments)) == []
 

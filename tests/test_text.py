@@ -17,7 +17,7 @@ from lossmith.losses.text import TUNE, LossText, LossTextError, Value, parse_los
 
 CONSTANTS = {"inf", "true", "false", "none", "nan", "infinity"}
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
-words = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.+-]{0,12}", fullmatch=True).filter(lambda w: w.lower() not in CONSTANTS)
+words = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,12}", fullmatch=True).filter(lambda w: w.lower() not in CONSTANTS)
 scalars = st.one_of(
     st.floats(allow_nan=False),
     st.integers(-(10**18), 10**18).map(float),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
 from lossmith.learned import AdaptiveLoss, AdaptiveRegressionLoss, FrozenLoss, ML3Loss
 from lossmith.learned.frozen import source_of
 from lossmith.losses.base import ClassificationLoss, Kind, Loss
-from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
+from lossmith.losses.text import SUM, LossText, LossTextError, Term, Tune, Value, parse_loss, sum_text, terms_of
 from lossmith.losses.wrapper import Wrapper
 
 _CLASSES: Final[tuple[type[Loss], ...]] = (
@@ -41,6 +41,7 @@ _CLASSES: Final[tuple[type[Loss], ...]] = (
     losses.FormulaLoss,
     losses.DynamicalLoss,
     losses.ScaledLoss,
+    losses.SoftDiceLoss,
     losses.MeanSquaredErrorLoss,
     losses.HuberLoss,
     losses.AbsoluteErrorLoss,
@@ -60,8 +61,8 @@ class LossInfo(NamedTuple):
 
     Attributes:
         name: the name that `create` accepts.
-        kind: ``"classification"``, ``"regression"``, ``"gan"``, or ``"learned"`` for losses whose parameters have to
-            be learned.
+        kind: ``"classification"``, ``"segmentation"`` for those of whole images, ``"regression"``, ``"gan"``, or
+            ``"learned"`` for losses whose parameters have to be learned.
         text: the text form with the default values of the loss's own arguments. ``LOSS`` and ``EXPR`` mark where a
             wrapped loss or an expression goes.
         summary: the first sentence of its docstring.
@@ -93,8 +94,8 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
     """Create a loss from its text form.
 
     Args:
-        spec: the text form, for example ``"rooted:k=3"`` or ``"dynamical(focal:gamma=1):amplitude=20,period=100"``, or
-            ``"@path"`` for a saved loss.
+        spec: the text form, for example ``"rooted:k=3"``, ``"dynamical(focal:gamma=1):amplitude=20,period=100"`` or
+            ``"cross_entropy+0.5*soft_dice"``, or ``"@path"`` for a saved loss.
         **arguments: further constructor arguments, which override those in the text. For classification losses they
             include the common ones, such as ``weight`` and ``reduction``. A saved loss takes none.
 
@@ -108,6 +109,8 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
     text = _parse(spec)
     if text.name.startswith("@"):
         return _saved(text, arguments)
+    if text.name == SUM:
+        return _sum(terms_of(str(text)), arguments)
     cls = _lookup(text.name)
     given: dict[str, Any] = dict(text.arguments) | arguments
     if issubclass(cls, Wrapper):
@@ -137,6 +140,10 @@ def canonical(spec: str) -> str:
     text = _parse(spec)
     if text.name.startswith("@"):
         return _saved(text, {}).text
+    if text.name == SUM:
+        terms = [Term(term.factor, canonical(term.text)) for term in terms_of(str(text))]
+        create(_without_tuned(sum_text(terms)))
+        return str(sum_text(terms))
     cls = _lookup(text.name)
     tuned = tuple((name, value) for name, value in text.arguments if isinstance(value, Tune))
     for name, _ in tuned:
@@ -202,10 +209,22 @@ def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss | AdaptiveRe
     return frozen
 
 
+def _sum(terms: Sequence[Term], arguments: dict[str, Any]) -> losses.SumLoss:
+    """Create a sum, each of whose losses receives the common arguments."""
+    for name in arguments:
+        _check_argument(ClassificationLoss, name)
+    parts = [create(term.text, **arguments) for term in terms]
+    for part, term in zip(parts, terms, strict=True):
+        if not isinstance(part, ClassificationLoss):
+            raise LossTextError(f"{term.text!r} cannot be added: only classification losses without a schedule can")
+    return losses.SumLoss(cast("list[ClassificationLoss]", parts), [term.factor for term in terms])
+
+
 def _check_argument(cls: type[Loss], name: str) -> None:
     if name not in cls.defaults():
         hint = "; how it is learned is said in `lossmith train` or `compare`" if cls.kind == "learned" else ""
-        raise LossTextError(f"{cls.name} has no argument {name!r}: {nearest(name, cls.defaults())}{hint}")
+        named = getattr(cls, "name", "a sum")
+        raise LossTextError(f"{named} has no argument {name!r}: {nearest(name, cls.defaults())}{hint}")
 
 
 def _create_base(text: str, wrapper: type[Loss], arguments: dict[str, Any]) -> ClassificationLoss:
@@ -236,6 +255,8 @@ def _construct(cls: type[Loss], arguments: dict[str, Any], **in_brackets: Any) -
 
 
 def _without_tuned(text: LossText) -> LossText:
+    if text.name == SUM:
+        return sum_text([Term(term.factor, str(_without_tuned(parse_loss(term.text)))) for term in terms_of(str(text))])
     inner = text.inner
     if inner is not None and issubclass(_lookup(text.name), Wrapper):
         inner = str(_without_tuned(parse_loss(inner)))

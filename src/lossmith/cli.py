@@ -197,7 +197,7 @@ def list_losses() -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", overflow="fold", ratio=2)
     table.add_column(ratio=3)
-    for kind in ("classification", "learned", "regression", "gan"):
+    for kind in ("classification", "segmentation", "learned", "regression", "gan"):
         table.add_row(f"[dim]{kind}[/dim]", "")
         for info in available(kind):
             formula = f"\n[dim]{info.formula}[/dim]" if info.formula else ""

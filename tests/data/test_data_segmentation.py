@@ -124,12 +124,17 @@ class TestSplits:
     @pytest.mark.parametrize("asked", [{}, {"split_seed": 5}, {"folds": 4, "fold": 1}, {"train_size": 2}], ids=str)
     def test_every_image_keeps_its_mask(self, dataset, asked):
         splits = splits_of(dataset, **asked)
-        assert (splits.task, splits.ignore, splits.input_shape) == ("segmentation", 255, (3, H, W))
+        assert (splits.task, splits.ignore, splits.input_shape) == ("segmentation", -100, (3, H, W))
         assert (splits.target_mean, splits.target_std) == (None, None)
         for part in PARTS:
             examples = getattr(splits, part)
-            assert examples.targets.dtype == torch.int64
-            np.testing.assert_array_equal(examples.targets, MASKS[examples.index])
+            truth = np.where(MASKS == 255, -100, MASKS)[examples.index]
+            assert examples.targets.dtype == torch.int16
+            np.testing.assert_array_equal(examples.targets, truth)
+            inputs, targets = examples.batch(torch.tensor([1, 0]))
+            assert targets.dtype == torch.int64
+            np.testing.assert_array_equal(targets, truth[[1, 0]])
+            assert torch.equal(inputs, examples.inputs[[1, 0]])
             # Scaling keeps the order of the blue channel's values, which are those of the mask.
             blue = examples.inputs[:, 2]
             assert torch.equal(

@@ -90,7 +90,7 @@ def digest(result: TrialResult, *, test: bool = True) -> str:
 
 def describe(trial: Trial) -> str:
     """What sets a trial apart from the others here."""
-    return f"{trial.ours.data.source}, batch size {trial.batch_size}, {trial.optimizer.name}, {trial.loss}"
+    return f"{trial.ours.data.source}, batch size {trial.ours.batch_size}, {trial.optimizer.name}, {trial.loss}"
 
 
 def compare_stacks(trials: Sequence[Trial], sizes: Sequence[int], count: int) -> dict[Trial, TrialResult]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from lossmith.catalog import available
 from lossmith.losses import static_tail
-from lossmith.losses.text import LossText, Tune, Value, parse_loss
+from lossmith.losses.text import Term, Tune, Value, parse_loss, sum_text, terms_of
 from lossmith.tasks import Task
 from lossmith.trials.texts import SEARCHED, canonical, default_values, parse
 
@@ -82,7 +82,9 @@ class Arm:
     @property
     def default_positions(self) -> list[float]:
         """Where the defaults of the tuned dimensions lie; no weight decay is one step below the least."""
-        defaults = default_values(parse_loss(self.loss).name)
+        defaults: dict[str, Any] = {}
+        for term in terms_of(self.loss):
+            defaults |= default_values(parse_loss(term.text).name)
         positions = []
         for dimension in self.tuned:
             value = defaults.get(dimension.name)
@@ -91,15 +93,9 @@ class Arm:
 
     def loss_with(self, values: Sequence[float] | None = None) -> str:
         """The canonical text of the loss with values in place of ``?``; without values, its defaults."""
-        text = parse_loss(self.loss)
         given = {} if values is None else {d.name: v for d, v in zip(self.tuned, values, strict=True)}
-        arguments: list[tuple[str, Value]] = []
-        for name, value in text.arguments:
-            if not isinstance(value, Tune):
-                arguments.append((name, value))
-            elif name in given:
-                arguments.append((name, given[name]))
-        return canonical(str(replace(text, arguments=tuple(arguments))))
+        terms = [Term(term.factor, _with_values(term.text, given)) for term in terms_of(self.loss)]
+        return canonical(str(sum_text(terms)))
 
 
 @dataclass(frozen=True)
@@ -159,14 +155,14 @@ def default_losses(task: Task, steps: int) -> list[str]:
         Text forms.
     """
     losses = []
-    for info in available(task.loss_kind):
+    for info in (info for kind in task.loss_kinds if kind != "learned" for info in available(kind)):
         if info.name == "dynamical":
             period = max(2, 5 * steps // (6 * task.outputs))
             tail = min(period * task.outputs, static_tail(steps, period))
             losses.append(f"dynamical:amplitude=20,period={period},static_after={tail}")
         elif info.name not in {task.reference, "scaled", "formula", "logit_adjusted"}:
             losses.append(info.name)
-    return losses
+    return [*losses, *task.sums]
 
 
 def make_arms(
@@ -194,7 +190,7 @@ def make_arms(
         Arm(reference, reference, "control"),
         Arm(names.again, reference, "control", stream=1),
         Arm(names.weight_decay, reference, "control", (decay,)),
-        Arm(names.rival, rival, "control", _dimensions(parse_loss(rival))),
+        Arm(names.rival, rival, "control", _dimensions(rival)),
     ]
     if class_counts is not None:
         mean = sum(class_counts) / len(class_counts)
@@ -213,11 +209,23 @@ def make_arms(
     return arms + asked
 
 
+def _with_values(loss: str, given: Mapping[str, float]) -> str:
+    """The text of one loss with values in place of ``?``, or without the argument where none is given."""
+    text = parse_loss(loss)
+    arguments: list[tuple[str, Value]] = []
+    for name, value in text.arguments:
+        if not isinstance(value, Tune):
+            arguments.append((name, value))
+        elif name in given:
+            arguments.append((name, given[name]))
+    return str(replace(text, arguments=tuple(arguments)))
+
+
 def _asked_for(loss: str) -> Arm:
     """A loss that is asked for is a candidate, unless it says itself that it is a control."""
     parsed, text = parse(loss), parse_loss(loss)
     role: Role = "control" if dict(text.arguments).get("control", "none") != "none" else "candidate"
-    arm = Arm(loss, loss, role, _dimensions(text))
+    arm = Arm(loss, loss, role, _dimensions(loss))
     if parsed.replay is None:
         return arm
     own = replace(text, arguments=tuple(each for each in text.arguments if each[0] != "control"))
@@ -229,15 +237,20 @@ def _learns_online(arm: Arm) -> bool:
     return parsed.learns and parsed.adaptive.online
 
 
-def _dimensions(text: LossText) -> tuple[Dimension, ...]:
-    dimensions = []
-    for name, value in text.arguments:
-        if isinstance(value, Tune):
+def _dimensions(loss: str) -> tuple[Dimension, ...]:
+    """What is tuned of a loss, or of the terms of a sum."""
+    dimensions: dict[str, Dimension] = {}
+    for text in (parse_loss(term.text) for term in terms_of(loss)):
+        for name, value in text.arguments:
+            if not isinstance(value, Tune):
+                continue
             if (text.name, name) not in SEARCH:
-                known = [argument for loss, argument in SEARCH if loss == text.name]
+                known = [argument for of, argument in SEARCH if of == text.name]
                 raise ValueError(
                     f"{name}=? of {text.name} cannot be tuned: "
                     + (f"of this loss {', '.join(known)} can" if known else "nothing of this loss can")
                 )
-            dimensions.append(SEARCH[text.name, name])
-    return tuple(dimensions)
+            if name in dimensions:
+                raise ValueError(f"{loss} has {name}=? twice: give a value to one of them")
+            dimensions[name] = SEARCH[text.name, name]
+    return tuple(dimensions.values())

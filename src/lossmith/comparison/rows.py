@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lossmith.comparison.files import Number
 from lossmith.comparison.speed import Speed
 from lossmith.properties.shape import Shape
-from lossmith.tasks import Diagram
+from lossmith.tasks import Diagram, Raster
 
 Interval = tuple[Number, Number]
 
@@ -159,6 +159,7 @@ class Row:
         training: how its final trainings went.
         shape_of: the loss with the tuned values of the first fold.
         shape: what that looks like.
+        predictions: of the first final training, for the units in `Summary.originals`.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Row:
     training: TrainingRow
     shape_of: str
     shape: Shape | None
+    predictions: tuple[Raster, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,3 +203,4 @@ class Summary:
     speed_sentences: tuple[str, ...]
     adaptation: tuple[str, ...]
     rows: tuple[Row, ...]
+    originals: tuple[Raster, ...] = ()

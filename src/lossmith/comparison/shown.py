@@ -20,8 +20,11 @@ from lossmith.trials.texts import parse
 
 
 def shape_of(plan: Plan, loss: str) -> Shape | None:
-    """The shape of a loss, where losses of the task have one."""
-    return loss_shape(create(parse(loss).loss), plan.task.outputs) if plan.task.loss_kind == "classification" else None
+    """The shape of a loss; ``None`` for one that is no function of a sample's probabilities."""
+    try:
+        return loss_shape(create(parse(loss).loss), plan.task.outputs)
+    except ValueError:
+        return None
 
 
 def columns_of(plan: Plan, runs: Sequence[TrialResult], tests: Sequence[Judged]) -> dict[str, float]:

@@ -76,6 +76,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         speed_sentences=tuple(said for row in rows if (said := fewer.get(row.name))),
         adaptation=adaptation(plan.arms, trained),
         rows=tuple(replace(row, rank=None if row.untrained else place) for place, row in enumerate(rows, start=1)),
+        originals=plan.task.originals(by_arm(findings.runs)[plan.names.reference][0].judged("test")),
     )
 
 
@@ -137,6 +138,7 @@ def _row(plan: Plan, findings: Findings, arm: Arm, evidence: _Evidence) -> Row:
         training=training_of(plan, results),
         shape_of=loss,
         shape=shape_of(plan, loss),
+        predictions=plan.task.pictures(tests[0]) if tests else (),
     )
 
 

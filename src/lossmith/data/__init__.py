@@ -11,10 +11,11 @@ from lossmith.data.encode import Encoding
 from lossmith.data.errors import DataError
 from lossmith.data.load import load_dataset
 from lossmith.data.spec import CleanSet, DataSpec
-from lossmith.data.splits import Examples, Splits, encoding_of, make_splits
+from lossmith.data.splits import IGNORED, Examples, Splits, encoding_of, make_splits
 
 __all__ = [
     "BUNDLED",
+    "IGNORED",
     "CleanSet",
     "Column",
     "DataError",

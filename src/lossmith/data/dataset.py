@@ -16,7 +16,7 @@ TaskName = Literal["classification", "regression", "segmentation"]
 TRAIN, VALID, TEST = 0, 1, 2
 
 IGNORE: Final = 255
-"""The value of a mask's pixels that count neither in a loss nor in a score."""
+"""The value, in files, of a mask's pixels that count neither in a loss nor in a score."""
 
 
 @dataclass(frozen=True)

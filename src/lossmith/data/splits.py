@@ -25,6 +25,9 @@ _ENCODINGS: Final[dict[str, type[Encoding]]] = {
     each.kind: each for each in (TableEncoding, ImageEncoding, TextEncoding)
 }
 
+IGNORED: Final = -100
+"""The target of pixels that count neither in a loss nor in a score; losses ignore it by default, as torch's do."""
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -33,7 +36,7 @@ class Examples:
     Args:
         inputs: float32 (n, d) or (n, c, h, w), or token numbers int64 (n, L).
         targets: Classification: class indices, int64 (n,). Regression: standardised numbers, float32 (n, 1).
-            Segmentation: class indices of the pixels, int64 (n, h, w), 255 where a pixel is ignored.
+            Segmentation: class indices of the pixels, int16 (n, h, w), -100 where a pixel is ignored.
         index: Row numbers in the data set, int64 (n,).
     """
 
@@ -47,6 +50,11 @@ class Examples:
     def rows(self, start: int, stop: int) -> Examples:
         """Examples number start to stop - 1, as views."""
         return Examples(self.inputs[start:stop], self.targets[start:stop], self.index[start:stop])
+
+    def batch(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of some rows as a loss takes them: class indices as int64."""
+        targets = self.targets[rows]
+        return self.inputs[rows], targets if targets.is_floating_point() else targets.long()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +73,8 @@ class Splits:
         target_mean: For regression, the mean of the training targets before outliers, in the data's units; else None.
         target_std: For regression, their standard deviation (divisor n); else None. All targets have the mean
             subtracted and are divided by it, so that a squared error of 1 is the variance of the training targets.
-        ignore: For segmentation, the target of pixels that count neither in a loss nor in a score, 255; else None.
+        ignore: For segmentation, the target of pixels that count neither in a loss nor in a score: -100, which every
+            loss ignores by default; else None.
     """
 
     name: str
@@ -149,7 +158,7 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
         task=dataset.task,
         target_mean=mean,
         target_std=std,
-        ignore=IGNORE if dataset.task == "segmentation" else None,
+        ignore=IGNORED if dataset.task == "segmentation" else None,
     )
     if dataset.task == "classification" and not splits.class_counts.all():
         lost = dataset.class_names[int(splits.class_counts.argmin())]
@@ -220,8 +229,10 @@ def _altered(
 
 
 def _as_tensor(targets: NDArray[Any], dataset: Dataset) -> Tensor:
-    if dataset.task != "regression":
+    if dataset.task == "classification":
         return torch.from_numpy(targets.astype(np.int64))
+    if dataset.task == "segmentation":  # small: a mask as int64 would take more memory than its image
+        return torch.from_numpy(np.where(targets == IGNORE, np.int16(IGNORED), targets.astype(np.int16)))
     with np.errstate(over="ignore"):
         values = targets.astype(np.float32)
     if not np.isfinite(values).all():

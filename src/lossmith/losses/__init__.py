@@ -23,6 +23,7 @@ from lossmith.losses.baselines import (
     TaylorCrossEntropyLoss,
 )
 from lossmith.losses.bi_tempered import BiTemperedLoss
+from lossmith.losses.combined import ScaledLoss, SumLoss
 from lossmith.losses.cross_entropy import (
     CrossEntropyLoss,
     LabelSmoothingLoss,
@@ -43,8 +44,8 @@ from lossmith.losses.regression import (
     SmoothAbsoluteErrorLoss,
 )
 from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
-from lossmith.losses.scaled import ScaledLoss
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
+from lossmith.losses.soft_dice import SoftDiceLoss
 from lossmith.losses.tempered import (
     GeneralizedCrossEntropyLoss,
     MeanAbsoluteErrorLoss,
@@ -86,7 +87,9 @@ __all__ = [
     "RootedLogisticLoss",
     "ScaledLoss",
     "SmoothAbsoluteErrorLoss",
+    "SoftDiceLoss",
     "SparseLabelSmoothingLoss",
+    "SumLoss",
     "SymmetricCrossEntropyLoss",
     "TargetLoss",
     "TaylorCrossEntropyLoss",

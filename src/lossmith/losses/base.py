@@ -24,7 +24,7 @@ from lossmith.losses.arguments import (
 from lossmith.losses.entries import Entries, Prepared, at_least_float32, log_slope_limit, of_labels, product
 from lossmith.losses.fused import fused_terms
 from lossmith.losses.parts import smoothed
-from lossmith.losses.reductions import Reduction, mean_of_labels, reduced
+from lossmith.losses.reductions import Fraction, Reduction, masses_of_labels, mean_of_labels, reduced
 from lossmith.losses.targets import (
     broadcast_sample_weight,
     check_call,
@@ -35,7 +35,7 @@ from lossmith.losses.targets import (
 )
 from lossmith.losses.text import LossText
 
-Kind = Literal["classification", "regression", "gan", "learned"]
+Kind = Literal["classification", "segmentation", "regression", "gan", "learned"]
 ClassificationTask = Literal["multiclass", "binary"]
 Implementation = Literal["auto", "reference"]
 
@@ -56,7 +56,7 @@ class Loss(nn.Module):
     """A loss with a name and a text form."""
 
     name: ClassVar[str]
-    kind: ClassVar[Kind]
+    kind: Kind
     searched: ClassVar[tuple[Range, ...]] = ()
     """What `lossmith compare` searches where an argument is given as ``?``."""
 
@@ -185,7 +185,7 @@ class ClassificationLoss(LogitLoss):
         ValueError: if an argument is out of range or does not fit the task.
     """
 
-    kind: ClassVar[Kind] = "classification"
+    kind: Kind = "classification"
     weight: Tensor | None
     expression: Expression | None = None
     """What one class adds to the loss of a sample, in p, y, c, n and t; ``None`` where it has no such form."""
@@ -264,6 +264,21 @@ class ClassificationLoss(LogitLoss):
             terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
         mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
         return reduced(terms, reduction, mass, normalizer)
+
+    def fractions(self, logits: Tensor, target: Tensor, *, class_scale: Tensor | None = None) -> tuple[Fraction, ...]:
+        """The mean loss as fractions to be added, for callers that average over groups of samples.
+
+        Args:
+            logits: shape (N, C, ...).
+            target: class indices of shape (N, ...), int64.
+            class_scale: as in `evaluate`.
+
+        Returns:
+            One fraction, or one for each term of a sum; the values are those of `per_sample`.
+        """
+        values = self.evaluate(logits, target, class_scale=class_scale, reduction="none", implementation="reference")
+        weight = self._class_weight(logits.size(1), values.dtype)
+        return (Fraction(values, masses_of_labels(target, self.ignore_index, weight)),)
 
     def _label_terms(self, prepared: Prepared, target: Tensor, implementation: Implementation) -> Tensor:
         """`label_terms`, by the kernels where they serve the call."""

@@ -16,7 +16,7 @@ from lossmith.formulas.program import program_of
 from lossmith.losses.arguments import Range, check_choice, check_number
 from lossmith.losses.base import Kind, Loss
 from lossmith.losses.parts import document, stated
-from lossmith.losses.reductions import Reduction
+from lossmith.losses.reductions import Fraction, Reduction
 
 
 class RegressionLoss(Loss):
@@ -33,7 +33,7 @@ class RegressionLoss(Loss):
         ValueError: if an argument is out of range.
     """
 
-    kind: ClassVar[Kind] = "regression"
+    kind: Kind = "regression"
     statement: ClassVar[str | None] = None
 
     def __init__(self, values: Mapping[str, float] | None = None, /, *, reduction: Reduction = "mean") -> None:
@@ -71,6 +71,11 @@ class RegressionLoss(Loss):
         """The loss of each entry, before any reduction, in the shape of the predictions; see `forward`."""
         check_shapes(prediction, target)
         return self.of_error(prediction - target)
+
+    def fractions(self, prediction: Tensor, target: Tensor) -> tuple[Fraction, ...]:
+        """The mean loss as a fraction; see `ClassificationLoss.fractions`."""
+        values = self.per_sample(prediction, target)
+        return (Fraction(values, torch.ones_like(values, dtype=torch.bool)),)
 
     def reduced(self, terms: Tensor) -> Tensor:
         """The losses of the entries, or their mean or sum, as ``reduction`` says."""

@@ -2,10 +2,12 @@
 
 Grammar (whitespace around tokens is ignored)::
 
-    losses = loss {"," loss}          commas at bracket depth 0; a piece that begins "ident=" continues
+    losses = sum {"," sum}            commas at bracket depth 0; a piece that begins "ident=" continues
                                       the loss before it
+    sum    = term {"+" term}
+    term   = [number "*"] loss
     loss   = name ["(" inner ")"] [":" arg {"," arg}]  |  "@" path
-    inner  = a loss, or text up to the matching bracket
+    inner  = a sum, or text up to the matching bracket
     arg    = ident "=" value
     value  = number | inf | true | false | none | word | "[" value {"," value} "]" | "?"
 
@@ -16,12 +18,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, Union
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LOSS_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # hyphens too, so that cross-entropy is an unknown name
-_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _ARGUMENT: Final = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]*\s*=")
 _BRACKETS: Final = {")": "(", "]": "["}
 _CONSTANTS: Final[dict[str, float | bool | None]] = {
@@ -30,6 +33,11 @@ _CONSTANTS: Final[dict[str, float | bool | None]] = {
     "false": False,
     "none": None,
 }
+_FACTOR: Final = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*")
+_EXPONENT: Final = re.compile(r"(?<![A-Za-z0-9_])(?:\d+\.?\d*|\.\d+)[eE]$")  # its sign and digits follow
+_TERM: Final = re.compile(rf"(?:{_FACTOR.pattern})?\s*(?:[A-Za-z_@+]|$)")  # also an empty one, to be refused
+SUM: Final = "+"
+"""The name, in a `LossText`, of a weighted sum of losses; the text in its brackets is the sum."""
 MAX_LENGTH: Final = 10_000
 MAX_DEPTH: Final = 40
 
@@ -57,7 +65,7 @@ class LossText:
 
     Attributes:
         name: the loss's name, or ``"@path"`` for a saved loss.
-        inner: the text between the brackets, ``None`` without brackets.
+        inner: the text between the brackets, ``None`` without brackets; for a sum its whole text.
         arguments: pairs of argument name and value, sorted by name.
     """
 
@@ -66,9 +74,55 @@ class LossText:
     arguments: tuple[tuple[str, Value], ...] = ()
 
     def __str__(self) -> str:
-        inner = "" if self.inner is None else f"({self.inner})"
+        head = self.inner or "" if self.name == SUM else self.name + ("" if self.inner is None else f"({self.inner})")
         arguments = ",".join(f"{name}={format_value(value)}" for name, value in self.arguments)
-        return f"{self.name}{inner}" + (f":{arguments}" if arguments else "")
+        return head + (f":{arguments}" if arguments else "")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of a sum.
+
+    Attributes:
+        factor: what its loss is multiplied by.
+        text: the text of its loss.
+    """
+
+    factor: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.factor == 1 else f"{format_value(self.factor)}*{self.text}"
+
+
+def terms_of(text: str) -> list[Term]:
+    """Split a sum of losses, or a single loss, into terms.
+
+    Args:
+        text: for example ``"cross_entropy+0.5*soft_dice"``.
+
+    Returns:
+        The terms: ``[Term(1, "cross_entropy"), Term(0.5, "soft_dice")]``.
+
+    Raises:
+        LossTextError: if a term is empty or the brackets do not match.
+    """
+    if text.lstrip().startswith("@"):
+        return [Term(1.0, text.strip())]
+    terms = []
+    for piece in _split_terms(text):
+        matched = _FACTOR.match(piece)
+        terms.append(Term(float(matched.group(1)) if matched else 1.0, _without_factor(piece)))
+    if len(terms) > 1 and not all(term.text for term in terms):
+        raise LossTextError(f"a term without a loss in {text!r}: write terms such as 0.5*soft_dice")
+    return terms
+
+
+def sum_text(terms: Sequence[Term]) -> LossText:
+    """The sum of some terms; a single one with the factor 1 is its loss."""
+    if len(terms) == 1 and terms[0].factor == 1:
+        return parse_loss(terms[0].text)
+    return LossText(SUM, "+".join(map(str, terms)))
 
 
 def split_losses(text: str) -> list[str]:
@@ -109,6 +163,9 @@ def parse_loss(text: str) -> LossText:
     text = text.strip()
     if text.startswith("@"):
         return LossText("@" + text[1:].strip())
+    terms = terms_of(text)
+    if len(terms) > 1 or terms[0].text != text:
+        return LossText(SUM, "+".join(map(str, terms)))
     matched = _LOSS_NAME.match(text)
     if matched is None:
         raise LossTextError(f"a loss begins with its name, but this text is {text!r}")
@@ -174,19 +231,41 @@ def _parse_value(text: str, whole: str) -> Value:
     raise LossTextError(f"{text!r} in {whole!r} is no value: numbers, words, true, false, none, inf, [lists] and ? are")
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split at ``separator`` outside all brackets."""
+def _split(text: str, separator: str, separates: Callable[[int], bool] = lambda _: True) -> list[str]:
+    """Split at ``separator`` outside all brackets, at the positions where it ``separates``."""
     if len(text) > MAX_LENGTH:
         raise LossTextError(f"the text is {len(text)} characters long, more than {MAX_LENGTH}")
     pieces, start, open_brackets = [], 0, list[str]()
     for position, character in enumerate(text):
         _track(character, open_brackets, text)
-        if character == separator and not open_brackets:
+        if character == separator and not open_brackets and separates(position):
             pieces.append(text[start:position])
             start = position + 1
     if open_brackets:
         raise LossTextError(f"a bracket {open_brackets[-1]!r} is never closed in {text!r}")
     return [*pieces, text[start:]]
+
+
+def _split_terms(text: str) -> list[str]:
+    """Split at each ``+`` outside all brackets that a term follows; a path after ``@`` runs to the end."""
+
+    def separates(position: int) -> bool:
+        return (
+            not _EXPONENT.search(text, max(0, position - 40), position) and _TERM.match(text, position + 1) is not None
+        )
+
+    pieces: list[str] = []
+    for piece in _split(text, "+", separates):
+        if pieces and _without_factor(pieces[-1]).startswith("@"):
+            pieces[-1] += "+" + piece
+        else:
+            pieces.append(piece)
+    return pieces
+
+
+def _without_factor(piece: str) -> str:
+    matched = _FACTOR.match(piece)
+    return piece[matched.end() if matched else 0 :].strip()
 
 
 def _matching_bracket(text: str, whole: str) -> int:

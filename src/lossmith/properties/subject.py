@@ -86,6 +86,8 @@ def subject_of(loss: Loss, num_classes: int) -> Subject:
     while isinstance(loss, Wrapper) and not isinstance(loss, ClassificationLoss):
         remarks.append(f"Described by the loss it wraps, {loss.base.text}: what {loss.name} adds changes in training.")
         loss = loss.base
+    if loss.kind == "segmentation":
+        raise ValueError(f"{loss.text} is a loss of whole images, and only losses of single samples can be described")
     if not isinstance(loss, ClassificationLoss):
         raise ValueError(f"{loss.text} is a loss for {loss.kind}, which has no classes to describe it by")
     text = loss.text

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from lossmith.report.draw_differences import differences
 from lossmith.report.draw_learned import learned_losses
 from lossmith.report.draw_lines import learning_curves, shapes
 from lossmith.report.draw_rates import expected_best, learning_rates
-from lossmith.report.draw_reliability import reliability
+from lossmith.report.offers import offer
 from lossmith.report.run import Run
 from lossmith.report.scene import Picture, Scene
 from lossmith.report.svg import style
-
-_OF_TASK: Final = {"classification": (reliability,)}
 
 
 def pictures(run: Run) -> tuple[Picture, ...]:
     """All pictures of a run, in the order of the page."""
     scene = Scene.of(run)
     usual = (differences, learning_curves, learned_losses, learning_rates, expected_best)
-    draw = (*usual, *_OF_TASK.get(run.design.task.name, ()), shapes)
+    draw = (*usual, *offer(run.design).pictures, shapes)
     with style():
         return tuple(picture for each in draw if (picture := each(scene)) is not None)

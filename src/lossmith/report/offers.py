@@ -1,4 +1,4 @@
-"""What a report says of each task besides scores; its pictures are in `figures`."""
+"""What a report says and draws of each task besides scores."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lossmith.comparison.rows import Row
-from lossmith.report import classification
+from lossmith.report import classification, segmentation
 from lossmith.report.column import Column
+from lossmith.report.draw_masks import masks
+from lossmith.report.draw_reliability import reliability
 from lossmith.report.run import Design
+from lossmith.report.scene import Picture, Scene
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Offer:
         cell: what that column says of a row, given an arrow.
         legend: what it means.
         method: headings and paragraphs for the section on the method.
+        pictures: what draws the task's pictures.
     """
 
     columns: tuple[Column, ...] = ()
@@ -28,6 +32,7 @@ class Offer:
     cell: Callable[[Row, str], str] | None = None
     legend: str = ""
     method: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[Callable[[Scene], Picture | None], ...] = ()
 
 
 def offer(design: Design) -> Offer:
@@ -42,5 +47,14 @@ _OFFERS = {
         cell=classification.errors,
         legend="ECE: expected calibration error on test, before and after temperature scaling.",
         method=(classification.METHOD,),
-    )
+        pictures=(reliability,),
+    ),
+    "segmentation": Offer(
+        columns=segmentation.columns(),
+        head="all %\nIoU, right",
+        cell=segmentation.whole,
+        legend="All: mean IoU and pixel accuracy of the whole test part.",
+        method=(segmentation.METHOD,),
+        pictures=(masks,),
+    ),
 }

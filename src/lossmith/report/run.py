@@ -53,6 +53,7 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
+    classes: tuple[str, ...] | None = None
 
     @property
     def words(self) -> Words:

@@ -6,6 +6,18 @@ Trials, comparison and report know a `Task` and nothing of what its targets mean
 from lossmith.tasks.choose import TASKS, task_for
 from lossmith.tasks.classification import Classification
 from lossmith.tasks.regression import Regression
-from lossmith.tasks.task import Diagram, Judged, Task, Words
+from lossmith.tasks.segmentation import Segmentation
+from lossmith.tasks.task import Diagram, Judged, Raster, Task, Words
 
-__all__ = ["TASKS", "Classification", "Diagram", "Judged", "Regression", "Task", "Words", "task_for"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Diagram",
+    "Judged",
+    "Raster",
+    "Regression",
+    "Segmentation",
+    "Task",
+    "Words",
+    "task_for",
+]

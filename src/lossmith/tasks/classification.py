@@ -20,7 +20,8 @@ from lossmith.losses.base import Kind
 from lossmith.tasks.calibration import CALIBRATION_BINS, calibration_error, fit_temperature
 from lossmith.tasks.task import Diagram, Judged, Scores, Task
 
-_P: Final = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid()
+PROBABILITIES: Final[Scores] = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid().numpy()
+"""Where the strictness of a loss is looked at."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,15 @@ class Classification(Task):
 
     name: ClassVar[str] = "classification"
     reference: ClassVar[str] = "cross_entropy"
-    loss_kind: ClassVar[Kind] = "classification"
+    loss_kinds: ClassVar[tuple[Kind, ...]] = ("classification", "learned")
     rival: ClassVar[str] = "label_smoothing:epsilon=?"
     curve: ClassVar[tuple[str, ...]] = ("accuracy", "nll")
     tie_break: ClassVar[str] = "nll_scaled"
+
+    @classmethod
+    @override
+    def of(cls, splits: Splits) -> Classification:
+        return cls(splits.class_names)
 
     @property
     @override
@@ -87,13 +93,12 @@ class Classification(Task):
     @override
     def pull_axis(self) -> Scores:
         """Probabilities of the target."""
-        return np.asarray(_P.numpy())
+        return PROBABILITIES
 
     @override
     def pull(self, loss: nn.Module) -> Scores:
         """The strictness of a loss, the other classes sharing the rest evenly."""
-        frozen = loss.freeze() if isinstance(loss, LearnedLoss) else loss
-        return strictness_curve(frozen.cpu().double(), self.outputs, _P).numpy()
+        return strictness(loss, self.outputs)
 
     @override
     def predictions(self, outputs: Tensor) -> NDArray[Any]:
@@ -150,6 +155,12 @@ class Classification(Task):
             _reliability(judged, name, column)
             for name, column in (("as trained", "confidence"), ("temperature scaled", "confidence_scaled"))
         )
+
+
+def strictness(loss: nn.Module, classes: int) -> Scores:
+    """The strictness of a loss at `PROBABILITIES` of the target, the other classes sharing the rest evenly."""
+    frozen = loss.freeze() if isinstance(loss, LearnedLoss) else loss
+    return strictness_curve(frozen.cpu().double(), classes, torch.from_numpy(PROBABILITIES)).numpy()
 
 
 def balancing_weights(labels: NDArray[np.int64]) -> Scores:

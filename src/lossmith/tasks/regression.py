@@ -39,7 +39,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
-    loss_kind: ClassVar[Kind] = "regression"
+    loss_kinds: ClassVar[tuple[Kind, ...]] = ("regression", "learned")
     rival: ClassVar[str] = "huber:delta=?"
     words: ClassVar[Words] = Words(
         reference="squared error",
@@ -51,6 +51,13 @@ class Regression(Task):
     )
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"
+
+    @classmethod
+    @override
+    def of(cls, splits: Splits) -> Regression:
+        assert splits.target_std is not None
+        assert splits.target_mean is not None
+        return cls(splits.target_std, splits.target_mean)
 
     @property
     @override

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from lossmith.data import Examples, Splits
 from lossmith.losses.base import Kind
 
 Scores = NDArray[np.float64]
+_MOST_VALUES: Final = 2**20
+"""What a `Raster` may hold: a page shows small pictures, and files come from other people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +29,17 @@ class Judged:
         index: row numbers in the data set, int64 (n,).
         score: the score of each unit, float64 (n,); higher is better.
         columns: whatever else is known of each unit, by name, each (n, ...).
+        few: arrays about a few of the units, by name, for a report to show.
     """
 
     index: NDArray[np.int64]
     score: Scores
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)
+    few: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     @staticmethod
     def join(parts: Sequence[Judged]) -> Judged:
-        """The units of several parts, one after another."""
+        """The units of several parts, one after another, before `Task.conclude` has chosen a few."""
         return Judged(
             np.concatenate([part.index for part in parts]),
             np.concatenate([part.score for part in parts]),
@@ -91,13 +97,53 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Raster:
+    """A small picture of whole numbers: a mask or an image.
+
+    Args:
+        name: what is shown.
+        shape: height, width, and values per pixel: 1 for a class, 3 for red, green and blue.
+        data: the values, uint8 by rows, deflated, in base64.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    data: str
+
+    @classmethod
+    def of(cls, name: str, values: NDArray[np.uint8]) -> Raster:
+        """Pack values (h, w) or (h, w, 3)."""
+        height, width, *rest = values.shape
+        data = base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
+        return cls(name, (height, width, *(rest or [1])), data)
+
+    @property
+    def values(self) -> NDArray[np.uint8]:
+        """The values (h, w, 1) or (h, w, 3).
+
+        Raises:
+            ValueError: if the data are not what the shape says.
+        """
+        size = self.shape[0] * self.shape[1] * self.shape[2]
+        try:
+            packed = base64.b64decode(self.data, validate=True)
+            unpacked = zlib.decompressobj().decompress(packed, _MOST_VALUES)
+        except (ValueError, zlib.error):
+            unpacked = b""
+        if min(self.shape) < 1 or len(unpacked) != size:
+            raise ValueError(f"the picture {self.name!r} is damaged")
+        return np.frombuffer(unpacked, np.uint8).reshape(self.shape)
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """What is scored, and how; a value that a plan holds.
 
     Attributes:
         name: of the kind of task.
         reference: text form of the loss that all others are compared with.
-        loss_kind: the kind of losses of the catalog that it trains with.
+        loss_kinds: the kinds of losses of the catalog that it trains with.
+        sums: text forms of sums that a comparison tries besides the losses of the catalog.
         rival: text form of the tuned loss that explains many a gain over the reference, and must be beaten too.
         words: what sentences call the reference and the rival.
         curve: names of the columns of a learning curve; of the first, higher is better.
@@ -106,11 +152,17 @@ class Task(ABC):
 
     name: ClassVar[str]
     reference: ClassVar[str]
-    loss_kind: ClassVar[Kind]
+    loss_kinds: ClassVar[tuple[Kind, ...]]
+    sums: ClassVar[tuple[str, ...]] = ()
     rival: ClassVar[str]
     words: ClassVar[Words] = Words()
     curve: ClassVar[tuple[str, ...]]
     tie_break: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, splits: Splits) -> Task:
+        """The task of a data set that is ready for training."""
 
     @property
     @abstractmethod
@@ -212,4 +264,12 @@ class Task(ABC):
 
     def diagrams(self, judged: Sequence[Judged]) -> tuple[Diagram, ...]:
         """What a report draws of the test parts of several trainings."""
+        return ()
+
+    def originals(self, judged: Judged) -> tuple[Raster, ...]:
+        """A few units of the test part as the data have them, for a report to show."""
+        return ()
+
+    def pictures(self, judged: Judged) -> tuple[Raster, ...]:
+        """What a training made of the same units."""
         return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -65,6 +65,18 @@ def trial_batches(trial: Trial, size: int, clean: int) -> Iterator[Tensor]:
 def _one_by_one(size: int, seed: int) -> Iterator[int]:
     for rows in batches(size, size, seed):
         yield from rows.tolist()
+
+
+def gathered(parts: Iterable[Tensor], most: int) -> Iterator[Tensor]:
+    """Concatenate consecutive parts (M, n, ...) along their rows while they hold at most ``most`` values together."""
+    held: list[Tensor] = []
+    for part in parts:
+        if held and sum(each.numel() for each in held) + part.numel() > most:
+            yield torch.cat(held, 1)
+            held = []
+        held.append(part)
+    if held:
+        yield torch.cat(held, 1)
 
 
 def pad_rows(values: Tensor, multiple: int) -> Tensor:

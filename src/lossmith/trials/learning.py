@@ -196,4 +196,4 @@ class _Examples:
     def _draw(self, start: int, size: int, batch_size: int, seed: int) -> Iterator[Batch]:
         for rows in batches(size, batch_size, seed):
             chosen = (start + rows).to(self.device)
-            yield self.splits.train.inputs[chosen], self.splits.train.targets[chosen]
+            yield self.splits.train.batch(chosen)

@@ -17,6 +17,7 @@ from lossmith.data import Encoding, Splits
 from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
+from lossmith.trials.unet import UNet
 
 _DIGITS: Final = 16  # hexadecimal digits of a file's SHA-256, enough to tell files apart
 
@@ -114,7 +115,14 @@ def text_bag(vocabulary_size: int, num_classes: int, *, width: int = 64) -> nn.M
     return _TextBag(vocabulary_size, num_classes, width)
 
 
-MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag)}
+def unet(input_shape: tuple[int, ...], num_classes: int, *, width: int = 16, depth: int = 3) -> nn.Module:
+    """A class for each pixel: a U-Net with ``width`` channels at full resolution and ``depth`` halvings."""
+    return UNet(_image(input_shape, "unet")[0], num_classes, width, depth)
+
+
+MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag, unet)}
+_DENSE: Final = {"unet"}
+"""Models with an output for each pixel."""
 
 
 def can_be_stacked(text: str, outputs: int) -> bool:
@@ -183,6 +191,12 @@ def build_model(text: str, data: Splits | Encoding, outputs: int, sources: Sourc
             return text_bag(len(data.vocabulary), outputs, **arguments)
         if data.kind == "text":
             raise ModelError(f"the data are text, which model {parsed.name} cannot read: use text_bag")
+        if isinstance(data, Splits) and (data.ignore is not None) != (parsed.name in _DENSE):
+            raise ModelError(
+                f"{data.name} holds masks, and model {parsed.name} has no output for each pixel: use unet"
+                if data.ignore is not None
+                else f"model unet has an output for each pixel, and {data.name} holds no masks: use cnn or mlp"
+            )
         return MODELS[parsed.name](data.input_shape, outputs, **arguments)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 import torch
 
-from lossmith.data import DataSpec, Splits, TaskName, load_dataset
+from lossmith.data import DataSpec, Examples, Splits, TaskName, load_dataset
 from lossmith.tasks import Task, task_for
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.training import load_splits
@@ -18,6 +18,8 @@ from lossmith.trials.trial import Engine, ModelTrainer, OptimizerName, Optimizer
 SMALL: Final = 5000  # examples below which a data set counts as small
 TINY: Final = 300
 MIN_STEPS: Final = 300
+STEP_TARGETS: Final = 2**16  # of a step, where an example has many: a mask has one for each pixel
+FEWEST: Final = 4  # examples of a step all the same
 FOLDS: Final = 5
 EVALUATIONS: Final = 60
 
@@ -71,7 +73,8 @@ class Request:
     """What a user may ask of a training; ``None`` leaves the choice to us.
 
     Without a choice of the user, a training takes 20 epochs, or 5 from 5,000 examples, but at least 300 steps; a batch
-    has 16 examples below 300 examples, 64 below 5,000, else 128.
+    has 16 examples below 300 examples, 64 below 5,000, else 128; fewer, but at least 4, where they would have more than
+    65,536 targets, such as the pixels of masks.
 
     Raises:
         RequestError: if a value is not among the choices of an option, or too small.
@@ -166,7 +169,7 @@ def draft(request: Request, sources: Sources) -> Draft:
     sgd = request.optimizer == "sgd"
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
     splits = load_splits(data, request.data, device)
-    task, (batch_size, steps) = task_for(splits), _length(request, len(splits.train))
+    task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
     trainer = ModelTrainer(data, model, batch_size, EVALUATIONS, request.select, engine)
     return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device)
@@ -180,11 +183,14 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _length(request: Request, examples: int) -> tuple[int, int]:
+def _length(request: Request, train: Examples) -> tuple[int, int]:
     """Batch size and number of steps."""
+    examples = len(train)
     if request.epochs is not None and request.steps is not None:
         raise RequestError("--epochs and --steps exclude each other: give one of them")
-    batch_size = min(request.batch_size or (16 if examples < TINY else 64 if examples < SMALL else 128), examples)
+    usual = 16 if examples < TINY else 64 if examples < SMALL else 128
+    fitting = min(usual, max(FEWEST, STEP_TARGETS // train.targets[0].numel()))
+    batch_size = min(request.batch_size or fitting, examples)
     per_epoch = examples // batch_size
     if request.epochs is not None:
         return batch_size, request.epochs * per_epoch

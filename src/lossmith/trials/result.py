@@ -127,15 +127,22 @@ def series_from_bytes(data: bytes) -> dict[str, Series]:
 
 def judged_to_bytes(judged: Judged) -> bytes:
     """The arrays as a compressed ``.npz``."""
-    columns = {f"column {name}": values for name, values in judged.columns.items()}
-    return _to_bytes({"index": judged.index, "score": judged.score, **columns})
+    named = {
+        f"{group} {name}": values
+        for group, of in (("column", judged.columns), ("few", judged.few))
+        for name, values in of.items()
+    }
+    return _to_bytes({"index": judged.index, "score": judged.score, **named})
 
 
 def judged_from_bytes(data: bytes) -> Judged:
     """The inverse of `judged_to_bytes`."""
     arrays = _from_bytes(data)
-    columns = {name.removeprefix("column "): each for name, each in arrays.items() if name.startswith("column ")}
-    return Judged(arrays["index"], arrays["score"], columns)
+    columns, few = (
+        {name.removeprefix(group): each for name, each in arrays.items() if name.startswith(group)}
+        for group in ("column ", "few ")
+    )
+    return Judged(arrays["index"], arrays["score"], columns, few)
 
 
 def _to_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -18,7 +18,8 @@ from lossmith.trials.trial import OptimizerSpec
 
 VECTOR: Final = 32
 """Elements to which slices are padded: ATen's widest loops take two AVX-512 registers of float32 at a time."""
-_EVALUATION_BATCH = 256  # rows per forward pass of a single model, few enough for its buffers to be reused
+# Rows and input values per forward pass of a single model, few enough for its buffers to be reused.
+_EVALUATION_BATCH, _EVALUATION_VALUES = 256, 2**20
 _EVALUATION_ROWS = 1024  # rows per forward pass of a stack, whatever its size, so that this changes no rounding
 
 
@@ -76,7 +77,7 @@ class SingleModel(Models):
     @override
     def predict(self, inputs: Tensor) -> Iterator[Tensor]:
         self.model.eval()
-        for part in inputs.split(_EVALUATION_BATCH):
+        for part in inputs.split(min(_EVALUATION_BATCH, max(1, _EVALUATION_VALUES // inputs[0].numel()))):
             with torch.no_grad():
                 outputs: Tensor = self.model(part)
             yield outputs.unsqueeze(0)

@@ -74,8 +74,8 @@ class PlainStepper(Stepper):
     @override
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         rows, size = self._draw()
-        targets = self.splits.train.targets[rows]
-        outputs = self.models.logits(self.splits.train.inputs[rows])
+        inputs, targets = self.splits.train.batch(rows)
+        outputs = self.models.logits(inputs)
         if step == 0:
             reference = self.task.reference_values(outputs[:, :size], targets[:, :size])
             self.models.backward(reference.sum(), retain_graph=True)
@@ -145,12 +145,13 @@ class _Group(NamedTuple):
         Returns:
             A scalar.
         """
-        # In plain torch, so that a training in a stack is bitwise the same training alone.
-        terms = self.loss.per_sample(outputs.flatten(0, 1), targets.flatten(0, 1)).view(targets.shape)[:, :size]
-        weight = self.base.weight if isinstance(self.base, ClassificationLoss) else None
-        mass = terms[0].numel() if weight is None else weight[targets[:, :size]].sum(1, keepdim=True)
-        total: Tensor = (terms / mass).sum()
-        return total
+        assert not isinstance(self.loss, AdaptiveLoss), "losses that learn have a stepper of their own"
+        means = []
+        for fraction in self.loss.fractions(outputs.flatten(0, 1), targets.flatten(0, 1)):
+            values, masses = (part.view(*targets.shape[:2], -1)[:, :size].flatten(1) for part in fraction)
+            mass = masses.sum(1, keepdim=True)
+            means.append((values / mass.masked_fill(mass == 0, 1)).sum())
+        return torch.stack(means).sum()
 
 
 def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: str) -> list[_Group]:
@@ -187,10 +188,12 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         ValueError: if the text names no loss that the task can train.
     """
     loss = create(text)
-    kind = loss.kind
-    if kind == "learned":
-        kind = "regression" if isinstance(loss, RegressionLoss) else "classification"
-    if kind != task.loss_kind or not isinstance(loss, TrainingLoss):
+    is_regression = isinstance(loss, RegressionLoss)
+    if (
+        loss.kind not in task.loss_kinds
+        or is_regression != ("regression" in task.loss_kinds)
+        or not isinstance(loss, TrainingLoss)
+    ):
         raise ValueError(f"{text} is a loss for {loss.kind}, not for {task.name}: see `lossmith list`")
     base = loss.base if isinstance(loss, DynamicalLoss | AdaptiveLoss) else loss
     if base.reduction != "mean":

@@ -18,7 +18,7 @@ from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import LearnedLoss
 from lossmith.tasks import Judged, Task, task_for
-from lossmith.trials.batches import trial_batches
+from lossmith.trials.batches import gathered, trial_batches
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
 from lossmith.trials.probes import Looking
@@ -29,6 +29,8 @@ from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_
 from lossmith.trials.trial import Plain, Sources, Trial
 
 _CURVE_ROWS = 1024
+_CURVE_TARGETS = 2**21  # and as many rows as have so many targets: masks have one for each pixel
+_CURVE_OUTPUTS = 2**24  # held at a time
 _OBSERVED_BATCHES = 3
 
 Progress = Callable[[int, Curve], None]
@@ -163,7 +165,8 @@ def gradient_ratio(trial: Trial, loss: TrainingLoss, sources: Sources, device: s
     model = build_model(trial.ours.model, splits, task.outputs, sources, trial.seed).to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     with seeded(trial.seed, device):  # a user's model may have dropout
-        outputs, targets = model(splits.train.inputs[rows]), splits.train.targets[rows]
+        inputs, targets = splits.train.batch(rows)
+        outputs = model(inputs)
     values = task.reference_values(outputs[None], targets[None])[0], loss.to(device)(outputs, targets)
     gradients = [torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) for value in values]
     norms = [torch.cat([g.flatten() for g in gradient if g is not None]).norm() for gradient in gradients]
@@ -231,12 +234,13 @@ class _Run:
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []  # steps; the curve's columns on training, then validation, examples
-        self.seen = 0  # training targets, by each model
+        self.seen = 0  # training targets that count, by each model
+        self.curve_rows = min(_CURVE_ROWS, max(1, _CURVE_TARGETS // splits.valid.targets[0].numel()))
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
         outputs, targets = self.stepper.step(step)
-        self.seen += targets[0].numel()
+        self.seen += int((targets[0] != self.splits.ignore).sum()) if self.splits.ignore else targets[0].numel()
         if observe:
             self.observed.append(self.task.curve_point(outputs, targets))
 
@@ -247,10 +251,14 @@ class _Run:
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
-        inputs, targets = self.splits.valid.inputs[:_CURVE_ROWS], self.splits.valid.targets[:_CURVE_ROWS]
-        outputs = torch.cat(list(self.models.predict(inputs)), 1)
-        self.diverged |= ~outputs.isfinite().flatten(1).all(1)
-        valid = self.task.curve_point(outputs, targets.expand(self.size, *targets.shape))
+        inputs, targets = self.splits.valid.batch(slice(self.curve_rows))
+        points, start = [], 0
+        for outputs in gathered(self.models.predict(inputs), _CURVE_OUTPUTS):
+            self.diverged |= ~outputs.isfinite().flatten(1).all(1)
+            of = targets[start : start + outputs.shape[1]]
+            points.append(len(of) / len(targets) * self.task.curve_point(outputs, of.expand(self.size, *of.shape)))
+            start += len(of)
+        valid = torch.stack(points).sum(0)
         train = torch.stack(self.observed).mean(0)
         self.observed.clear()
         self.points.append((step, torch.cat([train, valid]).cpu()))
