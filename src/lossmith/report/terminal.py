@@ -166,7 +166,7 @@ def _legend(results: Summary, offered: Offer, names: list[str], words: Words) ->
         said.append("MDE: a true difference that large would have been found four times in five.")
     if "speed" in names:
         said.append(f"Steps ratio: steps to the final level of {words.reference}, over its own.")
-    if "task" in names:
+    if "task" in names and offered.legend:
         said.append(offered.legend)
     if "trainings" in names:
         said.append("Trainings: those spent on tuning.")
