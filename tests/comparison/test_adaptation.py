@@ -74,7 +74,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     )
     sources = Sources()
     plan = make_plan(options, sources)
-    trials = {arm.name: plan.trial(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
+    trials = {arm.name: plan.training(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
     assert trials[NAMES.equal_time].steps == 180
     assert trials[CROSS_ENTROPY].is_stacked
     assert not trials[ONLINE].is_stacked
