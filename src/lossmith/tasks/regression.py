@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lossmith.data import Examples, Splits
 from lossmith.learned import LearnedLoss
-from lossmith.losses.base import Kind
+from lossmith.losses.loss import Kind
 from lossmith.tasks.task import Judged, Scores, Task, Words
 
 _FARTHEST: Final = 10.0

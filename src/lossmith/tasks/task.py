@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lossmith.data import Examples, Splits
-from lossmith.losses.base import Kind
+from lossmith.losses.loss import Kind
 
 Scores = NDArray[np.float64]
 _MOST_VALUES: Final = 2**20
