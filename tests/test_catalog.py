@@ -37,7 +37,7 @@ def test_the_losses_of_the_issue_are_there() -> None:
     assert set(CLASSIFICATION) == set(expected.split())
     assert {info.name for info in lossmith.available("regression")} >= {"mse", "huber", "smooth_absolute_error"}
     assert {info.name for info in lossmith.available("gan")} == {"rooted_gan"}
-    assert {info.name for info in lossmith.available("learned")} == {"adaptive", "adaptive_regression", "ml3"}
+    assert {info.name for info in lossmith.available("learned")} == {"adaptive", "ml3"}
     assert len(ALL) == len(set(ALL))
 
 

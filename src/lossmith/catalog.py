@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
-from lossmith.learned import AdaptiveLoss, AdaptiveRegressionLoss, FrozenLoss, ML3Loss
+from lossmith.learned import AdaptiveLoss, AdaptiveRegressionLoss, FrozenLoss, LearnedLoss, ML3Loss
 from lossmith.learned.frozen import source_of
 from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.loss import Kind, Loss
@@ -224,7 +224,7 @@ def _sum(terms: Sequence[Term], arguments: dict[str, Any]) -> losses.SumLoss:
 def _check_argument(cls: type[Loss], name: str) -> None:
     if name not in cls.defaults():
         named = getattr(cls, "name", "a sum")
-        hint = "; how it is learned is said in `lossmith train` or `compare`" if cls.kind == "learned" else ""
+        hint = "; how it is learned is said in `lossmith train` or `compare`" if issubclass(cls, LearnedLoss) else ""
         raise LossTextError(f"{named} has no argument {name!r}: {nearest(name, cls.defaults())}{hint}")
 
 

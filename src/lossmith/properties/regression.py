@@ -11,6 +11,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from lossmith.learned import LearnedLoss
 from lossmith.losses import RegressionLoss
 from lossmith.properties.strictness import crossings
 
@@ -76,7 +77,12 @@ def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
     """Describe a regression loss as a function of the error; slopes by autograd, places by bisection.
 
     Of a loss that is not symmetric, each statement is of the sign of the error for which it is largest.
+
+    Raises:
+        ValueError: for a learned loss, which depends on more than the error.
     """
+    if isinstance(loss, LearnedLoss):
+        raise ValueError(f"{loss.text} depends on target and prediction, not on their difference alone: no certificate")
     each = copy.deepcopy(loss).cpu()
 
     def value(error: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
-    loss_kinds: ClassVar[tuple[Kind, ...]] = ("regression", "learned")
+    loss_kinds: ClassVar[tuple[Kind, ...]] = ("regression",)
     rival: ClassVar[str] = "huber:delta=?"
     words: ClassVar[Words] = Words(
         reference="squared error",
