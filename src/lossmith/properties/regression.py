@@ -11,7 +11,6 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from lossmith.learned import LearnedLoss
 from lossmith.losses import RegressionLoss
 from lossmith.properties.strictness import crossings
 
@@ -79,9 +78,9 @@ def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
     Of a loss that is not symmetric, each statement is of the sign of the error for which it is largest.
 
     Raises:
-        ValueError: for a learned loss, which depends on more than the error.
+        ValueError: for a loss that depends on more than the error, such as a learned one.
     """
-    if isinstance(loss, LearnedLoss):
+    if type(loss).per_sample is not RegressionLoss.per_sample:
         raise ValueError(f"{loss.text} depends on target and prediction, not on their difference alone: no certificate")
     each = copy.deepcopy(loss).cpu()
 
