@@ -87,7 +87,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     learned = rows[ONLINE].training.learned
     assert learned is not None
     assert learned.moments == (0, 15, 30, 45, 60)
-    assert learned.strictness[0] == pytest.approx([1.0] * len(learned.p))
+    assert learned.pull[0] == pytest.approx([1.0] * len(learned.axis))
     (said,) = run.results.adaptation
     page = render(run)
     assert "What the losses learned" in page

@@ -48,6 +48,9 @@ class Regression(Task):
         rival_short="Huber",
         tuned_rival="the Huber loss with its delta tuned",
         tie_break="mean absolute error",
+        pull="its slope relative to that of the squared error, against the error in standard deviations of the "
+        "training target, for a target at its mean",
+        pull_axis="error",
     )
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"
