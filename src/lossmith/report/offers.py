@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lossmith.comparison.rows import Row
 from lossmith.report import classification, segmentation
 from lossmith.report.column import Column
-from lossmith.report.draw_masks import masks
-from lossmith.report.draw_reliability import reliability
 from lossmith.report.run import Design
-from lossmith.report.scene import Picture, Scene
+
+if TYPE_CHECKING:
+    from lossmith.report.scene import Picture, Scene
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ def offer(design: Design) -> Offer:
     return _OFFERS.get(design.task.name, Offer())
 
 
+def _reliability(scene: Scene) -> Picture | None:
+    from lossmith.report.draw_reliability import reliability  # the terminal needs no matplotlib
+
+    return reliability(scene)
+
+
+def _masks(scene: Scene) -> Picture | None:
+    from lossmith.report.draw_masks import masks
+
+    return masks(scene)
+
+
 _OFFERS = {
     "classification": Offer(
         columns=classification.columns(),
@@ -47,7 +60,7 @@ _OFFERS = {
         cell=classification.errors,
         legend="ECE: expected calibration error on test, before and after temperature scaling.",
         method=(classification.METHOD,),
-        pictures=(reliability,),
+        pictures=(_reliability,),
     ),
     "segmentation": Offer(
         columns=segmentation.columns(),
@@ -55,6 +68,6 @@ _OFFERS = {
         cell=segmentation.whole,
         legend="All: mean IoU and pixel accuracy of the whole test part.",
         method=(segmentation.METHOD,),
-        pictures=(masks,),
+        pictures=(_masks,),
     ),
 }
