@@ -49,17 +49,9 @@ class FileSet:
 
 
 def find_files(source: str, bundled: tuple[str, ...] = ()) -> FileSet:
-    """Find the files that `source` stands for.
+    """Find the files of a file, of a folder of idx files, or of a set without `_train`, `_valid`, `_test`.
 
-    Args:
-        source: Path of a file, of a folder of idx files, or of a set without `_train`, `_valid`, `_test`.
-        bundled: Names to suggest beside the folder's files where nothing is found.
-
-    Returns:
-        The set of files, every one of which exists.
-
-    Raises:
-        DataError: If there is no such file, or it is ambiguous which files are meant.
+    Where nothing is found, the error suggests the folder's files and `bundled` names.
     """
     try:
         path = Path(source).expanduser()

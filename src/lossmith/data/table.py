@@ -161,16 +161,6 @@ def fit_table(dataset: Dataset, train: NDArray[np.int64]) -> TableEncoding:
     A numeric column is standardised, (x - mean) / std, its missing cells first replaced by its mean; a column that is
     constant over the training rows becomes 0. A categorical column becomes one 0/1 column for each value met in the
     training rows; a missing or unknown value is all zeros.
-
-    Args:
-        dataset: A tabular data set.
-        train: The training rows.
-
-    Returns:
-        The encoding.
-
-    Raises:
-        DataError: If every column is categorical and empty in the training rows.
     """
     inputs = np.asarray(dataset.inputs)
     columns: list[NumberColumn | CategoryColumn] = []

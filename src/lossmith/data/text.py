@@ -78,18 +78,8 @@ def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> TextEncoding:
     """Learn the vocabulary and the length of the training texts.
 
     The vocabulary is the padding, the unknown token and the up to 20,000 most frequent tokens that the training texts
-    hold at least twice, ties in alphabetical order. The length is the longest training text's number of tokens, at
-    most 256.
-
-    Args:
-        texts: All texts of the data set.
-        train: The training rows.
-
-    Returns:
-        The encoding.
-
-    Raises:
-        DataError: If no token is held twice.
+    hold at least twice, ties in alphabetical order. The length is the longest training text's number of tokens, at most
+    256.
     """
     counts: Counter[str] = Counter()
     length = 1

@@ -30,14 +30,7 @@ _COLOURS: Final = (
 
 
 def masks(scene: Scene) -> Picture | None:
-    """Some test images, their truth, and what the losses drawn in colour made of them.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture; None where there is none to show.
-    """
+    """Some test images, their truth, and what the losses in colour made of them; None where there are none."""
     originals = scene.results.originals
     count = len(originals) // 2
     rows = [row for row in scene.results.rows if row.name in scene.looks and len(row.predictions) == count]

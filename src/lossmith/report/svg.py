@@ -71,16 +71,7 @@ def style() -> Iterator[None]:
 def drawing(
     width: float, height: float, margins: tuple[float, float, float, float] | None = None
 ) -> tuple[Figure, Axes]:
-    """An empty drawing of one plot.
-
-    Args:
-        width: In points, which are the units of the SVG.
-        height: In points.
-        margins: Room left, right, below and above the axes, in points; without it, it is measured, which takes longer.
-
-    Returns:
-        The figure and its axes.
-    """
+    """An empty plot, in points; margins are left, right, below and above it, and measured, more slowly, if None."""
     figure = Figure(figsize=(width / 72, height / 72))
     if margins is None:
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))

@@ -39,11 +39,7 @@ _LAYOUTS: Final = (
 
 
 class Leaderboard:
-    """The results of a run as rich prints them, fitted to the width of the console.
-
-    Args:
-        run: The run.
-    """
+    """The results of a run as rich prints them, fitted to the width of the console."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
