@@ -21,13 +21,10 @@ IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 
 @dataclass(frozen=True)
 class FileSet:
-    """The files of one data set.
+    """The files of one data set, train before valid before test; of idx files images before labels.
 
-    Args:
-        name: What the files have in common, without suffix and extension.
-        format: How they are to be read.
-        paths: The files, train before valid before test; of idx files images before labels.
-        parts: What each file holds (0 train, 1 valid, 2 test); None where there is no official split.
+    The name is what they have in common; `parts` says what each holds (0 train, 1 valid, 2 test), None without an
+    official split.
     """
 
     name: str

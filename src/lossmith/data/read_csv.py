@@ -169,18 +169,7 @@ def _joined(tables: list[Table]) -> Table:
 
 
 def label_column(table: Table, label: str | None) -> str:
-    """The name of the label column: the one asked for, else one of the usual names, else the last.
-
-    Args:
-        table: The table.
-        label: The column asked for, or None.
-
-    Returns:
-        Its name.
-
-    Raises:
-        DataError: If there is no such column.
-    """
+    """The name of the label column: the one asked for, else one of the usual names, else the last."""
     if label is None:
         for wanted in LABEL_NAMES:
             found = [name for name in table.header if name.lower() == wanted]

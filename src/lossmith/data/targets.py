@@ -29,13 +29,7 @@ NO_MASKS: Final = "segmentation needs an .npz file with masks (n, height, width)
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be predicted.
-
-    Args:
-        task: What the values are.
-        values: As `Dataset.targets`.
-        class_names: As `Dataset.class_names`.
-    """
+    """What is to be predicted: the task, and values and class names as in `Dataset`."""
 
     task: TaskName
     values: NDArray[Any]

@@ -27,14 +27,10 @@ RAREST = 2
 
 @dataclass(frozen=True)
 class TextEncoding(Encoding):
-    r"""Texts as rows of token numbers, int64 (n, L).
+    r"""Texts as rows of L token numbers, int64 (n, L); the first tokens are the padding (0) and the unknown token (1).
 
     A text is lower-cased and cut into tokens, `\w+|[^\w\s]`. Longer texts are cut, shorter ones padded, and a text
     without tokens is one unknown token.
-
-    Args:
-        tokens: The token of each number, the padding (0) and the unknown token (1) first.
-        length: L.
     """
 
     tokens: tuple[str, ...]

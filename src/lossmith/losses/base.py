@@ -141,10 +141,8 @@ class LogitLoss(Loss):
     def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
         """The weighted loss of each sample before any reduction, by differentiable torch operations alone.
 
+        Its shape is (N, d1, ...), its values 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
         Arguments and errors are those of `forward`.
-
-        Returns:
-            Losses of shape (N, d1, ...), 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
         """
         return self.evaluate(logits, target, sample_weight=sample_weight, reduction="none", implementation="reference")
 
@@ -266,15 +264,10 @@ class ClassificationLoss(LogitLoss):
         return reduced(terms, reduction, mass, normalizer)
 
     def fractions(self, logits: Tensor, target: Tensor, *, class_scale: Tensor | None = None) -> tuple[Fraction, ...]:
-        """The mean loss as fractions to be added, for callers that average over groups of samples.
+        """The mean loss as fractions to be added, one for each term of a sum, to average over groups of samples.
 
-        Args:
-            logits: shape (N, C, ...).
-            target: class indices of shape (N, ...), int64.
-            class_scale: as in `evaluate`.
-
-        Returns:
-            One fraction, or one for each term of a sum; the values are those of `per_sample`.
+        Logits are (N, C, ...), targets int64 class indices (N, ...) and ``class_scale`` is as in `evaluate`; the values
+        are those of `per_sample`.
         """
         values = self.evaluate(logits, target, class_scale=class_scale, reduction="none", implementation="reference")
         weight = self._class_weight(logits.size(1), values.dtype)
@@ -327,20 +320,11 @@ class ClassificationLoss(LogitLoss):
         return self.linear_above(log_slope_limit(torch.float32)) is not None
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Which samples lie where the loss is continued by its tangent.
+        """Which samples lie where the loss is continued by its tangent: a boolean tensor of the target's shape.
 
-        For a class-wise loss every continued class implies a target with a cross-entropy as large, so that the
-        target's tells.
-
-        Args:
-            logits: shape (N, C, ...).
-            target: class indices, shape (N, ...).
-
-        Returns:
-            A boolean tensor of the target's shape; all false for a loss that needs no continuation.
-
-        Raises:
-            ValueError: for ``task="binary"``, which has no class indices.
+        Logits are (N, C, ...), targets class indices (N, ...); ``task="binary"``, which has none, raises a
+        `ValueError`. For a class-wise loss every continued class implies a target with a cross-entropy as large, so
+        that the target's tells.
         """
         if self.task == "binary":
             raise ValueError("extended needs class indices, which task='binary' has not")
