@@ -93,3 +93,8 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     assert "What the losses learned" in page
     assert "its own learning rates replayed" in page
     assert said.split(":")[0] in page.replace("<wbr>", "")
+
+
+def test_a_value_in_brackets_is_not_tuned() -> None:
+    with pytest.raises(ValueError, match="in brackets cannot be tuned"):
+        make_arms(TASK, ["adaptive(gce:q=?):meta_lr=?"], "sgd")

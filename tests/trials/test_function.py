@@ -18,7 +18,13 @@ from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 from lossmith.trials.user_code import UserCodeError
 
 MINE = """
+from __future__ import annotations
+from dataclasses import dataclass
 import torch
+
+@dataclass
+class Settings:
+    rate: float = 0.1
 
 def train(run):
     torch.manual_seed(run.seed)
@@ -87,6 +93,9 @@ def test_what_a_function_cannot_be(trial: Trial, sources: Sources, tmp_path: Pat
     for name, words in {"rude": r"return \(valid, test\)", "tired": "no more"}.items():
         with pytest.raises(Exception, match=words):
             train(other(trial, name), sources)
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(2)")
+    with pytest.raises(UserCodeError, match=r"importing .* failed: SystemExit"):
+        function_trainer(f"{tmp_path}/script.py:train", sources)
     for text in ("nowhere.py:train", f"{tmp_path}/mine.py:absent", f"{tmp_path}/mine.txt:train"):
         with pytest.raises(UserCodeError):
             function_trainer(text, sources)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +18,25 @@ from made_trials import changed, made
 SOURCES = Sources({"iris": "iris"})
 IRIS = made(DataSpec("iris"), "mlp:width=8", "m", OptimizerSpec("adam", 0.01), 12, 16, 3, 6, final=True)
 DROPOUT = """
+import random
+import numpy as np
+import torch
 from torch import nn
 
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + random.gauss(0, 0.1) + np.random.normal() if self.training else x
+
 def make(input_shape, num_classes):
-    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, num_classes))
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), Noise(), nn.Linear(8, num_classes))
 """
 
 
 def meddle(view: View) -> np.ndarray:
     """Draw random numbers, run a backward pass, take steps, overwrite what it is shown, leave gradients behind."""
     torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
     noise = torch.rand(3)
     inputs, targets = view.splits.train.inputs[:32], view.splits.train.targets[:32]
     loss = view.loss(view.model.train()(inputs), targets)

@@ -21,11 +21,14 @@ TRIAL = made(DataSpec("iris"), "mlp", "cross_entropy", OptimizerSpec("adam", 0.0
         ("adaptive:meta_lr=?,hidden=40,control=rate_replay", "adaptive:control=rate_replay,meta_lr=?"),
         ("ml3:offline=250,meta_data=fresh", "ml3:meta_data=fresh"),
         ("adaptive_regression:meta_lr=?", None),
+        ("adaptive:scale=learned,max_scale=10", "adaptive:scale=learned"),
+        ("1*adaptive:meta_lr=0.01", "adaptive:meta_lr=0.01"),
+        ("adaptive:weight=[1,2,3]", "adaptive(cross_entropy:weight=[1,2,3])"),
         ("focal:gamma=2", "focal"),
     ],
 )
 def test_canonical_texts(text: str, same: str | None) -> None:
-    same = "adaptive(rooted:k=5):hidden=8,meta_data=next,meta_lr=0.0001" if "(" in text else same or text
+    same = "adaptive(rooted:k=5):hidden=8,meta_data=next,meta_lr=0.0001" if "rooted" in text else same or text
     assert canonical(text) == same
     assert canonical(same) == same
 
@@ -54,6 +57,20 @@ def test_a_replay_names_the_training_it_replays() -> None:
     assert len({own.hash, rate.hash, loss.hash}) == 3
 
 
+@pytest.mark.parametrize("control", ["none", "rate_replay", "loss_replay"])
+def test_every_spelling_of_a_loss_is_one_trial(control: str) -> None:
+    trials = [
+        with_loss(TRIAL, f"{text},control={control}")
+        for text in (
+            "adaptive:weight=[1,2,3]",
+            "adaptive(cross_entropy:weight=[1,2,3]):every=1",
+            "1*adaptive:every=1.0,weight=[1,2,3]",
+        )
+    ]
+    assert len({trial.hash for trial in trials}) == 1
+    assert "weight=[1,2,3]" in trials[0].loss
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -63,6 +80,7 @@ def test_a_replay_names_the_training_it_replays() -> None:
         ("adaptive:offline=0.5", "offline"),
         ("adaptive:max_scale=3", "scale='learned'"),
         ("adaptive:scale=big", "scale"),
+        ("adaptive:control=scale,scale=fixed", "leave out scale=fixed"),
         ("ml3:online=true", "no argument 'online'"),
         ("ml3:control=rate_replay", "no argument 'control'"),
         ("ml3:meta_data=next", "held_out, fresh or same"),

@@ -227,6 +227,8 @@ def _with_values(loss: str, given: Mapping[str, float]) -> str:
 def _asked_for(loss: str) -> Arm:
     """A loss that is asked for is a candidate, unless it says itself that it is a control."""
     parsed, text = parse(loss), parse_loss(loss)
+    if any("?" in (parse_loss(term.text).inner or "") for term in terms_of(loss)):
+        raise ValueError(f"{loss}: a value in brackets cannot be tuned: give it, or tune that loss on its own")
     role: Role = "control" if dict(text.arguments).get("control", "none") != "none" else "candidate"
     arm = Arm(loss, loss, role, _dimensions(loss))
     if parsed.replay is None:

@@ -21,17 +21,7 @@ BUNDLED: dict[str, str] = {
 
 
 def load_bundled(name: str) -> Dataset:
-    """Load one of `BUNDLED`; its digest is its name.
-
-    Args:
-        name: A key of `BUNDLED`.
-
-    Returns:
-        The data set; digits are images (1, 8, 8), all others are tables.
-
-    Raises:
-        DataError: If scikit-learn, which brings all but the spirals, is not installed.
-    """
+    """Load one of `BUNDLED`, digits as images (1, 8, 8) and all others as tables; its digest is its name."""
     if name == "spirals":
         return _spirals()
     try:

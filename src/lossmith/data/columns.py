@@ -19,19 +19,7 @@ Where = Callable[[int], str]
 
 
 def read_numbers(name: str, cells: Sequence[str], where: Where) -> NDArray[np.float64] | None:
-    """Read a column of numbers.
-
-    Args:
-        name: The column's name, for an error.
-        cells: The column's n cells.
-        where: The place of row i in an error.
-
-    Returns:
-        The numbers (n,), NaN where a cell is missing; None if the column holds anything but numbers.
-
-    Raises:
-        DataError: If a number is infinite or too large for float32, or every cell is missing.
-    """
+    """Read a column of numbers (n,), NaN where a cell is missing; None if it holds anything but numbers."""
     values = as_floats(cells)
     if values is None:
         return None
@@ -48,19 +36,7 @@ def read_numbers(name: str, cells: Sequence[str], where: Where) -> NDArray[np.fl
 
 
 def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Column, NDArray[np.float64]]:
-    """Number the values of a categorical column in alphabetical order.
-
-    Args:
-        name: The column's name.
-        cells: The column's n cells.
-        where: The place of row i in an error.
-
-    Returns:
-        The column with its values, and their codes (n,), NaN where a cell is missing.
-
-    Raises:
-        DataError: If there are more than 50 distinct values.
-    """
+    """Number the values of a categorical column, at most 50, in alphabetical order; codes (n,), NaN where missing."""
     stripped = [cell.strip() for cell in cells]
     values = tuple(sorted({cell for cell in stripped if not is_missing(cell)}))
     if len(values) > MOST_CATEGORIES:

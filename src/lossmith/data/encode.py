@@ -125,15 +125,7 @@ class ImageEncoding(Encoding):
 
 
 def fit_images(dataset: Dataset, train: NDArray[np.int64]) -> ImageEncoding:
-    """Learn each channel's mean and standard deviation over all pixels of the training images.
-
-    Args:
-        dataset: An image data set.
-        train: The training rows.
-
-    Returns:
-        The encoding.
-    """
+    """Learn each channel's mean and standard deviation over all pixels of the training images."""
     inputs = np.asarray(dataset.inputs)
     measure = _moments_of_bytes if inputs.dtype == np.uint8 else moments
     fitted = [measure(inputs[train, c]) for c in range(inputs.shape[1])]

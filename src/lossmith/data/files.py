@@ -21,13 +21,10 @@ IDX_NAME = re.compile(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 
 @dataclass(frozen=True)
 class FileSet:
-    """The files of one data set.
+    """The files of one data set, train before valid before test; of idx files images before labels.
 
-    Args:
-        name: What the files have in common, without suffix and extension.
-        format: How they are to be read.
-        paths: The files, train before valid before test; of idx files images before labels.
-        parts: What each file holds (0 train, 1 valid, 2 test); None where there is no official split.
+    The name is what they have in common; `parts` says what each holds (0 train, 1 valid, 2 test), None without an
+    official split.
     """
 
     name: str
@@ -49,17 +46,9 @@ class FileSet:
 
 
 def find_files(source: str, bundled: tuple[str, ...] = ()) -> FileSet:
-    """Find the files that `source` stands for.
+    """Find the files of a file, of a folder of idx files, or of a set without `_train`, `_valid`, `_test`.
 
-    Args:
-        source: Path of a file, of a folder of idx files, or of a set without `_train`, `_valid`, `_test`.
-        bundled: Names to suggest beside the folder's files where nothing is found.
-
-    Returns:
-        The set of files, every one of which exists.
-
-    Raises:
-        DataError: If there is no such file, or it is ambiguous which files are meant.
+    Where nothing is found, the error suggests the folder's files and `bundled` names.
     """
     try:
         path = Path(source).expanduser()

@@ -49,16 +49,8 @@ class QuantityError(DataError):
 def encode_texts(texts: Sequence[str], what: str, where: Callable[[int], str]) -> Encoded:
     """Number the classes: in numerical order where every label is a number, else alphabetically.
 
-    Args:
-        texts: One label per example.
-        what: The labels' name in an error, such as "the label column 'target'".
-        where: The place of example i in an error, such as "data row 3 of 'a.csv'".
-
-    Returns:
-        Class indices (n,), and the C classes' names.
-
-    Raises:
-        DataError: If a label is missing, or the labels are not those of 2 to 1,000 classes.
+    `what` and `where` (the place of example i) name the labels in errors, as "the label column 'target'" and "data row
+    3 of 'a.csv'".
     """
     check_labelled(texts, what, where)
     stripped = [text.strip() for text in texts]
@@ -79,19 +71,7 @@ def encode_texts(texts: Sequence[str], what: str, where: Callable[[int], str]) -
 
 
 def encode_array(values: NDArray[Any], what: str, where: Callable[[int], str]) -> Encoded:
-    """Number the classes of an array of labels, as `encode_texts` does.
-
-    Args:
-        values: One label per example, (n,): integers, booleans or whole floats.
-        what: The labels' name in an error.
-        where: The place of example i in an error.
-
-    Returns:
-        Class indices (n,), and the C classes' names.
-
-    Raises:
-        DataError: If a label is missing, or the labels are not those of 2 to 1,000 classes.
-    """
+    """Number the classes of labels (n,) that are integers, booleans or whole floats, as `encode_texts` does."""
     check_numbers(values, what, where)
     if values.dtype.kind == "f":
         broken = values != np.floor(values)
@@ -110,17 +90,7 @@ def check_labelled(texts: Sequence[str], what: str, where: Callable[[int], str])
 
 
 def check_written(texts: Sequence[str], task: TaskName | None, what: str, where: Callable[[int], str]) -> None:
-    """Refuse labels (n,) that are quantities but not written as numbers, unless they are said to be classes.
-
-    Args:
-        texts: One label per example.
-        task: The task asked for; None if it is to be inferred.
-        what: The labels' name in an error.
-        where: The place of example i in an error.
-
-    Raises:
-        DataError: If all labels are dates, or numbers with a comma or a unit.
-    """
+    """Refuse labels that are all dates, or numbers with a comma or a unit, unless they are said to be classes."""
     distinct = {text.strip() for text in texts}
     for name, (pattern, mark, fix) in _WRITTEN.items():
         marked = {text for text in distinct if mark.search(text)}
@@ -145,17 +115,7 @@ def check_numbers(values: NDArray[Any], what: str, where: Callable[[int], str]) 
 def check_classes(
     labels: NDArray[np.int64], part: NDArray[np.int8] | None, class_names: Sequence[str], what: str
 ) -> None:
-    """Refuse labels that no split can serve.
-
-    Args:
-        labels: Class indices (n,).
-        part: The official parts (n,), or None.
-        class_names: The C classes' names.
-        what: The data set's name in an error.
-
-    Raises:
-        DataError: If a class has fewer than 2 examples to train on, or is met outside the training part only.
-    """
+    """Refuse a class with fewer than 2 training examples, or met outside the training part only."""
     training = labels if part is None else labels[part == TRAIN]
     counts = np.bincount(training, minlength=len(class_names))
     if part is not None and (counts == 0).any():

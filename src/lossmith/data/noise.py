@@ -16,17 +16,9 @@ OUTLIER_SCALE: Final = 10.0
 def noisy_labels(
     labels: NDArray[np.int64], share: float, classes: int, draw: np.random.Generator, kind: NoiseKind = "symmetric"
 ) -> NDArray[np.int64]:
-    """Replace a share of the labels, rounded to whole labels, by a different class.
+    """Replace a share of the labels (n,), rounded to whole labels, by a different class.
 
-    Args:
-        labels: Class indices (n,).
-        share: How many of them to replace, in [0, 1).
-        classes: The number of classes C.
-        draw: What chooses the examples and their new classes.
-        kind: "symmetric": all other classes are equally likely; "asymmetric": class c becomes (c + 1) mod C.
-
-    Returns:
-        Class indices (n,); `labels` is left as it is.
+    "symmetric": all other classes are equally likely; "asymmetric": class c becomes (c + 1) mod C.
 
     Source: both kinds as in Han et al., "Co-teaching", 2018, arXiv 1804.06872 (the second is its "pair flipping"), but
     with exactly the share asked for.
@@ -40,19 +32,7 @@ def noisy_labels(
 
 
 def with_outliers(targets: NDArray[np.float64], share: float, draw: np.random.Generator) -> NDArray[np.float64]:
-    """Add a normal number of standard deviation 10 to a share of the targets, rounded to whole targets.
-
-    Args:
-        targets: Numbers in units of the training targets' standard deviation, (n,).
-        share: How many of them to alter, in [0, 1).
-        draw: What chooses the examples and what is added.
-
-    Returns:
-        Numbers (n,); `targets` is left as it is.
-
-    Source: the contaminated normal of Tukey, "A survey of sampling from contaminated distributions", 1960, but with
-    exactly the share asked for; the factor of 10 is ours.
-    """
+    """Add 10 standard deviations times a normal number to a share of the standardised targets (n,); see `DataSpec`."""
     count = int(np.floor(share * len(targets) + 0.5))
     chosen = draw.permutation(len(targets))[:count]
     altered = targets.copy()

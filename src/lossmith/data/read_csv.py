@@ -27,20 +27,9 @@ LABEL_NAMES = ("label", "target", "class", "y")
 def read_csv(files: FileSet, label: str | None = None, task: TaskName | None = None) -> Dataset:
     """Read a table in UTF-8 with a header row, its cells separated by commas, semicolons or tabs.
 
-    A column of numbers is a feature; other columns are categories of at most 50 values. A table with exactly one
-    column that is not numeric is read as texts if that column is the only one beside the label, or if it holds running
-    text; columns that are then not used are named in a warning.
-
-    Args:
-        files: One file, or the files of a set, all with the same columns.
-        label: The label column; by default the one named label, target, class or y, else the last.
-        task: What the labels are: classes or, for a regression, numbers; None infers it.
-
-    Returns:
-        A tabular or text data set.
-
-    Raises:
-        DataError: If a file cannot be read, or its columns do not serve the task.
+    A column of numbers is a feature; other columns are categories of at most 50 values. A table with exactly one column
+    that is not numeric is read as texts if that column is the only one beside the label, or if it holds running text;
+    columns that are then not used are named in a warning.
     """
     table = _joined([read_table(path) for path in files.paths])
     cells = dict(zip(table.header, zip(*table.rows, strict=True), strict=True))
@@ -75,14 +64,7 @@ def read_csv(files: FileSet, label: str | None = None, task: TaskName | None = N
 
 @dataclass(frozen=True)
 class Table:
-    """CSV as it was read.
-
-    Args:
-        header: The columns' names.
-        rows: The cells of each row.
-        paths: The files it is from.
-        sizes: How many rows each has.
-    """
+    """CSV as it was read: the columns' names, the cells of each row, the files, and how many rows each has."""
 
     header: tuple[str, ...]
     rows: list[list[str]]
@@ -99,17 +81,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read one file of CSV, its delimiter found out, every cell as text.
-
-    Args:
-        path: The file, plain or gzipped.
-
-    Returns:
-        The table.
-
-    Raises:
-        DataError: If it is no table.
-    """
+    """Read one file of CSV, plain or gzipped, its delimiter found out, every cell as text."""
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -197,18 +169,7 @@ def _joined(tables: list[Table]) -> Table:
 
 
 def label_column(table: Table, label: str | None) -> str:
-    """The name of the label column: the one asked for, else one of the usual names, else the last.
-
-    Args:
-        table: The table.
-        label: The column asked for, or None.
-
-    Returns:
-        Its name.
-
-    Raises:
-        DataError: If there is no such column.
-    """
+    """The name of the label column: the one asked for, else one of the usual names, else the last."""
     if label is None:
         for wanted in LABEL_NAMES:
             found = [name for name in table.header if name.lower() == wanted]

@@ -18,19 +18,7 @@ UNSIGNED_BYTE = 0x08
 
 
 def read_idx(files: FileSet, task: TaskName | None = None) -> Dataset:
-    """Read grey images and their labels: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`.
-
-    Args:
-        files: Pairs of images and labels.
-        task: What the labels are: classes or, for a regression, numbers; None infers it.
-
-    Returns:
-        An image data set, uint8 (n, 1, h, w); classes are named by their numbers.
-
-    Raises:
-        DataError: If a file is no idx file, is truncated, or does not fit its partner, or the labels do not serve the
-            task.
-    """
+    """Read grey images and their labels: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`."""
     images, labels = [], []
     for image_path, label_path in zip(files.paths[::2], files.paths[1::2], strict=True):
         images.append(_read_array(image_path, rank=3))

@@ -23,20 +23,10 @@ BESIDE = {"class_names", "ignore_index"}
 def read_npz(files: FileSet, task: TaskName | None = None) -> Dataset:
     """Read `x_train, y_train`, and where they exist `x_val` or `x_valid` and `x_test` with their labels; or `x, y`.
 
-    Images are (n, h, w), (n, h, w, c) or (n, c, h, w). Channels are last where the last size is 1, 3 or 4 (as Keras
-    has them, so this goes first), else first where the second size is. Tables are (n, d), texts (n,). Labels are (n,)
-    or (n, 1), masks (n, h, w) or (n, h, w, 1). Names of arrays are the same in capitals. An array `class_names` names
-    the classes 0, 1, ...; an integer `ignore_index` is the value of a mask's pixels that are ignored, beside 255.
-
-    Args:
-        files: One file, or the files of a set with `x, y` each.
-        task: What the labels are; None infers it.
-
-    Returns:
-        An image, tabular or text data set.
-
-    Raises:
-        DataError: If a file cannot be read, or its arrays do not serve the task.
+    Images are (n, h, w), (n, h, w, c) or (n, c, h, w). Channels are last where the last size is 1, 3 or 4 (as Keras has
+    them, so this goes first), else first where the second size is. Tables are (n, d), texts (n,). Labels are (n,) or
+    (n, 1), masks (n, h, w) or (n, h, w, 1). Names of arrays are the same in capitals. An array `class_names` names the
+    classes 0, 1, ...; an integer `ignore_index` is the value of a mask's pixels that are ignored, beside 255.
     """
     pieces: list[_Piece] = []
     names: NDArray[Any] | None = None

@@ -35,20 +35,11 @@ class Rows:
 def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
     """Choose the rows a trial sees.
 
-    Hold-out: an official test part is the test, an official validation part the validation. What is missing is 20 %
-    of all examples where there are no official parts at all, else of the official training part. Folds: the outer folds
+    Hold-out: an official test part is the test, an official validation part the validation. What is missing is 20 % of
+    all examples where there are no official parts at all, else of the official training part. Folds: the outer folds
     are dealt from all examples; validation is 20 % of the rest. All draws are stratified by class in a classification
-    and plain in other tasks.
-
-    Args:
-        dataset: The data set.
-        spec: Which of its rows to choose.
-
-    Returns:
-        The rows; the parts are disjoint, but for a clean set that is not halved, which is both clean and valid.
-
-    Raises:
-        DataError: If there are too few examples for the split, or `train_size` is out of reach.
+    and plain in other tasks. The parts are disjoint, but for a clean set that is not halved, which is both clean and
+    valid.
     """
     rows = _fold(dataset, spec) if spec.folds else _hold_out(dataset, spec)
     if spec.clean is not None:

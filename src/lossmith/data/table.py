@@ -23,14 +23,7 @@ from lossmith.data.read_csv import read_table
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A numeric column, standardised.
-
-    Args:
-        name: The column's name.
-        fill: What stands for a missing value.
-        mean: What is subtracted.
-        std: What is then divided by; None makes every value 0.
-    """
+    """A numeric column: its missing values filled, its mean subtracted, then divided by ``std``; None makes all 0."""
 
     name: str
     fill: float
@@ -65,13 +58,7 @@ class NumberColumn:
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """A categorical column, one-hot.
-
-    Args:
-        name: The column's name.
-        values: What its codes 0, 1, ... stand for.
-        known: The codes met in training, ascending; each gives one 0/1 input, any other value is all zeros.
-    """
+    """A categorical column: each code met in training, ascending, gives one 0/1 input; any other value is all zeros."""
 
     name: str
     values: tuple[str, ...]
@@ -94,11 +81,7 @@ class CategoryColumn:
 
 @dataclass(frozen=True)
 class TableEncoding(Encoding):
-    """The columns of a table side by side, float32.
-
-    Args:
-        columns: The columns, in the order of the table.
-    """
+    """The columns of a table side by side, float32."""
 
     columns: tuple[NumberColumn | CategoryColumn, ...]
 
@@ -161,16 +144,6 @@ def fit_table(dataset: Dataset, train: NDArray[np.int64]) -> TableEncoding:
     A numeric column is standardised, (x - mean) / std, its missing cells first replaced by its mean; a column that is
     constant over the training rows becomes 0. A categorical column becomes one 0/1 column for each value met in the
     training rows; a missing or unknown value is all zeros.
-
-    Args:
-        dataset: A tabular data set.
-        train: The training rows.
-
-    Returns:
-        The encoding.
-
-    Raises:
-        DataError: If every column is categorical and empty in the training rows.
     """
     inputs = np.asarray(dataset.inputs)
     columns: list[NumberColumn | CategoryColumn] = []

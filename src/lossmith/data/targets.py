@@ -29,13 +29,7 @@ NO_MASKS: Final = "segmentation needs an .npz file with masks (n, height, width)
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be predicted.
-
-    Args:
-        task: What the values are.
-        values: As `Dataset.targets`.
-        class_names: As `Dataset.class_names`.
-    """
+    """What is to be predicted: the task, and values and class names as in `Dataset`."""
 
     task: TaskName
     values: NDArray[Any]
@@ -43,20 +37,7 @@ class Targets:
 
 
 def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
-    """Read one label per example, given as text: a class, or a number to predict.
-
-    Args:
-        texts: The n labels.
-        task: The task; None infers it.
-        what: The labels' name in an error, such as "the label column 'target'".
-        where: The place of example i in an error, such as "data row 3 of 'a.csv'".
-
-    Returns:
-        Classes or numbers.
-
-    Raises:
-        DataError: If a label is missing, or the labels do not serve the task.
-    """
+    """Read one label per example, given as text; `what` and `where` name it in errors, as in `encode_texts`."""
     if task == "segmentation":
         raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
     check_written(texts, task, what, where)
@@ -81,7 +62,7 @@ def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Ca
 
 
 def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
-    """Read one label per example, given as an array (n,); arguments and errors as `read_texts`."""
+    """Read one label per example, given as an array (n,)."""
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     if values.dtype.kind == "U":
@@ -102,19 +83,7 @@ def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Ca
 
 
 def read_mask(values: NDArray[Any], ignore: int | None, what: str) -> NDArray[np.uint8]:
-    """Read masks of whole numbers.
-
-    Args:
-        values: The classes of the pixels, (n, h, w).
-        ignore: The value of pixels that are ignored, beside 255.
-        what: The masks' name in an error.
-
-    Returns:
-        Class indices, uint8 (n, h, w), 255 where a pixel is ignored.
-
-    Raises:
-        DataError: If a value is no class index below 255, or an image has no pixel that counts.
-    """
+    """Check masks (n, h, w) of whole numbers, and mark by 255 the pixels of the value `ignore`, too."""
     if values.dtype.kind not in "biu":
         raise DataError(f"{what} holds masks of the type {values.dtype}; give the classes of the pixels as integers.")
     ignored = values == IGNORE
@@ -135,26 +104,15 @@ def read_mask(values: NDArray[Any], ignore: int | None, what: str) -> NDArray[np
 def name_mask_classes(
     masks: NDArray[np.uint8], names: NDArray[Any] | None, ignore: int | None, what: str
 ) -> tuple[str, ...]:
-    """Name the classes of masks.
+    """Name the classes of masks, by their numbers if the file gives no names.
 
-    Args:
-        masks: As `read_mask` returns them.
-        names: One name for each of 0, 1, ..., in any case for every class met in a mask; a last one may be that of the
-            ignored value, and is left out. None names the classes by their numbers.
-        ignore: The value of ignored pixels in the file.
-        what: The file's name in an error.
-
-    Returns:
-        The C classes' names.
-
-    Raises:
-        DataError: If a class has no name, or the masks hold a single class.
+    Every class met in a mask needs a name; a last name may be that of the ignored value, and is left out.
     """
     counts = np.bincount(masks.ravel(), minlength=IGNORE + 1)[:IGNORE]
     if np.count_nonzero(counts) < 2:
         raise DataError(
             f"the masks of {what} hold a single class, {int(counts.argmax())} (a pixel of {IGNORE} is ignored); at"
-            " least 2 are needed, numbered 0, 1, and so on."
+            f" least 2 are needed, numbered 0, 1, and so on; write 1 for {IGNORE} if that is a class."
         )
     largest = int(np.flatnonzero(counts)[-1])
     if names is None:

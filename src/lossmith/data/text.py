@@ -27,14 +27,10 @@ RAREST = 2
 
 @dataclass(frozen=True)
 class TextEncoding(Encoding):
-    r"""Texts as rows of token numbers, int64 (n, L).
+    r"""Texts as rows of L token numbers, int64 (n, L); the first tokens are the padding (0) and the unknown token (1).
 
     A text is lower-cased and cut into tokens, `\w+|[^\w\s]`. Longer texts are cut, shorter ones padded, and a text
     without tokens is one unknown token.
-
-    Args:
-        tokens: The token of each number, the padding (0) and the unknown token (1) first.
-        length: L.
     """
 
     tokens: tuple[str, ...]
@@ -78,18 +74,8 @@ def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> TextEncoding:
     """Learn the vocabulary and the length of the training texts.
 
     The vocabulary is the padding, the unknown token and the up to 20,000 most frequent tokens that the training texts
-    hold at least twice, ties in alphabetical order. The length is the longest training text's number of tokens, at
-    most 256.
-
-    Args:
-        texts: All texts of the data set.
-        train: The training rows.
-
-    Returns:
-        The encoding.
-
-    Raises:
-        DataError: If no token is held twice.
+    hold at least twice, ties in alphabetical order. The length is the longest training text's number of tokens, at most
+    256.
     """
     counts: Counter[str] = Counter()
     length = 1

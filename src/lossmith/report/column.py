@@ -27,3 +27,15 @@ class Column:
     text: Callable[[Row], str]
     key: Callable[[Row], float | None]
     told: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        group: str,
+        head: str,
+        meaning: str,
+        value: Callable[[Row], float | None],
+        shown: Callable[[float | None], str],
+    ) -> Column:
+        """A column of one number, by which it is sorted."""
+        return cls(group, head, meaning, lambda row: shown(value(row)), value)

@@ -10,7 +10,7 @@ from lossmith.comparison.speed import Speed
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
 from lossmith.report.column import Column
-from lossmith.report.numbers import MISSING, is_known, percent
+from lossmith.report.numbers import MISSING, NO_GAP, is_known, percent
 from lossmith.report.offers import offer
 from lossmith.report.run import Design
 from lossmith.tasks import Words
@@ -34,13 +34,13 @@ def page_columns(design: Design, results: Summary) -> list[Column]:
 
 
 def _score_column(results: Summary, digits: int) -> Column:
-    return Column(
+    return Column.of(
         f"Test {results.metric}, %",
         "mean",
         f"Mean test {results.metric} over the final trainings. Single trainings vary; compare losses by their "
         "differences, which are paired.",
-        lambda row: percent(row.score, digits),
         lambda row: row.score,
+        lambda score: percent(score, digits),
     )
 
 
@@ -74,55 +74,45 @@ def _reference_columns(reference: str, digits: int, words: Words) -> list[Column
             "mean [95 % interval]",
             f"Difference from tuned {words.reference} in percentage points. Under the usual assumptions 95 of 100 such "
             "intervals hold the true difference.",
-            lambda row: _gap(row, row.against_reference, reference, digits),
-            lambda row: row.against_reference.mean if row.against_reference else 0.0 if row.name == reference else None,
+            lambda row: REFERENCE if row.name == reference else numbers.gap(row.against_reference, digits),
+            lambda row: 0.0 if row.name == reference else _mean(row.against_reference),
             told=True,
         ),
         Column(
             group,
             "[all at once]",
             "The wider interval that holds for all tested losses together with 95 %.",
-            lambda row: (
-                numbers.bounds(row.against_reference.simultaneous, digits) if row.against_reference else MISSING
-            ),
-            lambda row: (
-                row.against_reference.simultaneous[0]
-                if row.against_reference and row.against_reference.simultaneous
-                else None
-            ),
+            lambda row: numbers.bounds(_reference_gap(row).simultaneous, digits),
+            lambda row: min(_reference_gap(row).simultaneous or (), default=None),
         ),
-        Column(
+        Column.of(
             group,
             "Holm p",
             "Probability that chance alone gives a difference this large, adjusted for the number of losses tested. A "
             "control's p-value is not adjusted.",
-            lambda row: numbers.p_value(row.against_reference.holm_p) if row.against_reference else MISSING,
-            lambda row: row.against_reference.holm_p if row.against_reference else None,
+            lambda row: _reference_gap(row).holm_p,
+            numbers.p_value,
         ),
-        Column(
+        Column.of(
             group,
             "MDE",
             "Minimum detectable effect: a true difference this large would have been found four times in five.",
-            lambda row: percent(row.against_reference.mde, digits) if row.against_reference else MISSING,
-            lambda row: row.against_reference.mde if row.against_reference else None,
+            lambda row: _reference_gap(row).mde,
+            lambda mde: percent(mde, digits),
         ),
         Column(
             group,
             "SE: seeds, examples",
             "The two parts of the standard error: what more seeds would shrink, and what more test examples would.",
-            lambda row: (
-                f"{_root(row.against_reference.v_seed)}, {_root(row.against_reference.v_test)}"
-                if row.against_reference
-                else MISSING
-            ),
-            lambda row: row.against_reference.se if row.against_reference else None,
+            _standard_errors,
+            lambda row: _reference_gap(row).se,
         ),
-        Column(
+        Column.of(
             group,
             "paired seeds won, %",
             f"Share of paired final trainings in which the loss scored above {words.reference}, ties counting half.",
-            lambda row: percent(row.share_won, 0),
             lambda row: row.share_won,
+            lambda share: percent(share, 0),
         ),
     ]
 
@@ -134,15 +124,15 @@ def _rival_columns(rival: str | None, digits: int, words: Words) -> list[Column]
             group,
             "mean [95 % interval]",
             f"Difference from {words.tuned_rival}, the control that explains many a gain.",
-            lambda row: _gap(row, row.against_rival, rival, digits),
-            lambda row: row.against_rival.mean if row.against_rival else 0.0 if row.name == rival else None,
+            lambda row: REFERENCE if row.name == rival else numbers.gap(row.against_rival, digits),
+            lambda row: 0.0 if row.name == rival else _mean(row.against_rival),
         ),
-        Column(
+        Column.of(
             group,
             "p",
             "As above, for this difference, not adjusted.",
-            lambda row: numbers.p_value(row.against_rival.p) if row.against_rival else MISSING,
-            lambda row: row.against_rival.p if row.against_rival else None,
+            lambda row: (row.against_rival or NO_GAP).p,
+            numbers.p_value,
         ),
     ]
 
@@ -177,18 +167,27 @@ def _tuning_columns(words: Words) -> list[Column]:
             lambda row: median(row.tuning.lrs) if row.tuning.lrs else None,
         ),
         Column("Tuning", "own values", "The other tuned values.", _tuned, lambda row: None),
-        Column(
+        Column.of(
             "Tuning",
             "first gradient",
             f"Size of the loss's gradient at the first step relative to that of {words.reference}.",
-            lambda row: numbers.significant(row.training.gradient_ratio),
             lambda row: row.training.gradient_ratio,
+            numbers.significant,
         ),
     ]
 
 
-def _gap(row: Row, gap: Gap | None, reference: str | None, digits: int) -> str:
-    return REFERENCE if row.name == reference else numbers.gap(gap, digits)
+def _reference_gap(row: Row) -> Gap:
+    return row.against_reference or NO_GAP
+
+
+def _mean(gap: Gap | None) -> float | None:
+    return None if gap is None else gap.mean
+
+
+def _standard_errors(row: Row) -> str:
+    gap = _reference_gap(row)
+    return MISSING if gap is NO_GAP else f"{_root(gap.v_seed)}, {_root(gap.v_test)}"
 
 
 def _root(variance: float | None) -> str:

@@ -15,12 +15,7 @@ from lossmith.report.html import asset, environment
 
 
 def write_description(certificate: Certificate | RegressionCertificate, file: Path) -> None:
-    """Write the page of a certificate, whole or not at all.
-
-    Args:
-        certificate: of either kind.
-        file: where to.
-    """
+    """Write the page of a certificate, whole or not at all."""
     write_file(file, render_description(certificate))
 
 

@@ -15,11 +15,7 @@ _MOST = 100
 
 
 class Description:
-    """A certificate as rich prints it, in columns no wider than the console.
-
-    Args:
-        certificate: of either kind.
-    """
+    """A certificate as rich prints it, in columns no wider than the console."""
 
     def __init__(self, certificate: Certificate | RegressionCertificate) -> None:
         self.certificate = certificate

@@ -14,12 +14,13 @@ from matplotlib.ticker import EngFormatter
 from lossmith.properties.certificate import Certificate
 from lossmith.properties.regression import ErrorCurve, RegressionCertificate
 from lossmith.report.highlights import INK, LOOKS, REFERENCE, Look
-from lossmith.report.scene import Picture, finite, limits, log_limits, log_ticks
+from lossmith.report.scene import Picture, finite, limits, signed, strictness_axes
 from lossmith.report.svg import PANEL, drawing, style, to_svg
 
 _OWN: Final = LOOKS[0]
 _THIRD: Final = (230.0, 165.0, (38.0, 6.0, 28.0, 5.0))  # as `PANEL`, for three side by side
 _MOST_LOSS, _LEAST_LOSS = 5.5, -1.5
+_P: Final = "probability of the target"
 _STEEPEST: Final = -3.0
 _STRICTNESS: Final = (0.001, 200.0)
 _WIDE: Final = 1000.0  # numbers beyond have no room beside an axis
@@ -90,7 +91,7 @@ def _others(count: int) -> str:
 def _panel(
     p: Sequence[float], reference: Sequence[float], own: Sequence[float], label: str, most: tuple[float, float]
 ) -> str:
-    figure, ax = drawing(*_THIRD)
+    figure, ax = drawing(*_THIRD, x=_P, y=label)
     _line(ax, p, reference, REFERENCE)
     _line(ax, p, own, _OWN)
     low, high = _widened(most, own)
@@ -100,30 +101,20 @@ def _panel(
         if max(map(abs, found)) > _WIDE:
             ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlim(0, 1)
-    ax.set_xlabel("probability of the target")
-    ax.set_ylabel(label)
     return to_svg(figure, label.split()[0].strip(","), f"{label} against the probability of the target")
 
 
 def _strictness(certificate: Certificate) -> str:
     curve = certificate.curve
-    figure, ax = drawing(*_THIRD)
+    figure, ax = drawing(*_THIRD, x=_P, y="strictness, cross-entropy = 1")
     ax.axhline(1, color=INK, linewidth=1.2)
-    _line(ax, curve.p, _signed(curve.strictness, 1), _OWN)
-    down = _signed(curve.strictness, -1)
+    _line(ax, curve.p, signed(curve.strictness, 1), _OWN)
+    down = signed(curve.strictness, -1)
     ax.plot(curve.p, down, linestyle=(0, (1, 2)), linewidth=1.2, color=_OWN.colour)
     for crossing in certificate.strictness.crossings[:6]:
         ax.plot([crossing], [1], marker="o", markersize=4, color=_OWN.colour)
-    ax.set_yscale("log")
     sizes = [abs(v) for v in curve.strictness if v]
-    low, high = log_limits(sizes) or (0.1, 10.0)
-    least, most = _widened(_STRICTNESS, sizes)
-    low, high = min(max(low, least), 0.5), max(min(high, most), 2.0)
-    ax.set_ylim(low, high)
-    log_ticks(ax, "y", low, high)
-    ax.set_xlim(0, 1)
-    ax.set_xlabel("probability of the target")
-    ax.set_ylabel("strictness, cross-entropy = 1")
+    strictness_axes(ax, sizes, _widened(_STRICTNESS, sizes))
     return to_svg(figure, "strictness", "Strictness against the probability of the target")
 
 
@@ -136,15 +127,13 @@ def _predictions(certificate: Certificate) -> Picture:
         names[-1] += f" to {certificate.optimum.num_classes:,}"
         rest = " The last bar and line are those of each of the other classes, which are alike."
     for key, example in zip(("sure label", "likely class", "graded"), certificate.optimum.examples, strict=True):
-        figure, ax = drawing(230, 150, (34, 4, 28, 5))
+        figure, ax = drawing(230, 150, (34, 4, 28, 5), x=f"class ({key})", y="probability")
         places = range(1, len(example.truth) + 1)
         ax.bar(places, example.best, width=0.62, color=_OWN.colour, alpha=0.75, linewidth=0)
         for place, truth in zip(places, example.truth, strict=True):
             ax.plot([place - 0.42, place + 0.42], [truth, truth], color=INK, linewidth=1.6)
         ax.set_ylim(0, 1.03)
         ax.set_xticks(list(places) if len(names) <= 12 else [], names if len(names) <= 12 else [])
-        ax.set_xlabel(f"class ({key})")
-        ax.set_ylabel("probability")
         panels.append(to_svg(figure, key.split()[0], f"Best prediction and truth, {key}"))
     return Picture(
         "predictions",
@@ -177,11 +166,9 @@ def _regression(certificate: RegressionCertificate) -> Picture:
 def _error_panel(
     curve: ErrorCurve, reference: Sequence[float], own: Callable[[ErrorCurve], Sequence[float]], label: str
 ) -> str:
-    figure, ax = drawing(*PANEL)
+    figure, ax = drawing(*PANEL, x="error", y=label)
     _line(ax, curve.error, reference, REFERENCE)
     _line(ax, curve.error, own(curve), _OWN)
-    ax.set_xlabel("error")
-    ax.set_ylabel(label)
     return to_svg(figure, label, f"{label} against the error")
 
 
@@ -197,8 +184,3 @@ def _line(ax: Axes, x: Sequence[float], y: Sequence[float], look: Look) -> None:
         markevery=(len(x) // 12, len(x) // 6),
         zorder=3,
     )
-
-
-def _signed(values: Sequence[float], sign: int) -> list[float]:
-    """The values of one sign, made positive; NaN, a gap in the line, elsewhere."""
-    return [sign * value if sign * value > 0 else math.nan for value in values]

@@ -20,7 +20,7 @@ def differences(scene: Scene) -> Picture:
     """Every loss's difference from the reference, best first, with both intervals, delta and the size of noise."""
     rows = scene.results.rows
     digits, reference = decimals(rows), scene.words.reference
-    figure, ax = drawing(_WIDTH, _ROW * len(rows) + 36)
+    figure, ax = drawing(_WIDTH, _ROW * len(rows) + 36, x=f"difference from {reference}, percentage points")
     low, high = _limits(scene)
     ax.set_xlim(low, high)
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -34,7 +34,6 @@ def differences(scene: Scene) -> Picture:
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel(f"difference from {reference}, percentage points")
     svg = to_svg(figure, "differences", f"Difference from {reference} with 95 % intervals, one line for each loss")
     delta = f"{100 * scene.design.delta:g}"
     noise = (
@@ -45,8 +44,7 @@ def differences(scene: Scene) -> Picture:
     return Picture(
         "differences",
         f"Differences from {reference}",
-        "Each dot is a loss's mean difference on test; right of the line is better than "
-        f"{reference}. The thick bar "
+        f"Each dot is a loss's mean difference on test; right of the line is better than {reference}. The thick bar "
         "is the 95 % interval of that loss taken alone, the thin one holds for all losses tested at once. Hollow dots "
         f"are controls. Shaded: less than {delta} points either way, which by plan does not matter. {noise}",
         (svg,),

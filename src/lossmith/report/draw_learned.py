@@ -19,6 +19,7 @@ from lossmith.report.scene import Picture, Scene, elide, limits
 from lossmith.report.svg import FONT_SIZE, PANEL, drawing, style, to_svg
 
 _SMALL: Final = (150.0, 110.0, (28.0, 5.0, 24.0, 12.0))
+_P: Final = "probability of the true class"
 _FINEST: Final = 0.2
 _EARLY, _LATE = 0.2, 0.68  # of the colour map: what is readable on light and dark ground
 
@@ -60,47 +61,39 @@ def write_curves(losses: Mapping[str, nn.Module], num_classes: int, path: str | 
     """
     p = torch.linspace(-6.0, 6.0, 97, dtype=torch.float64).sigmoid()
     with style():
-        figure, ax = drawing(*PANEL)
+        figure, ax = drawing(*PANEL, x=_P, y="strictness, cross-entropy = 1")
         ax.axhline(1, color=INK, linewidth=0.6)
         for i, (name, loss) in enumerate(losses.items()):
             curve = strictness_curve(loss, num_classes, p)
             ax.plot(p, curve, color=_colour(i, len(losses)), linewidth=1.2, label=name)
         ax.set_xlim(0, 1)
-        ax.set_xlabel("probability of the true class")
-        ax.set_ylabel("strictness, cross-entropy = 1")
         ax.legend(frameon=False, fontsize=FONT_SIZE - 1)
         Path(path).write_text(to_svg(figure, "curves", "Strictness of losses"), encoding="utf-8")
 
 
 def _pull(place: int, row: Row, of: LearnedRow, axis: str) -> str:
-    figure, ax = drawing(*_SMALL)
+    figure, ax = drawing(*_SMALL, x=axis, title=elide(row.name, 29))
     ax.axhline(1, color=INK, linewidth=0.6)
     for i, curve in enumerate(of.pull):
         ax.plot(of.axis, curve, color=_colour(i, len(of.pull)), linewidth=1.2)
     ax.set_xlim(of.axis[0], of.axis[-1])
     _set_limits(ax, (value for curve in of.pull for value in curve))
-    ax.set_xlabel(axis)
-    ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     return to_svg(figure, f"learned{place}", f"Pull of {row.name} at {len(of.moments)} moments of the training")
 
 
 def _scale(place: int, row: Row, of: LearnedRow) -> str:
-    figure, ax = drawing(*_SMALL)
+    figure, ax = drawing(*_SMALL, x="steps", title="effective scale")
     colour = LOOKS[0].colour
     ax.axhline(1, color=INK, linewidth=0.6)
     ax.fill_between(of.steps, of.lowest, of.highest, color=colour, alpha=0.15, linewidth=0)
     ax.plot(of.steps, of.scale, color=colour, linewidth=1.2)
     _set_limits(ax, (*of.lowest, *of.highest))
-    ax.set_xlabel("steps")
-    ax.set_title("effective scale", loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     return to_svg(figure, f"scale{place}", f"Effective scale of {row.name} against training steps")
 
 
 def _set_limits(ax: Axes, values: Iterable[float]) -> None:
     """Each plot has an axis of its own, never so fine that what is nearly cross-entropy looks like anything else."""
-    found = limits((*values, 1 - _FINEST, 1 + _FINEST))
-    if found is not None:
-        ax.set_ylim(*found)
+    ax.set_ylim(limits((*values, 1 - _FINEST, 1 + _FINEST)))
 
 
 def _colour(place: int, count: int) -> str:

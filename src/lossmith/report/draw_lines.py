@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -12,14 +11,25 @@ from matplotlib.axes import Axes
 from lossmith.comparison.rows import Row, Summary
 from lossmith.properties.shape import Shape
 from lossmith.report.highlights import INK
-from lossmith.report.scene import FAINT, Picture, Scene, draw_lines, limits, log_limits, log_ticks
+from lossmith.report.scene import (
+    FAINT,
+    Picture,
+    Scene,
+    below_axis,
+    draw_lines,
+    limits,
+    log_limits,
+    log_ticks,
+    signed,
+    strictness_axes,
+)
 from lossmith.report.svg import PANEL, drawing, to_svg
 
 _WARM_UP: Final = 0.15
 _TITLES: Final = {"nll": ("cross-entropy", ", nats")}
 _MOST_LOSS: Final = 5.5
 _LEAST_LOSS: Final = -1.5
-_STRICTNESS: Final = (0.01, 200.0)
+_P: Final = "probability of the true class"
 
 
 def learning_curves(scene: Scene) -> Picture:
@@ -27,11 +37,6 @@ def learning_curves(scene: Scene) -> Picture:
     score, other = _measures(scene)
     scores = {row.name: [100 * value for value in row.training.curve.valid[score]] for row in scene.results.rows}
     y = limits(value for row in _leading(scene) for value in _after_warm_up(scores[row.name]))
-    outside = [
-        f"{name} (ends at {values[-1]:.1f} %)"
-        for name, values in scores.items()
-        if y is not None and values and not values[-1] >= y[0]
-    ]
     return Picture(
         "curves",
         "Learning curves",
@@ -42,7 +47,7 @@ def learning_curves(scene: Scene) -> Picture:
         "pair",
         scene.looks,
         scene.others,
-        (f"Below the axis of {score}: {'; '.join(outside)}.",) if outside else (),
+        below_axis(scores, y, f"the axis of {score}"),
     )
 
 
@@ -72,60 +77,44 @@ def _measures(scene: Scene) -> tuple[str, str]:
 
 
 def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tuple[float, float] | None) -> str:
-    figure, ax = drawing(*PANEL)
+    figure, ax = drawing(*PANEL, x="steps", y=f"validation {score}, %")
     for name in dict.fromkeys((scene.results.reference, scene.results.recommended)):
         _draw_range(ax, scene, name)
     draw_lines(ax, scene, lambda row: (row.training.curve.steps, scores[row.name]), markers=5)
-    if y is not None:
-        ax.set_ylim(*y)
-    ax.set_xlabel("steps")
-    ax.set_ylabel(f"validation {score}, %")
+    ax.set_ylim(y)
     return to_svg(figure, score, f"Validation {score} against training steps")
 
 
 def _other_panel(scene: Scene, name: str) -> str:
-    figure, ax = drawing(*PANEL)
+    title, unit = _TITLES.get(name, (name, ""))
+    figure, ax = drawing(*PANEL, x="steps", y=f"validation {title}{unit}")
     draw_lines(ax, scene, lambda row: (row.training.curve.steps, row.training.curve.valid[name]), markers=5)
     ax.set_yscale("log")
     found = log_limits(value for row in _leading(scene) for value in row.training.curve.valid[name])
     if found is not None:
         ax.set_ylim(*found)
         log_ticks(ax, "y", *found)
-    title, unit = _TITLES.get(name, (name, ""))
-    ax.set_xlabel("steps")
-    ax.set_ylabel(f"validation {title}{unit}")
     return to_svg(figure, name, f"Validation {title} against training steps")
 
 
 def _loss_panel(scene: Scene) -> str:
-    figure, ax = drawing(*PANEL)
+    figure, ax = drawing(*PANEL, x=_P, y="loss")
     draw_lines(ax, scene, lambda row: (_shape(row).p, _shape(row).loss), markers=6)
-    found = limits(v for row in scene.results.rows for v in _shape(row).loss if _LEAST_LOSS <= v <= _MOST_LOSS)
-    if found is not None:
-        ax.set_ylim(*found)
+    ax.set_ylim(limits(v for row in scene.results.rows for v in _shape(row).loss if _LEAST_LOSS <= v <= _MOST_LOSS))
     ax.set_xlim(0, 1)
-    ax.set_xlabel("probability of the true class")
-    ax.set_ylabel("loss")
     return to_svg(figure, "loss", "Loss against the probability of the true class")
 
 
 def _strictness_panel(scene: Scene) -> str:
-    figure, ax = drawing(*PANEL)
+    figure, ax = drawing(*PANEL, x=_P, y="strictness, cross-entropy = 1")
     ax.axhline(1, color=INK, linewidth=0.6)
-    draw_lines(ax, scene, lambda row: (_shape(row).p, _signed(_shape(row).strictness, 1)), markers=6)
+    draw_lines(ax, scene, lambda row: (_shape(row).p, signed(_shape(row).strictness, 1)), markers=6)
     for row in scene.rows:
         look = scene.looks.get(row.name)
         colour, alpha = (INK, FAINT) if look is None else (look.colour, 1.0)
-        downward = _signed(_shape(row).strictness, -1)
+        downward = signed(_shape(row).strictness, -1)
         ax.plot(_shape(row).p, downward, linestyle=(0, (1, 2)), linewidth=1.0, color=colour, alpha=alpha)
-    ax.set_yscale("log")
-    low, high = log_limits(abs(v) for row in scene.results.rows for v in _shape(row).strictness) or (0.1, 10.0)
-    low, high = min(max(low, _STRICTNESS[0]), 0.5), max(min(high, _STRICTNESS[1]), 2.0)
-    ax.set_ylim(low, high)
-    log_ticks(ax, "y", low, high)
-    ax.set_xlim(0, 1)
-    ax.set_xlabel("probability of the true class")
-    ax.set_ylabel("strictness, cross-entropy = 1")
+    strictness_axes(ax, (abs(v) for row in scene.results.rows for v in _shape(row).strictness))
     return to_svg(figure, "strictness", "Strictness against the probability of the true class")
 
 
@@ -157,8 +146,3 @@ def _without_copies(scene: Scene) -> Summary:
     for row in sorted(scene.results.rows, key=lambda row: row.name not in scene.looks):
         kept.setdefault(_shape(row), row)
     return replace(scene.results, rows=tuple(kept.values()))
-
-
-def _signed(values: Sequence[float], sign: int) -> list[float]:
-    """The values of one sign, made positive; NaN, a gap in the line, elsewhere."""
-    return [sign * value if sign * value > 0 else math.nan for value in values]

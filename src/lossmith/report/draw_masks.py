@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import colorsys
-import struct
-import zlib
+import io
 from collections.abc import Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
 import numpy as np
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from lossmith.report.scene import Picture, Scene, elide
@@ -30,19 +30,12 @@ _COLOURS: Final = (
 
 
 def masks(scene: Scene) -> Picture | None:
-    """Some test images, their truth, and what the losses drawn in colour made of them.
-
-    Args:
-        scene: The run.
-
-    Returns:
-        The picture; None where there is none to show.
-    """
+    """Some test images, their truth, and what the losses in colour made of them; None where there are none."""
     originals = scene.results.originals
     count = len(originals) // 2
-    rows = [row for row in scene.results.rows if row.name in scene.looks and len(row.predictions) == count]
     if not count:
         return None
+    rows = [row for row in scene.results.rows if row.name in scene.looks and len(row.predictions) == count]
     panels = []
     for i in range(count):
         tiles = [("image", originals[i]), ("truth", originals[count + i])]
@@ -113,12 +106,6 @@ def _palette() -> NDArray[np.uint8]:
 
 def _png(colours: NDArray[np.uint8]) -> str:
     """An image (h, w, 3) as PNG in base64."""
-    height, width, _ = colours.shape
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), colours.reshape(height, -1)], axis=1)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), chunk(b"IEND", b""))
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
+    buffer = io.BytesIO()
+    imsave(buffer, colours, format="png", metadata={"Software": "Lossmith"})
+    return base64.b64encode(buffer.getvalue()).decode()

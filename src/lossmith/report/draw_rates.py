@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from lossmith.comparison.rows import RatePoint, Row
 from lossmith.report.highlights import GROUND, INK, REFERENCE
-from lossmith.report.scene import Picture, Scene, draw_lines, elide, finite, limits, log_limits, log_ticks
-from lossmith.report.svg import FONT_SIZE, PANEL, drawing, to_svg
+from lossmith.report.scene import Picture, Scene, below_axis, draw_lines, elide, finite, limits, log_limits, log_ticks
+from lossmith.report.svg import PANEL, drawing, to_svg
 
 _LOW_SHARE: Final = 0.1
 
@@ -43,19 +43,11 @@ def expected_best(scene: Scene) -> Picture:
     """The expected best validation score against the number of settings tried."""
     curves = {row.name: [100 * score for score in row.tuning.expected_best] for row in scene.results.rows}
     y = limits((score for row in scene.near for score in curves[row.name]), lowest_share=_LOW_SHARE)
-    figure, ax = drawing(*PANEL)
+    figure, ax = drawing(*PANEL, x="settings tried", y=f"best validation {scene.results.metric}, %")
     draw_lines(ax, scene, lambda row: (range(1, len(curves[row.name]) + 1), curves[row.name]), markers=8)
-    if y is not None:
-        ax.set_ylim(*y)
+    ax.set_ylim(y)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlabel("settings tried")
-    ax.set_ylabel(f"best validation {scene.results.metric}, %")
     svg = to_svg(figure, "budget", "Expected best validation score against the number of settings tried")
-    outside = [
-        f"{row.name} (ends at {curves[row.name][-1]:.1f} %)"
-        for row in scene.results.rows
-        if y is not None and curves[row.name] and not curves[row.name][-1] >= y[0]
-    ]
     return Picture(
         "budget",
         "What tuning buys",
@@ -66,7 +58,7 @@ def expected_best(scene: Scene) -> Picture:
         "pair",
         scene.looks,
         scene.others,
-        (f"Below the axis: {'; '.join(outside)}.",) if outside else (),
+        below_axis(curves, y, "the axis"),
     )
 
 
@@ -74,7 +66,7 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
     look = scene.looks.get(row.name)
     colour = INK if look is None else look.colour
     reference = scene.reference
-    figure, ax = drawing(150, 96, (28, 5, 13, 12))
+    figure, ax = drawing(150, 96, (28, 5, 13, 12), title=elide(row.name, 29))
     ax.set_xscale("log", base=2)
     if reference is not None and row.name != scene.results.reference:
         everywhere = _everywhere(reference)
@@ -92,7 +84,6 @@ def _panel(scene: Scene, place: int, row: Row, x: tuple[float, float], y: tuple[
     ax.yaxis.set_major_locator(MaxNLocator(4))
     chosen = [lr for lr in finite(row.tuning.lrs) if lr > 0]
     ax.plot(chosen, [y[0]] * len(chosen), "|", color=INK, markersize=7, markeredgewidth=1.1, clip_on=False)
-    ax.set_title(elide(row.name, 29), loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
     _say_what_lies_below(ax, row, y[0])
     return to_svg(figure, f"rate{place}", f"Validation score of {row.name} against learning rate")
 

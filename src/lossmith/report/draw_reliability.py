@@ -30,7 +30,7 @@ def reliability(scene: Scene) -> Picture:
 
 def _reliability_panel(scene: Scene, what: str) -> str:
     width, _, margins = PANEL
-    figure, ax = drawing(width, 0.85 * width, margins)
+    figure, ax = drawing(width, 0.85 * width, margins, x=f"confidence, {what}", y="share that is right")
     ax.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
     for row in scene.rows:
         look = scene.looks.get(row.name)
@@ -45,6 +45,4 @@ def _reliability_panel(scene: Scene, what: str) -> str:
         ax.scatter(x, y, s=sizes, color=look.colour, marker=look.marker, alpha=0.85, linewidths=0)
     ax.set_xlim(0, 1.02)
     ax.set_ylim(0, 1.02)
-    ax.set_xlabel(f"confidence, {what}")
-    ax.set_ylabel("share that is right")
     return to_svg(figure, f"reliability-{what.split()[0]}", f"Share that is right against confidence, {what}")

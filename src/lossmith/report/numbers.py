@@ -11,6 +11,8 @@ from lossmith.comparison.rows import Gap, Interval, Row
 from lossmith.comparison.speed import SpeedRatio
 
 MISSING = "–"
+NO_GAP = Gap(math.nan, None, None, None, None, None, None, None, None, None, None)
+"""The difference of a loss that has none."""
 
 
 def decimals(rows: Iterable[Row]) -> int:
@@ -94,6 +96,11 @@ def significant(value: float | None, digits: int = 2) -> str:
         return MISSING
     shown = f"{value:.{digits}g}"
     return f"{value:.0f}" if "e+0" in shown and abs(value) < 1e6 else shown
+
+
+def three_decimals(value: float | None) -> str:
+    """A number with three decimals."""
+    return MISSING if value is None or not is_known(value) else f"{value:.3f}"
 
 
 def typeset(sentence: str) -> str:

@@ -26,14 +26,7 @@ from lossmith.tasks import Words
 
 
 def write_report(run: Run) -> Path:
-    """Write ``report.html`` into the run folder, whole or not at all.
-
-    Args:
-        run: The run.
-
-    Returns:
-        The file.
-    """
+    """Write ``report.html`` into the run folder, whole or not at all, and return the file."""
     write_file(run.report, render(run))
     return run.report
 

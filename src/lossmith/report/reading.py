@@ -25,16 +25,6 @@ def read(kind: type[T], value: object) -> T:
     Keys that the dataclass does not know are passed over. Text loses its control characters. ``null`` in the place of a
     `Number` or in a list of numbers is NaN: that is how numbers that are not finite are written. A number beyond 1e30
     counts as ``null``.
-
-    Args:
-        kind: the type to build.
-        value: what ``msgspec.json.decode`` or ``tomllib`` gave.
-
-    Returns:
-        The value, typed.
-
-    Raises:
-        ReadError: If something is missing or of the wrong type.
     """
     try:
         return msgspec.convert(_plain(value), kind, dec_hook=_number)

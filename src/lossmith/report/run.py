@@ -86,14 +86,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished comparison, read back.
-
-    Args:
-        folder: where it lies.
-        plan: the text of ``plan.toml``.
-        design: what the report says of the plan.
-        results: the summary.
-    """
+    """A finished comparison: folder, text of ``plan.toml``, what the report says of the plan, and the summary."""
 
     folder: Path
     plan: str
@@ -107,17 +100,7 @@ class Run:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a finished run folder; nothing in it is executed.
-
-    Args:
-        folder: The folder that `lossmith compare` printed.
-
-    Returns:
-        The run.
-
-    Raises:
-        RunError: If there is no such folder, it is not a run's, the run is not finished, or a file is damaged.
-    """
+    """Read a finished run folder; nothing in it is executed, and whatever is wrong with it is a `RunError`."""
     shown = clean(str(folder))
     if not folder.is_dir():
         raise RunError(f"{shown} is not a folder: give the run folder that `lossmith compare` printed")

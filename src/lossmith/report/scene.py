@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -138,6 +138,31 @@ def log_limits(values: Iterable[float], margin: float = 0.05) -> tuple[float, fl
     """Limits of a logarithmic axis around the positive ones of values."""
     found = limits((math.log(value) for value in values if _SMALLEST < value < math.inf), margin=margin)
     return None if found is None else (math.exp(found[0]), math.exp(found[1]))
+
+
+def strictness_axes(ax: Axes, sizes: Iterable[float], window: tuple[float, float] = (0.01, 200.0)) -> None:
+    """A probability across; up, a logarithmic axis around 1 that holds the sizes as far as they lie in a window."""
+    low, high = log_limits(sizes) or (0.1, 10.0)
+    low, high = min(max(low, window[0]), 0.5), max(min(high, window[1]), 2.0)
+    ax.set_xlim(0, 1)
+    ax.set_yscale("log")
+    ax.set_ylim(low, high)
+    log_ticks(ax, "y", low, high)
+
+
+def signed(values: Sequence[float], sign: int) -> list[float]:
+    """The values of one sign, made positive; NaN, a gap in the line, elsewhere."""
+    return [sign * value if sign * value > 0 else math.nan for value in values]
+
+
+def below_axis(scores: Mapping[str, Sequence[float]], y: tuple[float, float] | None, axis: str) -> tuple[str, ...]:
+    """A remark on the losses whose scores, in percent, end below an axis."""
+    outside = [
+        f"{name} (ends at {values[-1]:.1f} %)"
+        for name, values in scores.items()
+        if y is not None and values and not values[-1] >= y[0]
+    ]
+    return (f"Below {axis}: {'; '.join(outside)}.",) if outside else ()
 
 
 def log_ticks(ax: Axes, axis: str, low: float, high: float, most: int = 6) -> None:

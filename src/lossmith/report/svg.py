@@ -69,25 +69,31 @@ def style() -> Iterator[None]:
 
 
 def drawing(
-    width: float, height: float, margins: tuple[float, float, float, float] | None = None
+    width: float,
+    height: float,
+    margins: tuple[float, float, float, float] | None = None,
+    *,
+    x: str = "",
+    y: str = "",
+    title: str = "",
 ) -> tuple[Figure, Axes]:
-    """An empty drawing of one plot.
+    """An empty plot with labelled axes, in points, which are the units of the SVG.
 
-    Args:
-        width: In points, which are the units of the SVG.
-        height: In points.
-        margins: Room left, right, below and above the axes, in points; without it, it is measured, which takes longer.
-
-    Returns:
-        The figure and its axes.
+    The margins are left, right, below and above the axes; ``None`` measures them, which takes longer.
     """
     figure = Figure(figsize=(width / 72, height / 72))
     if margins is None:
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02))
-        return figure, figure.add_subplot()
-    left, right, below, above = margins
-    size = (1 - (left + right) / width, 1 - (below + above) / height)
-    return figure, figure.add_axes((left / width, below / height, *size))
+        ax = figure.add_subplot()
+    else:
+        left, right, below, above = margins
+        size = (1 - (left + right) / width, 1 - (below + above) / height)
+        ax = figure.add_axes((left / width, below / height, *size))
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if title:
+        ax.set_title(title, loc="left", fontsize=FONT_SIZE - 0.5, y=1.02, pad=0)
+    return figure, ax
 
 
 def to_svg(figure: Figure, key: str, label: str) -> str:

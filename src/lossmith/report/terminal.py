@@ -16,6 +16,7 @@ from lossmith.comparison.rows import Row, Summary
 from lossmith.report import numbers
 from lossmith.report.highlights import failed_trainings, tone, without_interval
 from lossmith.report.method import times_scored
+from lossmith.report.numbers import NO_GAP
 from lossmith.report.offers import Offer, offer
 from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
@@ -39,11 +40,7 @@ _LAYOUTS: Final = (
 
 
 class Leaderboard:
-    """The results of a run as rich prints them, fitted to the width of the console.
-
-    Args:
-        run: The run.
-    """
+    """The results of a run as rich prints them, fitted to the width of the console."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -101,12 +98,11 @@ def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]
     def ce(row: Row) -> str:
         return "reference" if row.name == results.reference else numbers.gap(row.against_reference, digits)
 
-    def ls(row: Row, *, interval: bool) -> str:
-        if row.name == results.rival:
-            return "reference" if interval else "ref."
-        if interval:
-            return numbers.gap(row.against_rival, digits)
-        return numbers.points(row.against_rival.mean, digits) if row.against_rival else numbers.MISSING
+    def ls(row: Row) -> str:
+        return "reference" if row.name == results.rival else numbers.gap(row.against_rival, digits)
+
+    def ls_mean(row: Row) -> str:
+        return "ref." if row.name == results.rival else numbers.points((row.against_rival or NO_GAP).mean, digits)
 
     return {
         "rank": _Column("#", lambda row: str(row.rank)),
@@ -117,17 +113,11 @@ def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]
             f"minus\n{words.reference_short}",
             lambda row: numbers.points(row.against_reference.mean, digits) if row.against_reference else "ref.",
         ),
-        "p": _Column(
-            "Holm\np", lambda row: numbers.p_value(row.against_reference.holm_p if row.against_reference else None)
-        ),
-        "ls": _Column(f"minus\n{words.rival_short}", lambda row: ls(row, interval=False)),
-        "ls_interval": _Column(f"minus {words.rival}\n[95 % interval]", lambda row: ls(row, interval=True)),
-        "mde": _Column(
-            "MDE", lambda row: numbers.percent(row.against_reference.mde if row.against_reference else None, digits)
-        ),
-        "speed": _Column(
-            "steps\nratio", lambda row: numbers.steps_ratio(None if row.speed is None else row.speed.ratio)
-        ),
+        "p": _Column("Holm\np", lambda row: numbers.p_value((row.against_reference or NO_GAP).holm_p)),
+        "ls": _Column(f"minus\n{words.rival_short}", ls_mean),
+        "ls_interval": _Column(f"minus {words.rival}\n[95 % interval]", ls),
+        "mde": _Column("MDE", lambda row: numbers.percent((row.against_reference or NO_GAP).mde, digits)),
+        "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed.ratio if row.speed else None)),
         "task": _Column(offered.head.format(arrow=arrow), lambda row: offered.cell(row, arrow) if offered.cell else ""),
         "trainings": _Column("train-\nings", lambda row: f"{row.tuning.trainings:,}"),
         "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.tuning.lrs)),

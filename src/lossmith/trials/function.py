@@ -115,8 +115,9 @@ def train_function(trial: Trial, sources: Sources, time_limit: float | None = No
         trial.final,
         deadline=None if time_limit is None else began + time_limit,
     )
+    returned = function(run)
     try:
-        valid, test = function(run)
+        valid, test = returned
         of_valid, of_test = _judged(valid), _judged(test) if trial.final else None
     except (TypeError, ValueError) as error:
         raise UserCodeError(f"{trainer.title}: {error}; return (valid, test), the score of each unit") from error

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -20,6 +21,7 @@ from lossmith.trials.trial import Sources, Trial
 
 _WEIGHTS, _DESCRIPTION = "model.safetensors", "trial.json"
 _BATCH: Final = 256
+_VALUES: Final = 2**20
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,15 @@ class Predictor:
                 sequence of strings.
 
         Returns:
-            Class names for a classification, numbers in the label's unit for a regression; shape (n,).
+            Class names (n,) for a classification, numbers (n,) in the label's unit for a regression, masks of class
+            indices, uint8 (n, h, w), for a segmentation.
 
         Raises:
             ValueError: if the examples are not of the kind that the model was trained on.
         """
-        return self.task.predictions(torch.cat([self.model(part) for part in self.encode(examples).split(_BATCH)]))
+        inputs = self.encode(examples)
+        rows = max(1, min(_BATCH, _VALUES // max(1, inputs[:1].numel())))  # large images a few at a time
+        return np.concatenate([self.task.predictions(self.model(part)) for part in inputs.split(rows)])
 
 
 def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, folder: Path) -> None:

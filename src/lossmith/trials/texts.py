@@ -15,7 +15,7 @@ from lossmith import catalog
 from lossmith.learned import LossNetwork
 from lossmith.losses import ClassificationLoss
 from lossmith.losses.arguments import Range
-from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss
+from lossmith.losses.text import LossText, LossTextError, Tune, Value, parse_loss, sum_text, terms_of
 from lossmith.trials.trial import Adaptive, ModelTrainer, Plain, Replay, Trial
 
 REPLAY_STREAM: Final = 2_000_003
@@ -59,8 +59,8 @@ class Parsed:
     def adaptive(self) -> Adaptive:
         """How it is learned; settings with ``?`` keep their defaults."""
         given: dict[str, Any] = {name: value for name, value in self.settings.items() if not isinstance(value, Tune)}
-        if dict(self.loss.arguments).get("control") == "scale":
-            given.setdefault("scale", "learned")
+        if dict(self.loss.arguments).get("control") == "scale" and given.setdefault("scale", "learned") == "fixed":
+            raise LossTextError(f"{self.loss.name}: control=scale has only a scale to learn: leave out scale=fixed")
         try:
             return replace(_DEFAULTS[self.loss.name], **given)
         except ValueError as error:
@@ -79,7 +79,7 @@ def parse(text: str) -> Parsed:
     Raises:
         ValueError: if the text is malformed, or no loss or setting has that name.
     """
-    whole = parse_loss(text)
+    whole = sum_text(terms_of(text))  # 1*adaptive is adaptive
     if whole.name not in _DEFAULTS:
         return Parsed(whole, {}, None)
     arguments = dict(whole.arguments)
@@ -141,8 +141,8 @@ def with_loss(trial: Trial, text: str) -> Trial:
     Raises:
         ValueError: if it names no loss.
     """
-    parsed = parse(text)
-    loss = canonical(str(parsed.loss))
+    parsed = parse(canonical(text))
+    loss = str(parsed.loss)
     trainer = trial.trainer
     if isinstance(trainer, ModelTrainer) and not can_be_stacked(loss):
         trainer = replace(trainer, engine="single")
@@ -154,7 +154,7 @@ def with_loss(trial: Trial, text: str) -> Trial:
     if parsed.replay is None:
         return learning
     if parsed.replay == "rate":
-        alone = catalog.canonical(str(replace(parsed.loss, arguments=(("control", "scale"),))))
+        alone = canonical(str(replace(parsed.loss, arguments=(("control", "scale"),))))
         return replace(learning, loss=alone, stepper=Replay(learning, "rate"))
     other = replace(learning, seed=trial.seed + REPLAY_STREAM, probes=("parameters",), final=False)
     return replace(learning, stepper=Replay(other, "loss"))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lossmith.data import DataSpec
-from lossmith.learned.scale import Scale, cap_on_scale
+from lossmith.learned.scale import MAX_SCALE, Scale, cap_on_scale
 from lossmith.losses.arguments import check_choice, check_number, whole_number
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -65,7 +65,7 @@ class ModelTrainer:
     @property
     def title(self) -> str:
         """What people call it: the model."""
-        return self.model.partition("#")[0]
+        return self.model.rpartition("#")[0] or self.model
 
     @property
     def folds(self) -> int:
@@ -102,7 +102,7 @@ class FunctionTrainer:
     @property
     def title(self) -> str:
         """What people call it: file and function."""
-        return self.function.partition("#")[0]
+        return self.function.rpartition("#")[0]
 
     def on_fold(self, fold: int) -> FunctionTrainer:
         """The same function on another fold."""
@@ -174,7 +174,8 @@ class Adaptive:
         check_number("meta_lr", self.meta_lr, low=0.0, high=10.0)
         check_number("meta_part", self.meta_part, low=0.01, high=0.9)
         check_number("meta_share", self.meta_share, low=0.01, high=1.0)
-        cap_on_scale(self.scale, self.max_scale)
+        if cap_on_scale(self.scale, self.max_scale) == MAX_SCALE:
+            object.__setattr__(self, "max_scale", None)  # one training, one value
         check_number("offline_lr", self.offline_lr, low=1e-6, high=1e3)
         for name, low in (("every", 1), ("offline", 0)):  # numbers in a text form are floats
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low=low))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +59,7 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
     Raises:
         UserCodeError: if the file is gone or has changed, cannot be imported, or has no such function.
     """
-    named, _, digest = text.partition("#")
+    named, _, digest = text.rpartition("#")
     name, path = named.rpartition(":")[2], sources.code.get(digest)
     if path is None:
         raise UserCodeError(f"the file of {what} {named} is not known here: name it with --{what}")
@@ -68,9 +69,11 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
     if spec is None or spec.loader is None:
         raise UserCodeError(f"{path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise UserCodeError(f"importing {path} failed: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -20,14 +20,7 @@ from lossmith.trials.trial import Sources
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study on a data set; the same command goes on where it was stopped.
-
-    Args:
-        argv: arguments; ``None``: those of the command line.
-
-    Returns:
-        The exit code: 2 for a bad request, told in one sentence.
-    """
+    """Run the study on a data set; the same command goes on where it was stopped. A bad request exits with 2."""
     given = vars(_parser().parse_args(argv))
     data, folder, workers = given.pop("data"), Path(given.pop("out")), given.pop("workers")
     for name in ("noises", "sizes", "lrs"):

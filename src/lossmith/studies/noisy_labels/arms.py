@@ -38,11 +38,7 @@ class StudyArm(Arm):
 
 
 def make_arms() -> list[StudyArm]:
-    """All methods, the loss that learns first.
-
-    Returns:
-        Arms with distinct names. Each has at most one tuned value besides the learning rate.
-    """
+    """All methods, the loss that learns first; each has at most one tuned value besides the learning rate."""
     ce = "cross_entropy"
     mixed, last = (Dimension(CLEAN_SHARE, limits, "log") for limits in ((0.02, 0.8), (0.05, 0.7)))
     return [

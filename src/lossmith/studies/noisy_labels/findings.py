@@ -22,13 +22,7 @@ _REPLAYS: Final = ("rate replay", "loss replay")
 
 @dataclass(frozen=True)
 class Comparison:
-    """The loss that learns against one other arm.
-
-    Attributes:
-        arm: the other arm.
-        gap: accuracy of the loss that learns minus that of the other.
-        holm_p: adjusted over the arms; 1 where there is no interval.
-    """
+    """The accuracy of the loss that learns minus that of another arm; ``holm_p`` is 1 without an interval."""
 
     arm: str
     gap: PairedDifference
@@ -49,14 +43,7 @@ class Comparison:
 
 
 def compare(scores: Mapping[str, FloatArray]) -> list[Comparison]:
-    """The loss that learns against every other arm.
-
-    Args:
-        scores: per-example scores of each arm, (replicates, examples); rows and columns pair.
-
-    Returns:
-        Comparisons in the order of the arms.
-    """
+    """The loss that learns against every other arm, from paired scores (replicates, examples)."""
     others = [arm for arm in scores if arm != ADAPTIVE]
     gaps = [paired_difference([scores[ADAPTIVE] - scores[arm]]) for arm in others]
     adjusted = holm([1.0 if gap.p_value is None else gap.p_value for gap in gaps]).tolist()
@@ -76,15 +63,7 @@ def scores_of(findings: Sequence[Findings]) -> dict[str, dict[str, FloatArray]]:
 
 
 def write_findings(findings: Sequence[Findings], folder: Path) -> str:
-    """Write ``results.csv`` (one row per final training), ``comparisons.csv`` and ``verdict.md``.
-
-    Args:
-        findings: of the conditions so far.
-        folder: where to.
-
-    Returns:
-        The verdict.
-    """
+    """Write ``results.csv`` (a row per final training), ``comparisons.csv`` and ``verdict.md``; return the last."""
     scores = scores_of(findings)
     compared = {condition: compare(each) for condition, each in scores.items()}
     write_file(folder / "results.csv", csv_text(_result_rows(findings)))
@@ -97,15 +76,7 @@ def write_findings(findings: Sequence[Findings], folder: Path) -> str:
 def verdict(
     scores: Mapping[str, Mapping[str, FloatArray]], compared: Mapping[str, Sequence[Comparison]]
 ) -> str:  # fmt: skip
-    """Accuracies, differences and what they carry, as Markdown.
-
-    Args:
-        scores: per-example scores by condition and arm.
-        compared: comparisons by condition.
-
-    Returns:
-        The text.
-    """
+    """Accuracies, differences and what they carry, as Markdown, from the scores and comparisons by condition."""
     arms = list(next(iter(scores.values())))
     shape = next(iter(scores.values()))[ADAPTIVE].shape
     accuracy = {name: {arm: f"{100 * each[arm].mean():.2f}" for arm in arms} for name, each in scores.items()}
@@ -130,13 +101,6 @@ def sentence(condition: str, compared: Sequence[Comparison]) -> str:
 
     That the loss adapts is said only where it is better than both of its replays: one has the same course of the
     learning rate, the other a course of losses that was learned in another run.
-
-    Args:
-        condition: its name.
-        compared: its comparisons.
-
-    Returns:
-        A few sentences.
     """
     by_word = {word: [c.arm for c in compared if c.word == word] for word in ("better", "worse", "undecided")}
     told = [f"{condition}: adaptive is"]

@@ -152,13 +152,7 @@ def run_study(study: Study, data: str, runner: Runner, arms: Sequence[StudyArm] 
 
 
 class Plan:
-    """Makes the trials of a study.
-
-    Args:
-        study: what is asked.
-        data: name or path of the data set.
-        sources: where data and models lie; filled in.
-    """
+    """Makes the trials of a study and fills in where its data lie."""
 
     def __init__(self, study: Study, data: str, sources: Sources) -> None:
         dataset = load_dataset(data, task="classification")
@@ -253,13 +247,8 @@ def _replicate(
 def scored(setting: Setting, halves: Sequence[TrialResult], chance: float) -> Scored:
     """What the two trainings of a setting say of it: each judges the half of the clean set that it did not have.
 
-    Args:
-        setting: the setting.
-        halves: the results of the two trainings, whose halves are of one size.
-        chance: the accuracy that a diverged training counts as.
-
-    Returns:
-        The mean accuracy, and the mean cross-entropy after temperature scaling, which breaks ties.
+    That is the mean accuracy, a diverged training counting as chance, and the mean cross-entropy after temperature
+    scaling, which breaks ties.
     """
     accuracy = [chance if result.diverged else result.scores["accuracy"] for result in halves]
     nll = [math.inf if result.diverged else result.columns["nll_scaled"] for result in halves]
