@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
-from lossmith.learned import AdaptiveLoss, AdaptiveRegressionLoss, FrozenLoss, ML3Loss
+from lossmith.learned import AdaptiveLoss, AdaptiveRegressionLoss, FrozenLoss, LearnedLoss, ML3Loss
 from lossmith.learned.frozen import source_of
-from lossmith.losses.base import ClassificationLoss, Kind, Loss
+from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.loss import Kind, Loss
 from lossmith.losses.text import SUM, LossText, LossTextError, Term, Tune, Value, parse_loss, sum_text, terms_of
 from lossmith.losses.wrapper import Wrapper
 
@@ -61,7 +62,7 @@ class LossInfo(NamedTuple):
 
     Attributes:
         name: the name that `create` accepts.
-        kind: ``"classification"``, ``"segmentation"`` for those of whole images, ``"regression"``, ``"gan"``, or
+        kind: ``"classification"``, ``"segmentation"`` for losses of whole images, ``"regression"``, ``"gan"``, or
             ``"learned"`` for losses whose parameters have to be learned.
         text: the text form with the default values of the loss's own arguments. ``LOSS`` and ``EXPR`` mark where a
             wrapped loss or an expression goes.
@@ -222,8 +223,8 @@ def _sum(terms: Sequence[Term], arguments: dict[str, Any]) -> losses.SumLoss:
 
 def _check_argument(cls: type[Loss], name: str) -> None:
     if name not in cls.defaults():
-        hint = "; how it is learned is said in `lossmith train` or `compare`" if cls.kind == "learned" else ""
         named = getattr(cls, "name", "a sum")
+        hint = "; how it is learned is said in `lossmith train` or `compare`" if issubclass(cls, LearnedLoss) else ""
         raise LossTextError(f"{named} has no argument {name!r}: {nearest(name, cls.defaults())}{hint}")
 
 

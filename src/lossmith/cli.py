@@ -89,12 +89,13 @@ def compare(
 
     sources = Sources()
     plan = make_plan(options, sources)
-    folder = out or Path("runs") / f"{plan.name}-{plan.model.split(':')[0]}-{plan.digest}"
+    folder = out or Path("runs") / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
     write_plan(plan, folder)
-    errors = Console(stderr=True)
+    errors, trial = Console(stderr=True), plan.trial
     errors.print(
-        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {plan.model}, {plan.steps} "
-        f"steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is {folder}/plan.toml",
+        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
+        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
+        f"{folder}/plan.toml",
         soft_wrap=True,
     )
     for note in plan.notes:

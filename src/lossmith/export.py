@@ -13,9 +13,10 @@ from lossmith.formulas.arithmetic import number
 from lossmith.formulas.expression import TERMINALS
 from lossmith.formulas.limits import Limit
 from lossmith.formulas.torch_source import ANALYTIC_QUOTIENT, torch_source
-from lossmith.losses.base import ClassificationLoss, Loss
+from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.entries import softmax_complement
 from lossmith.losses.formula import ClasswiseFormulaLoss, FormulaLoss, TargetFormulaLoss
+from lossmith.losses.loss import Loss
 from lossmith.losses.parts import ClassParts, Part, smoothed
 
 

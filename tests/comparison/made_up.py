@@ -39,23 +39,21 @@ ARMS = (
 
 PLAN = Plan(
     name="made up",
-    data=DataSpec("iris", folds=2),
+    trial=Trial(
+        ModelTrainer(DataSpec("iris", folds=2), "mlp", 16, EVALUATIONS),
+        TASK.reference,
+        OptimizerSpec("adam", 1.0),
+        steps=300,
+        seed=0,
+    ),
     task=TASK,
     examples=(200, VALID, TEST),
-    model="mlp",
     arms=ARMS,
     lrs=(1.0, 2.0, 4.0),
-    optimizer=OptimizerSpec("adam", 1.0),
-    steps=300,
-    batch_size=16,
-    evaluations=EVALUATIONS,
     budget=6,
     final_seeds=2,
-    seed=0,
     metric="accuracy",
     delta=0.005,
-    select="last",
-    engine="single",
     device="cpu",
     versions={},
     notes=(),
@@ -179,7 +177,7 @@ class MadeUp:
     @cached_property
     def _seeds(self) -> dict[tuple[int, int], tuple[int, str, int]]:
         return {
-            (fold, self.plan.trial(arm, fold, Setting(1.0), use, number).seed): (arm.stream, use, number)
+            (fold, self.plan.training(arm, fold, Setting(1.0), use, number).seed): (arm.stream, use, number)
             for arm in (self.plan.arm(CROSS_ENTROPY), self.plan.arm(AGAIN))
             for fold in self.plan.folds
             for use in _USES

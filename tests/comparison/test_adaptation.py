@@ -74,7 +74,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     )
     sources = Sources()
     plan = make_plan(options, sources)
-    trials = {arm.name: plan.trial(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
+    trials = {arm.name: plan.training(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
     assert trials[NAMES.equal_time].steps == 180
     assert trials[CROSS_ENTROPY].is_stacked
     assert not trials[ONLINE].is_stacked
@@ -87,7 +87,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     learned = rows[ONLINE].training.learned
     assert learned is not None
     assert learned.moments == (0, 15, 30, 45, 60)
-    assert learned.strictness[0] == pytest.approx([1.0] * len(learned.p))
+    assert learned.pull[0] == pytest.approx([1.0] * len(learned.axis))
     (said,) = run.results.adaptation
     page = render(run)
     assert "What the losses learned" in page

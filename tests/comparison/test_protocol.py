@@ -28,14 +28,16 @@ def planned(options: Options = SMALL) -> tuple[Plan, Sources]:
 
 
 def every_trial(plan: Plan, use: str) -> list[Trial]:
-    return [plan.trial(arm, fold, Setting(0.01), use, n) for arm in plan.arms for fold in plan.folds for n in range(2)]  # type: ignore[arg-type]
+    return [
+        plan.training(arm, fold, Setting(0.01), use, n) for arm in plan.arms for fold in plan.folds for n in range(2)
+    ]  # type: ignore[arg-type]
 
 
 def test_tuning_and_final_seeds_are_disjoint_and_shared_by_all_losses_but_the_noise_control() -> None:
     plan, _ = planned()
     tuning, final = ({t.seed for t in every_trial(plan, use)} for use in ("tuning", "final"))
     assert not tuning & final
-    own = {arm.name: [plan.trial(arm, 1, Setting(0.01), "final", n).seed for n in range(2)] for arm in plan.arms}
+    own = {arm.name: [plan.training(arm, 1, Setting(0.01), "final", n).seed for n in range(2)] for arm in plan.arms}
     assert len({tuple(seeds) for name, seeds in own.items() if "again" not in name}) == 1
     assert not set(own["cross_entropy (again)"]) & set(own[CROSS_ENTROPY])
 
@@ -57,9 +59,9 @@ def test_few_examples_without_an_official_test_part_are_all_tested_once() -> Non
 def test_weight_decay_is_decoupled_under_adam() -> None:
     plan, _ = planned()
     arm = plan.arm("cross_entropy + weight decay")
-    trial = plan.trial(arm, 0, Setting(0.01, (0.3,)), "tuning", 0)
+    trial = plan.training(arm, 0, Setting(0.01, (0.3,)), "tuning", 0)
     assert (trial.optimizer.name, trial.optimizer.weight_decay, trial.loss) == ("adamw", 0.3, "cross_entropy")
-    assert plan.trial(arm, 0, Setting(0.01), "tuning", 0).optimizer.name == "adam"
+    assert plan.training(arm, 0, Setting(0.01), "tuning", 0).optimizer.name == "adam"
 
 
 def test_sgd_learning_rates_are_relative_to_each_losss_first_gradient() -> None:
@@ -68,7 +70,7 @@ def test_sgd_learning_rates_are_relative_to_each_losss_first_gradient() -> None:
     lowest = {arm.name: plan.grid(arm)[0].lr for arm in plan.arms}
     assert lowest[CROSS_ENTROPY] == pytest.approx(0.1 / 64, rel=1e-3)
     assert lowest[CROSS_ENTROPY] / lowest["m"] == pytest.approx(10, rel=0.2)
-    trial = plan.trial(plan.arms[0], 0, Setting(0.1), "tuning", 0)
+    trial = plan.training(plan.arms[0], 0, Setting(0.1), "tuning", 0)
     assert (trial.optimizer.momentum, trial.optimizer.nesterov) == (0.9, True)
 
 
@@ -82,7 +84,7 @@ def test_the_plan_is_toml_that_says_everything_and_stands_before_the_first_train
     assert planned()[0] == plan
     write_plan(plan, tmp_path)
     with pytest.raises(PlanError, match="seed"):
-        write_plan(replace(plan, seed=5), tmp_path)
+        write_plan(replace(plan, trial=replace(plan.trial, seed=5)), tmp_path)
 
 
 @pytest.mark.parametrize(

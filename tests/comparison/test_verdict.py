@@ -366,7 +366,7 @@ def log_t(ratio: float, interval: tuple[float, float] | None) -> SpeedRatio:
 def test_fewer_steps_needs_an_interval_below_one_and_the_shortened_control() -> None:
     sure = log_t(0.62, (0.5, 0.78))
     assert fewer_steps("x", sure, shortened_reference_missed=True) == (
-        "x needs fewer steps than cross-entropy to reach its final accuracy: 0.62 of them [0.50, 0.78], and "
+        "x needs fewer steps than cross-entropy to reach its final score: 0.62 of them [0.50, 0.78], and "
         f"cross-entropy re-tuned for that many steps does not reach it, {SCOPE}"
     )
     assert fewer_steps("x", sure, shortened_reference_missed=False) is None

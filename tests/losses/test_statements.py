@@ -13,6 +13,7 @@ import lossmith
 from lossmith.comparison.arms import SEARCH
 from lossmith.losses import ClassificationLoss, FocalLoss, MFullLoss, RegressionLoss
 from lossmith.losses.shapes import StatedLoss
+from lossmith.trials.texts import canonical
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
@@ -61,7 +62,7 @@ def test_a_searched_range_is_accepted_at_both_ends(loss: str, argument: str) -> 
     assert list(values) == sorted(values)
     for value in values:
         other = ",form=released" if argument == "m" else ""
-        assert lossmith.create(f"{loss}:{argument}={value}{other}").defaults()
+        assert canonical(f"{loss}:{argument}={value}{other}")
 
 
 def test_a_loss_of_ones_own_is_its_statement() -> None:

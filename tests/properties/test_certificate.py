@@ -16,7 +16,11 @@ from lossmith.losses import NextGenerationLoss, TargetLoss
 from lossmith.losses.entries import Entries
 from lossmith.properties import Certificate, RegressionCertificate, certify, to_json
 
-ALL = [info.text.replace("(LOSS)", "") for info in lossmith.available() if info.name not in {"formula", "soft_dice"}]
+ALL = [
+    info.text.replace("(LOSS)", "")
+    for info in lossmith.available()
+    if info.name not in {"formula", "soft_dice", "adaptive_regression"}
+]
 MORE = ["formula((p-y)**2 + t*p)", "formula(y*exp(1/p))", "bi_tempered:t1=0.5,t2=2", "tempered:kappa=[1,0,-1]"]
 MORE += ["rooted:task=binary", "dynamical(scaled(ngl):factor=12)", "cross_entropy:label_smoothing=0.2"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from report_example import CANDIDATES, changed, row, summary, usual, write_run
 
 from lossmith.comparison.files import Number
-from lossmith.comparison.plan import Plan
+from lossmith.comparison.options import Options
+from lossmith.comparison.plan import make_plan
 from lossmith.export import export
 from lossmith.report.reading import ReadError, clean, read
 from lossmith.report.run import Design, RunError, load_run
+from lossmith.trials.trial import Sources
 
 
 def test_a_summary_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -25,7 +28,9 @@ def test_a_summary_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_all_that_a_report_says_of_a_plan_is_in_every_plan() -> None:
-    assert {field.name for field in fields(Design)} <= {field.name for field in fields(Plan)}
+    sources = Sources()
+    plan = make_plan(Options(data="iris", losses=("m",)), sources)
+    assert {field.name for field in fields(Design)} <= tomllib.loads(plan.text).keys()
 
 
 def test_a_number_that_was_not_finite_comes_back_as_nan(tmp_path: Path) -> None:

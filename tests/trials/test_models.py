@@ -8,9 +8,10 @@ import torch
 
 from lossmith.comparison.plan import Options, make_plan
 from lossmith.data import DataSpec
-from lossmith.trials.models import MODELS, ModelError, build_model, canonical_model
+from lossmith.trials.models import MODELS, build_model, canonical_model
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Sources
+from lossmith.trials.user_code import UserCodeError
 
 DIGITS = load_splits(DataSpec("digits"), "digits")
 IRIS = load_splits(DataSpec("iris"), "iris")
@@ -51,7 +52,7 @@ def test_texts_are_canonical() -> None:
         ("mlp:width=0", "width"),
         ("mlp:width=2.5", "width"),
         ("nowhere.py:make", "nowhere.py"),
-        ("net.py", "file.py:factory"),
+        ("net.py", "file.py:function"),
         ("mlp:", "argument=value"),
     ],
 )
@@ -62,7 +63,7 @@ def test_bad_models_are_refused_in_a_sentence(text: str, word: str) -> None:
 
 def test_a_model_must_fit_the_data() -> None:
     for name, task in (("cnn", IRIS), ("resnet18", IRIS), ("text_bag", DIGITS)):
-        with pytest.raises(ModelError, match=name):
+        with pytest.raises(UserCodeError, match=name):
             build_model(name, task, 2, Sources(), 0)
 
 
@@ -84,15 +85,15 @@ def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> 
     elsewhere.write_text(file.read_text())
     assert canonical_model(f"{elsewhere}:make", Sources()) == text
     assert build_model(text, DIGITS, 10, sources, 0)(DIGITS.train.inputs[:2]).shape == (2, 10)
-    with pytest.raises(ModelError, match="not known here"):
+    with pytest.raises(UserCodeError, match="not known here"):
         build_model(text, DIGITS, 10, Sources(), 0)
-    with pytest.raises(ModelError, match="no function 'mak'"):
+    with pytest.raises(UserCodeError, match="no function 'mak'"):
         canonical_model(f"{file}:mak", Sources())
     file.write_text(file.read_text() + "# changed\n")
-    with pytest.raises(ModelError, match="has changed"):
+    with pytest.raises(UserCodeError, match="has changed"):
         build_model(text, DIGITS, 10, sources, 0)
     file.write_text("raise OSError('no luck')\n")
-    with pytest.raises(ModelError, match="no luck"):
+    with pytest.raises(UserCodeError, match="no luck"):
         canonical_model(f"{file}:make", Sources())
 
 
@@ -123,7 +124,7 @@ def test_outputs_that_do_not_fit_the_task_are_named_with_their_shapes(
         "def make(input_shape, outputs):\n"
         "    return Net(input_shape[0], outputs)\n"
     )
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(UserCodeError) as caught:
         make_plan(Options(data=data, model=f"{file}:make", losses=(), steps=60, lrs=3, device="cpu"), Sources())
     for word in words:
         assert word.format(outputs=outputs, twice=2 * outputs) in str(caught.value)
@@ -135,7 +136,7 @@ def test_a_factory_that_returns_no_module_is_named(tmp_path: Path) -> None:
     file.write_text("def make(input_shape, outputs):\n    return lambda x: x\n")
     sources = Sources()
     text = canonical_model(f"{file}:make", sources)
-    with pytest.raises(ModelError, match=r"net\.py:make is a function"):
+    with pytest.raises(UserCodeError, match=r"net\.py:make is a function"):
         build_model(text, IRIS, 3, sources, 0)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from lossmith.catalog import available
+from lossmith.learned import LearnedLoss
 from lossmith.losses import static_tail
 from lossmith.losses.text import Term, Tune, Value, parse_loss, sum_text, terms_of
 from lossmith.tasks import Task
@@ -155,7 +156,9 @@ def default_losses(task: Task, steps: int) -> list[str]:
         Text forms.
     """
     losses = []
-    for info in (info for kind in task.loss_kinds if kind != "learned" for info in available(kind)):
+    for info in (info for kind in task.loss_kinds for info in available(kind)):
+        if issubclass(info.loss_class, LearnedLoss):
+            continue
         if info.name == "dynamical":
             period = max(2, 5 * steps // (6 * task.outputs))
             tail = min(period * task.outputs, static_tail(steps, period))

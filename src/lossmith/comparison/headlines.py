@@ -51,7 +51,7 @@ STRONGER_CONTROL = Claim(
 FEWER_STEPS = Claim(
     "median ratio of steps below 1 with its interval below 1 (any run censored: sign test p < .05), and "
     "{reference}, re-tuned with its schedule shortened to that many steps, missed tau",
-    "{name} needs fewer steps than {reference} to reach its final accuracy: {ratio} of them {proof}, and "
+    "{name} needs fewer steps than {reference} to reach its final score: {ratio} of them {proof}, and "
     "{reference} re-tuned for that many steps does not reach it, {scope}",
 )
 

@@ -18,15 +18,14 @@ from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import write_file
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
-from lossmith.data import DataSpec
 from lossmith.tasks import Task
-from lossmith.trials.models import ModelError
 from lossmith.trials.request import Draft, RequestError, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss
 from lossmith.trials.training import gradient_ratio
-from lossmith.trials.trial import Engine, ModelTrainer, OptimizerSpec, Select, Sources, Trainer, Trial
+from lossmith.trials.trial import Sources, Trial
+from lossmith.trials.user_code import UserCodeError
 
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
@@ -44,46 +43,31 @@ class Plan:
 
     Args:
         name: what the data set is called.
-        data: its examples, of fold 0.
+        trial: one training of the reference on fold 0, with a learning rate of 1 and the plan's seed; those of the
+            comparison differ from it in loss, learning rate, tuned values, fold, seed and, for some, length.
         task: what scores a training.
         examples: number of examples in training, validation and test of fold 0.
-        model: canonical text of the model.
         arms: what is compared.
-        lrs: the grid of learning rates, ascending by factors of 2, for cross-entropy.
-        optimizer: the optimiser, its learning rate aside.
-        steps: optimiser steps of a training.
-        batch_size: examples per step.
-        evaluations: points of each learning curve.
+        lrs: the grid of learning rates, ascending by factors of 2, for the reference.
         budget: trainings spent on tuning each arm in each fold, half of them on bracketing the learning rate.
         final_seeds: final trainings of each arm in each fold.
-        seed: of everything that is drawn.
         metric: what the losses are judged by.
         delta: the difference that matters, a fraction.
-        select: whether the last weights count or the best on validation.
-        engine: how trainings are run.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
         notes: what the losses warn of under this plan.
     """
 
     name: str
-    data: DataSpec
+    trial: Trial
     task: Task
     examples: tuple[int, int, int]
-    model: str
     arms: tuple[Arm, ...]
     lrs: tuple[float, ...]
-    optimizer: OptimizerSpec
-    steps: int
-    batch_size: int
-    evaluations: int
     budget: int
     final_seeds: int
-    seed: int
     metric: str
     delta: float
-    select: Select
-    engine: Engine
     device: str
     versions: dict[str, str]
     notes: tuple[str, ...]
@@ -91,7 +75,7 @@ class Plan:
     @property
     def folds(self) -> range:
         """The numbers of the test folds; one for a hold-out."""
-        return range(max(1, self.data.folds))
+        return range(max(1, self.trial.trainer.folds))
 
     @property
     def bracket_seeds(self) -> int:
@@ -101,8 +85,11 @@ class Plan:
     @property
     def text(self) -> str:
         """The plan as TOML."""
+        trainer, trial = asdict(self.trial.trainer), self.trial
         task = {name: getattr(self.task, name) for name in ("name", "summary", "guess")} | asdict(self.task)
-        return tomli_w.dumps(_without_none({**asdict(self), "task": task}))
+        of_trial = trainer | {"optimizer": asdict(trial.optimizer), "steps": trial.steps, "seed": trial.seed}
+        own = {name: value for name, value in asdict(self).items() if name != "trial"}
+        return tomli_w.dumps(_without_none(own | of_trial | {"task": task}))
 
     @property
     def digest(self) -> str:
@@ -114,11 +101,6 @@ class Plan:
         """What the arms are called that all others are held against."""
         return Baselines.of(self.task)
 
-    @property
-    def trainer(self) -> Trainer:
-        """What trains, on fold 0."""
-        return ModelTrainer(self.data, self.model, self.batch_size, self.evaluations, self.select, self.engine)
-
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
@@ -127,7 +109,7 @@ class Plan:
         """The bracketing grid of an arm."""
         return [Setting(float(f"{lr * arm.lr_scale:.6g}")) for lr in self.lrs]
 
-    def trial(self, arm: Arm, fold: int, setting: Setting, use: Literal["tuning", "final"], number: int) -> Trial:
+    def training(self, arm: Arm, fold: int, setting: Setting, use: Literal["tuning", "final"], number: int) -> Trial:
         """One training.
 
         Args:
@@ -141,15 +123,15 @@ class Plan:
             The trial.
         """
         named = {} if setting.values is None else dict(zip((d.name for d in arm.tuned), setting.values, strict=True))
-        optimizer = replace(self.optimizer, lr=setting.lr, weight_decay=named.get("weight_decay", 0.0))
+        optimizer = replace(self.trial.optimizer, lr=setting.lr, weight_decay=named.get("weight_decay", 0.0))
         if optimizer.weight_decay and optimizer.name == "adam":
             optimizer = replace(optimizer, name="adamw")  # Adam's coupled decay is a different, weaker control
-        trial = Trial(
-            self.trainer.on_fold(fold),
-            self.task.reference,
-            optimizer,
-            steps=round(arm.length * self.steps),
-            seed=derive_seed(self.seed, arm.stream, _STREAMS[use], fold, number),
+        trial = replace(
+            self.trial,
+            trainer=self.trial.trainer.on_fold(fold),
+            optimizer=optimizer,
+            steps=round(arm.length * self.trial.steps),
+            seed=derive_seed(self.trial.seed, arm.stream, _STREAMS[use], fold, number),
             final=use == "final",
         )
         return with_loss(trial, arm.loss_with(setting.values))
@@ -191,23 +173,15 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         ]
     return Plan(
         name=splits.name,
-        data=trainer.data,
+        trial=trial,
         task=drafted.task,
         examples=(len(splits.train), len(splits.valid), len(splits.test)),
-        model=trainer.model,
         arms=tuple(arms),
         lrs=lrs,
-        optimizer=trial.optimizer,
-        steps=trial.steps,
-        batch_size=trainer.batch_size,
-        evaluations=trainer.evaluations,
         budget=budget,
         final_seeds=options.seeds or (2 if trainer.data.folds else 5),
-        seed=options.seed,
         metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
         delta=options.delta,
-        select=trainer.select,
-        engine=trainer.engine,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
         notes=notes,
@@ -279,7 +253,7 @@ def _try_out(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a user's model may warn of anything
                 ratio = gradient_ratio(trial, loss, sources, drafted.device)
-        except ModelError:
+        except UserCodeError:
             raise
         except (Exception, SystemExit) as error:
             model = trial.ours.model.partition("#")[0]

@@ -85,7 +85,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     _write_recommendation(recommendation, folder)
     opened = tuple(replace(run, result=runner.ledger.open_test(run.trial)) for run in runs)
     speed = measure_speed(plan, chosen, trained, runner)
-    times = max(runner.ledger.times_scored(plan.trainer.on_fold(fold)) for fold in plan.folds)
+    times = max(runner.ledger.times_scored(plan.trial.trainer.on_fold(fold)) for fold in plan.folds)
     return Findings(chosen, untrained | failed, weak_reference, opened, recommendation, speed, times)
 
 
@@ -100,7 +100,7 @@ _Planned = tuple[str, int, int, Setting, Trial]
 def _final_trials(plan: Plan, chosen: dict[str, tuple[Chosen, ...]]) -> list[_Planned]:
     """The rows of the table of `FinalRun`, their results still missing."""
     return [
-        (arm.name, fold, seed, of.setting, plan.trial(arm, fold, of.setting, "final", seed))
+        (arm.name, fold, seed, of.setting, plan.training(arm, fold, of.setting, "final", seed))
         for arm in plan.arms
         for fold, of in enumerate(chosen.get(arm.name, ()))
         for seed in range(plan.final_seeds)

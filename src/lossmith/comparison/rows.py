@@ -74,8 +74,8 @@ class LearnedRow:
         lowest: the lowest of the runs.
         highest: the highest.
         moments: the steps at which the loss was kept.
-        p: probabilities of the target.
-        strictness: at each moment the mean strictness at each ``p``.
+        axis: where the pull of the loss was looked at; see `Task.pull`.
+        pull: at each moment the mean pull at each point of the axis.
         offline_steps: mean number of steps of offline learning.
         formula: what the loss of the first run was distilled to.
         formula_error: relative error of its gradient.
@@ -86,8 +86,8 @@ class LearnedRow:
     lowest: tuple[Number, ...]
     highest: tuple[Number, ...]
     moments: tuple[int, ...]
-    p: tuple[Number, ...]
-    strictness: tuple[tuple[Number, ...], ...]
+    axis: tuple[Number, ...]
+    pull: tuple[tuple[Number, ...], ...]
     offline_steps: Number
     formula: str | None
     formula_error: Number | None

@@ -81,6 +81,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._texts: dict[Expression, str] = {}
+        self._written: dict[tuple[tuple[Product, Fraction], ...], Expression] = {}  # nested sums are written often
         self.exponents: dict[Expression, Product] = {EULER: ()}
 
     def text(self, expression: Expression) -> str:
@@ -93,6 +94,12 @@ class Writer:
         Raises:
             FormulaError: if the expression would have more than 20,000 nodes, or a number cannot be written.
         """
+        key = tuple(a.items())
+        if key not in self._written:
+            self._written[key] = self._write(a)
+        return self._written[key]
+
+    def _write(self, a: Terms) -> Expression:
         written = [self._factors(*term) for term in a.items()]
         written.sort(key=lambda term: [self.text(factor) for factor in term[0]])
         parts = [(factors, numerals(value)) for factors, value in written]

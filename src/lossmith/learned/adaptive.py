@@ -14,8 +14,8 @@ from lossmith.learned.network import LossNetwork, NetworkArguments
 from lossmith.learned.parameters import Control, LearnedLoss, Start
 from lossmith.losses import ClassificationLoss, ClasswiseLoss, CrossEntropyLoss, Wrapper
 from lossmith.losses.arguments import check_choice
-from lossmith.losses.base import CallOptions
 from lossmith.losses.entries import Entries, Prepared, Probability
+from lossmith.losses.loss import CallOptions
 from lossmith.losses.wrapper import checked_base
 
 ClassReduction = Literal["mean", "sum"]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.losses import ClassificationLoss
-from lossmith.losses.base import CallOptions, CommonArguments, Implementation
+from lossmith.losses.base import CommonArguments
+from lossmith.losses.loss import CallOptions, Implementation
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text form
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lossmith.learned.network import LossNetwork, NetworkArguments
 from lossmith.losses.arguments import check_choice, defaults_of, whole_number
-from lossmith.losses.base import Loss
+from lossmith.losses.loss import Loss
 
 Start = Literal["base", "random"]
 Control = Literal["none", "scale"]

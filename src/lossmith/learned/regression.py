@@ -29,7 +29,6 @@ class AdaptiveRegressionLoss(LearnedLoss, RegressionLoss):
     """
 
     name = "adaptive_regression"
-    kind = "learned"
     base: RegressionLoss
 
     def __init__(

@@ -14,7 +14,7 @@ from lossmith.losses.alternate import (
     ParabolicLoss,
     ParamMLoss,
 )
-from lossmith.losses.base import ClassificationLoss, Loss
+from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.baselines import (
     BrierLoss,
     FocalLoss,
@@ -23,7 +23,6 @@ from lossmith.losses.baselines import (
     TaylorCrossEntropyLoss,
 )
 from lossmith.losses.bi_tempered import BiTemperedLoss
-from lossmith.losses.combined import ScaledLoss, SumLoss
 from lossmith.losses.cross_entropy import (
     CrossEntropyLoss,
     LabelSmoothingLoss,
@@ -34,6 +33,7 @@ from lossmith.losses.dynamical import DynamicalLoss, gamma, static_tail
 from lossmith.losses.evolved import NextGenerationLoss
 from lossmith.losses.formula import FormulaLoss
 from lossmith.losses.linear import linear_loss
+from lossmith.losses.loss import Loss
 from lossmith.losses.regression import (
     AbsoluteErrorLoss,
     HuberLoss,
@@ -44,8 +44,10 @@ from lossmith.losses.regression import (
     SmoothAbsoluteErrorLoss,
 )
 from lossmith.losses.rooted import RootedGANLoss, RootedLogisticLoss
+from lossmith.losses.scaled import ScaledLoss
 from lossmith.losses.shapes import ClasswiseLoss, TargetLoss
 from lossmith.losses.soft_dice import SoftDiceLoss
+from lossmith.losses.sums import SumLoss
 from lossmith.losses.tempered import (
     GeneralizedCrossEntropyLoss,
     MeanAbsoluteErrorLoss,

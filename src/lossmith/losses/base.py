@@ -1,20 +1,18 @@
-"""What every loss shares: its text form, the common arguments, targets, weights and reductions."""
+"""What every classification loss shares: the common arguments, targets, weights and reductions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from lossmith.formulas import Expression
 from lossmith.losses.arguments import (
-    Range,
-    as_value,
     check_choice,
     check_number,
     class_values,
@@ -23,6 +21,7 @@ from lossmith.losses.arguments import (
 )
 from lossmith.losses.entries import Entries, Prepared, at_least_float32, log_slope_limit, of_labels, product
 from lossmith.losses.fused import fused_terms
+from lossmith.losses.loss import CallOptions, Implementation, Kind, LogitLoss
 from lossmith.losses.parts import smoothed
 from lossmith.losses.reductions import Fraction, Reduction, masses_of_labels, mean_of_labels, reduced
 from lossmith.losses.targets import (
@@ -33,11 +32,8 @@ from lossmith.losses.targets import (
     smooth,
     smooth_binary,
 )
-from lossmith.losses.text import LossText
 
-Kind = Literal["classification", "segmentation", "regression", "gan", "learned"]
 ClassificationTask = Literal["multiclass", "binary"]
-Implementation = Literal["auto", "reference"]
 
 
 class CommonArguments(TypedDict, total=False):
@@ -50,113 +46,6 @@ class CommonArguments(TypedDict, total=False):
     task: ClassificationTask
     validate: bool
     implementation: Implementation
-
-
-class Loss(nn.Module):
-    """A loss with a name and a text form."""
-
-    name: ClassVar[str]
-    kind: Kind
-    searched: ClassVar[tuple[Range, ...]] = ()
-    """What `lossmith compare` searches where an argument is given as ``?``."""
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """The constructor's arguments with their defaults; `inspect.Parameter.empty` where there is none."""
-        return defaults_of(cls)
-
-    def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:
-        """Fill in what depends on the run and not on the loss; most losses need nothing.
-
-        Args:
-            total_steps: length of the run in optimiser steps, if known.
-            class_counts: how often each class occurs in the training labels, length C, if known.
-        """
-
-    def step(self) -> None:
-        """Count one optimiser step, to be called after each; does something for losses with a schedule only."""
-
-    @property
-    def text(self) -> str:
-        """The canonical text form: arguments sorted, defaults dropped; `lossmith.create` reads it back."""
-        given = {name: (as_value(getattr(self, name)), default) for name, default in self.defaults().items()}
-        changed = {name: value for name, (value, default) in given.items() if value != default}
-        return str(LossText(self.name, arguments=tuple(sorted(changed.items()))))
-
-    @property
-    def formula(self) -> str | None:
-        """The loss as an expression, or ``None`` where it has no such form.
-
-        The loss of one sample, as a class index t is its target, is the sum over the classes j of the expression at
-        ``p`` = p_j, ``y`` = 1 if j = t else 0, ``c`` = -log p_j and ``n`` = the number of classes; beyond
-        `ClassificationLoss.linear_above` it is continued by its tangent. The grammar is `lossmith.formulas`'.
-        """
-        return None
-
-    def extra_repr(self) -> str:
-        """The text form, shown when the module is printed."""
-        return self.text
-
-
-class CallOptions(TypedDict, total=False):
-    """What a call of a classification loss may be given; see `LogitLoss.evaluate`."""
-
-    sample_weight: Tensor | None
-    normalizer: float | Tensor | None
-    class_scale: Tensor | None
-    reduction: Reduction
-    implementation: Implementation
-
-
-class LogitLoss(Loss):
-    """A loss of logits and classes: it is called in two ways, which `evaluate` serves both."""
-
-    def forward(
-        self,
-        logits: Tensor,
-        target: Tensor,
-        *,
-        sample_weight: Tensor | None = None,
-        normalizer: float | Tensor | None = None,
-    ) -> Tensor:
-        """Evaluate the loss.
-
-        Args:
-            logits: shape (N, C) or (N, C, d1, ...), or (C,) for a single sample; for ``task="binary"`` any shape.
-            target: class indices of shape (N, d1, ...), or class probabilities (floating) of the logits' shape.
-            sample_weight: weight of each sample, of shape (N, d1, ...) or (N,).
-            normalizer: with ``reduction="mean"``, the number to divide the sum by, in place of the usual one: for
-                gradient accumulation, or for ranks that hold unequal shares of a batch.
-
-        Returns:
-            A scalar, or for ``reduction="none"`` the weighted losses in shape (N, d1, ...); float32 for
-            half-precision logits, else of the logits' dtype.
-
-        Raises:
-            ValueError: if shapes, dtypes or arguments do not fit together.
-            IndexError: if a label is out of range; on CUDA, without ``validate``, a device-side assertion.
-        """
-        return self.evaluate(logits, target, sample_weight=sample_weight, normalizer=normalizer)
-
-    def per_sample(self, logits: Tensor, target: Tensor, *, sample_weight: Tensor | None = None) -> Tensor:
-        """The weighted loss of each sample before any reduction, by differentiable torch operations alone.
-
-        Its shape is (N, d1, ...), its values 0 for ignored samples, whatever ``reduction`` and ``implementation`` say.
-        Arguments and errors are those of `forward`.
-        """
-        return self.evaluate(logits, target, sample_weight=sample_weight, reduction="none", implementation="reference")
-
-    def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
-        """`forward` with everything that a wrapper may change in a call.
-
-        Args:
-            logits: as in `forward`.
-            target: as in `forward`.
-            **options: ``sample_weight`` and ``normalizer`` as in `forward`; ``class_scale``, one factor per class that
-                multiplies and stays out of the denominator; ``reduction`` and ``implementation`` in place of the
-                loss's own.
-        """
-        raise NotImplementedError
 
 
 class ClassificationLoss(LogitLoss):
@@ -224,6 +113,13 @@ class ClassificationLoss(LogitLoss):
         return defaults_of(cls) | defaults_of(ClassificationLoss)
 
     @override
+    def fractions(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> tuple[Fraction, ...]:
+        options |= {"reduction": "none", "implementation": "reference"}
+        values = self.evaluate(logits, target, **options)
+        weight = self._class_weight(logits.size(1), values.dtype)
+        return (Fraction(values, masses_of_labels(target, self.ignore_index, weight)),)
+
+    @override
     def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         reduction = options.get("reduction") or self.reduction
         sample_weight, normalizer = options.get("sample_weight"), options.get("normalizer")
@@ -262,16 +158,6 @@ class ClassificationLoss(LogitLoss):
             terms = self.soft_terms(prepared, smooth(target, logits, self.label_smoothing, dim))
         mass = math.prod(terms.shape) if sample_weight is None else sample_weight.sum()
         return reduced(terms, reduction, mass, normalizer)
-
-    def fractions(self, logits: Tensor, target: Tensor, *, class_scale: Tensor | None = None) -> tuple[Fraction, ...]:
-        """The mean loss as fractions to be added, one for each term of a sum, to average over groups of samples.
-
-        Logits are (N, C, ...), targets int64 class indices (N, ...) and ``class_scale`` is as in `evaluate`; the values
-        are those of `per_sample`.
-        """
-        values = self.evaluate(logits, target, class_scale=class_scale, reduction="none", implementation="reference")
-        weight = self._class_weight(logits.size(1), values.dtype)
-        return (Fraction(values, masses_of_labels(target, self.ignore_index, weight)),)
 
     def _label_terms(self, prepared: Prepared, target: Tensor, implementation: Implementation) -> Tensor:
         """`label_terms`, by the kernels where they serve the call."""
@@ -320,11 +206,20 @@ class ClassificationLoss(LogitLoss):
         return self.linear_above(log_slope_limit(torch.float32)) is not None
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Which samples lie where the loss is continued by its tangent: a boolean tensor of the target's shape.
+        """Which samples lie where the loss is continued by its tangent.
 
-        Logits are (N, C, ...), targets class indices (N, ...); ``task="binary"``, which has none, raises a
-        `ValueError`. For a class-wise loss every continued class implies a target with a cross-entropy as large, so
-        that the target's tells.
+        For a class-wise loss every continued class implies a target with a cross-entropy as large, so that the
+        target's tells.
+
+        Args:
+            logits: shape (N, C, ...).
+            target: class indices, shape (N, ...).
+
+        Returns:
+            A boolean tensor of the target's shape; all false for a loss that needs no continuation.
+
+        Raises:
+            ValueError: for ``task="binary"``, which has no class indices.
         """
         if self.task == "binary":
             raise ValueError("extended needs class indices, which task='binary' has not")

@@ -11,7 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.losses.arguments import Range, check_choice, check_number, whole_number
-from lossmith.losses.base import CallOptions, ClassificationLoss
+from lossmith.losses.base import ClassificationLoss
+from lossmith.losses.loss import CallOptions
 from lossmith.losses.reductions import Fraction
 from lossmith.losses.wrapper import Wrapper, checked_base
 
@@ -122,14 +123,19 @@ class DynamicalLoss(Wrapper):
 
     @override
     def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
-        scale = self._scale(logits)
-        if scale is not None:
-            options["class_scale"] = scale
-        return super().evaluate(logits, target, **options)
+        return super().evaluate(logits, target, **self._weighing(logits, options))
 
-    def fractions(self, logits: Tensor, target: Tensor) -> tuple[Fraction, ...]:
-        """The mean loss as fractions to be added; see `ClassificationLoss.fractions`."""
-        return self.base.fractions(logits, target, class_scale=self._scale(logits))
+    @override
+    def fractions(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> tuple[Fraction, ...]:
+        return super().fractions(logits, target, **self._weighing(logits, options))
+
+    def _weighing(self, logits: Tensor, options: CallOptions) -> CallOptions:
+        """A call's options with the class weights of the present step."""
+        if not self.training or not logits.dim():
+            return options
+        binary = self.base.task == "binary"
+        num_classes = 2 if binary else logits.shape[0 if logits.dim() == 1 else 1]
+        return {**options, "class_scale": self.class_weights(num_classes)}
 
     @override
     def step(self) -> None:
@@ -162,13 +168,6 @@ class DynamicalLoss(Wrapper):
                 f"static_after={static_tail(total_steps, self.period, self.period_mode)} or less",
                 stacklevel=2,
             )
-
-    def _scale(self, logits: Tensor) -> Tensor | None:
-        """The class weights of the present step; ``None`` in evaluation mode."""
-        if not self.training or not logits.dim():
-            return None
-        binary = self.base.task == "binary"
-        return self.class_weights(2 if binary else logits.shape[0 if logits.dim() == 1 else 1])
 
 
 def _permutation(order: object) -> tuple[int, ...]:

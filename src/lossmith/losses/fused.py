@@ -35,7 +35,7 @@ def fused_terms(loss: ClassificationLoss, prepared: Prepared, target: Tensor) ->
     """
     if not fuses(prepared.logits, with_others=True):
         return None
-    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss  # they import this module
+    from lossmith.losses.shapes import ClasswiseLoss, TargetLoss  # which imports this module
 
     if isinstance(loss, TargetLoss):
         if not fuses(prepared.logits, with_others=False):

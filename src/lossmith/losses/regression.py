@@ -14,7 +14,7 @@ from typing_extensions import override
 from lossmith.formulas.expression import terminal
 from lossmith.formulas.program import program_of
 from lossmith.losses.arguments import Range, check_choice, check_number
-from lossmith.losses.base import Kind, Loss
+from lossmith.losses.loss import Kind, Loss
 from lossmith.losses.parts import document, stated
 from lossmith.losses.reductions import Fraction, Reduction
 

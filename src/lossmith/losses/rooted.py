@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lossmith.losses.arguments import Range, check_choice, check_number
-from lossmith.losses.base import CommonArguments, Loss
+from lossmith.losses.base import CommonArguments
 from lossmith.losses.cross_entropy import CrossEntropyLoss
+from lossmith.losses.loss import Loss
 from lossmith.losses.shapes import TargetLoss
 
 

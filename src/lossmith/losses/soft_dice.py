@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lossmith.losses.base import CallOptions, ClassificationLoss, CommonArguments
+from lossmith.losses.base import ClassificationLoss, CommonArguments
 from lossmith.losses.entries import at_least_float32
+from lossmith.losses.loss import CallOptions
 from lossmith.losses.reductions import Fraction, reduced
 from lossmith.losses.targets import check_call, check_values, smooth
 
@@ -58,8 +59,8 @@ class SoftDiceLoss(ClassificationLoss):
         return reduced(values, reduction, masses.sum(), normalizer)
 
     @override
-    def fractions(self, logits: Tensor, target: Tensor, *, class_scale: Tensor | None = None) -> tuple[Fraction, ...]:
-        return (self._per_image(logits, target, class_scale),)
+    def fractions(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> tuple[Fraction, ...]:
+        return (self._per_image(logits, target, options.get("class_scale")),)
 
     def _per_image(self, logits: Tensor, target: Tensor, class_scale: Tensor | None) -> Fraction:
         """The loss of each image, and 1 for each image that has a pixel that counts."""

@@ -9,8 +9,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.losses.arguments import defaults_of
-from lossmith.losses.base import CallOptions, ClassificationLoss, LogitLoss
+from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.cross_entropy import CrossEntropyLoss
+from lossmith.losses.loss import CallOptions, LogitLoss
+from lossmith.losses.reductions import Fraction
 from lossmith.losses.text import LossText, parse_loss
 
 
@@ -27,6 +29,10 @@ class Wrapper(LogitLoss):
     @override
     def evaluate(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> Tensor:
         return self.base.evaluate(logits, target, **options)
+
+    @override
+    def fractions(self, logits: Tensor, target: Tensor, **options: Unpack[CallOptions]) -> tuple[Fraction, ...]:
+        return self.base.fractions(logits, target, **options)
 
     @override
     def bind(self, *, total_steps: int | None = None, class_counts: Sequence[float] | None = None) -> None:

@@ -76,7 +76,12 @@ def certify_regression(loss: RegressionLoss) -> RegressionCertificate:
     """Describe a regression loss as a function of the error; slopes by autograd, places by bisection.
 
     Of a loss that is not symmetric, each statement is of the sign of the error for which it is largest.
+
+    Raises:
+        ValueError: for a loss that depends on more than the error, such as a learned one.
     """
+    if type(loss).per_sample is not RegressionLoss.per_sample:
+        raise ValueError(f"{loss.text} depends on target and prediction, not on their difference alone: no certificate")
     each = copy.deepcopy(loss).cpu()
 
     def value(error: Tensor) -> Tensor:

@@ -29,15 +29,19 @@ def learned_losses(scene: Scene) -> Picture | None:
     rows = [(row, row.training.learned) for row in scene.results.rows if row.training.learned is not None]
     if not rows:
         return None
-    panels = [draw(place, row, of) for place, (row, of) in enumerate(rows) for draw in (_strictness, _scale)]
+    words = scene.design.task.words
+    panels = [
+        panel
+        for place, (row, of) in enumerate(rows)
+        for panel in (_pull(place, row, of, words.pull_axis), _scale(place, row, of))
+    ]
     return Picture(
         "learned",
         "What the losses learned",
-        "For each loss that learned, on the left its strictness, the pull on the true class's logit relative to "
-        "cross-entropy's, against the probability given to the true class while the others share the rest evenly: "
+        f"For each loss that learned, on the left {words.pull}: "
         "at the beginning (orange), at a quarter, half, three quarters and the end of the training (violet), "
         "averaged over the final trainings. On the right its effective scale over the steps, the norm of its "
-        "gradient in the logits over that of its base, with the range over the trainings. A curve that only "
+        "gradient in the model's outputs over that of its base, with the range over the trainings. A curve that only "
         "moves up and down is a learning rate; one that changes its shape is another loss. Axes differ by loss.",
         tuple(panels),
         "many",
@@ -67,14 +71,14 @@ def write_curves(losses: Mapping[str, nn.Module], num_classes: int, path: str | 
         Path(path).write_text(to_svg(figure, "curves", "Strictness of losses"), encoding="utf-8")
 
 
-def _strictness(place: int, row: Row, of: LearnedRow) -> str:
-    figure, ax = drawing(*_SMALL, x=_P, title=elide(row.name, 29))
+def _pull(place: int, row: Row, of: LearnedRow, axis: str) -> str:
+    figure, ax = drawing(*_SMALL, x=axis, title=elide(row.name, 29))
     ax.axhline(1, color=INK, linewidth=0.6)
-    for i, curve in enumerate(of.strictness):
-        ax.plot(of.p, curve, color=_colour(i, len(of.strictness)), linewidth=1.2)
-    ax.set_xlim(0, 1)
-    _set_limits(ax, (value for curve in of.strictness for value in curve))
-    return to_svg(figure, f"learned{place}", f"Strictness of {row.name} at {len(of.moments)} moments of the training")
+    for i, curve in enumerate(of.pull):
+        ax.plot(of.axis, curve, color=_colour(i, len(of.pull)), linewidth=1.2)
+    ax.set_xlim(of.axis[0], of.axis[-1])
+    _set_limits(ax, (value for curve in of.pull for value in curve))
+    return to_svg(figure, f"learned{place}", f"Pull of {row.name} at {len(of.moments)} moments of the training")
 
 
 def _scale(place: int, row: Row, of: LearnedRow) -> str:

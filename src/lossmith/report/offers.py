@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lossmith.comparison.rows import Row
 from lossmith.report.column import Column
-from lossmith.report.draw_masks import masks
-from lossmith.report.draw_reliability import reliability
 from lossmith.report.numbers import percent, significant, three_decimals
 from lossmith.report.run import Design
-from lossmith.report.scene import Picture, Scene
 from lossmith.tasks.calibration import CALIBRATION_BINS
+
+if TYPE_CHECKING:
+    from lossmith.report.scene import Picture, Scene
 
 _CALIBRATION: Final = "Calibration on test, raw → temperature scaled"
 _WHOLE: Final = "Whole test part"
@@ -43,6 +43,18 @@ class Offer:
 def offer(design: Design) -> Offer:
     """What the task of a plan adds to its report; nothing if the task is not known here."""
     return _OFFERS.get(design.task.name, Offer())
+
+
+def _reliability(scene: Scene) -> Picture | None:
+    from lossmith.report.draw_reliability import reliability  # the terminal needs no matplotlib
+
+    return reliability(scene)
+
+
+def _masks(scene: Scene) -> Picture | None:
+    from lossmith.report.draw_masks import masks
+
+    return masks(scene)
 
 
 def _of(name: str) -> Callable[[Row], float | None]:
@@ -103,7 +115,7 @@ _OFFERS: Final = {
                 "scaling divides the logits by one number, fitted on validation.",
             ),
         ),
-        pictures=(reliability,),
+        pictures=(_reliability,),
     ),
     "segmentation": Offer(
         columns=(
@@ -135,6 +147,6 @@ _OFFERS: Final = {
                 "up the areas of all images first, so that rare classes and large images weigh more.",
             ),
         ),
-        pictures=(masks,),
+        pictures=(_masks,),
     ),
 }

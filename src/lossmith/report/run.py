@@ -153,8 +153,8 @@ def _require_one_length(row: Row) -> None:
     if learned is not None:
         groups |= {
             "learned": [learned.steps, learned.scale, learned.lowest, learned.highest],
-            "learned.strictness": [learned.p, *learned.strictness],
-            "learned.moments": [learned.moments, tuple(float(len(each)) for each in learned.strictness)],
+            "learned.pull": [learned.axis, *learned.pull],
+            "learned.moments": [learned.moments, tuple(float(len(each)) for each in learned.pull)],
         }
     for name, columns in groups.items():
         if len({len(column) for column in columns}) > 1:

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lossmith.data import Examples, Splits
 from lossmith.learned import LearnedLoss, strictness_curve
-from lossmith.losses.base import Kind
+from lossmith.losses.loss import Kind
 from lossmith.tasks.calibration import CALIBRATION_BINS, calibration_error, fit_temperature
 from lossmith.tasks.task import Diagram, Judged, Scores, Task
 

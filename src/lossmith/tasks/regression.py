@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lossmith.data import Examples, Splits
 from lossmith.learned import LearnedLoss
-from lossmith.losses.base import Kind
+from lossmith.losses.loss import Kind
 from lossmith.tasks.task import Judged, Scores, Task, Words
 
 _FARTHEST: Final = 10.0
@@ -39,7 +39,7 @@ class Regression(Task):
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
-    loss_kinds: ClassVar[tuple[Kind, ...]] = ("regression", "learned")
+    loss_kinds: ClassVar[tuple[Kind, ...]] = ("regression",)
     rival: ClassVar[str] = "huber:delta=?"
     words: ClassVar[Words] = Words(
         reference="squared error",
@@ -48,6 +48,9 @@ class Regression(Task):
         rival_short="Huber",
         tuned_rival="the Huber loss with its delta tuned",
         tie_break="mean absolute error",
+        pull="its slope relative to that of the squared error, against the error in standard deviations of the "
+        "training target, for a target at its mean",
+        pull_axis="error",
     )
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"

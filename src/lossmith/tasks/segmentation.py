@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.data import IGNORED, Examples, Splits
-from lossmith.losses.base import Kind
+from lossmith.losses.loss import Kind
 from lossmith.tasks.classification import PROBABILITIES, strictness
 from lossmith.tasks.task import Judged, Raster, Scores, Task, Words
 
@@ -116,8 +116,11 @@ class Segmentation(Task):
 
     @override
     def pull(self, loss: nn.Module) -> Scores:
-        """The strictness of a loss on one pixel, the other classes sharing the rest evenly."""
-        return strictness(loss, self.outputs)
+        """The strictness of a loss on one pixel, the other classes sharing the rest evenly; NaN for one of images."""
+        try:
+            return strictness(loss, self.outputs)
+        except ValueError:
+            return np.full_like(PROBABILITIES, np.nan)
 
     @override
     def predictions(self, outputs: Tensor) -> NDArray[Any]:

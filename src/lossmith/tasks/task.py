@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lossmith.data import Examples, Splits
-from lossmith.losses.base import Kind
+from lossmith.losses.loss import Kind
 
 Scores = NDArray[np.float64]
 _MOST_VALUES: Final = 2**20
@@ -75,6 +75,8 @@ class Words:
         rival_short: likewise the rival.
         tuned_rival: the rival with what is tuned of it.
         tie_break: the column that decides between equal scores.
+        pull: what the pull of a loss is; see `Task.pull`.
+        pull_axis: what it is drawn against.
     """
 
     reference: str = "cross-entropy"
@@ -83,6 +85,11 @@ class Words:
     rival_short: str = "LS"
     tuned_rival: str = "label smoothing with its epsilon tuned"
     tie_break: str = "cross-entropy"
+    pull: str = (
+        "its strictness, the pull on the true class's logit relative to cross-entropy's, against the probability given "
+        "to the true class while the others share the rest evenly"
+    )
+    pull_axis: str = "probability of the true class"
 
     def fill(self, template: str) -> str:
         """A template with the words for ``{reference}`` and so on in place; its other gaps stay.

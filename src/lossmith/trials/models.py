@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -18,13 +15,12 @@ from lossmith.losses.text import LossText, parse_loss
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
 from lossmith.trials.unet import UNet
-
-_DIGITS: Final = 16  # hexadecimal digits of a file's SHA-256, enough to tell files apart
+from lossmith.trials.user_code import UserCodeError, canonical_function, load_function
 
 Factory = Callable[..., nn.Module]
 
 
-class ModelError(ValueError):
+class ModelError(UserCodeError):
     """A model that cannot be had; the message is one sentence that names it and the mend."""
 
 
@@ -146,20 +142,10 @@ def canonical_model(text: str, sources: Sources) -> str:
         The canonical text.
 
     Raises:
-        ModelError: if there is no such model, argument, file or factory.
+        UserCodeError: if there is no such model, argument, file or factory.
     """
     if ".py" in text:
-        path, _, factory = text.rpartition(":")
-        if not path.endswith(".py"):
-            raise ModelError(f"a model from a file is written path/to/file.py:factory, not {text!r}")
-        file = Path(path)
-        if not file.is_file():
-            raise ModelError(f"there is no file {path!r} to take the model from")
-        digest = _digest(file)
-        sources.code[digest] = str(file.resolve())
-        canonical = f"{file.name}:{factory}#{digest}"
-        _user_factory(canonical, sources)
-        return canonical
+        return canonical_function(text, "model", sources)
     parsed = _parse(text)
     return str(parsed)
 
@@ -178,7 +164,7 @@ def build_model(text: str, data: Splits | Encoding, outputs: int, sources: Sourc
         The model, on the CPU.
 
     Raises:
-        ModelError: if the model does not fit the data or its file is gone.
+        UserCodeError: if the model does not fit the data or its file is gone.
     """
     with seeded(seed):
         if "#" in text:
@@ -219,7 +205,7 @@ def _parse(text: str) -> LossText:
 
 def _user_model(text: str, data: Splits | Encoding, outputs: int, sources: Sources) -> nn.Module:
     """Build a user's model and try it on two examples, so that what it gives is refused before anything is trained."""
-    model = _user_factory(text, sources)(data.input_shape, outputs)
+    model = load_function(text, "model", sources)(data.input_shape, outputs)
     name = text.partition("#")[0]
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {name} is a {type(model).__name__}: return a torch.nn.Module")
@@ -243,32 +229,6 @@ def _user_model(text: str, data: Splits | Encoding, outputs: int, sources: Sourc
                 "its initial weights"
             )
     return model
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:_DIGITS]
-
-
-def _user_factory(text: str, sources: Sources) -> Factory:
-    named, _, digest = text.partition("#")
-    name = named.rpartition(":")[2]
-    path = sources.code.get(digest)
-    if path is None:
-        raise ModelError(f"the file of model {named} is not known here: name it with --model")
-    if _digest(Path(path)) != digest:
-        raise ModelError(f"{path} has changed since the run was planned: plan anew, or restore the file")
-    spec = importlib.util.spec_from_file_location(f"lossmith_model_{digest}", path)
-    if spec is None or spec.loader is None:
-        raise ModelError(f"{path} cannot be imported as Python")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ModelError(f"importing {path} failed: {type(error).__name__}: {error}") from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise ModelError(f"{path} has no function {name!r}: write path/to/file.py:factory(input_shape, num_classes)")
-    return factory  # type: ignore[no-any-return]
 
 
 def _size(input_shape: tuple[int, ...]) -> int:

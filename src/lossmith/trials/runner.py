@@ -10,6 +10,7 @@ import torch
 
 from lossmith.trials.executors import LocalPool, MakeExecutor, end
 from lossmith.trials.ledger import Ledger
+from lossmith.trials.parcel import Parcel, local_folder, pack
 from lossmith.trials.result import TrialResult
 from lossmith.trials.training import stacks, train_many
 from lossmith.trials.trial import Sources, Trial
@@ -49,7 +50,8 @@ class Runner:
         device: ``"cpu"`` or ``"cuda"``.
         time_limit: seconds that a training may take; ``None`` for no limit.
         progress: told how far it has come; ``None`` tells nobody.
-        make_executor: makes the executor for a number of workers; ``None``: processes of this machine.
+        make_executor: makes the executor for a number of workers, which are sent data and code by content; ``None``:
+            processes of this machine, which read the same files.
 
     Attributes:
         failures: why a trial gave no result, by trial.
@@ -70,6 +72,7 @@ class Runner:
         self.time_limit, self.progress = time_limit, progress
         self.failures: dict[Trial, str] = {}
         self._make_executor = make_executor or LocalPool
+        self._parcel = None if make_executor is None else pack(sources)
         self._executor: concurrent.futures.Executor | None = None
 
     def run(self, trials: Sequence[Trial], label: str = "training") -> dict[Trial, TrialResult]:
@@ -165,7 +168,7 @@ class Runner:
         try:
             for unit in units:
                 try:
-                    future = self._executor.submit(attempt, unit, *self._given(unit))
+                    future = self._submitted(unit)
                     pending[future] = unit
                 except concurrent.futures.BrokenExecutor:
                     lost.append(unit)
@@ -184,6 +187,13 @@ class Runner:
         if lost or workers != self.workers:
             self.close()
         return [unit for unit in units if unit in lost]
+
+    def _submitted(self, unit: Unit) -> concurrent.futures.Future[list[TrialResult | str]]:
+        """A unit under way."""
+        assert self._executor is not None
+        if self._parcel is None:
+            return self._executor.submit(attempt, unit, *self._given(unit))
+        return self._executor.submit(attempt_elsewhere, unit, self._parcel, *self._given(unit)[1:])
 
     def _keep(self, unit: Unit, results: Sequence[TrialResult | str]) -> None:
         finished = []
@@ -222,6 +232,13 @@ def attempt(
         if len(unit) == 1:
             return [reason_of(error)]
     return [attempt([trial], sources, device, time_limit, replayed)[0] for trial in unit]
+
+
+def attempt_elsewhere(
+    unit: Unit, parcel: Parcel, device: str, time_limit: float | None, replayed: Mapping[Trial, TrialResult]
+) -> list[TrialResult | str]:
+    """`attempt` on a machine that has none of the files yet."""
+    return attempt(unit, parcel.unpack(local_folder(unit)), device, time_limit, replayed)
 
 
 def reason_of(error: Exception | SystemExit) -> str:

@@ -188,12 +188,7 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         ValueError: if the text names no loss that the task can train.
     """
     loss = create(text)
-    is_regression = isinstance(loss, RegressionLoss)
-    if (
-        loss.kind not in task.loss_kinds
-        or is_regression != ("regression" in task.loss_kinds)
-        or not isinstance(loss, TrainingLoss)
-    ):
+    if loss.kind not in task.loss_kinds or not isinstance(loss, TrainingLoss):
         raise ValueError(f"{text} is a loss for {loss.kind}, not for {task.name}: see `lossmith list`")
     base = loss.base if isinstance(loss, DynamicalLoss | AdaptiveLoss) else loss
     if base.reduction != "mean":

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
@@ -105,6 +106,11 @@ def canonical(text: str) -> str:
     Raises:
         ValueError: if it names no loss.
     """
+    return _canonical.__wrapped__(text) if "@" in text else _canonical(text)  # a saved loss is what its file is now
+
+
+@functools.lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
     parsed = parse(text)
     loss = parse_loss(catalog.canonical(str(parsed.loss)))
     if not parsed.learns:
@@ -136,7 +142,7 @@ def with_loss(trial: Trial, text: str) -> Trial:
         ValueError: if it names no loss.
     """
     parsed = parse(text)
-    loss = catalog.canonical(str(parsed.loss))
+    loss = canonical(str(parsed.loss))
     trainer = trial.trainer
     if isinstance(trainer, ModelTrainer) and not can_be_stacked(loss):
         trainer = replace(trainer, engine="single")
@@ -154,6 +160,7 @@ def with_loss(trial: Trial, text: str) -> Trial:
     return replace(learning, stepper=Replay(other, "loss"))
 
 
+@functools.lru_cache(maxsize=4096)
 def can_be_stacked(text: str) -> bool:
     """Whether trainings with a loss may be stacked: not where it is or was a network, whose rounding depends on how
     many examples it is given.

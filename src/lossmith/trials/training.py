@@ -19,6 +19,7 @@ from lossmith.kernels.threads import one_thread
 from lossmith.learned import LearnedLoss
 from lossmith.tasks import Judged, Task, task_for
 from lossmith.trials.batches import gathered, trial_batches
+from lossmith.trials.function import train_function
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
 from lossmith.trials.probes import Looking
@@ -26,7 +27,7 @@ from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
 from lossmith.trials.stacks import Models, SingleModel, StackedModels
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
-from lossmith.trials.trial import Plain, Sources, Trial
+from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
 
 _CURVE_ROWS = 1024
 _CURVE_TARGETS = 2**21  # and as many rows as have so many targets: masks have one for each pixel
@@ -83,6 +84,10 @@ def train_many(
     """
     results: dict[Trial, TrialResult] = {}
     for stack in stacks(trials):
+        if isinstance(stack[0].trainer, FunctionTrainer):
+            with _guest(stack[0].seed, device):
+                results[stack[0]] = train_function(stack[0], sources, time_limit)
+            continue
         source = _source_result(stack[0], sources, device, replayed or {})
         with _guest(stack[0].seed, device):
             trained = _train_stack(stack, sources, device, time_limit=time_limit, replayed=source)[0]

@@ -62,6 +62,16 @@ class ModelTrainer:
     select: Select = "last"
     engine: Engine = "single"
 
+    @property
+    def title(self) -> str:
+        """What people call it: the model."""
+        return self.model.partition("#")[0]
+
+    @property
+    def folds(self) -> int:
+        """The number of test folds; 0 for a hold-out."""
+        return self.data.folds
+
     def on_fold(self, fold: int) -> ModelTrainer:
         """The same trainer on another fold of the data."""
         return replace(self, data=replace(self.data, fold=fold))
@@ -81,11 +91,18 @@ class FunctionTrainer:
 
     Args:
         function: ``"train.py:train#<hash of the file>"``.
+        folds: the number of test folds; 0 for a hold-out.
         fold: the fold that the function is asked to hold out, from 0.
     """
 
     function: str
+    folds: int = 0
     fold: int = 0
+
+    @property
+    def title(self) -> str:
+        """What people call it: file and function."""
+        return self.function.partition("#")[0]
 
     def on_fold(self, fold: int) -> FunctionTrainer:
         """The same function on another fold."""
@@ -94,7 +111,7 @@ class FunctionTrainer:
     @property
     def test_split(self) -> str:
         """A hash of the test split, which a file and a fold stand for."""
-        return hashlib.sha256(f"{self.function} {self.fold}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.function} {self.folds} {self.fold}".encode()).hexdigest()
 
 
 Trainer = ModelTrainer | FunctionTrainer

@@ -50,7 +50,7 @@ def measure_speed(
 
 def _unscored(plan: Plan, run: FinalRun, setting: Setting) -> Trial:
     """The final training at another setting, which is not scored on test."""
-    return replace(plan.trial(plan.arm(run.arm), run.fold, setting, "final", run.seed), final=False)
+    return replace(plan.training(plan.arm(run.arm), run.fold, setting, "final", run.seed), final=False)
 
 
 def _fastest_settings(
@@ -63,7 +63,7 @@ def _fastest_settings(
             times = {}
             for point in chosen[arm.name][fold].points:
                 seeds = range(tuning_seeds(plan, arm, point.setting))
-                runs = [runner.ledger.get(plan.trial(arm, fold, point.setting, "tuning", j)) for j in seeds]
+                runs = [runner.ledger.get(plan.training(arm, fold, point.setting, "tuning", j)) for j in seeds]
                 times[point.setting] = float(np.mean([_time(run, taus[fold]) for run in runs]))
             setting = min(times, key=lambda s: times[s])
             fastest[arm.name, fold] = setting if math.isfinite(times[setting]) else chosen[arm.name][fold].setting
@@ -78,7 +78,7 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
     """Ask whether the reference gets there too if its schedule is cut to the steps the loss needed."""
     finite = [t for t in speed.steps if math.isfinite(t)]
     steps = math.ceil(float(np.median(finite)))
-    short = replace(plan, steps=steps)
+    short = replace(plan, trial=replace(plan.trial, steps=steps))
     arm = plan.arm(plan.names.reference)
     tuned = tune(short, [arm], runner, f"{arm.name} in {steps} steps, ")
     if arm.name not in tuned:
@@ -86,7 +86,7 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
     chosen = tuned[arm.name]
     trials = {
         fold: [
-            replace(short.trial(arm, fold, chosen[fold].setting, "final", s), final=False)
+            replace(short.training(arm, fold, chosen[fold].setting, "final", s), final=False)
             for s in range(plan.final_seeds)
         ]
         for fold in plan.folds

@@ -60,7 +60,7 @@ def tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> di
     centres = {(arm, fold): best(scored[arm, fold], arm, plan.task.guess).setting.lr for arm, fold in keys}
     edges = {(arm, fold): extension(scored[arm, fold], arm) is not None for arm, fold in keys}
     search = {
-        (arm, fold): sobol_settings(arm, centres[arm, fold], plan.budget // 2, derive_seed(plan.seed, 2, fold))
+        (arm, fold): sobol_settings(arm, centres[arm, fold], plan.budget // 2, derive_seed(plan.trial.seed, 2, fold))
         for arm, fold in keys
         if arm.tuned
     }
@@ -104,7 +104,7 @@ def _score(
 
 
 def _trials(plan: Plan, arm: Arm, fold: int, setting: Setting) -> list[Trial]:
-    return [plan.trial(arm, fold, setting, "tuning", j) for j in range(tuning_seeds(plan, arm, setting))]
+    return [plan.training(arm, fold, setting, "tuning", j) for j in range(tuning_seeds(plan, arm, setting))]
 
 
 def _failures(plan: Plan, arm: Arm, fold: int, settings: Sequence[Setting], runner: Runner) -> tuple[str, ...]:
