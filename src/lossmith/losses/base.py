@@ -206,11 +206,20 @@ class ClassificationLoss(LogitLoss):
         return self.linear_above(log_slope_limit(torch.float32)) is not None
 
     def extended(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Which samples lie where the loss is continued by its tangent: a boolean tensor of the target's shape.
+        """Which samples lie where the loss is continued by its tangent.
 
-        Logits are (N, C, ...), targets class indices (N, ...); ``task="binary"``, which has none, raises a
-        `ValueError`. For a class-wise loss every continued class implies a target with a cross-entropy as large, so
-        that the target's tells.
+        For a class-wise loss every continued class implies a target with a cross-entropy as large, so that the
+        target's tells.
+
+        Args:
+            logits: shape (N, C, ...).
+            target: class indices, shape (N, ...).
+
+        Returns:
+            A boolean tensor of the target's shape; all false for a loss that needs no continuation.
+
+        Raises:
+            ValueError: for ``task="binary"``, which has no class indices.
         """
         if self.task == "binary":
             raise ValueError("extended needs class indices, which task='binary' has not")
