@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 import lossmith
 from lossmith.data import DataSpec
@@ -16,7 +20,7 @@ from lossmith.trials.models import build_model
 from lossmith.trials.result import TrialResult, series_to_bytes, summary_to_json
 from lossmith.trials.texts import REPLAY_STREAM
 from lossmith.trials.training import splits_of, train, train_model
-from lossmith.trials.trial import OptimizerSpec, Sources
+from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 from made_trials import changed, made
 
 SOURCES = Sources({"iris": "iris"})
@@ -133,3 +137,43 @@ def test_the_course_of_a_loss_survives_the_ledger(tmp_path: Path) -> None:
             np.testing.assert_array_equal(vars(back.series[name])[part], values)
     assert back.facts == result.facts
     assert lossmith.create(f"formula({back.facts['formula']})")
+
+
+def by_hand(trial: Trial, gradient_of: Callable[[int, Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """Train on all training examples as anybody would, with a given loss at each step; the weights."""
+    splits = splits_of(trial, SOURCES)
+    model = build_model(trial.ours.model, splits, 3, SOURCES, trial.seed)
+    spec = trial.optimizer
+    optimizer = torch.optim.SGD(model.parameters(), spec.lr, spec.momentum, nesterov=spec.nesterov)
+    order = batches(len(splits.train), trial.ours.batch_size, trial.seed)
+    for step in range(trial.steps):
+        optimizer.param_groups[0]["lr"] = spec.lr * (1 + math.cos(math.pi * step / trial.steps)) / 2
+        rows = next(order)
+        optimizer.zero_grad()
+        gradient_of(step, model(splits.train.inputs[rows]), splits.train.targets[rows]).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.clip)
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("how", ["meta_data=next", "meta_data=held_out,every=3", "meta_data=fresh,offline=5"])
+def test_replays_are_the_plain_loop_with_what_was_recorded(how: str) -> None:
+    """By hand: the base times the recorded scale, or the learned loss with the recorded parameters."""
+    base = changed(IRIS, optimizer=OptimizerSpec("sgd", 0.1, 0.9, True, clip=0.5), final=False)
+    text = f"adaptive:{how},max_scale=inf,meta_lr=0.02,scale=learned"
+    rate, loss = (changed(base, loss=f"{text},control={kind}_replay") for kind in ("rate", "loss"))
+    scales = torch.from_numpy(train(rate.source, SOURCES).series["scale"].values)
+    assert scales.max() > 1.05 * scales.min()
+    expected = by_hand(base, lambda step, z, y: scales[step] * F.cross_entropy(z, y))
+    torch.testing.assert_close(list(train_model(rate, SOURCES).model.parameters()), expected, rtol=2e-4, atol=1e-6)
+    course = torch.from_numpy(train(loss.source, SOURCES).series["parameters"].values)
+    assert course.shape[0] == base.steps + 1
+    learned = lossmith.create("adaptive")
+
+    def with_parameters(step: int, z: Tensor, y: Tensor) -> Tensor:
+        row = step + 1 if "next" in how else step
+        torch.nn.utils.vector_to_parameters(course[row], learned.parameters())
+        return learned(z, y)
+
+    expected = by_hand(base, with_parameters)
+    torch.testing.assert_close(list(train_model(loss, SOURCES).model.parameters()), expected, rtol=2e-4, atol=1e-6)
