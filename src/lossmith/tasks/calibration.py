@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 CALIBRATION_BINS: Final = 15
 _LOG_TEMPERATURE_BOUNDS: Final = (-5.0, 7.0)
@@ -26,7 +25,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     """
     if not np.isfinite(logits).all():
         return 1.0
-    from scipy.optimize import minimize_scalar  # slow to import
+    from scipy.optimize import minimize_scalar  # both slow to import
+    from scipy.special import log_softmax
 
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     rows = np.arange(len(labels))

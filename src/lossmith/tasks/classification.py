@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -77,6 +76,8 @@ class Classification(Task):
     def judge(self, outputs: Tensor, examples: Examples) -> Judged:
         """Judge logits; an example with a logit that is not finite is of class 0, with infinite cross-entropy."""
         logits, label = outputs.float().cpu().numpy(), examples.targets.cpu().numpy()
+        from scipy.special import log_softmax  # printing a finished run should not wait for SciPy
+
         bad = ~np.isfinite(logits).all(1)
         predicted = log_softmax(np.where(bad[:, None], 0.0, logits).astype(np.float64), axis=1).argmax(1)
         columns = {"label": label, "predicted": predicted, "logits": logits}
@@ -179,6 +180,8 @@ def balancing_weights(labels: NDArray[np.int64]) -> Scores:
 
 
 def _with_probabilities(judged: Judged, temperature: float) -> Judged:
+    from scipy.special import log_softmax
+
     logits, labels = judged.columns["logits"], judged.columns["label"]
     bad = ~np.isfinite(logits).all(1)
     plain = log_softmax(np.where(bad[:, None], 0.0, logits).astype(np.float64), axis=1)
