@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -273,9 +274,9 @@ def test_camvid_is_learned_beyond_the_road(tmp_path: Path) -> None:
     drafted = draft(
         Request(data=str(tmp_path / "camvid.npz"), model="unet:width=8", batch_size=8, steps=150), Sources()
     )
-    sources = Sources({drafted.trial.data.source: str(tmp_path / "camvid.npz")})
+    sources = Sources({drafted.trial.ours.data.source: str(tmp_path / "camvid.npz")})
     assert [len(part) for part in (drafted.splits.train, drafted.splits.valid, drafted.splits.test)] == [367, 101, 233]
-    optimizer = changed(drafted.trial.optimizer, lr=0.008)
+    optimizer = replace(drafted.trial.optimizer, lr=0.008)
     result = train(changed(drafted.trial, optimizer=optimizer, final=True, evaluations=3), sources)
     assert result.test is not None
     assert drafted.task.metrics(result.test)["mean IoU"] > 4 * drafted.task.guess

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
 
 from lossmith.comparison.files import Number
 
@@ -136,8 +136,8 @@ def _log_t(log_ratios: NDArray[np.float64]) -> tuple[tuple[float, float], float]
     """The 95 % interval of the geometric mean ratio and the two-sided p of the t-test on the logs."""
     k = log_ratios.size
     mean, se = float(log_ratios.mean()), float(log_ratios.std(ddof=1)) / math.sqrt(k)
-    half = float(stdtrit(k - 1, 0.975)) * se
-    return (math.exp(mean - half), math.exp(mean + half)), float(2 * stdtr(k - 1, -abs(mean) / se))
+    half = float(scipy.special.stdtrit(k - 1, 0.975)) * se
+    return (math.exp(mean - half), math.exp(mean + half)), float(2 * scipy.special.stdtr(k - 1, -abs(mean) / se))
 
 
 def _sign_test(faster: int, slower: int) -> float:

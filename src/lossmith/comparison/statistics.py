@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
 
 MIN_RUNS = 3
 MIN_EXAMPLES = 100
@@ -106,7 +106,7 @@ class PairedDifference:
             return None
         if self.se == 0.0:
             return 1.0 if self.mean == 0.0 else 0.0
-        return float(2 * stdtr(self.df, -abs(self.mean) / self.se))
+        return float(2 * scipy.special.stdtr(self.df, -abs(self.mean) / self.se))
 
     def mde(self, alpha: float = 0.05, power: float = 0.8) -> float | None:
         """The minimum detectable effect, (t_{1-alpha/2,nu} + t_{power,nu}) SE.
@@ -128,7 +128,7 @@ class PairedDifference:
         return (self._quantile(1 - alpha / 2) + self._quantile(power)) * self.se
 
     def _quantile(self, q: float) -> float:
-        return float(stdtrit(self.df, q))
+        return float(scipy.special.stdtrit(self.df, q))
 
 
 def paired_difference(folds: Sequence[ArrayLike]) -> PairedDifference:
