@@ -42,6 +42,14 @@ class Classification(Task):
     rival: ClassVar[str] = "label_smoothing:epsilon=?"
     curve: ClassVar[tuple[str, ...]] = ("accuracy", "nll")
     tie_break: ClassVar[str] = "nll_scaled"
+    sentences: ClassVar[Mapping[str, str]] = {
+        "accuracy": "accuracy {:.2%}",
+        "nll": "cross-entropy {:.4f}",
+        "ece": "calibration error {:.3f}",
+        "temperature": "at temperature {:.2f}",
+        "nll_scaled": "cross-entropy {:.4f}",
+        "ece_scaled": "calibration error {:.3f}",
+    }
 
     @classmethod
     @override
@@ -125,7 +133,7 @@ class Classification(Task):
 
     @override
     def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
-        scores = [np.stack([seed.score for seed in fold]) for fold in folds]
+        scores = super().unit_scores(folds, metric)
         if metric == "accuracy":
             return scores
         weights = balancing_weights(np.concatenate([fold[0].columns["label"] for fold in folds]))
@@ -136,18 +144,6 @@ class Classification(Task):
     @override
     def summary(self) -> str:
         return f"{len(self.classes)} classes"
-
-    @override
-    def told(self, numbers: Mapping[str, float]) -> str:
-        words = {
-            "accuracy": "accuracy {:.2%}",
-            "nll": "cross-entropy {:.4f}",
-            "ece": "calibration error {:.3f}",
-            "temperature": "at temperature {:.2f}",
-            "nll_scaled": "cross-entropy {:.4f}",
-            "ece_scaled": "calibration error {:.3f}",
-        }
-        return ", ".join(text.format(numbers[name]) for name, text in words.items() if name in numbers)
 
     @override
     def diagrams(self, judged: Sequence[Judged]) -> tuple[Diagram, ...]:

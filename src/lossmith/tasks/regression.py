@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -54,6 +54,11 @@ class Regression(Task):
     )
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"
+    sentences: ClassVar[Mapping[str, str]] = {
+        "R2": "R2 {:.4f}",
+        "mae": "mean absolute error {:.4g}",
+        "rmse": "root mean squared error {:.4g}",
+    }
 
     @classmethod
     @override
@@ -122,10 +127,6 @@ class Regression(Task):
         error = judged.columns["absolute_error"]
         return {"mae": float(error.mean()), "rmse": float(np.sqrt((error**2).mean()))}
 
-    @override
-    def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
-        return [np.stack([seed.score for seed in fold]) for fold in folds]
-
     @property
     @override
     def summary(self) -> str:
@@ -136,11 +137,6 @@ class Regression(Task):
         """Names of losses that stand for others in classification: ``mae``, and ``adaptive`` with its arguments."""
         name, colon, arguments = text.partition(":")
         return {"mae": "absolute_error", "adaptive": "adaptive_regression"}.get(name, name) + colon + arguments
-
-    @override
-    def told(self, numbers: Mapping[str, float]) -> str:
-        words = {"R2": "R2 {:.4f}", "mae": "mean absolute error {:.4g}", "rmse": "root mean squared error {:.4g}"}
-        return ", ".join(text.format(numbers[name]) for name, text in words.items() if name in numbers)
 
 
 def _bounded(error: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -54,6 +54,12 @@ class Segmentation(Task):
     words: ClassVar[Words] = Words()
     curve: ClassVar[tuple[str, ...]] = ("mean IoU", "nll")
     tie_break: ClassVar[str] = "nll"
+    sentences: ClassVar[Mapping[str, str]] = {
+        "mean IoU": "mean IoU of an image {:.2%}",
+        "data_set_iou": "of the whole part {:.2%}",
+        "pixel_accuracy": "pixel accuracy {:.2%}",
+        "nll": "cross-entropy {:.4f}",
+    }
 
     @classmethod
     @override
@@ -143,24 +149,10 @@ class Segmentation(Task):
                 "nll": float((judged.columns["nll"].astype(np.float64) * pixels).sum() / pixels.sum()),
             }
 
-    @override
-    def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
-        return [np.stack([seed.score for seed in fold]) for fold in folds]
-
     @property
     @override
     def summary(self) -> str:
         return f"segmentation, {len(self.classes)} classes"
-
-    @override
-    def told(self, numbers: Mapping[str, float]) -> str:
-        words = {
-            "mean IoU": "mean IoU of an image {:.2%}",
-            "data_set_iou": "of the whole part {:.2%}",
-            "pixel_accuracy": "pixel accuracy {:.2%}",
-            "nll": "cross-entropy {:.4f}",
-        }
-        return ", ".join(text.format(numbers[name]) for name, text in words.items() if name in numbers)
 
     @override
     def originals(self, judged: Judged) -> tuple[Raster, ...]:

@@ -155,6 +155,7 @@ class Task(ABC):
         words: what sentences call the reference and the rival.
         curve: names of the columns of a learning curve; of the first, higher is better.
         tie_break: the column that decides between equal scores; lower is better.
+        sentences: what is said of each metric, column and fitted number, with a gap for the number.
     """
 
     name: ClassVar[str]
@@ -165,6 +166,7 @@ class Task(ABC):
     words: ClassVar[Words] = Words()
     curve: ClassVar[tuple[str, ...]]
     tie_break: ClassVar[str]
+    sentences: ClassVar[Mapping[str, str]]
 
     @classmethod
     @abstractmethod
@@ -244,7 +246,6 @@ class Task(ABC):
     def columns(self, judged: Judged) -> dict[str, float]:
         """What else is told of a whole part, by name."""
 
-    @abstractmethod
     def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
         """Scores per unit whose mean over all folds is the metric.
 
@@ -255,15 +256,16 @@ class Task(ABC):
         Returns:
             One array (seeds, n) per fold.
         """
+        return [np.stack([seed.score for seed in fold]) for fold in folds]
 
     @property
     @abstractmethod
     def summary(self) -> str:
         """What the task is, in a few words."""
 
-    @abstractmethod
     def told(self, numbers: Mapping[str, float]) -> str:
         """Metrics, columns and what was fitted, or those of them that are given, in words with units."""
+        return ", ".join(text.format(numbers[name]) for name, text in self.sentences.items() if name in numbers)
 
     def loss_text(self, text: str) -> str:
         """The catalog's text form of a loss that the user named for this task."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -104,8 +105,9 @@ class LearningStepper(Stepper):
     def facts(self) -> dict[str, float | str]:
         facts: dict[str, float | str] = {"offline_steps": self.offline_steps}
         if self.trial.final and isinstance(self.learned, AdaptiveLoss):
-            found = distil(self.learned.freeze().cpu().double(), self.task.outputs)
-            facts |= {"formula": found.formula, "formula_error": found.error}
+            with contextlib.suppress(ValueError):  # a loss of whole images has no formula
+                found = distil(self.learned.freeze().cpu().double(), self.task.outputs)
+                facts |= {"formula": found.formula, "formula_error": found.error}
         return facts
 
     def _replay(self, step: int) -> None:

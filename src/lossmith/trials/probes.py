@@ -99,6 +99,7 @@ class Looking:
     def __init__(self, texts: Sequence[str], seed: int, steps: int, splits: Splits, task: Task, device: str) -> None:
         self.seed, self.splits, self.task, self.device = seed, splits, task, device
         self.due = {text: _due(text, steps) for text in texts}
+        self.steps = frozenset().union(*self.due.values())
         self.found: dict[str, list[NDArray[Any]]] = {text: [] for text in texts}
 
     def look(self, step: int, model: Callable[[], nn.Module], loss: Callable[[], nn.Module]) -> None:
@@ -109,10 +110,7 @@ class Looking:
             model: returns the model.
             loss: returns the loss.
         """
-        probes = [text for text, due in self.due.items() if step in due]
-        if not probes:
-            return
-        for text in probes:
+        for text in (text for text, due in self.due.items() if step in due):
             with seeded(self.seed + _STREAM + step, self.device):
                 view = View(step, model(), loss(), self.splits, self.task)
                 self.found[text].append(PROBES[parse_loss(text).name].look(view))

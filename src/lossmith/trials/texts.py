@@ -162,9 +162,10 @@ def with_loss(trial: Trial, text: str) -> Trial:
 
 @functools.lru_cache(maxsize=4096)
 def can_be_stacked(text: str) -> bool:
-    """Whether trainings with a loss may be stacked: not where it is or was a network, whose rounding depends on how
-    many examples it is given.
-    """  # noqa: D205
+    """Whether trainings with a loss may be stacked.
+
+    They may not where the loss is or was a network, whose rounding depends on the number of examples.
+    """
     return not parse(text).learns and not any(isinstance(part, LossNetwork) for part in catalog.create(text).modules())
 
 

@@ -252,6 +252,8 @@ class _Run:
     def look(self, step: int) -> None:
         """Let the probes look, after so many steps."""
         for i, probes in enumerate(self.probes):
+            if step not in probes.steps:
+                continue
             probes.look(step, functools.partial(self.models.module, i), functools.partial(self.stepper.loss, i))
 
     def evaluate(self, step: int) -> None:
