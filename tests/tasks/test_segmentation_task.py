@@ -185,7 +185,9 @@ def test_squares_are_found(trial: Trial, sources: Sources, splits: Splits, loss:
     assert not result.diverged
 
 
-@pytest.mark.parametrize("loss", ["adaptive", "rooted", "ngl", "logit_adjusted", "0.5*gce+soft_dice", "adaptive(cross_entropy+soft_dice)"])
+@pytest.mark.parametrize(
+    "loss", ["adaptive", "rooted", "ngl", "logit_adjusted", "0.5*gce+soft_dice", "adaptive(cross_entropy+soft_dice)"]
+)
 def test_every_kind_of_loss_trains(trial: Trial, sources: Sources, loss: str) -> None:
     result = train(changed(trial, loss=loss, steps=2), sources)
     assert np.isfinite(result.curve.valid["nll"]).all()
