@@ -85,6 +85,7 @@ def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
         DataSpec("iris", label_noise=0.2, noise="asymmetric"),
         DataSpec("iris", clean=CleanSet(20, aside=40)),
         DataSpec("iris", train_size=60),
+        DataSpec("iris", valid_size=10),
         DataSpec("iris", imbalance=4.0),
     ]
     looks = [TRIAL, TRIAL, changed(TRIAL, seed=1), *(changed(TRIAL, data=data) for data in same_split)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -11,6 +11,7 @@ import torch
 
 from lossmith.data import DataSpec, Examples, Splits, TaskName, load_dataset
 from lossmith.tasks import Task, task_for
+from lossmith.trials.evaluation import affordable_evaluation
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Engine, ModelTrainer, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
@@ -21,7 +22,6 @@ MIN_STEPS: Final = 300
 STEP_TARGETS: Final = 2**16  # of a step, where an example has many: a mask has one for each pixel
 FEWEST: Final = 4  # examples of a step all the same
 FOLDS: Final = 5
-EVALUATIONS: Final = 60
 
 
 class RequestError(ValueError):
@@ -88,6 +88,10 @@ class Request:
         TaskName | None, Option("classification, regression or segmentation; default: inferred.", "Data")
     ] = None
     train_size: Annotated[int | None, Option("Number of training examples to use.", "Data", least=1)] = None
+    valid_size: Annotated[
+        int | None,
+        Option("Number of validation examples to use; default: as many as cost little.", "Data", least=2),
+    ] = None
     label_noise: Annotated[float, Option("Fraction of wrong labels in training and validation.", "Data")] = 0.0
     imbalance: Annotated[
         float, Option("Size of the largest class over the smallest, in training and validation.", "Data")
@@ -126,12 +130,14 @@ class Draft:
         splits: what it trains on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
+        notes: what was chosen that the user should know of.
     """
 
     trial: Trial
     splits: Splits
     task: Task
     device: str
+    notes: tuple[str, ...] = ()
 
 
 def draft(request: Request, sources: Sources) -> Draft:
@@ -158,6 +164,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         source=dataset.digest,
         label=request.label,
         train_size=request.train_size,
+        valid_size=request.valid_size,
         label_noise=request.label_noise,
         imbalance=request.imbalance,
         task=dataset.task,
@@ -171,8 +178,17 @@ def draft(request: Request, sources: Sources) -> Draft:
     splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
-    trainer = ModelTrainer(data, model, batch_size, EVALUATIONS, request.select, engine)
-    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device)
+    evaluation = affordable_evaluation(engine, steps, batch_size, splits.valid)
+    notes: tuple[str, ...] = ()
+    if request.valid_size is None and evaluation.valid < len(splits.valid):
+        notes = (
+            f"{evaluation.valid:,} of {len(splits.valid):,} validation examples are used, so that judging them costs "
+            "little of a training: --valid-size sets another number",
+        )
+        data = replace(data, valid_size=evaluation.valid)
+        splits = load_splits(data, request.data, device)
+    trainer = ModelTrainer(data, model, batch_size, evaluation.points, evaluation.rows, request.select, engine)
+    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device, notes)
 
 
 def _device(wanted: str) -> str:

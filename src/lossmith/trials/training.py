@@ -29,8 +29,6 @@ from lossmith.trials.stacks import Models, SingleModel, StackedModels
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
 from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
 
-_CURVE_ROWS = 1024
-_CURVE_TARGETS = 2**21  # and as many rows as have so many targets: masks have one for each pixel
 _CURVE_OUTPUTS = 2**24  # held at a time
 _OBSERVED_BATCHES = 3
 
@@ -240,7 +238,9 @@ class _Run:
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []  # steps; the curve's columns on training, then validation, examples
         self.seen = 0  # training targets that count, by each model
-        self.curve_rows = min(_CURVE_ROWS, max(1, _CURVE_TARGETS // splits.valid.targets[0].numel()))
+        rows = min(self.trial.ours.evaluation_rows, len(splits.valid))
+        spread = torch.arange(rows, device=device) * len(splits.valid) // rows  # the data may be sorted by class
+        self.shown = splits.valid.batch(spread)
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
@@ -258,7 +258,7 @@ class _Run:
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
-        inputs, targets = self.splits.valid.batch(slice(self.curve_rows))
+        inputs, targets = self.shown
         points, start = [], 0
         for outputs in gathered(self.models.predict(inputs), _CURVE_OUTPUTS):
             self.diverged |= ~outputs.isfinite().flatten(1).all(1)

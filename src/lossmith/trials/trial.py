@@ -51,6 +51,7 @@ class ModelTrainer:
         model: canonical text of the model.
         batch_size: examples per step, at most the size of the training part.
         evaluations: number of equally spaced points at which the learning curve is taken.
+        evaluation_rows: validation examples that each point is taken on, spread evenly over the validation part.
         select: whether the weights of the last step count or those with the best validation score.
         engine: ``"single"``: its own forward passes; ``"stacked"``: as a slice of one batched model.
     """
@@ -59,6 +60,7 @@ class ModelTrainer:
     model: str
     batch_size: int
     evaluations: int = 60
+    evaluation_rows: int = 1024
     select: Select = "last"
     engine: Engine = "single"
 
@@ -82,6 +84,7 @@ class ModelTrainer:
         plain = replace(
             self.data,
             train_size=None,
+            valid_size=None,
             label_noise=0.0,
             imbalance=1.0,
             noise="symmetric",
