@@ -120,6 +120,50 @@ def compare(
 
 @app.command()
 @_flattened
+def selftest(
+    options: Options,
+    copies: Annotated[int, typer.Option(min=2, help="Copies of the reference.", rich_help_panel="Comparison")] = 10,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default: runs/selftest-...", rich_help_panel="Running")
+    ] = None,
+) -> None:
+    """Measure how often `compare` raises a false alarm on your data and model, from copies of the reference loss."""
+    from lossmith.comparison.plan import make_plan, write_plan
+    from lossmith.comparison.selftest import plan_copies, self_test
+    from lossmith.comparison.session import running
+    from lossmith.progress import ConsoleProgress
+    from lossmith.report.selftest import SelfTestTable
+    from lossmith.trials.request import RequestError
+    from lossmith.trials.trial import Sources
+
+    if options.losses is not None:
+        raise RequestError("--losses: a self-test compares copies of the reference; leave it out")
+    sources = Sources()
+    plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
+    folder = out or Path("runs") / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    write_plan(plan, folder)
+    errors = Console(stderr=True)
+    with ConsoleProgress(errors) as progress:
+        try:
+            with running(
+                plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
+            ) as runner:
+                found = self_test(plan, runner, folder)
+        except KeyboardInterrupt:
+            errors.print(f"\nStopped. {progress.position} are done and kept. Run the same command to resume.")
+            raise typer.Exit(130) from None
+    Console().print(SelfTestTable(plan, found))
+
+
+@app.command()
+@_flattened
 def train(
     request: Request,
     loss: Annotated[

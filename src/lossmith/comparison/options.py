@@ -52,14 +52,15 @@ class Options(Request):
     ] = None
     budget: Annotated[
         int | None,
-        Option("Tuning runs per loss and fold; default: 2 per learning rate.", "Comparison", least=1),
+        Option("Tuning runs per loss and repeat; default: 1 per learning rate.", "Comparison", least=1),
     ] = None
     folds: Annotated[
         int | None,
         Option("Test folds, or 0 for one split; default: 5 below 5,000 examples.", "Comparison", least=0),
     ] = None
-    seeds: Annotated[
-        int | None, Option("Final seeds per fold; default: 2 with folds, else 5.", "Comparison", least=1)
+    repeats: Annotated[
+        int | None,
+        Option("Repeats of tuning and final run per fold; default: 2 with folds, else 3.", "Comparison", least=1),
     ] = None
     delta: Annotated[
         float, Option("Smallest difference in score that matters, a fraction.", "Comparison", least=1e-6)

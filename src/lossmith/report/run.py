@@ -76,7 +76,7 @@ class Design:
     steps: int
     batch_size: int
     budget: int
-    final_seeds: int
+    repeats: int
     metric: str
     delta: float
     select: str
