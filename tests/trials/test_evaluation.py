@@ -10,7 +10,8 @@ import torch
 
 from lossmith.data import DataSpec, Examples, load_dataset, make_splits
 from lossmith.trials.evaluation import SHARE, affordable_evaluation
-from lossmith.trials.request import Request, draft
+from lossmith.trials.options import Request
+from lossmith.trials.request import draft
 from lossmith.trials.training import train
 from lossmith.trials.trial import Sources
 

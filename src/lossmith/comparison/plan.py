@@ -19,7 +19,8 @@ from lossmith.comparison.files import write_file
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks import Task
-from lossmith.trials.request import Draft, RequestError, draft
+from lossmith.trials.options import RequestError
+from lossmith.trials.request import Draft, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lossmith.data import Dataset, Examples, Splits, TaskName, load_dataset, make_splits
+from lossmith.data import Examples, Splits, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import LearnedLoss
@@ -22,6 +22,7 @@ from lossmith.trials.batches import gathered, trial_batches
 from lossmith.trials.function import train_function
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
+from lossmith.trials.options import read_dataset
 from lossmith.trials.probes import Looking
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
@@ -132,15 +133,10 @@ def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]
     return single + stacks
 
 
-@functools.lru_cache(maxsize=4)
-def _dataset(source: str, label: str | None, task: TaskName) -> Dataset:
-    return load_dataset(source, label, task)
-
-
 @functools.lru_cache(maxsize=8)
 def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
     """The splits of a spec, its tensors on the device; kept for the next trials of this process."""
-    splits = make_splits(_dataset(source, spec.label, spec.task), spec)
+    splits = make_splits(read_dataset(source, spec.label, spec.task), spec)
 
     def move(part: Examples) -> Examples:
         return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))

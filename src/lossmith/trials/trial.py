@@ -10,11 +10,9 @@ from typing import Any, Literal, get_args
 from lossmith.data import DataSpec
 from lossmith.learned.scale import MAX_SCALE, Scale, cap_on_scale
 from lossmith.losses.arguments import check_choice, check_number, whole_number
+from lossmith.trials.options import OptimizerName, Schedule, Select
 
-OptimizerName = Literal["sgd", "adam", "adamw"]
-Schedule = Literal["none", "cosine"]
 Engine = Literal["single", "stacked"]
-Select = Literal["last", "best-val"]
 CleanUse = Literal["unused", "mixed", "last"]
 MetaData = Literal["held_out", "fresh", "same", "next"]
 
