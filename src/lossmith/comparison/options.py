@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from lossmith.losses.text import split_losses
-from lossmith.trials.request import Option, Request, RequestError
+from lossmith.trials.options import Option, Request, RequestError
 
 
 def parse_learning_rates(text: str) -> tuple[float, ...] | int:
@@ -22,6 +21,8 @@ def parse_learning_rates(text: str) -> tuple[float, ...] | int:
 
 
 def _parse_losses(text: str) -> tuple[str, ...]:
+    from lossmith.losses.text import split_losses  # beside the losses, which need torch
+
     return tuple(split_losses(text))
 
 

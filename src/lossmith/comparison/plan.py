@@ -19,7 +19,8 @@ from lossmith.comparison.files import write_file
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks import Task
-from lossmith.trials.request import Draft, RequestError, draft
+from lossmith.trials.options import RequestError
+from lossmith.trials.request import Draft, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss
@@ -30,6 +31,7 @@ from lossmith.trials.user_code import UserCodeError
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 _SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
+_LEAST_STEPS: Final = 20
 _STREAMS: Final = {"tuning": 0, "final": 1}
 
 
@@ -56,7 +58,7 @@ class Plan:
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
-        notes: what the losses warn of under this plan.
+        notes: what was chosen that the user should know of, and what the losses warn of under this plan.
     """
 
     name: str
@@ -161,10 +163,10 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     drafted = draft(options, sources)
     trial, splits = drafted.trial, drafted.splits
     trainer = trial.ours
-    if trial.steps < trainer.evaluations:
+    if trial.steps < _LEAST_STEPS:
         raise RequestError(
-            f"{trial.steps} steps are too few for a learning curve of {trainer.evaluations} points: give more --epochs "
-            "or --steps, or a smaller --batch-size"
+            f"{trial.steps} steps are too few to compare losses, which takes {_LEAST_STEPS}: give more --epochs or "
+            "--steps, or a smaller --batch-size"
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))
@@ -190,7 +192,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         delta=options.delta,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
-        notes=notes,
+        notes=drafted.notes + notes,
     )
 
 
