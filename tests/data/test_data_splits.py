@@ -200,3 +200,25 @@ class TestSpec:
     def test_a_spec_of_another_data_set_is_refused(self, refusal):
         assert "'wine'" in refusal(make_splits, load_dataset("wine"), DataSpec("iris"))
         assert "'kind'" in refusal(make_splits, load_dataset("wine"), DataSpec("wine", label="kind"))
+
+
+@pytest.mark.parametrize("folds", [0, 5])
+def test_repeats_share_the_test_part_and_draw_their_validation_parts_anew(folds):
+    dataset = load_dataset("digits")
+    first, second = (
+        make_splits(dataset, DataSpec(dataset.digest, folds=folds, repeat=repeat, split_seed=3)) for repeat in (0, 1)
+    )
+    np.testing.assert_array_equal(index_of(first, "test"), index_of(second, "test"))
+    valid = set(index_of(first, "valid").tolist()), set(index_of(second, "valid").tolist())
+    assert len(valid[0]) == len(valid[1])
+    assert len(valid[0] & valid[1]) < 0.4 * len(valid[0])  # a fifth of the rest, drawn twice: .2 on average
+    counts = [np.bincount(dataset.targets[index_of(of, "valid")], minlength=10) for of in (first, second)]
+    np.testing.assert_array_equal(*counts)
+    for of in (first, second):
+        assert not set(index_of(of, "train").tolist()) & set(index_of(of, "valid").tolist())
+
+
+def test_an_official_validation_part_is_that_of_every_repeat(make_table):
+    dataset = make_table([20, 20], [0] * 10 + [1] * 5 + [2] * 5 + [0] * 10 + [1] * 5 + [2] * 5)
+    first, second = (make_splits(dataset, DataSpec(dataset.digest, repeat=repeat)) for repeat in (0, 1))
+    np.testing.assert_array_equal(np.sort(index_of(first, "valid")), np.sort(index_of(second, "valid")))

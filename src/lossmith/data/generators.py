@@ -26,6 +26,6 @@ class Purpose(IntEnum):
     OUTLIERS_VALID = 14
 
 
-def generator(split_seed: int, purpose: Purpose, fold: int = 0) -> np.random.Generator:
+def generator(split_seed: int, purpose: Purpose, fold: int = 0, repeat: int = 0) -> np.random.Generator:
     """Return the generator of one purpose: what one of them draws never shifts another."""
-    return np.random.default_rng(np.random.SeedSequence([split_seed, int(purpose), fold]))
+    return np.random.default_rng(np.random.SeedSequence([split_seed, int(purpose), fold, repeat]))

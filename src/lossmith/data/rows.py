@@ -37,9 +37,9 @@ def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
 
     Hold-out: an official test part is the test, an official validation part the validation. What is missing is 20 % of
     all examples where there are no official parts at all, else of the official training part. Folds: the outer folds
-    are dealt from all examples; validation is 20 % of the rest. All draws are stratified by class in a classification
-    and plain in other tasks. The parts are disjoint, but for a clean set that is not halved, which is both clean and
-    valid.
+    are dealt from all examples; validation is 20 % of the rest. Each repeat has the same test part and draws its
+    validation part anew, unless that is official. All draws are stratified by class in a classification and plain in
+    other tasks. The parts are disjoint, but for a clean set that is not halved, which is both clean and valid.
     """
     rows = _fold(dataset, spec) if spec.folds else _hold_out(dataset, spec)
     if spec.clean is not None:
@@ -67,7 +67,8 @@ def _hold_out(dataset: Dataset, spec: DataSpec) -> Rows:
     size = round(HELD_OUT * len(train))
     for each in missing:
         purpose = Purpose.TEST if each == TEST else Purpose.VALID
-        given[each], train = _take(strata, train, size, generator(spec.split_seed, purpose), leave_one=True)
+        draw = generator(spec.split_seed, purpose, repeat=spec.repeat if each == VALID else 0)
+        given[each], train = _take(strata, train, size, draw, leave_one=True)
     return Rows(train, given[VALID], given[TEST])
 
 
@@ -82,7 +83,7 @@ def _fold(dataset: Dataset, spec: DataSpec) -> Rows:
         fold_of[members] = (dealt + np.arange(len(members))) % spec.folds
         dealt += len(members)
     test, rest = np.flatnonzero(fold_of == spec.fold), np.flatnonzero(fold_of != spec.fold)
-    draw = generator(spec.split_seed, Purpose.VALID, spec.fold)
+    draw = generator(spec.split_seed, Purpose.VALID, spec.fold, spec.repeat)
     valid, train = _take(strata, rest, round(HELD_OUT * len(rest)), draw, leave_one=True)
     return Rows(train, valid, test)
 

@@ -73,6 +73,7 @@ class DataSpec:
         folds: 0 for a hold-out: the official test part, else 20 %. From 2: that many outer folds over all examples,
             official parts pooled. Both are stratified by class in a classification.
         fold: Which of the folds is the test part, from 0.
+        repeat: Which draw of the validation part, from 0; an official validation part is always the same.
         clean: Examples without label noise that judge a trial; None for a validation part as noisy as the rest.
         task: What the targets are. `label_noise`, `imbalance` and `clean` are for classification alone.
         outliers: Share of the training and of the validation targets of a regression that become outliers, in [0, 1).
@@ -93,6 +94,7 @@ class DataSpec:
     clean: CleanSet | None = None
     task: TaskName = "classification"
     outliers: float = 0.0
+    repeat: int = 0
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
@@ -100,6 +102,7 @@ class DataSpec:
         self._check_whole("split_seed", at_least=0)
         self._check_whole("folds", at_least=0)
         self._check_whole("fold", at_least=0)
+        self._check_whole("repeat", at_least=0)
         self._check_real("label_noise")
         self._check_real("imbalance")
         self._check_real("outliers")

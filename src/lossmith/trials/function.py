@@ -36,6 +36,7 @@ class Run:
         seed: of everything that is random in the training.
         fold: the fold to hold out for testing, from 0.
         folds: how many there are; 0: one split.
+        repeat: which draw of the validation part from the rest, from 0; the test part is the same.
         final: whether the test part is to be scored.
         curve: the points logged so far, step and validation score.
     """
@@ -47,6 +48,7 @@ class Run:
     seed: int
     fold: int
     folds: int
+    repeat: int
     final: bool
     curve: list[tuple[int, float]] = field(default_factory=list)
     deadline: float | None = None
@@ -112,6 +114,7 @@ def train_function(trial: Trial, sources: Sources, time_limit: float | None = No
         trial.seed,
         trainer.fold,
         trainer.folds,
+        trainer.repeat,
         trial.final,
         deadline=None if time_limit is None else began + time_limit,
     )

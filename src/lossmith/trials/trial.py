@@ -74,15 +74,22 @@ class ModelTrainer:
         """The number of test folds; 0 for a hold-out."""
         return self.data.folds
 
-    def on_fold(self, fold: int) -> ModelTrainer:
-        """The same trainer on another fold of the data."""
-        return replace(self, data=replace(self.data, fold=fold))
+    def on_fold(self, fold: int, repeat: int = 0) -> ModelTrainer:
+        """The same trainer on another fold of the data, with another draw of its validation part."""
+        return replace(self, data=replace(self.data, fold=fold, repeat=repeat))
 
     @property
     def test_split(self) -> str:
         """A hash of the test split: of the data and how the test part is drawn, not of changes to the training part."""
         plain = replace(
-            self.data, train_size=None, label_noise=0.0, imbalance=1.0, noise="symmetric", clean=None, outliers=0.0
+            self.data,
+            train_size=None,
+            label_noise=0.0,
+            imbalance=1.0,
+            noise="symmetric",
+            clean=None,
+            outliers=0.0,
+            repeat=0,
         )
         return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()
 
@@ -95,20 +102,22 @@ class FunctionTrainer:
         function: ``"train.py:train#<hash of the file>"``.
         folds: the number of test folds; 0 for a hold-out.
         fold: the fold that the function is asked to hold out, from 0.
+        repeat: which draw of the validation part it is asked for, from 0.
     """
 
     function: str
     folds: int = 0
     fold: int = 0
+    repeat: int = 0
 
     @property
     def title(self) -> str:
         """What people call it: file and function."""
         return self.function.rpartition("#")[0]
 
-    def on_fold(self, fold: int) -> FunctionTrainer:
-        """The same function on another fold."""
-        return replace(self, fold=fold)
+    def on_fold(self, fold: int, repeat: int = 0) -> FunctionTrainer:
+        """The same function on another fold, asked for another draw of its validation part."""
+        return replace(self, fold=fold, repeat=repeat)
 
     @property
     def test_split(self) -> str:
