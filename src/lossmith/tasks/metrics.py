@@ -45,6 +45,16 @@ class Metric:
     pooled: bool = False
 
 
+def metric_title(name: str) -> str:
+    """What people call a metric: its name; of a user's one the name of the function."""
+    return name.partition("#")[0].rpartition(":")[2] if "#" in name else name
+
+
+def metric_said(name: str, reason: str, meaning: str) -> str:
+    """A clause on what losses are judged by, and why."""
+    return f"{metric_title(name)} ({meaning}), {reason}"
+
+
 def rarer_of_two(shares: Shares) -> int:
     """The class whose average precision counts, of two: the rarer one; the second if they are equal."""
     return 0 if shares[0] < shares[1] else 1
