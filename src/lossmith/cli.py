@@ -150,6 +150,8 @@ def train(
     trial = with_loss(replace(drafted.trial, trainer=trainer, optimizer=changed, final=True), text)
     folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     console = Console(stderr=True)
+    for note in drafted.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     try:
         with training_progress(console, trial.steps) as report:
             result, trained, learned = train_model(trial, sources, drafted.device, report)

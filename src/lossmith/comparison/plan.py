@@ -55,7 +55,7 @@ class Plan:
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
-        notes: what the losses warn of under this plan.
+        notes: what a user should know of how the data were read, and what the losses warn of under this plan.
     """
 
     name: str
@@ -184,7 +184,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         delta=options.delta,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
-        notes=notes,
+        notes=(*drafted.notes, *notes),
     )
 
 

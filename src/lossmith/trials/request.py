@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 import torch
 
-from lossmith.data import DataSpec, Examples, Splits, TaskName, load_dataset
+from lossmith.data import Dataset, DataSpec, Examples, Splits, TaskName, load_dataset
 from lossmith.tasks import Task, task_for
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.training import load_splits
@@ -68,6 +68,10 @@ def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
     return found
 
 
+def _parse_columns(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user may ask of a training; ``None`` leaves the choice to us.
@@ -81,9 +85,21 @@ class Request:
     """
 
     data: Annotated[
-        str, Option("digits, wine, breast_cancer, iris, spirals, diabetes, or a path.", "Data", positional=True)
+        str,
+        Option(
+            "digits, wine, breast_cancer, iris, spirals, diabetes, a path, openml:NAME or hf:OWNER/NAME.",
+            "Data",
+            positional=True,
+        ),
     ] = "digits"
     label: Annotated[str | None, Option("Label column of a table.", "Data")] = None
+    drop: Annotated[
+        tuple[str, ...] | None,
+        Option("Columns of a table to leave out, comma-separated.", "Data", parse=_parse_columns),
+    ] = None
+    image_size: Annotated[
+        int | None, Option("Bring images of files to squares of so many pixels a side.", "Data", least=1)
+    ] = None
     task: Annotated[
         TaskName | None, Option("classification, regression or segmentation; default: inferred.", "Data")
     ] = None
@@ -96,9 +112,14 @@ class Request:
         float, Option("Fraction of outliers among regression targets, in training and validation.", "Data")
     ] = 0.0
     seed: Annotated[int, Option("Seed of all random choices.", "Data", least=0)] = 0
-    model: Annotated[str, Option("linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.", "Training")] = (
-        "mlp"
-    )
+    model: Annotated[
+        str | None,
+        Option(
+            "linear, mlp, cnn, resnet18, text_bag, unet, or path/to/file.py:factory; default: mlp, text_bag for texts, "
+            "unet for masks.",
+            "Training",
+        ),
+    ] = None
     epochs: Annotated[int | None, Option("Passes over the training set.", "Training", least=1)] = None
     steps: Annotated[int | None, Option("Optimiser steps, instead of epochs.", "Training", least=1)] = None
     batch_size: Annotated[int | None, Option("Examples per step.", "Training", least=1)] = None
@@ -126,12 +147,14 @@ class Draft:
         splits: what it trains on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
+        notes: what a user should know of how the data were read and what was chosen for them.
     """
 
     trial: Trial
     splits: Splits
     task: Task
     device: str
+    notes: tuple[str, ...] = ()
 
 
 def draft(request: Request, sources: Sources) -> Draft:
@@ -148,7 +171,9 @@ def draft(request: Request, sources: Sources) -> Draft:
         ValueError: if data, model or an option does not do; the message is one sentence.
     """
     device = _device(request.device)
-    dataset = load_dataset(request.data, request.label, request.task)
+    dataset = load_dataset(
+        request.data, request.label, request.task, drop=request.drop or (), image_size=request.image_size
+    )
     sources.data[dataset.digest] = request.data
     folds = request.folds
     if folds is None:
@@ -156,7 +181,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         folds = 0 if official_test or len(dataset) >= SMALL else FOLDS
     data = DataSpec(
         source=dataset.digest,
-        label=request.label,
+        label=dataset.target,
         train_size=request.train_size,
         label_noise=request.label_noise,
         imbalance=request.imbalance,
@@ -164,15 +189,28 @@ def draft(request: Request, sources: Sources) -> Draft:
         outliers=request.outliers,
         split_seed=request.seed,
         folds=folds,
+        drop=dataset.drop,
+        image_size=dataset.image_size,
     )
-    model = canonical_model(request.model, sources)
+    chosen, why = _model_for(dataset)
+    model = canonical_model(request.model or chosen, sources)
     sgd = request.optimizer == "sgd"
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
     splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
     trainer = ModelTrainer(data, model, batch_size, EVALUATIONS, request.select, engine)
-    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device)
+    notes = dataset.notes if request.model else (*dataset.notes, *why)
+    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device, notes)
+
+
+def _model_for(dataset: Dataset) -> tuple[str, tuple[str, ...]]:
+    """The model for data for which the user names none, and what to say of it."""
+    if dataset.kind == "text":
+        return "text_bag", ("the model is text_bag, for the inputs are texts (--model names another)",)
+    if dataset.task == "segmentation":
+        return "unet", ("the model is unet, for the targets are masks (--model names another)",)
+    return "mlp", ()
 
 
 def _device(wanted: str) -> str:
