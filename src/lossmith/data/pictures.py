@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from lossmith.data.targets import read_texts
 _GREY: Final = {"1", "L", "LA"}
 _DEEP: Final = {"I", "F"}
 _MOST_BYTES: Final = 2**32
-_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
 
 Source = Path | bytes
 
@@ -62,61 +61,43 @@ def decode(
     Raises:
         DataError: If one cannot be read, or they differ in size.
     """
-    heads = [_head(source, where(row)) for row, source in enumerate(sources)]
-    found = sorted({shape for shape, _ in heads})
-    if size is None and len(found) > 1:
-        raise DataError(
-            f"the images have {len(found):,} different sizes, such as {found[0][0]} x {found[0][1]} and {found[-1][0]}"
-            f" x {found[-1][1]} pixels; bring all of them to squares of one side, such as --image-size 64."
-        )
-    width, height = found[0] if size is None else (size, size)
-    if channels is None:
-        channels = 1 if all(grey for _, grey in heads) else 3
-    if len(sources) * channels * height * width > _MOST_BYTES:
-        raise DataError(
-            f"{len(sources):,} images of {width} x {height} pixels do not fit into memory; make them smaller, such as"
-            " --image-size 64."
-        )
-    images = np.empty((len(sources), height, width, channels), np.uint8)
+    images: list[NDArray[np.uint8]] = []
+    total = 0
     for row, source in enumerate(sources):
-        images[row] = _pixels(source, where(row), (width, height), channels)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        image = _upright(source, where(row), size, channels)
+        if images and image.shape[:2] != images[0].shape[:2]:
+            (h, w), (height, width) = images[0].shape[:2], image.shape[:2]
+            raise DataError(
+                f"the images differ in size ({where(0)} has {w} x {h} pixels, {where(row)} {width} x {height}); bring"
+                " all of them to squares of one side, such as --image-size 64."
+            )
+        images.append(image)
+        total += image.nbytes
+        if total > _MOST_BYTES:
+            raise DataError(
+                f"{len(sources):,} images of {image.shape[1]} x {image.shape[0]} pixels do not fit into memory; make"
+                " them smaller, such as --image-size 64."
+            )
+    depth = max(image.shape[2] for image in images)
+    found = np.stack([np.broadcast_to(image, (*image.shape[:2], depth)) for image in images])
+    return np.ascontiguousarray(found.transpose(0, 3, 1, 2))
 
 
-def _head(source: Source, where: str) -> tuple[tuple[int, int], bool]:
-    """Width and height of an image once upright, and whether it is grey; its pixels are not decoded."""
-    with _opened(source, where) as image:
-        if image.mode.partition(";")[0] in _DEEP:
-            raise DataError(f"the image {where} has more than 8 bits per channel; save it with 8.")
-        width, height = image.size
-        sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-        return (height, width) if sideways else (width, height), image.mode in _GREY
-
-
-def _pixels(source: Source, where: str, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    from PIL import ImageOps
-
+def _upright(source: Source, where: str, size: int | None, channels: int | None) -> NDArray[np.uint8]:
+    """One image (h, w, c), with one channel where it is grey or `channels` says so, else with three."""
     try:
-        with _opened(source, where) as image:
-            upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-            fitted = upright if upright.size == size else ImageOps.fit(upright, size)
-            return np.asarray(fitted, np.uint8).reshape(size[1], size[0], channels)
-    except (OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise _broken(where, error) from error
-
-
-def _opened(source: Source, where: str) -> Any:
-    try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as error:
         raise DataError("images are read by Pillow, which is not installed; pip install 'lossmith[data]'.") from error
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.mode.partition(";")[0] in _DEEP:
+                raise DataError(f"the image {where} has more than 8 bits per channel; save it with 8.")
+            grey = channels == 1 or (channels is None and image.mode in _GREY)
+            upright = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+            fitted = upright if size is None else ImageOps.fit(upright, (size, size))
+            return np.asarray(fitted, np.uint8).reshape(fitted.height, fitted.width, 1 if grey else 3)
+    except DataError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _broken(where, error) from error
-
-
-def _broken(where: str, error: Exception) -> DataError:
-    return DataError(f"the image {where} cannot be read ({type(error).__name__}); replace or remove it.")
+        raise DataError(f"the image {where} cannot be read ({type(error).__name__}); replace or remove it.") from error
