@@ -28,10 +28,10 @@ def learning_rates(scene: Scene) -> Picture:
         "rates",
         "Score against learning rate",
         f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over repeats; a "
-        "hollow dot was tried in some repeats only, where the grid had to be extended. Line: the same averaged with its "
-        "neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as guessing. "
-        f"Dotted: the line of {scene.words.reference}. The marks below are the rates chosen, one for each repeat. A loss "
-        "is fairly tuned where its best dots lie inside, not at an end.",
+        "hollow dot was tried in some repeats only, where the grid had to be extended. Line: the same averaged with "
+        "its neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as guessing. "
+        f"Dotted: the line of {scene.words.reference}. The marks below are the rates chosen, one for each repeat. A "
+        "loss is fairly tuned where its best dots lie inside, not at an end.",
         panels,
         "many",
         {},
