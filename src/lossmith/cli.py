@@ -87,6 +87,7 @@ def compare(
     from lossmith.progress import ConsoleProgress
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
+    from lossmith.tasks import metric_said
     from lossmith.trials.trial import Sources
 
     sources = Sources()
@@ -100,6 +101,8 @@ def compare(
         f"{folder}/plan.toml",
         soft_wrap=True,
     )
+    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
+    errors.print(f"metric: {said}; --metric takes another", markup=False, highlight=False, soft_wrap=True)
     for note in plan.notes:
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"

@@ -55,6 +55,14 @@ class Options(Request):
         int | None,
         Option("Tuning runs per loss and repeat; default: 1 per learning rate.", "Comparison", least=1),
     ] = None
+    metric: Annotated[
+        str | None,
+        Option(
+            "accuracy, balanced_accuracy, macro_f1, auc, average_precision, nll, brier; r2, mae; or path/to/file.py:"
+            "function; default: by the data.",
+            "Comparison",
+        ),
+    ] = None
     folds: Annotated[
         int | None,
         Option("Test folds, or 0 for one split; default: 5 below 5,000 examples.", "Comparison", least=0),

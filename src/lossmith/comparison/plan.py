@@ -16,6 +16,7 @@ import tomli_w
 
 from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import write_file
+from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks import Task
@@ -54,7 +55,7 @@ class Plan:
         budget: trainings spent on tuning each arm in each repeat.
         repeats: how often tuning and final training are done in each fold, each time with other seeds and another
             validation part.
-        metric: what the losses are judged by.
+        metric_reason: why they are judged by the task's metric.
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
@@ -69,11 +70,16 @@ class Plan:
     lrs: tuple[float, ...]
     budget: int
     repeats: int
-    metric: str
+    metric_reason: str
     delta: float
     device: str
     versions: dict[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """What the losses are judged by."""
+        return self.task.metric
 
     @property
     def folds(self) -> range:
@@ -89,7 +95,7 @@ class Plan:
     def text(self) -> str:
         """The plan as TOML."""
         trainer, trial = asdict(self.trial.trainer), self.trial
-        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess")} | asdict(self.task)
+        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "meaning")} | asdict(self.task)
         of_trial = trainer | {"optimizer": asdict(trial.optimizer), "steps": trial.steps, "seed": trial.seed}
         own = {name: value for name, value in asdict(self).items() if name != "trial"}
         return tomli_w.dumps(_without_none(own | of_trial | {"task": task}))
@@ -160,7 +166,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     """
     lrs = _grid(options)
     budget = _budget(options, len(lrs))
-    drafted = draft(options, sources)
+    drafted, metric_reason = with_metric(draft(options, sources), options.metric, sources)
     trial, splits = drafted.trial, drafted.splits
     trainer = trial.ours
     if trial.steps < _LEAST_STEPS:
@@ -170,8 +176,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))
-    imbalanced = options.imbalance > 1
-    counts = splits.class_counts.tolist() if imbalanced else None
+    counts = splits.class_counts.tolist() if drafted.task.is_imbalanced(splits) else None
     arms = make_arms(drafted.task, losses, options.optimizer, counts)
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
@@ -188,7 +193,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         lrs=lrs,
         budget=budget,
         repeats=options.repeats or (2 if trainer.data.folds else 3),
-        metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
+        metric_reason=metric_reason,
         delta=options.delta,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},

@@ -13,7 +13,7 @@ import msgspec
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report.folder import RunError, find_run
 from lossmith.report.reading import ReadError, clean, read
-from lossmith.tasks import TASKS, Words
+from lossmith.tasks import TASKS, Words, metric_said
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
+    metric: str
+    meaning: str
     classes: tuple[str, ...] | None = None
 
     @property
@@ -74,11 +76,16 @@ class Design:
     batch_size: int
     budget: int
     repeats: int
-    metric: str
+    metric_reason: str
     delta: float
     select: str
     device: str
     versions: dict[str, str]
+
+    @property
+    def metric_said(self) -> str:
+        """What losses are judged by, and why."""
+        return metric_said(self.task.metric, self.metric_reason, self.task.meaning)
 
 
 @dataclass(frozen=True)

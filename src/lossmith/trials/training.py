@@ -17,7 +17,7 @@ from lossmith.data import Examples, Splits, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import LearnedLoss
-from lossmith.tasks import Judged, Task, task_for
+from lossmith.tasks import Classification, Judged, OwnMetric, Task, task_for
 from lossmith.trials.batches import gathered, trial_batches
 from lossmith.trials.function import train_function
 from lossmith.trials.learning import LearningStepper
@@ -29,6 +29,7 @@ from lossmith.trials.seeding import seeded
 from lossmith.trials.stacks import Models, SingleModel, StackedModels
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
 from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
+from lossmith.trials.user_code import load_function
 
 _CURVE_OUTPUTS = 2**24  # held at a time
 _OBSERVED_BATCHES = 3
@@ -199,7 +200,7 @@ def _train_stack(
     began = time.perf_counter()
     first = trials[0]
     splits = splits_of(first, sources, device)
-    task = task_for(splits)
+    task = _scoring_task(first, splits, sources)
     stepper, models = _make_stepper(trials, splits, task, sources, device, replayed)
     run = _Run(models, stepper, splits, task, trials)
     run.look(0)
@@ -217,6 +218,14 @@ def _train_stack(
     if first.ours.select == "best-val":
         models.restore()
     return run.results((time.perf_counter() - began) / len(trials)), models, stepper
+
+
+def _scoring_task(trial: Trial, splits: Splits, sources: Sources) -> Task:
+    """The task of a trial, with the user's metric that the trial scores, if it does."""
+    task, text = task_for(splits), trial.ours.metric
+    if text is None or not isinstance(task, Classification):
+        return task
+    return replace(task, own=OwnMetric(text, function=load_function(text, "metric", sources)))
 
 
 class _Run:

@@ -52,6 +52,7 @@ class ModelTrainer:
         evaluation_rows: validation examples that each point is taken on, spread evenly over the validation part.
         select: whether the weights of the last step count or those with the best validation score.
         engine: ``"single"``: its own forward passes; ``"stacked"``: as a slice of one batched model.
+        metric: text of a user's metric, to be scored besides those of the task: ``"cost.py:cost#<hash of the file>"``.
     """
 
     data: DataSpec
@@ -61,6 +62,7 @@ class ModelTrainer:
     evaluation_rows: int = 1024
     select: Select = "last"
     engine: Engine = "single"
+    metric: str | None = None
 
     @property
     def title(self) -> str:
