@@ -123,3 +123,13 @@ def test_an_unreadable_run_folder_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
     with pytest.raises(RunError, match=rf"{tmp_path} cannot be read \(Permission denied\)"):
         find_run(tmp_path)
+
+
+def test_a_damaged_plan_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text("steps = \n")
+    code, said = told(monkeypatch, capsys, "compare", "iris", "--losses", "m", "--steps", "20", "--out", str(tmp_path))
+    assert code == 2
+    assert f"{tmp_path}/plan.toml is damaged" in said
+    assert "--out" in said

@@ -212,12 +212,19 @@ def write_plan(plan: Plan, folder: Path) -> None:
         PlanError: if the folder holds another plan.
     """
     file = folder / "plan.toml"
-    if file.exists() and file.read_text(encoding="utf-8") != plan.text:
-        different = _first_difference(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(plan.text))
-        raise PlanError(
-            f"{folder} holds the run of another plan ({different}): choose another --out, or give the options it was "
-            "made with"
-        )
+    if file.exists():
+        try:
+            before = file.read_text(encoding="utf-8")
+            different = (
+                None if before == plan.text else _first_difference(tomllib.loads(before), tomllib.loads(plan.text))
+            )
+        except ValueError as error:
+            raise PlanError(f"{file} is damaged ({error}): delete it, or choose another --out") from None
+        if different is not None:
+            raise PlanError(
+                f"{folder} holds the run of another plan ({different}): choose another --out, or give the options it was "
+                "made with"
+            )
     write_file(file, plan.text)
 
 
