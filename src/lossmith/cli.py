@@ -195,6 +195,8 @@ def train(
     folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     check_folder(folder)
     console = Console(stderr=True)
+    for note in drafted.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     with saying(console.print, lambda: "Nothing was saved."):
         try:
             with training_progress(console, trial.steps) as report:
@@ -205,11 +207,36 @@ def train(
             raise RuntimeError(f"the training failed: {reason_of(error)}") from None
     save_model(trained, trial, drafted.splits, drafted.task, folder)
     reload = reload_snippet(trial, drafted.splits, sources, folder)
-    said = [*_training_lines(trial, drafted.task, result), "", f"saved to {folder}; to reload it:", "", reload]
+    use = f"saved to {folder}; `lossmith predict {folder} DATA` uses it, and so does Python:"
+    said = [*_training_lines(trial, drafted.task, result), "", use, "", reload]
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
         said += ["", f"the learned loss as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"]
     Console().print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `lossmith train` made.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Examples: .csv, .parquet, .npz, or images.")],
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: standard output.")] = None,
+    probabilities: Annotated[bool, typer.Option(help="Give the probability of each class too.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="path/to/file.py:factory, for a model that was trained from a file of your own.")
+    ] = None,
+) -> None:
+    """Predict for new examples with a model that `lossmith train` saved, as CSV."""
+    from lossmith.trials.predictions import predict_file
+    from lossmith.trials.saving import load
+
+    made = predict_file(load(run, model), data, output, probabilities=probabilities)
+    errors = Console(stderr=True)
+    for note in made.notes:
+        errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    if output is None:
+        typer.echo(made.content, nl=False)
+    else:
+        errors.print(f"{made.count:,} predictions written to {output}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -59,7 +59,7 @@ class Plan:
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
-        notes: what was chosen that the user should know of, and what the losses warn of under this plan.
+        notes: what a user should know of how the data were read and what was chosen, and what the losses warn of.
     """
 
     name: str
