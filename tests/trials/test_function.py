@@ -94,7 +94,7 @@ def test_what_a_function_cannot_be(trial: Trial, sources: Sources, tmp_path: Pat
         with pytest.raises(Exception, match=words):
             train(other(trial, name), sources)
     (tmp_path / "script.py").write_text("import sys\nsys.exit(2)")
-    with pytest.raises(UserCodeError, match=r"importing .* failed: SystemExit"):
+    with pytest.raises(UserCodeError, match=r"importing .* failed, line 2: SystemExit"):
         function_trainer(f"{tmp_path}/script.py:train", sources)
     for text in ("nowhere.py:train", f"{tmp_path}/mine.py:absent", f"{tmp_path}/mine.txt:train"):
         with pytest.raises(UserCodeError):
