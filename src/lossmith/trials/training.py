@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lossmith.data import Dataset, Examples, Splits, TaskName, load_dataset, make_splits
+from lossmith.data import Examples, Splits, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import LearnedLoss
@@ -22,6 +22,7 @@ from lossmith.trials.batches import gathered, trial_batches
 from lossmith.trials.function import train_function
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
+from lossmith.trials.options import read_dataset
 from lossmith.trials.probes import Looking
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
@@ -30,8 +31,6 @@ from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_
 from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
 from lossmith.trials.user_code import load_function
 
-_CURVE_ROWS = 1024
-_CURVE_TARGETS = 2**21  # and as many rows as have so many targets: masks have one for each pixel
 _CURVE_OUTPUTS = 2**24  # held at a time
 _OBSERVED_BATCHES = 3
 
@@ -135,15 +134,10 @@ def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]
     return single + stacks
 
 
-@functools.lru_cache(maxsize=4)
-def _dataset(source: str, label: str | None, task: TaskName) -> Dataset:
-    return load_dataset(source, label, task)
-
-
 @functools.lru_cache(maxsize=8)
 def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
     """The splits of a spec, its tensors on the device; kept for the next trials of this process."""
-    splits = make_splits(_dataset(source, spec.label, spec.task), spec)
+    splits = make_splits(read_dataset(source, spec.label, spec.task), spec)
 
     def move(part: Examples) -> Examples:
         return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
@@ -249,7 +243,9 @@ class _Run:
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []  # steps; the curve's columns on training, then validation, examples
         self.seen = 0  # training targets that count, by each model
-        self.curve_rows = min(_CURVE_ROWS, max(1, _CURVE_TARGETS // splits.valid.targets[0].numel()))
+        rows = min(self.trial.ours.evaluation_rows, len(splits.valid))
+        spread = torch.arange(rows, device=device) * len(splits.valid) // rows  # the data may be sorted by class
+        self.shown = splits.valid.batch(spread)
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
@@ -267,7 +263,7 @@ class _Run:
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
-        inputs, targets = self.splits.valid.batch(slice(self.curve_rows))
+        inputs, targets = self.shown
         points, start = [], 0
         for outputs in gathered(self.models.predict(inputs), _CURVE_OUTPUTS):
             self.diverged |= ~outputs.isfinite().flatten(1).all(1)
