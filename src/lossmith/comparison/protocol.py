@@ -15,7 +15,7 @@ import tomli_w
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
-from lossmith.comparison.results import FinalRun, by_arm, validation_estimator
+from lossmith.comparison.results import FinalRun, by_arm, reference_learned, validation_estimator
 from lossmith.comparison.speed import Speed
 from lossmith.comparison.stages.speed import measure_speed
 from lossmith.comparison.stages.tune import Chosen, score_of, tune
@@ -90,6 +90,7 @@ def untrained_arms(plan: Plan, runs: Sequence[FinalRun]) -> dict[str, str]:
         plan.task.guess,
         plan.names,
         plan.task.words,
+        learned_something=reference_learned(plan, runs),
     )
 
 
