@@ -81,6 +81,7 @@ def why_untrained(
     names: Baselines,
     words: Words = CLASSIFICATION,
     *,
+    metric: str = "accuracy",
     learned_something: bool = True,
 ) -> dict[str, str]:
     """The arms that could not be trained under the budget, each with the reason.
@@ -92,6 +93,7 @@ def why_untrained(
         guess: The score of guessing.
         names: What the reference is called.
         words: The task's.
+        metric: What the scores are.
         learned_something: Whether the reference does better than guessing. If not, no arm is held against it.
 
     Returns:
@@ -114,7 +116,7 @@ def why_untrained(
             untrained[name] = f"{lost} of its {len(runs)} final trainings {what}"
         elif learned_something and learned[name] < MIN_LEARNED_SHARE * learned[names.reference]:
             untrained[name] = (
-                f"at its best it got to {100 * (learned[name] + guess):.0f} % on validation, less than half the "
-                f"way from guessing to {words.reference}"
+                f"at its best it got to {100 * (learned[name] + guess):.0f} % {metric} on validation, less than half "
+                f"the way from guessing to {words.reference}"
             )
     return untrained

@@ -96,9 +96,9 @@ def validation_estimator(plan: Plan, runs: Iterable[FinalRun]) -> Estimator:
 
 def reference_learned(plan: Plan, runs: Iterable[FinalRun]) -> bool:
     """Whether the reference does better than guessing on validation."""
-    judged = [run.judged("valid") for run in by_arm(runs)[plan.names.reference]]
-    scored = [(each, plan.task.unit_scores([[each]], plan.metric)[0][0]) for each in judged]
-    return beats_guessing(scored, plan.task.guess)
+    task, judged = plan.task.of_progress, [run.judged("valid") for run in by_arm(runs)[plan.names.reference]]
+    scored = [(each, task.unit_scores([[each]], task.metric)[0][0]) for each in judged]
+    return beats_guessing(scored, task.guess)
 
 
 def _alike(plan: Plan, untrained: Collection[str]) -> list[str]:

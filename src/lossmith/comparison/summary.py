@@ -183,11 +183,9 @@ def _guessing(plan: Plan, findings: Findings) -> str | None:
     """The sentence on a reference that learned nothing, if it did not."""
     if reference_learned(plan, findings.runs):
         return None
-    runs = by_arm(findings.runs)[plan.names.reference]
-    scores = [plan.task.metrics(run.judged("valid"))[plan.metric] for run in runs]
-    return no_better_than_guessing(
-        metric_title(plan.metric), float(np.mean(scores)), plan.task.guess, words=plan.task.words
-    )
+    task, runs = plan.task.of_progress, by_arm(findings.runs)[plan.names.reference]
+    score = float(np.mean([task.metrics(run.judged("valid"))[task.metric] for run in runs]))
+    return no_better_than_guessing(metric_title(task.metric), score, task.guess, words=task.words)
 
 
 def _adjust(candidates: Sequence[str], against_reference: dict[str, PairedDifference]) -> dict[str, float | None]:
