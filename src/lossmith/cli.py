@@ -15,9 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossmith.catalog import available
 from lossmith.comparison.options import Options
-from lossmith.trials.request import Request, options_of
+from lossmith.trials.options import Request, options_of
 
 if TYPE_CHECKING:
     from lossmith.tasks import Task
@@ -46,7 +45,9 @@ def _flattened(command: Callable[..., None]) -> Callable[..., None]:
         for name, (option, _, _) in options.items():
             if option.parse is not None and values[name] is not None:
                 values[name] = option.parse(values[name])
-        command(request.annotation(**values), **given)
+        asked = request.annotation(**values)
+        asked.dataset()  # what is wrong with the data is said before torch is loaded, which takes seconds
+        command(asked, **given)
 
     own = []
     for name, (option, kind, _) in options.items():
@@ -85,6 +86,7 @@ def compare(
     from lossmith.progress import ConsoleProgress
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
+    from lossmith.tasks import metric_said
     from lossmith.trials.trial import Sources
 
     sources = Sources()
@@ -98,6 +100,8 @@ def compare(
         f"{folder}/plan.toml",
         soft_wrap=True,
     )
+    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
+    errors.print(f"metric: {said}; --metric takes another", markup=False, highlight=False, soft_wrap=True)
     for note in plan.notes:
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"
@@ -116,6 +120,50 @@ def compare(
 
         write_report(run)
     Console().print(Leaderboard(run))
+
+
+@app.command()
+@_flattened
+def selftest(
+    options: Options,
+    copies: Annotated[int, typer.Option(min=2, help="Copies of the reference.", rich_help_panel="Comparison")] = 10,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default: runs/selftest-...", rich_help_panel="Running")
+    ] = None,
+) -> None:
+    """Measure how often `compare` raises a false alarm on your data and model, from copies of the reference loss."""
+    from lossmith.comparison.plan import make_plan, write_plan
+    from lossmith.comparison.selftest import plan_copies, self_test
+    from lossmith.comparison.session import running
+    from lossmith.progress import ConsoleProgress
+    from lossmith.report.selftest import SelfTestTable
+    from lossmith.trials.options import RequestError
+    from lossmith.trials.trial import Sources
+
+    if options.losses is not None:
+        raise RequestError("--losses: a self-test compares copies of the reference; leave it out")
+    sources = Sources()
+    plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
+    folder = out or Path("runs") / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    write_plan(plan, folder)
+    errors = Console(stderr=True)
+    with ConsoleProgress(errors) as progress:
+        try:
+            with running(
+                plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
+            ) as runner:
+                found = self_test(plan, runner, folder)
+        except KeyboardInterrupt:
+            errors.print(f"\nStopped. {progress.position} are done and kept. Run the same command to resume.")
+            raise typer.Exit(130) from None
+    Console().print(SelfTestTable(plan, found))
 
 
 @app.command()
@@ -222,6 +270,8 @@ def describe(
 @app.command(name="list")
 def list_losses() -> None:
     """List the losses with their text forms and defaults."""
+    from lossmith.catalog import available
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", overflow="fold", ratio=2)
     table.add_column(ratio=3)
@@ -248,6 +298,9 @@ def export(
 @app.command()
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the results of a finished comparison."""
+    from lossmith.report.folder import find_run
+
+    find_run(run)  # a wrong folder is refused before torch is loaded
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
 

@@ -156,7 +156,7 @@ def test_the_rules_are_those_of_the_verdicts(page: str) -> None:
 def test_a_page_speaks_of_its_task_and_leaves_the_names_of_users_alone() -> None:
     """A data set or a loss may be called as the words for classification are."""
     design = plan(["mse", "cross-entropy minus CE", "huber (tuned)"]) | {"name": "cross-entropy.csv"}
-    design["task"] = {"name": "regression", "summary": "regression", "guess": 0.0}
+    design["task"] = {"name": "regression", "summary": "regression", "guess": 0.0, "metric": "R2", "meaning": "R2"}
     of = usual(("cross-entropy minus CE", "m"))
     mse = replace(of.rows[0], name="mse", against_reference=None, kind="reference")
     rows = (mse, *(row for row in of.rows if row.role == "candidate"))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.headlines import Claim
-from lossmith.comparison.protocol import difference
+from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.verdict import ALPHA, SCOPE, points_with_interval
-from lossmith.tasks.task import Scores
 
 ADAPTS = Claim(
     "a loss that learns online is above its rate replay and above its loss replay, p < .05 each",
@@ -22,23 +21,24 @@ NOT_SHOWN = Claim(
 )
 
 
-def adaptation(arms: Sequence[Arm], scores: Mapping[str, Sequence[Scores]]) -> tuple[str, ...]:
+def adaptation(arms: Sequence[Arm], trained: Collection[str], estimator: Estimator) -> tuple[str, ...]:
     """`ADAPTS` or `NOT_SHOWN` for each loss that was compared with both of its replays.
 
     Args:
         arms: what was compared.
-        scores: per-example scores of the arms that could be trained, by name.
+        trained: names of the arms that could be trained.
+        estimator: of the differences between them.
 
     Returns:
         Sentences, in the order of the arms.
     """
-    names = {(arm.replays, arm.replay): arm.name for arm in arms if arm.name in scores}
+    names = {(arm.replays, arm.replay): arm.name for arm in arms if arm.name in trained}
     said = []
     for arm in arms:
         replays = [names.get((arm.loss, "rate")), names.get((arm.loss, "loss"))]
-        if arm.role == "control" or arm.name not in scores or None in replays:
+        if arm.role == "control" or arm.name not in trained or None in replays:
             continue
-        gaps = [difference(list(scores[arm.name]), list(scores[replay])) for replay in replays if replay is not None]
+        gaps = [estimator.difference(arm.name, replay) for replay in replays if replay is not None]
         shown = all(gap.p_value is not None and gap.p_value < ALPHA and gap.mean > 0 for gap in gaps)
         rate, loss = (points_with_interval(gap, 0.95) for gap in gaps)
         said.append((ADAPTS if shown else NOT_SHOWN).sentence.format(name=arm.name, rate=rate, loss=loss))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -120,6 +120,10 @@ class Baselines:
     def again(self) -> str:
         """The reference, tuned and seeded anew: its difference from the reference is the size of noise."""
         return f"{self.reference} (again)"
+
+    def both(self, trained: Collection[str]) -> list[str]:
+        """The two arms of the reference, as far as they could be trained: losses are compared with their mean."""
+        return [name for name in (self.reference, self.again) if name in trained]
 
     @property
     def weight_decay(self) -> str:

@@ -5,9 +5,10 @@ Docs and report print the conditions and sentences that stand here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from lossmith.comparison.speed import SpeedRatio
+from lossmith.comparison.speed import Speed
 from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.verdict import (
     ALPHA,
@@ -49,7 +50,7 @@ STRONGER_CONTROL = Claim(
 )
 
 FEWER_STEPS = Claim(
-    "median ratio of steps below 1 with its interval below 1 (any run censored: sign test p < .05), and "
+    "median ratio of steps below 1 with Holm p < .05 (t-test on logarithms; any run censored: sign test), and "
     "{reference}, re-tuned with its schedule shortened to that many steps, missed tau",
     "{name} needs fewer steps than {reference} to reach its final score: {ratio} of them {proof}, and "
     "{reference} re-tuned for that many steps does not reach it, {scope}",
@@ -117,9 +118,14 @@ def stronger_control(name: str, controls: Mapping[str, PairedDifference], words:
     return STRONGER_CONTROL.worded(words).sentence.format(control=control, name=name, difference=shown)
 
 
-def fewer_steps(
-    name: str, speed: SpeedRatio, *, shortened_reference_missed: bool, words: Words = CLASSIFICATION
-) -> str | None:
+TOO_FEW_PAIRS = Claim(
+    "a loss has runs that never reach tau, and a sign test in which it is faster in all pairs would have Holm p >= .05",
+    "{pairs} paired runs are too few for a claim on speed by the sign test, which decides where a run never gets "
+    "there: with {tested} tested it takes {needed}.",
+)
+
+
+def fewer_steps(name: str, speed: Speed, words: Words = CLASSIFICATION) -> str | None:
     """The sentence `FEWER_STEPS`, where its condition holds.
 
     A loss that only does early what the reference does just as well in a shorter run saves nothing; hence the
@@ -127,23 +133,36 @@ def fewer_steps(
 
     Args:
         name: The loss as the sentence calls it.
-        speed: Its paired ratio of steps.
-        shortened_reference_missed: Whether the reference, re-tuned with its schedule shortened to the number
-            of steps the loss needed, missed tau.
+        speed: What was found of its speed.
         words: The task's.
 
     Returns:
         The sentence, or None where it may not be said.
     """
-    if not shortened_reference_missed or not speed.ratio < 1:
+    ratio, p = speed.ratio, speed.holm_p
+    if not speed.shortened_reference_missed or not ratio.ratio < 1 or p is None or p >= ALPHA:
         return None
-    if speed.interval is not None and speed.interval[1] < 1:
-        proof = f"[{speed.interval[0]:.2f}, {speed.interval[1]:.2f}]"
-    elif speed.method == "sign test" and speed.p_value is not None and speed.p_value < ALPHA:
-        proof = f"(sign test, p = {speed.p_value:.3f})"
-    else:
-        return None
-    return FEWER_STEPS.worded(words).sentence.format(name=name, ratio=f"{speed.ratio:.2f}", proof=proof)
+    within = "sign test" if ratio.interval is None else f"[{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
+    proof = f"({within}, Holm-adjusted p = {p:.2g})"
+    return FEWER_STEPS.worded(words).sentence.format(name=name, ratio=f"{ratio.ratio:.2f}", proof=proof)
+
+
+def too_few_pairs(speed: Mapping[str, Speed], tested: int) -> tuple[str, ...]:
+    """The sentence `TOO_FEW_PAIRS`, where its condition holds.
+
+    Args:
+        speed: What was found, by arm.
+        tested: How many losses are tested.
+
+    Returns:
+        The sentence, or nothing.
+    """
+    censored = [of.ratio for of in speed.values() if of.ratio.method == "sign test"]
+    needed = math.ceil(math.log2(2 * max(1, tested) / ALPHA) + 1e-9)
+    if not censored or censored[0].pairs >= needed:
+        return ()
+    losses = "1 loss" if tested == 1 else f"{tested} losses"
+    return (TOO_FEW_PAIRS.sentence.format(pairs=censored[0].pairs, tested=losses, needed=needed),)
 
 
 def _listed(names: list[str]) -> str:

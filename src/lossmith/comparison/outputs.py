@@ -34,7 +34,7 @@ def write_runs(plan: Plan, runs: Sequence[FinalRun], folder: Path) -> None:
         columns = {
             "loss": run.arm,
             "fold": run.fold,
-            "seed": run.seed,
+            "repeat": run.repeat,
             "score": plan.task.metrics(test)[plan.metric],
             **plan.task.columns(test),
             **run.result.fitted,

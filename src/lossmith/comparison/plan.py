@@ -16,10 +16,12 @@ import tomli_w
 
 from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import write_file
+from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks import Task
-from lossmith.trials.request import Draft, RequestError, draft
+from lossmith.trials.options import RequestError
+from lossmith.trials.request import Draft, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss
@@ -30,6 +32,7 @@ from lossmith.trials.user_code import UserCodeError
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 _SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
+_LEAST_STEPS: Final = 20
 _STREAMS: Final = {"tuning": 0, "final": 1}
 
 
@@ -49,13 +52,14 @@ class Plan:
         examples: number of examples in training, validation and test of fold 0.
         arms: what is compared.
         lrs: the grid of learning rates, ascending by factors of 2, for the reference.
-        budget: trainings spent on tuning each arm in each fold, half of them on bracketing the learning rate.
-        final_seeds: final trainings of each arm in each fold.
-        metric: what the losses are judged by.
+        budget: trainings spent on tuning each arm in each repeat.
+        repeats: how often tuning and final training are done in each fold, each time with other seeds and another
+            validation part.
+        metric_reason: why they are judged by the task's metric.
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
-        notes: what a user should know of how the data were read, and what the losses warn of under this plan.
+        notes: what a user should know of how the data were read and what was chosen, and what the losses warn of.
     """
 
     name: str
@@ -65,12 +69,17 @@ class Plan:
     arms: tuple[Arm, ...]
     lrs: tuple[float, ...]
     budget: int
-    final_seeds: int
-    metric: str
+    repeats: int
+    metric_reason: str
     delta: float
     device: str
     versions: dict[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """What the losses are judged by."""
+        return self.task.metric
 
     @property
     def folds(self) -> range:
@@ -78,15 +87,15 @@ class Plan:
         return range(max(1, self.trial.trainer.folds))
 
     @property
-    def bracket_seeds(self) -> int:
-        """Tuning seeds of each learning rate in the bracketing half of the budget."""
-        return self.budget // (2 * len(self.lrs))
+    def pipelines(self) -> list[tuple[int, int]]:
+        """Fold and repeat of each pipeline: tuning, choice and final training of every arm."""
+        return [(fold, repeat) for fold in self.folds for repeat in range(self.repeats)]
 
     @property
     def text(self) -> str:
         """The plan as TOML."""
         trainer, trial = asdict(self.trial.trainer), self.trial
-        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess")} | asdict(self.task)
+        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "meaning")} | asdict(self.task)
         of_trial = trainer | {"optimizer": asdict(trial.optimizer), "steps": trial.steps, "seed": trial.seed}
         own = {name: value for name, value in asdict(self).items() if name != "trial"}
         return tomli_w.dumps(_without_none(own | of_trial | {"task": task}))
@@ -105,19 +114,24 @@ class Plan:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
 
-    def grid(self, arm: Arm) -> list[Setting]:
-        """The bracketing grid of an arm."""
-        return [Setting(float(f"{lr * arm.lr_scale:.6g}")) for lr in self.lrs]
+    def bracket(self, arm: Arm) -> list[Setting]:
+        """The learning rates that are tried of an arm before all else.
 
-    def training(self, arm: Arm, fold: int, setting: Setting, use: Literal["tuning", "final"], number: int) -> Trial:
+        They are the whole grid; where the arm has values to tune and the budget does not allow for as many settings of
+        those, every second of the grid.
+        """
+        lrs = self.lrs[::2] if arm.tuned and self.budget < 2 * len(self.lrs) else self.lrs
+        return [Setting(float(f"{lr * arm.lr_scale:.6g}")) for lr in lrs]
+
+    def training(self, arm: Arm, fold: int, repeat: int, setting: Setting, use: Literal["tuning", "final"]) -> Trial:
         """One training.
 
         Args:
             arm: what is trained.
             fold: on which fold.
+            repeat: in which repeat.
             setting: with which learning rate and values.
-            use: what for; tuning and final seeds are disjoint.
-            number: which of the seeds of that use.
+            use: what for; the seeds of the two differ.
 
         Returns:
             The trial.
@@ -128,10 +142,10 @@ class Plan:
             optimizer = replace(optimizer, name="adamw")  # Adam's coupled decay is a different, weaker control
         trial = replace(
             self.trial,
-            trainer=self.trial.trainer.on_fold(fold),
+            trainer=self.trial.trainer.on_fold(fold, repeat),
             optimizer=optimizer,
             steps=round(arm.length * self.trial.steps),
-            seed=derive_seed(self.trial.seed, arm.stream, _STREAMS[use], fold, number),
+            seed=derive_seed(self.trial.seed, arm.stream, _STREAMS[use], fold, repeat),
             final=use == "final",
         )
         return with_loss(trial, arm.loss_with(setting.values))
@@ -152,18 +166,17 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     """
     lrs = _grid(options)
     budget = _budget(options, len(lrs))
-    drafted = draft(options, sources)
+    drafted, metric_reason = with_metric(draft(options, sources), options.metric, sources)
     trial, splits = drafted.trial, drafted.splits
     trainer = trial.ours
-    if trial.steps < trainer.evaluations:
+    if trial.steps < _LEAST_STEPS:
         raise RequestError(
-            f"{trial.steps} steps are too few for a learning curve of {trainer.evaluations} points: give more --epochs "
-            "or --steps, or a smaller --batch-size"
+            f"{trial.steps} steps are too few to compare losses, which takes {_LEAST_STEPS}: give more --epochs or "
+            "--steps, or a smaller --batch-size"
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))
-    imbalanced = options.imbalance > 1
-    counts = splits.class_counts.tolist() if imbalanced else None
+    counts = splits.class_counts.tolist() if drafted.task.is_imbalanced(splits) else None
     arms = make_arms(drafted.task, losses, options.optimizer, counts)
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
@@ -179,12 +192,12 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         arms=tuple(arms),
         lrs=lrs,
         budget=budget,
-        final_seeds=options.seeds or (2 if trainer.data.folds else 5),
-        metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
+        repeats=options.repeats or (2 if trainer.data.folds else 3),
+        metric_reason=metric_reason,
         delta=options.delta,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
-        notes=(*drafted.notes, *notes),
+        notes=drafted.notes + notes,
     )
 
 
@@ -214,11 +227,11 @@ def derive_seed(*numbers: int) -> int:
 
 
 def _budget(options: Options, lrs: int) -> int:
-    budget = options.budget or 2 * lrs
-    if budget % (2 * lrs):
+    budget = options.budget or lrs
+    if budget < lrs:
         raise RequestError(
-            f"--budget {budget} cannot be shared out: it must be a multiple of twice the {lrs} learning rates, such as "
-            f"{2 * lrs}"
+            f"--budget {budget} is less than a training for each of the {lrs} learning rates: give at least {lrs}, or "
+            f"fewer rates (--lrs)"
         )
     return budget
 

@@ -1,4 +1,4 @@
-"""The comparison, stage by stage: bracket, search, final runs, recommendation, test, speed.
+"""The comparison, stage by stage: tuning, final runs, recommendation, test, speed.
 
 Each stage plans trials from results before it and reads their results; the ledger makes it resumable. The test part is
 opened only after the recommendation has been written down.
@@ -6,7 +6,7 @@ opened only after the recommendation has been written down.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,13 +15,12 @@ import tomli_w
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
-from lossmith.comparison.results import FinalRun, by_arm, unit_scores
+from lossmith.comparison.results import FinalRun, by_arm, validation_estimator
 from lossmith.comparison.speed import Speed
 from lossmith.comparison.stages.speed import measure_speed
 from lossmith.comparison.stages.tune import Chosen, score_of, tune
-from lossmith.comparison.statistics import PairedDifference, paired_difference
+from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.tuning import Setting
-from lossmith.tasks.task import Scores
 from lossmith.trials.runner import Runner, TrainingFailedError
 from lossmith.trials.trial import Trial
 
@@ -31,7 +30,7 @@ class Findings:
     """Everything a comparison found; by arm name.
 
     Args:
-        chosen: what tuning found, by fold.
+        chosen: what tuning found, by fold and repeat.
         untrained: arms that could not be trained, with the reason.
         weak_reference: the same reason for the reference, which stays the reference all the same; or ``None``.
         runs: the final trainings with their test scores; none of an arm of which a training failed.
@@ -72,16 +71,10 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
             f"the reference {plan.names.reference} could not be trained: {failed[plan.names.reference]}"
         )
     runs = [FinalRun(*row, sealed[row[-1]]) for row in planned if row[0] not in failed]
-    untrained = why_untrained(
-        {name: [score_of(plan, run.result) for run in of] for name, of in by_arm(runs).items()},
-        {name: [fold.on_edge for fold in chosen[name]] for name in by_arm(runs)},
-        plan.task.guess,
-        plan.names,
-        plan.task.words,
-    )
+    untrained = untrained_arms(plan, runs)
     weak_reference = untrained.pop(plan.names.reference, None)
     trained = [run for run in runs if run.arm not in untrained]
-    recommendation = recommend(unit_scores(plan, trained, "valid"), plan.names, plan.task.words)
+    recommendation = recommendation_from(plan, validation_differences(plan, trained))
     _write_recommendation(recommendation, folder)
     opened = tuple(replace(run, result=runner.ledger.open_test(run.trial)) for run in runs)
     speed = measure_speed(plan, chosen, trained, runner)
@@ -89,21 +82,47 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     return Findings(chosen, untrained | failed, weak_reference, opened, recommendation, speed, times)
 
 
-def difference(a: Sequence[Scores], b: Sequence[Scores]) -> PairedDifference:
-    """The paired difference of two arms from their per-example scores."""
-    return paired_difference([x - y for x, y in zip(a, b, strict=True)])
+def untrained_arms(plan: Plan, runs: Sequence[FinalRun]) -> dict[str, str]:
+    """The arms that could not be trained, each with the reason; see `why_untrained`."""
+    runs_of = by_arm(runs)
+    return why_untrained(
+        {name: [score_of(plan, run.result) for run in of] for name, of in runs_of.items()},
+        {name: [run.on_edge for run in of] for name, of in runs_of.items()},
+        plan.task.guess,
+        plan.names,
+        plan.task.words,
+    )
 
 
-_Planned = tuple[str, int, int, Setting, Trial]
+def validation_differences(plan: Plan, trained: Sequence[FinalRun]) -> dict[str, PairedDifference]:
+    """Each arm that could be trained minus the reference on validation, without the reference's own arms."""
+    estimator, names = validation_estimator(plan, trained), list(by_arm(trained))
+    references = plan.names.both(names)
+    return {name: estimator.difference(name, *references) for name in names if name not in references}
+
+
+def recommendation_from(plan: Plan, differences: Mapping[str, PairedDifference]) -> Recommendation:
+    """What `validation_differences` recommend."""
+    tested = sum(arm.name not in {plan.names.reference, plan.names.again} for arm in plan.arms)
+    return recommend(differences, tested, plan.names, plan.task.words)
+
+
+_Planned = tuple[str, int, int, Setting, bool, Trial]
 
 
 def _final_trials(plan: Plan, chosen: dict[str, tuple[Chosen, ...]]) -> list[_Planned]:
     """The rows of the table of `FinalRun`, their results still missing."""
     return [
-        (arm.name, fold, seed, of.setting, plan.training(arm, fold, of.setting, "final", seed))
+        (
+            arm.name,
+            of.fold,
+            of.repeat,
+            of.setting,
+            of.on_edge,
+            plan.training(arm, of.fold, of.repeat, of.setting, "final"),
+        )
         for arm in plan.arms
-        for fold, of in enumerate(chosen.get(arm.name, ()))
-        for seed in range(plan.final_seeds)
+        for of in chosen.get(arm.name, ())
     ]
 
 

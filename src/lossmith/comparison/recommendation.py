@@ -5,17 +5,15 @@ Everything is a pure function of scores. None of it looks at the test part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lossmith.comparison.arms import Baselines
-from lossmith.comparison.statistics import paired_difference
-from lossmith.comparison.verdict import CLASSIFICATION
+from lossmith.comparison.statistics import PairedDifference, holm
+from lossmith.comparison.verdict import ALPHA, CLASSIFICATION
 from lossmith.tasks import Words
 
 MAX_EDGE_SHARE: Final = 0.5
@@ -43,36 +41,35 @@ class Recommendation:
 
 
 def recommend(
-    scores: Mapping[str, Sequence[ArrayLike]], names: Baselines, words: Words = CLASSIFICATION
+    differences: Mapping[str, PairedDifference], tested: int, names: Baselines, words: Words = CLASSIFICATION
 ) -> Recommendation:
-    """The best loss if it is more than one standard error better than the reference, else the reference.
-
-    The reference tuned and seeded anew is never recommended: it is the reference.
+    """The best of the losses that are better than the reference with a Holm-adjusted p below .05, else the reference.
 
     Args:
-        scores: The validation score of each example under each final seed, by arm: one array (seeds, examples) per
-            fold. The reference is among the arms; arms that could not be trained are not.
-        names: what the reference is called, and the reference tuned and seeded anew.
-        words: the task's.
+        differences: Each arm minus the reference on validation, by name, without the reference's own arms; arms that
+            could not be trained are absent.
+        tested: How many arms were planned besides the reference's own; those absent enter Holm's method with p = 1.
+        names: What the reference is called.
+        words: The task's.
 
     Returns:
         The recommendation.
     """
-    reference = scores[names.reference]
-    differences = {
-        name: paired_difference([np.asarray(a) - np.asarray(b) for a, b in zip(of, reference, strict=True)])
-        for name, of in scores.items()
-        if name not in {names.reference, names.again}
-    }
     if not differences:
         return Recommendation(names.reference, "nothing else could be trained", 0.0, None)
-    name, top = max(differences.items(), key=lambda item: item[1].mean)
-    gain = f"{name} is {100 * top.mean:+.2f} points from {words.reference} on validation"
-    if math.isnan(top.variance):
-        return Recommendation(names.reference, f"{gain}, of unknown standard error", top.mean, None)
-    if top.mean > top.se:
-        return Recommendation(name, f"{gain}, more than one standard error of {100 * top.se:.2f}", top.mean, top.se)
-    reason = f"the best, {gain}, within one standard error of {100 * top.se:.2f}"
+    p_values = [1.0 if gap.p_value is None else gap.p_value for gap in differences.values()]
+    adjusted = holm([*p_values, *[1.0] * (tested - len(p_values))])[: len(p_values)]
+    holm_p = dict(zip(differences, adjusted.tolist(), strict=True))
+    better = [name for name, gap in differences.items() if gap.mean > 0 and holm_p[name] < ALPHA]
+    name = max(better or differences, key=lambda name: differences[name].mean)
+    top = differences[name]
+    gain = f"{100 * top.mean:+.2f} points from {words.reference} on validation"
+    if top.p_value is None:
+        reason = "" if top.reason is None else f" ({top.reason.value})"
+        return Recommendation(names.reference, f"{name} is {gain}, but that has no p-value{reason}", top.mean, None)
+    if better:
+        return Recommendation(name, f"{gain}, Holm-adjusted p = {holm_p[name]:.2g}", top.mean, top.se)
+    reason = f"the highest, {name}, is {gain}, Holm-adjusted p = {holm_p[name]:.2g}"
     return Recommendation(names.reference, reason, top.mean, top.se)
 
 
@@ -88,7 +85,7 @@ def why_untrained(
     Args:
         scores: The validation score of each final training, by arm; None where it diverged, which counts as guessing.
             The reference is among the arms.
-        on_edge: For each arm and fold, whether the best learning rate still lay on the edge of the extended grid.
+        on_edge: For each arm and repeat, whether the best learning rate still lay on the edge of the extended grid.
         guess: The score of guessing.
         names: What the reference is called.
         words: The task's.
@@ -104,9 +101,9 @@ def why_untrained(
         edges = sum(on_edge[name])
         lost = sum(run is None or run < collapsed for run in runs)
         if edges > MAX_EDGE_SHARE * len(on_edge[name]):
-            folds = len(on_edge[name])
             untrained[name] = (
-                f"its best learning rate still lay on the edge of the extended grid in {edges} of {folds} folds"
+                f"its best learning rate still lay on the edge of the extended grid in {edges} of "
+                f"{len(on_edge[name])} repeats"
             )
         elif lost > MAX_DIVERGED_SHARE * len(runs):
             untrained[name] = f"{lost} of its {len(runs)} final trainings diverged or fell back to guessing"

@@ -1,12 +1,15 @@
-"""The final trainings of a comparison as one table: a row for each arm, fold and seed."""
+"""The final trainings of a comparison as one table: a row for each arm, fold and repeat."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from lossmith.comparison.plan import Plan
+from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks.task import Judged, Scores
 from lossmith.trials.result import TrialResult
@@ -20,16 +23,18 @@ class FinalRun:
     Args:
         arm: the name of what was trained.
         fold: the number of the test fold.
-        seed: the number of the final seed.
-        setting: what tuning chose for the arm in this fold.
+        repeat: the number of the repeat.
+        setting: what tuning chose for the arm in this repeat.
+        on_edge: whether the best learning rate still lay on the edge of the extended grid.
         trial: the training as planned.
         result: what it gave; its test part is sealed until the recommendation has been written.
     """
 
     arm: str
     fold: int
-    seed: int
+    repeat: int
     setting: Setting
+    on_edge: bool
     trial: Trial
     result: TrialResult
 
@@ -41,18 +46,53 @@ class FinalRun:
 
 
 def by_arm(runs: Iterable[FinalRun]) -> dict[str, list[FinalRun]]:
-    """The rows of each arm, by fold and seed."""
+    """The rows of each arm, by fold and repeat."""
     found: dict[str, list[FinalRun]] = {}
     for run in runs:
         found.setdefault(run.arm, []).append(run)
     return found
 
 
-def unit_scores(plan: Plan, runs: Iterable[FinalRun], part: Literal["valid", "test"]) -> dict[str, list[Scores]]:
-    """Scores per unit in the plan's metric: for each arm one array (seeds, units) per fold."""
+def test_scores(plan: Plan, runs: Iterable[FinalRun]) -> dict[str, list[Scores]]:
+    """Scores per unit of the test part in the plan's metric: for each arm one array (repeats, units) per fold."""
     return {
         arm: plan.task.unit_scores(
-            [[run.judged(part) for run in rows if run.fold == fold] for fold in plan.folds], plan.metric
+            [[run.judged("test") for run in rows if run.fold == fold] for fold in plan.folds], plan.metric
         )
         for arm, rows in by_arm(runs).items()
     }
+
+
+def test_estimator(plan: Plan, scores: Mapping[str, Sequence[Scores]], untrained: Collection[str]) -> Estimator:
+    """What estimates differences on test.
+
+    Args:
+        plan: the plan.
+        scores: `test_scores`.
+        untrained: the arms that could not be trained; what these scatter is nobody else's.
+    """
+    return Estimator({name: [list(fold) for fold in of] for name, of in scores.items()}, _alike(plan, untrained))
+
+
+def validation_estimator(plan: Plan, runs: Iterable[FinalRun]) -> Estimator:
+    """What estimates differences on validation between arms that could be trained.
+
+    Each repeat has a validation part of its own, unless that is official.
+    """
+    runs = list(runs)
+    shared = all(
+        np.array_equal(first.judged("valid").index, run.judged("valid").index)
+        for first in runs[:1]
+        for run in runs
+        if (run.arm, run.fold) == (first.arm, first.fold)
+    )
+    scores: dict[str, list[list[Scores]]] = {}
+    for arm, rows in by_arm(runs).items():
+        folds = [[run.judged("valid") for run in rows if run.fold == fold] for fold in plan.folds]
+        scores[arm] = [[plan.task.unit_scores([[run]], plan.metric)[0][0] for run in fold] for fold in folds]
+    return Estimator(scores, _alike(plan, ()), shared=shared)
+
+
+def _alike(plan: Plan, untrained: Collection[str]) -> list[str]:
+    """The arms that spend their whole budget on the learning rate: their scatter is pooled."""
+    return [arm.name for arm in plan.arms if not arm.tuned and arm.name not in untrained]

@@ -24,7 +24,7 @@ class Gap:
         holm_p: Holm-adjusted over the losses tested; for a control its own p.
         mde: the true difference that would have been found four times in five.
         se: standard error.
-        v_seed: part of the variance that more seeds would shrink.
+        v_seed: part of the variance that more repeats would shrink.
         v_test: part that more test examples would shrink.
         df: degrees of freedom.
         reason: why there is no interval.
@@ -56,12 +56,12 @@ class MeanCurve:
 
 @dataclass(frozen=True)
 class RatePoint:
-    """One learning rate of the grid: validation score over folds and seeds, plain and smoothed, and how often tried."""
+    """One learning rate of the grid: mean validation score, plain and smoothed, and how often it was tried."""
 
     lr: Number
     score: Number
     smoothed: Number
-    folds: int
+    tried: int
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class TuningRow:
     """How an arm was tuned.
 
     Args:
-        lrs: the learning rate chosen in each fold.
-        values: what else was chosen in each fold, by name.
+        lrs: the learning rate chosen in each fold and repeat.
+        values: what else was chosen there, by name.
         trainings: how many trainings that took.
         failures: why some of them gave no result.
         rates: the grid of learning rates.
@@ -147,9 +147,9 @@ class Row:
         untrained: why it could not be trained.
         score: mean test score; NaN without final trainings.
         runs: the mean test score of each final training.
-        against_reference: the arm minus the reference.
+        against_reference: the arm minus the mean of the reference's two arms; the second of them minus the first.
         against_rival: the arm minus the tuned rival.
-        share_won: share of the paired trainings that it won against the reference.
+        share_won: share of the repeats that it won against the mean of the reference's two trainings.
         verdict: one sentence.
         kind: the value of its `VerdictKind`, or ``"reference"``.
         speed: steps to the level of the reference.
@@ -157,7 +157,7 @@ class Row:
         diagrams: the task's.
         tuning: how it was tuned.
         training: how its final trainings went.
-        shape_of: the loss with the tuned values of the first fold.
+        shape_of: the loss with the tuned values of the first repeat.
         shape: what that looks like.
         predictions: of the first final training, for the units in `Summary.originals`.
     """

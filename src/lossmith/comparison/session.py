@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from lossmith.comparison.outputs import write_runs, write_summary
@@ -13,6 +15,34 @@ from lossmith.trials.executors import MakeExecutor
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Progress, Runner
 from lossmith.trials.trial import Sources
+
+
+@contextlib.contextmanager
+def running(
+    plan: Plan,
+    sources: Sources,
+    folder: Path,
+    *,
+    workers: int = 1,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
+    make_executor: MakeExecutor | None = None,
+) -> Iterator[Runner]:
+    """A runner whose ledger lies beside the run folder; arguments as `carry_out`."""
+    with Ledger(folder.resolve().parent / "ledger.sqlite", plan.device) as ledger:
+        runner = Runner(
+            ledger,
+            sources,
+            workers=workers,
+            device=plan.device,
+            time_limit=time_limit,
+            progress=progress,
+            make_executor=make_executor,
+        )
+        try:
+            yield runner
+        finally:
+            runner.close()
 
 
 def carry_out(
@@ -46,20 +76,16 @@ def carry_out(
         LedgerError: if another process uses the ledger.
         TrainingFailedError: if trainings of the reference fail.
     """
-    with Ledger(folder.resolve().parent / "ledger.sqlite", plan.device) as ledger:
-        runner = Runner(
-            ledger,
-            sources,
-            workers=workers,
-            device=plan.device,
-            time_limit=time_limit,
-            progress=progress,
-            make_executor=make_executor,
-        )
-        try:
-            findings = run_protocol(plan, runner, folder)
-        finally:
-            runner.close()
+    with running(
+        plan,
+        sources,
+        folder,
+        workers=workers,
+        time_limit=time_limit,
+        progress=progress,
+        make_executor=make_executor,
+    ) as runner:
+        findings = run_protocol(plan, runner, folder)
     summary = summarise(plan, findings)
     write_runs(plan, findings.runs, folder)
     write_summary(summary, folder)

@@ -78,13 +78,13 @@ def mean_curve(plan: Plan, runs: Sequence[TrialResult]) -> MeanCurve:
 
 
 def rates_of(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint, ...]:
-    """The bracketing grid, averaged over folds."""
+    """The bracketing grid, averaged over folds and repeats."""
     plain: dict[float, list[float]] = {}
     smooth: dict[float, list[float]] = {}
-    for fold in chosen:
-        grid = [point for point in fold.points if point.setting.values is None]
+    for of in chosen:
+        grid = [point for point in of.points if point.setting.values is None]
         for point, value in zip(grid, smoothed(grid, arm, plan.task.guess), strict=True):
-            plain.setdefault(point.setting.lr, []).append(point.accuracy)
+            plain.setdefault(point.setting.lr, []).append(point.score)
             smooth.setdefault(point.setting.lr, []).append(value)
     return tuple(
         RatePoint(lr, float(np.mean(plain[lr])), float(np.mean(smooth[lr])), len(plain[lr])) for lr in sorted(plain)
@@ -92,12 +92,12 @@ def rates_of(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> tuple[RatePoint,
 
 
 def tuning_of(plan: Plan, arm: Arm, chosen: Sequence[Chosen]) -> TuningRow:
-    """How an arm was tuned, over all folds."""
+    """How an arm was tuned, over all folds and repeats."""
     return TuningRow(
-        lrs=tuple(fold.setting.lr for fold in chosen),
-        values=tuple(named_of(arm, fold.setting) for fold in chosen),
-        trainings=sum(fold.trainings for fold in chosen),
-        failures=tuple(reason for fold in chosen for reason in fold.failures),
+        lrs=tuple(of.setting.lr for of in chosen),
+        values=tuple(named_of(arm, of.setting) for of in chosen),
+        trainings=sum(len(of.points) for of in chosen),
+        failures=tuple(reason for of in chosen for reason in of.failures),
         rates=rates_of(plan, arm, chosen),
         expected_best=expected_best_of(chosen),
     )
@@ -116,8 +116,8 @@ def training_of(plan: Plan, runs: Sequence[TrialResult]) -> TrainingRow:
 
 
 def expected_best_of(chosen: Sequence[Chosen]) -> tuple[float, ...]:
-    """The expected best validation score against the number of settings tried, averaged over folds."""
-    curves = [expected_best([point.accuracy for point in fold.points]) for fold in chosen]
+    """The expected best validation score against the number of settings tried, averaged over folds and repeats."""
+    curves = [expected_best([point.score for point in of.points]) for of in chosen]
     shortest = min(map(len, curves), default=0)
     return _column_means([curve[:shortest] for curve in curves]) if shortest else ()
 

@@ -20,7 +20,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedRatio:
-    """How many steps a loss needs to reach tau, relative to the reference under the same seed.
+    """How many steps a loss needs to reach tau, relative to the reference in the same repeat.
 
     Attributes:
         ratio: Median over the pairs of T_loss/T_ref: inf where only the loss never arrived, 0 where only
@@ -47,9 +47,10 @@ class Speed:
     """How fast an arm reaches the reference's level.
 
     Args:
-        lrs: the learning rate tuned for speed, one per fold.
-        steps: steps to tau, one per fold and seed; inf if never.
-        ratio: against the reference's steps.
+        lrs: the learning rate tuned for speed, one per fold and repeat.
+        steps: steps to tau, one per fold and repeat; inf if never.
+        ratio: against the reference's steps, the geometric mean over its two arms.
+        holm_p: p-value adjusted by Holm's method over the losses tested; a control's own.
         shortened_reference_missed: whether the reference re-tuned for so many steps missed tau; ``None`` if not asked.
         shortened_steps: that number of steps.
     """
@@ -57,6 +58,7 @@ class Speed:
     lrs: tuple[float, ...]
     steps: tuple[Number, ...]
     ratio: SpeedRatio
+    holm_p: float | None = None
     shortened_reference_missed: bool | None = None
     shortened_steps: int | None = None
 

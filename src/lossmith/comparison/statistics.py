@@ -1,4 +1,4 @@
-"""The statistics of a comparison: paired differences, several losses at once.
+"""The statistics of a comparison: differences between losses, several losses at once.
 
 Everything is a pure function of arrays. Scores are fractions (0.005 is half a percentage point), differences
 are "loss A minus loss B".
@@ -7,8 +7,8 @@ are "loss A minus loss B".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -18,6 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 MIN_RUNS = 3
 MIN_EXAMPLES = 100
 MIN_DIFFERING = 10
+
+# The median of several variances has so much of the precision of their mean (measured: docs/protocol.md).
+_MEDIAN_EFFICIENCY = 0.6
 
 # Two numbers that are equal on paper may differ by this much after sums of floats.
 _ROUNDING = 1e-12
@@ -29,23 +32,25 @@ class NoInterval(Enum):
     """Why a difference has no interval; the value completes the sentence "there is no interval: ..."."""
 
     FEW_RUNS = f"fewer than {MIN_RUNS} final runs"
-    ONE_SEED = "only one final seed per fold, so the chance of the seed cannot be measured"
+    ONE_SEED = "only one repeat per fold, so the chance of seeds and tuning cannot be measured"
     FEW_EXAMPLES = f"fewer than {MIN_EXAMPLES} test examples"
     FEW_DIFFERING = f"fewer than {MIN_DIFFERING} test examples differ"
-    NO_SPREAD = "seeds differ on single examples, yet every average came out the same"
+    NO_SPREAD = "runs differ on single examples, yet every average came out the same"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """The mean per-example score of loss A minus that of loss B, and how sure it is; see `paired_difference`.
+    """The mean per-example score of loss A minus that of loss B, and how sure it is.
+
+    See `Estimator.difference` and, for two losses alone, `paired_difference`.
 
     Attributes:
         mean: The difference, a fraction.
         variance: V, the variance of `mean`; NaN where it cannot be estimated (one seed or one example).
         df: nu, the degrees of freedom of V; NaN where V is.
-        v_seed: The part of V that further seeds would shrink; NaN with one seed per fold.
+        v_seed: The part of V that further seeds or repeats would shrink; NaN with one per fold.
         v_test: The part of V that further test examples would shrink; NaN with one example.
-        v_residual: The seed-by-example part, which `v_seed` and `v_test` both contain; NaN where `v_seed` is.
+        v_residual: The seed-by-example part, as `paired_difference` defines it; NaN where `v_seed` is.
         runs: Final runs of each loss, F*R.
         examples: Test examples n.
         differing: Test examples on which A and B differ under at least one seed.
@@ -186,6 +191,120 @@ def paired_difference(folds: Sequence[ArrayLike]) -> PairedDifference:
         examples=n,
         differing=sum(int(np.any(d != 0, axis=0).sum()) for d in matrices),
     )
+
+
+class Estimator:
+    """Differences between arms in which a run is a whole pipeline: tuning, choice and final training.
+
+    All arms of repeat r in fold f share their data and what a seed decides. Let y_afr be the mean score of arm a there,
+    w_f the share of fold f in all units, and e_afr = y_afr minus the median over the A pooled arms, in which what all
+    share cancels. With ``g = 1 - 2/A + m`` and m the variance of the median of A standard normal numbers:
+
+        s_a^2  = sum_f w_f^2 Var_r(e_afr) / (R g)          (arms that are not pooled: no g, and minus m s^2)
+        s^2    = median over the pooled arms of s_a^2, divided by the median of chi^2/df with df = F (R - 1)
+        v_a    = max(s_a^2, s^2)
+        v_0    = max(mean of the k others' s_b^2, s^2) / k
+        V      = v_a + v_0 + max(0, V_test - V_res)
+
+    V_test and V_res are those of `paired_difference`. Pooling makes up for few repeats; the maximum keeps an arm that
+    varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. nu is
+    Satterthwaite's, over the three terms.
+
+    Args:
+        scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
+        alike: the arms that are pooled: those that were tuned alike. Others have nothing to say of s^2.
+        shared: whether the repeats of a fold score the same units. If not, chance in drawing units varies from repeat
+            to repeat like all else, and V has no third term.
+
+    Raises:
+        ValueError: If arms differ in folds or repeats, no arm is pooled, or a score is not finite.
+    """
+
+    def __init__(
+        self, scores: Mapping[str, Sequence[Sequence[ArrayLike]]], alike: Collection[str], *, shared: bool = True
+    ) -> None:
+        self._scores = {
+            name: [[np.asarray(run, dtype=np.float64) for run in fold] for fold in of] for name, of in scores.items()
+        }
+        self._shared = shared
+        shapes = {tuple(len(fold) for fold in of) for of in self._scores.values()}
+        if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
+            raise ValueError(f"Estimator: arms need the same folds and repeats, got {sorted(shapes)}")
+        if any(not np.isfinite(run).all() for of in self._scores.values() for fold in of for run in fold):
+            raise ValueError("Estimator: a score is not finite")
+        pooled = [name for name in self._scores if name in alike]
+        if not pooled:
+            raise ValueError("Estimator: none of the arms is pooled")
+        units = np.array([np.mean([run.size for run in fold]) for fold in next(iter(self._scores.values()))])
+        self._weights = units / units.sum()
+        self._means = {
+            name: np.array([[run.mean() for run in fold] for fold in of]) for name, of in self._scores.items()
+        }
+        self._variances, self._pooled = self._spread(pooled)
+        self._df = self._means[pooled[0]].shape[0] * (self._means[pooled[0]].shape[1] - 1)
+        self._pooled_df = max(1.0, _MEDIAN_EFFICIENCY * (len(pooled) - 1)) * self._df
+
+    def difference(self, arm: str, *others: str) -> PairedDifference:
+        """The mean score of an arm minus that of others.
+
+        Args:
+            arm: name of the arm.
+            others: names of one or several arms; several stand for one loss and are averaged.
+
+        Returns:
+            The difference with its variance; its `reason` says whether the data allow an interval.
+        """
+        gaps = [
+            [a - np.mean(b, axis=0) for a, *b in zip(*folds, strict=True)]
+            for folds in zip(*(self._scores[name] for name in (arm, *others)), strict=True)
+        ]
+        mean = float(
+            sum(w * np.mean([run.mean() for run in fold]) for w, fold in zip(self._weights, gaps, strict=True))
+        )
+        if self._shared:
+            plain = paired_difference([np.stack(fold) for fold in gaps])
+        else:
+            plain = paired_difference([np.concatenate(fold)[None] for fold in gaps])
+            plain = replace(plain, v_test=0.0, v_residual=0.0, runs=sum(map(len, gaps)))
+        if self._df == 0:
+            return replace(plain, mean=mean, variance=math.nan, df=math.nan, v_seed=math.nan)
+        own, theirs = self._variances[arm], float(np.mean([self._variances[name] for name in others]))
+        v_arm = own, self._df
+        v_others = theirs / len(others), len(others) * self._df
+        if own <= self._pooled:
+            v_arm = self._pooled, self._pooled_df
+        if theirs <= self._pooled:
+            v_others = self._pooled / len(others), self._pooled_df
+        v_test = max(0.0, plain.v_test - plain.v_residual)
+        variance = v_arm[0] + v_others[0] + v_test
+        df = _satterthwaite(variance, v_arm, v_others, (v_test, max(1, plain.examples - 1)))
+        return replace(plain, mean=mean, variance=variance, df=df, v_seed=v_arm[0] + v_others[0], v_test=v_test)
+
+    def _spread(self, pooled: Sequence[str]) -> tuple[dict[str, float], float]:
+        """The variance s_a^2 of each arm's mean, and s^2."""
+        together, arms = np.stack([self._means[name] for name in pooled]), len(pooled)
+        repeats = together.shape[2]
+        if repeats == 1:
+            return dict.fromkeys(self._means, math.nan), math.nan
+        centre = np.median(together, axis=0) if arms > 1 else np.zeros_like(together[0])
+        of_median = 0.0 if arms == 1 else _variance_of_median(arms)
+        shrunk = 1.0 if arms == 1 else 1 - 2 / arms + of_median
+        raw = {
+            name: float(self._weights**2 @ (of - centre).var(axis=1, ddof=1)) / repeats
+            for name, of in self._means.items()
+        }
+        known = [raw[name] / shrunk for name in pooled]
+        df = together.shape[1] * (repeats - 1)
+        middle = float(np.mean(known) if arms < MIN_RUNS else np.median(known) * df / scipy.special.chdtri(df, 0.5))
+        variances = {
+            name: of / shrunk if name in pooled else max(0.0, of - of_median * middle) for name, of in raw.items()
+        }
+        return variances, middle
+
+
+def _variance_of_median(n: int) -> float:
+    """The variance of the median of n standard normal numbers, to 3 %."""
+    return math.pi / (2 * n + 1) if n % 2 else math.pi / (2 * n + 2.28)
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:

@@ -10,14 +10,15 @@ import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm
-from lossmith.comparison.headlines import fewer_steps, overall, stronger_control
+from lossmith.comparison.headlines import fewer_steps, overall, stronger_control, too_few_pairs
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.protocol import Findings, difference
-from lossmith.comparison.results import by_arm, unit_scores
+from lossmith.comparison.protocol import Findings
+from lossmith.comparison.results import by_arm, test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
-from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
+from lossmith.comparison.statistics import Estimator, PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.verdict import BETTER, Verdict, verdict
+from lossmith.tasks import metric_title
 from lossmith.tasks.task import Scores, Words
 
 
@@ -26,8 +27,10 @@ class _Evidence:
     """What the test scores say of each arm; by name.
 
     Args:
-        scores: per unit, one array (seeds, units) per fold.
-        against_reference: differences of the arms that could be trained from the reference.
+        scores: per unit, one array (repeats, units) per fold.
+        estimator: of differences.
+        against_reference: differences of the arms that could be trained from the mean of the reference's two arms; of
+            the second arm from the first.
         against_rival: likewise from the rival, if that could be trained.
         holm_p: adjusted p-values of the candidates, own ones of the controls.
         level: of the intervals that hold for all candidates at once.
@@ -35,6 +38,7 @@ class _Evidence:
     """
 
     scores: dict[str, list[Scores]]
+    estimator: Estimator
     against_reference: dict[str, PairedDifference]
     against_rival: dict[str, PairedDifference]
     holm_p: dict[str, float | None]
@@ -55,13 +59,9 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     evidence, recommended = _evidence(plan, findings), findings.recommendation
     rows = [_row(plan, findings, arm, evidence) for arm in plan.arms]
     rows.sort(key=lambda row: (row.untrained is not None, -row.score))
-    trained = {name: of for name, of in evidence.scores.items() if name not in findings.untrained}
-    fewer = {
-        name: fewer_steps(
-            name, of.ratio, shortened_reference_missed=bool(of.shortened_reference_missed), words=plan.task.words
-        )
-        for name, of in findings.speed.items()
-    }
+    trained = [name for name in evidence.scores if name not in findings.untrained]
+    fewer = {name: fewer_steps(name, of, words=plan.task.words) for name, of in findings.speed.items()}
+    too_few = too_few_pairs(findings.speed, sum(arm.role == "candidate" for arm in plan.arms))
     return Summary(
         headline=_headline(plan, evidence),
         noise=_noise(evidence.against_reference.get(plan.names.again), findings.weak_reference, plan.task.words),
@@ -71,23 +71,27 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         reference=plan.names.reference,
         again=plan.names.again,
         rival=plan.names.rival if plan.names.rival in evidence.against_reference else None,
-        metric=plan.metric,
+        metric=metric_title(plan.metric),
         times_scored=findings.times_scored,
-        speed_sentences=tuple(said for row in rows if (said := fewer.get(row.name))),
-        adaptation=adaptation(plan.arms, trained),
+        speed_sentences=tuple(said for row in rows if (said := fewer.get(row.name))) + too_few,
+        adaptation=adaptation(plan.arms, set(trained), evidence.estimator),
         rows=tuple(replace(row, rank=None if row.untrained else place) for place, row in enumerate(rows, start=1)),
         originals=plan.task.originals(by_arm(findings.runs)[plan.names.reference][0].judged("test")),
     )
 
 
 def _evidence(plan: Plan, findings: Findings) -> _Evidence:
-    scores, names = unit_scores(plan, findings.runs, "test"), plan.names
+    scores, names = test_scores(plan, findings.runs), plan.names
+    estimator = test_estimator(plan, scores, findings.untrained)
     trained = [arm.name for arm in plan.arms if arm.name not in findings.untrained]
+    references = names.both(trained)
 
-    def against(other: str) -> dict[str, PairedDifference]:
-        return {name: difference(scores[name], scores[other]) for name in trained if name != other}
+    def against(*others: str) -> dict[str, PairedDifference]:
+        return {name: estimator.difference(name, *others) for name in trained if name not in others}
 
-    against_reference = against(names.reference)
+    against_reference = against(*references)
+    if names.again in references:
+        against_reference[names.again] = estimator.difference(names.again, names.reference)
     against_rival = against(names.rival) if names.rival in trained else {}
     candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
     holm_p = _adjust(candidates, against_reference)
@@ -106,16 +110,16 @@ def _evidence(plan: Plan, findings: Findings) -> _Evidence:
         if arm.name != names.reference
     }
     level = simultaneous_level(max(1, len(candidates)))
-    return _Evidence(scores, against_reference, against_rival, holm_p, level, verdicts)
+    return _Evidence(scores, estimator, against_reference, against_rival, holm_p, level, verdicts)
 
 
 def _row(plan: Plan, findings: Findings, arm: Arm, evidence: _Evidence) -> Row:
-    name, reference = arm.name, plan.names.reference
+    name = arm.name
     runs = by_arm(findings.runs).get(name, [])
     results, tests = [run.result for run in runs], [run.judged("test") for run in runs]
     chosen = findings.chosen.get(name, ())
     means, gap = _run_means(evidence.scores.get(name, [])), evidence.against_reference.get(name)
-    paired, said = gap is not None and arm.stream == 0, evidence.verdicts.get(name)
+    paired, said = gap is not None and name != plan.names.again, evidence.verdicts.get(name)
     loss = arm.loss_with(chosen[0].setting.values if chosen else None)
     level = evidence.level if arm.role == "candidate" else None
     return Row(
@@ -128,10 +132,10 @@ def _row(plan: Plan, findings: Findings, arm: Arm, evidence: _Evidence) -> Row:
         runs=tuple(means),
         against_reference=None if gap is None else _gap(gap, level, evidence.holm_p[name]),
         against_rival=_gap(evidence.against_rival[name], None, None) if name in evidence.against_rival else None,
-        share_won=share_of_pairs_won(means, _run_means(evidence.scores[reference])) if paired else None,
+        share_won=share_of_pairs_won(means, _mean_of_runs(plan, evidence)) if paired else None,
         verdict="The reference." if said is None else said.sentence,
         kind="reference" if said is None else said.kind.value,
-        speed=None if name == reference else findings.speed.get(name),
+        speed=None if name == plan.names.reference else findings.speed.get(name),
         columns=columns_of(plan, results, tests),
         diagrams=plan.task.diagrams(tests) if tests else (),
         tuning=tuning_of(plan, arm, chosen),
@@ -163,7 +167,7 @@ def _headline(plan: Plan, evidence: _Evidence) -> str:
         and arm.name in evidence.against_reference
         and arm.name not in {names.again, names.rival}
     ]
-    gaps = {name: difference(evidence.scores[name], evidence.scores[best]) for name in others}
+    gaps = {name: evidence.estimator.difference(name, best) for name in others}
     caution = stronger_control(best, gaps, words)
     return headline if caution is None else f"{headline} {caution}"
 
@@ -199,7 +203,7 @@ def _noise(again: PairedDifference | None, weak_reference: str | None, words: Wo
         return warning + words.fill(said)
     return (
         f"{warning}Size of noise: {words.reference}, tuned and seeded anew, differs from itself by "
-        f"{100 * again.mean:+.2f} points{_bounds(again)}."
+        f"{100 * again.mean:+.2f} points{_bounds(again)}. Losses are compared with the mean of both."
     )
 
 
@@ -221,6 +225,13 @@ def _bounds(gap: PairedDifference) -> str:
 
 def _run_means(folds: Iterable[Scores]) -> list[float]:
     return [float(seed.mean()) for fold in folds for seed in fold]
+
+
+def _mean_of_runs(plan: Plan, evidence: _Evidence) -> list[float]:
+    """The mean test score of each repeat's two trainings of the reference."""
+    references = plan.names.both(evidence.against_reference | {plan.names.reference: None})
+    runs = [_run_means(evidence.scores[name]) for name in references]
+    return [float(score) for score in np.mean(runs, axis=0)]
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,9 @@
 """Choosing a learning rate and hyperparameters from validation scores, alike for every loss.
 
-A plain maximum over a noisy grid lands on the divergence cliff; each point's score is therefore smoothed with its
-neighbours' (weights 1/4, 1/2, 1/4 on a factor-2 grid), and for the choice beyond the upper end counted as chance.
+The highest score of a noisy grid is often a lucky training at the edge of divergence. Each score is therefore averaged
+with its neighbours' (weights 1/4, 1/2, 1/4 on a factor-2 grid), and beyond the upper end counts as guessing. No
+neighbour counts as more than 5 points worse: the best rate may lie right beside the edge, and how far the score falls
+there says nothing.
 """
 
 from __future__ import annotations
@@ -9,13 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.comparison.arms import Arm
 
-_TIED = 1e-9
+MAX_DROP: Final = 0.05
+"""How much worse than a point its neighbours count at most, a fraction."""
+
+_TIED: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,49 +34,50 @@ class Setting:
 
 @dataclass(frozen=True)
 class Scored:
-    """What tuning saw of one setting: means over its tuning seeds.
+    """What tuning saw of one setting.
 
     Args:
         setting: the setting.
-        accuracy: validation accuracy; a diverged run counts as chance.
-        nll: validation cross-entropy after temperature scaling, which breaks ties; inf if a run diverged.
+        score: on validation; a run that diverged or failed counts as guessing.
+        tie_break: the task's, which decides between equal scores, lower first; inf if the run diverged or failed.
     """
 
     setting: Setting
-    accuracy: float
-    nll: float
+    score: float
+    tie_break: float
 
 
 def smoothed(points: Sequence[Scored], arm: Arm, beyond: float | None) -> list[float]:
-    """Each point's accuracy averaged with its neighbours'.
+    """Each point's score averaged with its neighbours', of which none counts as over `MAX_DROP` worse than the point.
 
     The weight of a neighbour falls linearly from 1 at distance 0 to 0 at distance 2, in every dimension: octaves of the
     learning rate, steps between choices, quarters of a range. One octave below the lowest learning rate the point's
-    own score is repeated.
+    own score is repeated. On a factor-2 grid the average is ``(max(l, a - c) + 2 a + max(r, a - c)) / 4``.
 
     Args:
         points: scored settings of one arm.
         arm: the arm.
-        beyond: what counts as the accuracy one octave beyond the highest learning rate; ``None``: as below the lowest.
+        beyond: what counts as the score one octave beyond the highest learning rate; ``None``: as below the lowest.
 
     Returns:
         One score per point, in order.
     """
     octaves = np.array([math.log2(point.setting.lr) for point in points])
     places = np.array([_place(point.setting, arm) for point in points]).reshape(len(points), -1)
-    accuracy = np.array([point.accuracy for point in points])
+    scores = np.array([point.score for point in points])
     top, bottom = octaves.max(), octaves.min()
-    scores = []
-    for x, place, own in zip(octaves, places, accuracy, strict=True):
+    smooth = []
+    for x, place, own in zip(octaves, places, scores, strict=True):
         weight = _tent(octaves - x) * np.prod(_tent(places - place), axis=1)
         above, below = _tent(top + 1 - x), _tent(bottom - 1 - x)
         total = weight.sum() + above + below
-        scores.append(float((weight @ accuracy + above * (own if beyond is None else beyond) + below * own) / total))
-    return scores
+        over = own if beyond is None else max(beyond, own - MAX_DROP)
+        smooth.append(float((weight @ np.maximum(scores, own - MAX_DROP) + above * over + below * own) / total))
+    return smooth
 
 
 def best(points: Sequence[Scored], arm: Arm, beyond: float | None) -> Scored:
-    """The point of the highest smoothed accuracy; ties go to the lower cross-entropy.
+    """The point of the highest smoothed score; ties go to the lower tie-break.
 
     Args:
         points: scored settings of one arm.
@@ -82,7 +89,7 @@ def best(points: Sequence[Scored], arm: Arm, beyond: float | None) -> Scored:
     """
     scores = smoothed(points, arm, beyond)
     tied = [point for point, score in zip(points, scores, strict=True) if score >= max(scores) - _TIED]
-    return min(tied, key=lambda point: (point.nll, point.setting.lr))
+    return min(tied, key=lambda point: (point.tie_break, point.setting.lr))
 
 
 def extension(points: Sequence[Scored], arm: Arm) -> float | None:
@@ -105,10 +112,10 @@ def extension(points: Sequence[Scored], arm: Arm) -> float | None:
 
 
 def sobol_settings(arm: Arm, centre: float, count: int, seed: int) -> list[Setting]:
-    """Quasi-random settings within an octave of a learning rate, over the arm's tuned dimensions.
+    """Quasi-random settings within an octave of a learning rate, over the arm's tuned dimensions if it has any.
 
     Args:
-        arm: an arm with tuned dimensions.
+        arm: the arm.
         centre: the learning rate in the middle.
         count: number of settings.
         seed: of the scrambling.
@@ -123,7 +130,7 @@ def sobol_settings(arm: Arm, centre: float, count: int, seed: int) -> list[Setti
     return [
         Setting(
             float(f"{centre * 2 ** (2 * u[0] - 1):.6g}"),
-            tuple(dimension.value(float(v)) for dimension, v in zip(arm.tuned, u[1:], strict=True)),
+            tuple(dimension.value(float(v)) for dimension, v in zip(arm.tuned, u[1:], strict=True)) or None,
         )
         for u in draws
     ]

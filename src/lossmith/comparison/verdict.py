@@ -107,7 +107,7 @@ class Rule(Claim):
 
 RULES = (
     Rule(
-        "best learning rate on the edge of the extended grid in most folds, or over 10 % of the final runs diverged "
+        "best learning rate on the edge of the extended grid in most repeats, or over 10 % of the final runs diverged "
         "or fell back to guessing, or on validation less than half of the way from guessing to {reference}, or a "
         "final run failed",
         "{name} could not be trained under this budget, on this data, model and optimiser.",

@@ -62,8 +62,8 @@ def sorted_columns(names: Iterable[str]) -> tuple[str, ...]:
 class DataSpec:
     """Which examples a trial sees; part of a trial's hash, and JSON-able by `dataclasses.asdict`.
 
-    Rows are chosen in this order: split, `train_size`, `imbalance`; then `label_noise` or `outliers` alter targets. The
-    test part is never thinned or altered.
+    Rows are chosen in this order: split, `train_size`, `imbalance`, `valid_size`; then `label_noise` or `outliers`
+    alter targets. The test part is never thinned or altered.
 
     An outlier is a target plus 10 standard deviations of the training targets times a standard normal number. The
     result is the contaminated normal of Tukey, "A survey of sampling from contaminated distributions" (1960), with
@@ -82,6 +82,7 @@ class DataSpec:
             official parts pooled. Both are stratified by class in a classification.
         fold: Which of the folds is the test part, from 0.
         repeat: Which draw of the validation part, from 0; an official validation part is always the same.
+        valid_size: How many validation examples to keep at most, stratified by class; None for all.
         clean: Examples without label noise that judge a trial; None for a validation part as noisy as the rest.
         task: What the targets are. `label_noise`, `imbalance` and `clean` are for classification alone.
         outliers: Share of the training and of the validation targets of a regression that become outliers, in [0, 1).
@@ -105,11 +106,12 @@ class DataSpec:
     task: TaskName = "classification"
     outliers: float = 0.0
     repeat: int = 0
+    valid_size: int | None = None
     drop: tuple[str, ...] = ()
     image_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train_size", "image_size"):
+        for name in ("train_size", "valid_size", "image_size"):
             if getattr(self, name) is not None:
                 self._check_whole(name, at_least=1)
         object.__setattr__(self, "drop", sorted_columns(self.drop))

@@ -97,8 +97,8 @@ def _worth_showing(scene: Scene) -> list[float]:
 
 def _everywhere(row: Row) -> list[RatePoint]:
     """The learning rates tried in every fold: means over fewer folds do not compare with the others."""
-    most = max((point.folds for point in row.tuning.rates), default=0)
-    return [point for point in row.tuning.rates if point.folds == most]
+    most = max((point.tried for point in row.tuning.rates), default=0)
+    return [point for point in row.tuning.rates if point.tried == most]
 
 
 def _say_what_lies_below(ax: Axes, row: Row, low: float) -> None:

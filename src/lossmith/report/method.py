@@ -7,6 +7,7 @@ from typing import Final
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.stages.tune import MAX_EXTENSIONS
 from lossmith.comparison.statistics import MIN_DIFFERING, MIN_EXAMPLES, MIN_RUNS
+from lossmith.comparison.tuning import MAX_DROP
 from lossmith.report.offers import offer
 from lossmith.report.run import Design, Run
 from lossmith.tasks import Words
@@ -19,46 +20,50 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
     words = design.task.words
     return (
         ("Splits", _splits(design)),
+        ("Metric", _metric(design)),
         ("Training", _training(design)),
         ("Equal budget", _budget(design)),
         (
             "Choice of a setting",
             f"Each setting is scored by validation {results.metric}, averaged with its neighbours (weights 1/4, 1/2, "
-            f"1/4). Ties go to the lower {words.tie_break}. A training that diverged or failed counts as guessing, and "
-            "so does everything beyond the upper end of the grid: otherwise the choice falls on a lucky training at "
-            "the edge of divergence.",
+            f"1/4), none of which counts as more than {100 * MAX_DROP:g} points worse. Ties go to the lower "
+            f"{words.tie_break}. A training that diverged or failed counts as guessing, and so does everything beyond "
+            "the upper end of the grid: otherwise the choice falls on a lucky training at the edge of divergence.",
         ),
-        ("Final trainings", _finals(design, results)),
+        ("Repeats", _repeats(design, results)),
         ("Controls", _controls(results, words)),
         *((("Losses that learn", _learning(design)),) if any(row.training.learned for row in results.rows) else ()),
         (
             "Recommendation before test",
             "The recommendation was fixed from the validation scores of the final trainings and written to "
-            f"recommendation.toml before any test outcome was opened. It is {words.reference}, unless the best loss is "
-            "more than one standard error better. Its difference on test is therefore a single planned test and needs "
-            "no adjustment.",
+            f"recommendation.toml before any test outcome was opened. It is the best of the losses and controls that "
+            f"are better than {words.reference} on validation with a Holm-adjusted p below .05, and else "
+            f"{words.reference}. Its difference on test is therefore a single planned test and needs no adjustment.",
         ),
         (
             "Intervals",
-            "Each difference is paired, by seed and by example. Its variance is the sum of what the seeds "
-            "contribute and what the test examples contribute; the interval uses Student's t with Satterthwaite's "
-            f"degrees of freedom. With fewer than {MIN_RUNS} final trainings, {MIN_EXAMPLES} test examples, or "
-            f"{MIN_DIFFERING} examples on which the two differ, there is no interval.",
+            f"A loss is compared with the mean of {results.reference} and {results.again}. The variance of the "
+            "difference is the sum of what the repeats contribute (seeds, validation part, the choice of a setting) "
+            "and what the test examples contribute. How much a loss varies from repeat to repeat is its own estimate "
+            "or the median over all losses tuned alike, whichever is larger. The interval uses Student's t with "
+            f"Satterthwaite's degrees of freedom. With fewer than {MIN_RUNS} final trainings, {MIN_EXAMPLES} test "
+            f"examples, or {MIN_DIFFERING} examples on which the two differ, there is no interval.",
         ),
         ("Many losses at once", _multiplicity(design, results)),
         (
             "What the intervals leave out",
-            "The intervals are conditional on these training sets and on the settings that tuning chose. How the "
-            "results would vary with new training data or a new tuning is not included. The size of the latter shows "
-            f"in {words.reference} tuned again with new seeds: a difference no larger is no finding. The intervals say "
-            "nothing about other data, models, optimisers or budgets.",
+            "The intervals include the chance of seeds, of tuning, of which examples validate, and of which examples "
+            "test. The chance of drawing other data to train on is included only as far as validation and training "
+            "examples change places. The intervals say nothing about other data, models, optimisers or budgets. How "
+            "often this protocol finds a difference between copies of one loss can be measured: lossmith selftest.",
         ),
         (
             "Speed",
-            f"The target is the lowest final validation score among {results.reference}'s final trainings. A training "
-            "has reached it when three evaluations in a row do so on average. Each loss runs at the tried setting that "
-            f"gets there soonest, and its steps are divided by {results.reference}'s own under the same seed. Where a "
-            "training never gets there, or all ratios are alike, a sign test decides.",
+            f"The target is the lowest final validation score among the final trainings of {results.reference} and "
+            f"{results.again}. A training has reached it when three evaluations in a row do so on average. Each loss "
+            "runs at the tried setting that gets there soonest, and its steps are divided by the geometric mean of "
+            "those two's in the same repeat. Where a training never gets there, or all ratios are alike, a sign test "
+            "decides. p is adjusted by Holm's method over the losses tested.",
         ),
         *offer(design).method,
     )
@@ -78,7 +83,7 @@ def _splits(design: Design) -> str:
     if design.data.folds:
         text = (
             f"{design.data.folds} test folds, tuned afresh inside each; the first has {sizes}. Every example is tested "
-            "once under each final seed."
+            "once in each repeat."
         )
     else:
         text = f"One split: {sizes}."
@@ -92,6 +97,18 @@ def _splits(design: Design) -> str:
     if spoilt:
         text += f" On purpose, {' and '.join(spoilt)} in training and validation; the test part was left as it was."
     return text
+
+
+def _metric(design: Design) -> str:
+    said = design.metric_said
+    curves = ""
+    if design.task.name == "classification" and design.task.metric != "accuracy":
+        curves = " Learning curves, and the steps to a level on them, are in accuracy."
+    return (
+        f"{said[0].upper()}{said[1:]}. Tuning, the recommendation and the verdicts go by it.{curves} Where a metric is "
+        "no mean over examples, each example stands for the metric plus its influence on it (infinitesimal jackknife; "
+        "for the AUC, DeLong's method), so that the intervals below hold for it too."
+    )
 
 
 def _training(design: Design) -> str:
@@ -116,17 +133,18 @@ def _budget(design: Design) -> str:
     if design.optimizer.name == "sgd":
         scaled = " The grid of each loss is divided by the size of its first gradient relative to the reference's."
     return (
-        f"Every loss gets {design.budget} trainings{_per_fold(design)} for tuning. Half of them bracket the learning "
-        f"rate on a grid of {len(design.lrs)}; the other half goes to the loss's own hyperparameters near the best "
-        "rate, or to more seeds where it has none. Where the best rate lies on the edge, the grid is extended, by at "
-        f"most {MAX_EXTENSIONS} points; the leaderboard counts every training.{scaled}"
+        f"Every loss gets {design.budget} trainings for tuning in each repeat{_per_fold(design)}, one for each of "
+        f"{len(design.lrs)} learning rates. A loss with hyperparameters to tune tries fewer rates and spends the rest "
+        "near the best of them; what others have left goes there too. Where the best rate lies on the edge, the grid "
+        f"is extended, by at most {MAX_EXTENSIONS} points; the leaderboard counts every training.{scaled}"
     )
 
 
-def _finals(design: Design, results: Summary) -> str:
+def _repeats(design: Design, results: Summary) -> str:
     return (
-        f"{design.final_seeds} seeds{_per_fold(design)} that tuning never saw. They are the same for every loss - the "
-        f"same initial weights, the same order of batches - but for {results.again}, which has its own. The measure, "
+        f"Tuning, choice and one final training were done {design.repeats} times{_per_fold(design)}, each time with "
+        "other seeds and another draw of the validation part. Seeds and parts are the same for every loss - the same "
+        f"initial weights, the same order of batches - but for {results.again}, which has its own seeds. The measure, "
         f"fixed in advance, is the test {results.metric}."
     )
 
@@ -142,7 +160,7 @@ def _controls(results: Summary, words: Words) -> str:
     return (
         f"{_listed(controls)}. Tuned {words.rival} is among them because it alone explains many a gain over "
         f"{words.reference}; {words.reference} tuned again with new seeds shows how large a difference arises from "
-        f"nothing.{replays}"
+        f"nothing, and is half of what losses are compared with.{replays}"
         if controls
         else "None."
     )

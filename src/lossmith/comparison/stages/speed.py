@@ -3,78 +3,92 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.results import FinalRun, by_arm
-from lossmith.comparison.speed import Speed, SpeedRatio, paired_log_ratio, steps_to_reach
-from lossmith.comparison.stages.tune import Chosen, tune, tuning_seeds
+from lossmith.comparison.speed import Speed, paired_log_ratio, steps_to_reach
+from lossmith.comparison.stages.tune import Chosen, tune
+from lossmith.comparison.statistics import holm
 from lossmith.comparison.tuning import Setting
+from lossmith.comparison.verdict import ALPHA
 from lossmith.trials.result import TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Trial
+
+Pipeline = tuple[str, int, int]
+"""Name of an arm, fold, repeat."""
 
 
 def measure_speed(
     plan: Plan, chosen: dict[str, tuple[Chosen, ...]], runs: Sequence[FinalRun], runner: Runner
 ) -> dict[str, Speed]:
-    """Steps to the level the reference ends at, each arm at the learning rate that reaches it soonest."""
-    reference = by_arm(runs)[plan.names.reference]
-    taus = [min(run.result.curve.score[-1] for run in reference if run.fold == fold) for fold in plan.folds]
-    fastest = _fastest_settings(plan, [plan.arm(name) for name in by_arm(runs)], chosen, taus, runner)
-    trials = [
-        run.trial if fastest[run.arm, run.fold] == run.setting else _unscored(plan, run, fastest[run.arm, run.fold])
-        for run in runs
-    ]
+    """Steps to the level the reference ends at, each arm at the learning rate that reaches it soonest.
+
+    Args:
+        plan: the plan.
+        chosen: what tuning found, by arm.
+        runs: the final trainings of the arms that could be trained, the reference's among them.
+        runner: what runs the trials.
+
+    Returns:
+        What was found, by arm. A loss that is faster with a Holm-adjusted p below .05 is held against the reference
+        re-tuned for as few steps.
+    """
+    runs_of = by_arm(runs)
+    references = plan.names.both(runs_of)
+    taus = {
+        fold: min(run.result.curve.score[-1] for name in references for run in runs_of[name] if run.fold == fold)
+        for fold in plan.folds
+    }
+    fastest = _fastest_settings(plan, {name: chosen[name] for name in runs_of}, taus, runner)
+    trials = [_at(plan, run, fastest[run.arm, run.fold, run.repeat]) for run in runs]
     results = runner.run(trials, "speed")
-    times: dict[str, list[float]] = {run.arm: [] for run in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs_of}
     for run, trial in zip(runs, trials, strict=True):
         times[run.arm].append(_time(results.get(trial), taus[run.fold]))
-    speed = {
-        name: Speed(
-            tuple(fastest[name, fold].lr for fold in plan.folds),
-            tuple(of),
-            paired_log_ratio(of, times[plan.names.reference]),
-        )
-        for name, of in times.items()
-    }
-    for name, found in speed.items():
-        if name not in {plan.names.reference, plan.names.again} and _seems_faster(found.ratio):
-            speed[name] = _against_shortened(plan, found, taus, runner)
+    reference = np.exp(np.log([times[name] for name in references]).mean(0))
+    ratios = {name: paired_log_ratio(of, reference) for name, of in times.items()}
+    candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
+    p_values = [1.0 if name not in ratios or (p := ratios[name].p_value) is None else p for name in candidates]
+    adjusted = dict(zip(candidates, holm(p_values).tolist(), strict=True))
+    speed = {}
+    for name, of in times.items():
+        lrs = tuple(fastest[name, *pipeline].lr for pipeline in plan.pipelines)
+        ratio, holm_p = ratios[name], adjusted.get(name, ratios[name].p_value)
+        speed[name] = Speed(lrs, tuple(of), ratio, holm_p)
+        if name not in references and ratio.ratio < 1 and holm_p is not None and holm_p < ALPHA:
+            speed[name] = _against_shortened(plan, speed[name], taus, runner)
     return speed
 
 
-def _unscored(plan: Plan, run: FinalRun, setting: Setting) -> Trial:
-    """The final training at another setting, which is not scored on test."""
-    return replace(plan.training(plan.arm(run.arm), run.fold, setting, "final", run.seed), final=False)
+def _at(plan: Plan, run: FinalRun, setting: Setting) -> Trial:
+    """A final training, or the same at another setting, which is not scored on test."""
+    if setting == run.setting:
+        return run.trial
+    return replace(plan.training(plan.arm(run.arm), run.fold, run.repeat, setting, "final"), final=False)
 
 
 def _fastest_settings(
-    plan: Plan, arms: Iterable[Arm], chosen: dict[str, tuple[Chosen, ...]], taus: Sequence[float], runner: Runner
-) -> dict[tuple[str, int], Setting]:
-    """Of all settings tried in tuning, the one whose runs reach tau soonest on average; the chosen one if none does."""
+    plan: Plan, chosen: dict[str, tuple[Chosen, ...]], taus: dict[int, float], runner: Runner
+) -> dict[Pipeline, Setting]:
+    """Of all settings tried in tuning, the one whose run reaches tau soonest; the chosen one if none does."""
     fastest = {}
-    for arm in arms:
-        for fold in plan.folds:
+    for name, pipelines in chosen.items():
+        for of in pipelines:
             times = {}
-            for point in chosen[arm.name][fold].points:
-                seeds = range(tuning_seeds(plan, arm, point.setting))
-                runs = [runner.ledger.get(plan.training(arm, fold, point.setting, "tuning", j)) for j in seeds]
-                times[point.setting] = float(np.mean([_time(run, taus[fold]) for run in runs]))
+            for point in of.points:
+                trial = plan.training(plan.arm(name), of.fold, of.repeat, point.setting, "tuning")
+                times[point.setting] = _time(runner.ledger.get(trial), taus[of.fold])
             setting = min(times, key=lambda s: times[s])
-            fastest[arm.name, fold] = setting if math.isfinite(times[setting]) else chosen[arm.name][fold].setting
+            fastest[name, of.fold, of.repeat] = setting if math.isfinite(times[setting]) else of.setting
     return fastest
 
 
-def _seems_faster(ratio: SpeedRatio) -> bool:
-    return ratio.ratio < 1 and ratio.p_value is not None and ratio.p_value < 0.05
-
-
-def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: Runner) -> Speed:
+def _against_shortened(plan: Plan, speed: Speed, taus: dict[int, float], runner: Runner) -> Speed:
     """Ask whether the reference gets there too if its schedule is cut to the steps the loss needed."""
     finite = [t for t in speed.steps if math.isfinite(t)]
     steps = math.ceil(float(np.median(finite)))
@@ -83,19 +97,14 @@ def _against_shortened(plan: Plan, speed: Speed, taus: Sequence[float], runner: 
     tuned = tune(short, [arm], runner, f"{arm.name} in {steps} steps, ")
     if arm.name not in tuned:
         return speed
-    chosen = tuned[arm.name]
     trials = {
-        fold: [
-            replace(short.training(arm, fold, chosen[fold].setting, "final", s), final=False)
-            for s in range(plan.final_seeds)
-        ]
-        for fold in plan.folds
+        (of.fold, of.repeat): replace(short.training(arm, of.fold, of.repeat, of.setting, "final"), final=False)
+        for of in tuned[arm.name]
     }
-    results = runner.run([t for group in trials.values() for t in group], f"{arm.name} in {steps} steps, final")
+    results = runner.run(list(trials.values()), f"{arm.name} in {steps} steps, final")
     reached = [
         trial in results and float(np.mean(results[trial].curve.score[-3:])) >= taus[fold] - 1e-12
-        for fold in plan.folds
-        for trial in trials[fold]
+        for (fold, _), trial in trials.items()
     ]
     return replace(speed, shortened_reference_missed=float(np.mean(reached)) < 0.5, shortened_steps=steps)
 

@@ -1,4 +1,4 @@
-"""Tuning: bracket the learning rate of each arm in each fold, extend, search."""
+"""Tuning: bracket the learning rate of each arm in each repeat, extend, search, choose."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-
-import numpy as np
 
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan, derive_seed
@@ -18,114 +16,67 @@ from lossmith.trials.trial import Trial
 
 MAX_EXTENSIONS: Final = 4
 
-Key = tuple[Arm, int]
-"""An arm in a fold."""
+Key = tuple[Arm, int, int]
+"""An arm in a fold and repeat."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What tuning found for an arm in one fold.
+    """What tuning found for an arm in one repeat.
 
     Args:
+        fold: number of the fold.
+        repeat: number of the repeat.
         setting: the chosen setting.
         points: everything that was tried, scored.
-        on_edge: whether the best of the grid still lies on its edge after all extensions.
-        trainings: how many trainings that took.
-        failures: why some of them gave no result and counted as guessing.
+        on_edge: whether the best of the bracket still lies on its edge after all extensions.
+        failures: why some of the trainings gave no result and counted as guessing.
     """
 
+    fold: int
+    repeat: int
     setting: Setting
     points: tuple[Scored, ...]
     on_edge: bool
-    trainings: int
     failures: tuple[str, ...] = ()
 
 
 def tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> dict[str, tuple[Chosen, ...]]:
-    """Bracket each arm's learning rate in each fold, extend the grid where its best lies on the edge, search."""
-    tried = {(arm, fold): plan.grid(arm) for arm in arms for fold in plan.folds}
+    """Bracket each arm's learning rate in each repeat, extend where the best lies on the edge, search, choose.
+
+    Args:
+        plan: the plan.
+        arms: what is tuned.
+        runner: what runs the trials.
+        label: what comes before the names of the stages.
+
+    Returns:
+        The choices of each arm, by fold and repeat; none of an arm of which every training failed.
+    """
+    tried = {(arm, *pipeline): plan.bracket(arm) for arm in arms for pipeline in plan.pipelines}
     scored = _score(plan, tried, runner, f"{label}learning rates")
-    arms = [arm for arm in arms if any(_bracket_worked(plan, arm, fold, runner) for fold in plan.folds)]
-    keys = [(arm, fold) for arm in arms for fold in plan.folds]
+    worked = {arm for arm, fold, repeat in tried if _bracket_worked(plan, arm, fold, repeat, runner)}
+    keys = [key for key in tried if key[0] in worked]
     for round_number in range(1, MAX_EXTENSIONS + 1):
-        extra = {}
-        for arm, fold in keys:
-            lr = extension(scored[arm, fold], arm)
-            if lr is not None:
-                extra[arm, fold] = [Setting(float(f"{lr:.6g}"))]
+        further = {key: extension(scored[key], key[0]) for key in keys}
+        extra = {key: [Setting(float(f"{lr:.6g}"))] for key, lr in further.items() if lr is not None}
         if not extra:
             break
         for key, points in _score(plan, extra, runner, f"{label}learning rates, extension {round_number}").items():
             scored[key] += points
-    centres = {(arm, fold): best(scored[arm, fold], arm, plan.task.guess).setting.lr for arm, fold in keys}
-    edges = {(arm, fold): extension(scored[arm, fold], arm) is not None for arm, fold in keys}
-    search = {
-        (arm, fold): sobol_settings(arm, centres[arm, fold], plan.budget // 2, derive_seed(plan.trial.seed, 2, fold))
-        for arm, fold in keys
-        if arm.tuned
-    }
+    edges = {key: extension(scored[key], key[0]) is not None for key in keys}
+    search = {key: found for key in keys if (found := _searched(plan, key, scored[key]))}
     if search:
         for key, points in _score(plan, search, runner, f"{label}hyperparameters").items():
             scored[key] += points
-    return {
-        arm.name: tuple(
-            Chosen(
-                best(scored[arm, fold], arm, plan.task.guess).setting,
-                tuple(scored[arm, fold]),
-                edges[arm, fold],
-                sum(tuning_seeds(plan, arm, point.setting) for point in scored[arm, fold]),
-                _failures(plan, arm, fold, [point.setting for point in scored[arm, fold]], runner),
-            )
-            for fold in plan.folds
-        )
-        for arm in arms
-    }
-
-
-def _score(
-    plan: Plan,
-    settings: dict[Key, list[Setting]],
-    runner: Runner,
-    label: str,
-) -> dict[Key, list[Scored]]:
-    """Train settings on the tuning seeds and score them on validation."""
-    trials = {
-        (arm, fold, setting): _trials(plan, arm, fold, setting)
-        for (arm, fold), of in settings.items()
-        for setting in of
-    }
-    results = runner.run([trial for group in trials.values() for trial in group], label)
-    return {
-        (arm, fold): [
-            _scored(plan, setting, [results.get(trial) for trial in trials[arm, fold, setting]]) for setting in of
-        ]
-        for (arm, fold), of in settings.items()
-    }
-
-
-def _trials(plan: Plan, arm: Arm, fold: int, setting: Setting) -> list[Trial]:
-    return [plan.training(arm, fold, setting, "tuning", j) for j in range(tuning_seeds(plan, arm, setting))]
-
-
-def _failures(plan: Plan, arm: Arm, fold: int, settings: Sequence[Setting], runner: Runner) -> tuple[str, ...]:
-    trials = [trial for setting in settings for trial in _trials(plan, arm, fold, setting)]
-    return tuple(runner.failures[trial] for trial in trials if trial in runner.failures)
-
-
-def _bracket_worked(plan: Plan, arm: Arm, fold: int, runner: Runner) -> bool:
-    return any(
-        trial not in runner.failures for setting in plan.grid(arm) for trial in _trials(plan, arm, fold, setting)
-    )
-
-
-def _scored(plan: Plan, setting: Setting, results: Sequence[TrialResult | None]) -> Scored:
-    """A training that failed or diverged counts as guessing."""
-    scores = [None if result is None else score_of(plan, result) for result in results]
-    known = [plan.task.guess if score is None else score for score in scores]
-    tie_break = [
-        math.inf if result is None or result.diverged else result.columns[plan.task.tie_break] for result in results
-    ]
-    return Scored(setting, float(np.mean(known)), float(np.mean(tie_break)))
+    chosen: dict[str, list[Chosen]] = {}
+    for key in keys:
+        arm, fold, repeat = key
+        setting = best(scored[key], arm, plan.task.guess).setting
+        trials = [plan.training(*key, point.setting, "tuning") for point in scored[key]]
+        failures = tuple(runner.failures[trial] for trial in trials if trial in runner.failures)
+        chosen.setdefault(arm.name, []).append(Chosen(fold, repeat, setting, tuple(scored[key]), edges[key], failures))
+    return {name: tuple(of) for name, of in chosen.items()}
 
 
 def score_of(plan: Plan, result: TrialResult) -> float | None:
@@ -133,8 +84,34 @@ def score_of(plan: Plan, result: TrialResult) -> float | None:
     return None if result.diverged else result.scores[plan.metric]
 
 
-def tuning_seeds(plan: Plan, arm: Arm, setting: Setting) -> int:
-    """How often a setting is tried: what an arm with nothing else to tune has left goes into replicates of its grid."""
-    if setting.values is not None:
-        return 1
-    return plan.bracket_seeds if arm.tuned else 2 * plan.bracket_seeds
+def _searched(plan: Plan, key: Key, bracket: Sequence[Scored]) -> list[Setting]:
+    """What is tried near the best learning rate with what the bracket has left of the budget."""
+    arm, fold, repeat = key
+    left = plan.budget - len(plan.bracket(arm))
+    if not left:
+        return []
+    centre = best(bracket, arm, plan.task.guess).setting.lr
+    return sobol_settings(arm, centre, left, derive_seed(plan.trial.seed, 2, fold, repeat))
+
+
+def _score(plan: Plan, settings: dict[Key, list[Setting]], runner: Runner, label: str) -> dict[Key, list[Scored]]:
+    """Train settings and score them on validation."""
+    trials = {key: [plan.training(*key, setting, "tuning") for setting in of] for key, of in settings.items()}
+    results = runner.run([trial for group in trials.values() for trial in group], label)
+    return {
+        key: [_scored(plan, setting, results.get(t)) for setting, t in zip(of, trials[key], strict=True)]
+        for key, of in settings.items()
+    }
+
+
+def _bracket_worked(plan: Plan, arm: Arm, fold: int, repeat: int, runner: Runner) -> bool:
+    trials: list[Trial] = [plan.training(arm, fold, repeat, setting, "tuning") for setting in plan.bracket(arm)]
+    return any(trial not in runner.failures for trial in trials)
+
+
+def _scored(plan: Plan, setting: Setting, result: TrialResult | None) -> Scored:
+    """A training that failed or diverged counts as guessing."""
+    score = None if result is None else score_of(plan, result)
+    if result is None or score is None:
+        return Scored(setting, plan.task.guess, math.inf)
+    return Scored(setting, score, result.columns[plan.task.tie_break])

@@ -240,7 +240,7 @@ def _replicate(
     for arm in arms:
         point, ratio, trainings = chosen[arm.follows or arm.name]
         result = runner.ledger.open_test(last[arm.name])
-        runs[arm.name] = Run(arm, point.setting, ratio, point.accuracy, trainings, result)
+        runs[arm.name] = Run(arm, point.setting, ratio, point.score, trainings, result)
     return runs
 
 
