@@ -68,8 +68,29 @@ def test_sigkill_at_ten_random_moments_changes_nothing(tmp_path: Path) -> None:
         assert start(folder, workers).wait() == 0
         assert {name: (folder / "runs" / "run" / name).read_bytes() for name in FILES} == whole
         with sqlite3.connect(folder / "runs" / "ledger.sqlite") as ledger:
-            trainings, repeats = ledger.execute("SELECT count(*), sum(repeats) FROM trials").fetchone()
+            trainings, repeats = ledger.execute("SELECT count(*), sum(repeats) FROM results").fetchone()
         ledger.close()
         print(f"{workers} workers: killed {killed} times, {trainings} trainings, {repeats} of them run twice")
         assert trainings > 0
         assert repeats == 0
+
+
+@pytest.mark.slow
+def test_two_comparisons_at_once_in_one_folder_end_as_each_alone(tmp_path: Path) -> None:
+    """They share the reference and the controls, which either of them may train."""
+    commands = [[*COMMAND[:-1], f"runs/{losses}", "--losses", losses, "--workers", "1"] for losses in ("m", "ngl")]
+    for command in commands:
+        folder = tmp_path / "alone"
+        folder.mkdir(exist_ok=True)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        (folder / "runs" / "ledger.sqlite").unlink()
+    (tmp_path / "together").mkdir()
+    silent = subprocess.DEVNULL
+    running = [
+        subprocess.Popen(command, cwd=tmp_path / "together", stdout=silent, stderr=silent) for command in commands
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0]
+    for run in ("m", "ngl"):
+        for name in ("plan.toml", "recommendation.toml", "runs.csv"):  # the summary counts looks at the test part
+            here, there = (tmp_path / where / "runs" / run / name for where in ("together", "alone"))
+            assert here.read_bytes() == there.read_bytes()

@@ -4,22 +4,33 @@
 >>> loss = lossmith.create("rooted:k=3")  # a drop-in for torch.nn.CrossEntropyLoss
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lossmith import learned, losses
-from lossmith.catalog import available, create
-from lossmith.properties.scale import match_scale
-
 if TYPE_CHECKING:
+    from lossmith import learned, losses
+    from lossmith.catalog import available, create
+    from lossmith.properties.scale import match_scale
     from lossmith.trials.saving import load
 
 __all__ = ["available", "create", "learned", "load", "losses", "match_scale"]
 
+_HOMES = {
+    "available": "lossmith.catalog",
+    "create": "lossmith.catalog",
+    "load": "lossmith.trials.saving",
+    "match_scale": "lossmith.properties.scale",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what needs more than torch when it is first asked for."""
-    if name == "load":
-        from lossmith.trials.saving import load
-
-        return load
+    """Import a name when it is first asked for: the command line says what it can say without torch."""
+    if name in {"learned", "losses"}:
+        return import_module(f"lossmith.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,9 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lossmith.catalog import available
 from lossmith.comparison.options import Options
-from lossmith.trials.request import Request, options_of
+from lossmith.trials.options import Request, options_of
 
 if TYPE_CHECKING:
     from lossmith.tasks import Task
@@ -46,7 +45,9 @@ def _flattened(command: Callable[..., None]) -> Callable[..., None]:
         for name, (option, _, _) in options.items():
             if option.parse is not None and values[name] is not None:
                 values[name] = option.parse(values[name])
-        command(request.annotation(**values), **given)
+        asked = request.annotation(**values)
+        asked.dataset()  # what is wrong with the data is said before torch is loaded, which takes seconds
+        command(asked, **given)
 
     own = []
     for name, (option, kind, _) in options.items():
@@ -85,6 +86,7 @@ def compare(
     from lossmith.progress import ConsoleProgress
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
+    from lossmith.tasks import metric_said
     from lossmith.trials.trial import Sources
 
     sources = Sources()
@@ -98,6 +100,8 @@ def compare(
         f"{folder}/plan.toml",
         soft_wrap=True,
     )
+    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
+    errors.print(f"metric: {said}; --metric takes another", markup=False, highlight=False, soft_wrap=True)
     for note in plan.notes:
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"
@@ -140,7 +144,7 @@ def selftest(
     from lossmith.comparison.session import running
     from lossmith.progress import ConsoleProgress
     from lossmith.report.selftest import SelfTestTable
-    from lossmith.trials.request import RequestError
+    from lossmith.trials.options import RequestError
     from lossmith.trials.trial import Sources
 
     if options.losses is not None:
@@ -239,6 +243,8 @@ def describe(
 @app.command(name="list")
 def list_losses() -> None:
     """List the losses with their text forms and defaults."""
+    from lossmith.catalog import available
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", overflow="fold", ratio=2)
     table.add_column(ratio=3)
@@ -265,6 +271,9 @@ def export(
 @app.command()
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
     """Show the results of a finished comparison."""
+    from lossmith.report.folder import find_run
+
+    find_run(run)  # a wrong folder is refused before torch is loaded
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
 

@@ -52,7 +52,7 @@ PLAN = Plan(
     lrs=(1.0, 2.0, 4.0),
     budget=6,
     repeats=2,
-    metric="accuracy",
+    metric_reason="as asked for",
     delta=0.005,
     device="cpu",
     versions={},
@@ -120,7 +120,7 @@ def outcomes(examples: int, right: int, first: int = 0, start: int = 0) -> Judge
     label = np.arange(examples) % classes
     wrong = (np.arange(examples) < first) | (np.arange(examples) >= first + right)
     half = np.full(examples, 0.5, dtype=np.float32)
-    names = ("nll", "confidence", "nll_scaled", "confidence_scaled")
+    names = ("nll", "confidence", "nll_scaled", "confidence_scaled", "brier", "auc", "average_precision")
     columns = {"label": label, "predicted": (label + wrong) % classes, **dict.fromkeys(names, half)}
     return Judged(start + np.arange(examples), (~wrong).astype(float), columns)
 

@@ -93,7 +93,7 @@ def test_the_plan_is_toml_that_says_everything_and_stands_before_the_first_train
         ({"budget": 7}, "--budget"),
         ({"lrs": 2}, "--lrs"),
         ({"lrs": (0.1, 0.2)}, "--lrs"),
-        ({"steps": 59}, "too few"),
+        ({"steps": 19}, "too few"),
         ({"epochs": 5}, "--epochs and --steps"),
         ({"losses": ("rootd",)}, "rooted"),
         ({"losses": ("smooth_absolute_error",)}, "regression"),

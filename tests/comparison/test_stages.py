@@ -153,7 +153,7 @@ def test_a_cross_entropy_that_could_not_be_trained_stays_the_reference_and_is_na
 
 def test_the_metric_of_the_plan_decides(tmp_path: Path) -> None:
     """Made-up balanced accuracies are half the accuracies: at .375, a loss is a quarter of the way from .25 to .75."""
-    balanced, _ = carry_out(alike, tmp_path, replace(PLAN, metric="balanced accuracy"))
+    balanced, _ = carry_out(alike, tmp_path, replace(PLAN, task=replace(PLAN.task, metric="balanced accuracy")))
     assert balanced.chosen["brier"][0].points[1].accuracy == pytest.approx(0.375)
     plain, _ = carry_out(alike, tmp_path)
     assert plain.chosen["brier"][0].points[1].accuracy == pytest.approx(0.75)

@@ -37,7 +37,14 @@ def run(classes: tuple[str, ...] = ("sky", "road", "car")) -> Run:
     )
     of = replace(of, rows=rows, originals=(Raster.of("image 7", IMAGE), Raster.of("mask 7", MASK)))
     design: dict[str, Any] = plan([row.name for row in of.rows])
-    design["task"] = {"name": "segmentation", "summary": "masks", "guess": 0.05, "classes": list(classes)}
+    design["task"] = {
+        "name": "segmentation",
+        "summary": "masks",
+        "guess": 0.05,
+        "metric": "mean IoU",
+        "meaning": "overlap",
+    }
+    design["task"]["classes"] = list(classes)
     return as_run(of, design)
 
 

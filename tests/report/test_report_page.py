@@ -129,15 +129,15 @@ def test_how_it_was_done_names_what_was_decided_beforehand(page: str) -> None:
         "5 test folds",
         "1,150 examples to train on, 287 to validate, 360 to test",
         "10 % of the labels are wrong in training and validation",
-        "16 trainings in each fold",
-        "grid of 4",
-        "3 seeds in each fold",
+        "16 trainings for tuning in each repeat in each fold",
+        "4 learning rates",
+        "done 3 times in each fold",
         "Adam, 50 steps of 64 examples, cosine decay",
         "before any test outcome was opened",
         "5 losses were tested",
         "Holm",
         "delta = 0.5 points",
-        "conditional on these training sets",
+        "the chance of seeds, of tuning, of which examples validate",
     ):
         assert fact in text
     assert "23 trained models have been scored" in body(page, "scored")
@@ -156,7 +156,7 @@ def test_the_rules_are_those_of_the_verdicts(page: str) -> None:
 def test_a_page_speaks_of_its_task_and_leaves_the_names_of_users_alone() -> None:
     """A data set or a loss may be called as the words for classification are."""
     design = plan(["mse", "cross-entropy minus CE", "huber (tuned)"]) | {"name": "cross-entropy.csv"}
-    design["task"] = {"name": "regression", "summary": "regression", "guess": 0.0}
+    design["task"] = {"name": "regression", "summary": "regression", "guess": 0.0, "metric": "R2", "meaning": "R2"}
     of = usual(("cross-entropy minus CE", "m"))
     mse = replace(of.rows[0], name="mse", against_reference=None, kind="reference")
     rows = (mse, *(row for row in of.rows if row.role == "candidate"))

@@ -59,10 +59,12 @@ def names_shown(text: str) -> str:
 @pytest.mark.parametrize(
     "width, shown, hidden",
     [
-        (80, ["[95 % interval]", "Holm", "LS", "MDE"], ["ECE", "learning", "steps"]),
-        (100, ["MDE", "steps"], ["learning"]),
-        (120, ["MDE", "steps", "ECE", "train-", "learning"], ["verdict"]),
-        (170, ["label smoothing", "learning", "verdict"], []),
+        (72, ["[95 % interval]", "Holm"], ["AUC", "MDE", "ECE", "learning", "steps"]),
+        (80, ["[95 % interval]", "Holm", "bal.", "AUC", "NLL"], ["MDE", "ECE", "learning", "steps"]),
+        (100, ["AUC", "MDE", "steps"], ["learning"]),
+        (120, ["AUC", "MDE", "steps", "ECE"], ["train-", "learning"]),
+        (140, ["AUC", "MDE", "steps", "ECE", "train-", "learning"], ["verdict"]),
+        (190, ["AUC", "label smoothing", "learning", "verdict"], []),
     ],
 )
 def test_a_wider_terminal_shows_more_columns(run: Run, width: int, shown: list[str], hidden: list[str]) -> None:
@@ -140,3 +142,25 @@ def test_a_difference_without_interval_says_why(tmp_path: Path) -> None:
     text = printed(make_run(tmp_path, summary(rows)))
     assert "+0.10 (no interval)" in text
     assert "No interval, as fewer than 3 final runs: m." in text
+
+
+@pytest.mark.parametrize(
+    "metric, shown, hidden",
+    [
+        ("accuracy", ["bal.", "AUC", "NLL"], ["acc.", "Brier"]),
+        ("balanced accuracy", ["acc.", "AUC", "NLL"], ["bal.", "Brier"]),
+        ("AUC", ["acc.", "bal.", "NLL"], ["AUC", "Brier"]),
+        ("Brier skill", ["acc.", "bal.", "AUC", "NLL", "Brier"], []),
+        ("cost.py:saved#0123", ["acc.", "bal.", "AUC", "NLL"], ["Brier"]),
+    ],
+)
+def test_accuracy_balanced_accuracy_auc_and_nll_stand_beside_each_other(
+    run: Run, metric: str, shown: list[str], hidden: list[str]
+) -> None:
+    task = replace(run.design.task, metric=metric)
+    text = printed(replace(run, design=replace(run.design, task=task, metric_reason="as asked for")), 120)
+    assert f"judged by {metric.removeprefix('cost.py:').removesuffix('#0123')}, as asked for" in text
+    rule = next(i for i, line in enumerate(text.splitlines()) if line.startswith("──"))
+    heads = text.splitlines()[rule - 2].split()
+    assert all(word in heads for word in shown)
+    assert not any(word in heads for word in hidden)

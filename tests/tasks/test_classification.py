@@ -9,7 +9,6 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from lossmith.data import Examples
 from lossmith.tasks import Classification, Judged
 from lossmith.tasks.calibration import calibration_error, fit_temperature
-from lossmith.tasks.classification import balancing_weights
 
 RNG = np.random.default_rng(0)
 
@@ -99,7 +98,10 @@ def test_balanced_scores_average_to_balanced_accuracy_over_all_folds() -> None:
 
     def part(of: slice) -> list[Judged]:
         label = labels[of]
-        return [Judged(label, (row[of] == label).astype(float), {"label": label}) for row in predictions]
+        return [
+            Judged(label, (row[of] == label).astype(float), {"label": label, "predicted": row[of]})
+            for row in predictions
+        ]
 
     folds = [part(slice(0, 120)), part(slice(120, 300))]
     scores = Classification(("",) * 8).unit_scores(folds, "balanced accuracy")
@@ -109,19 +111,24 @@ def test_balanced_scores_average_to_balanced_accuracy_over_all_folds() -> None:
 
 
 def test_balanced_scores_by_hand() -> None:
-    """Class 0 has 3 of 8 test examples in fold 0 and none in fold 1; each of its three counts 8 / (2 * 3)."""
-    first = Judged(np.arange(4), np.array([1.0, 0, 1, 1]), {"label": np.array([0, 0, 0, 1])})
-    second = Judged(np.arange(4), np.array([1.0, 1, 0, 1]), {"label": np.array([1, 1, 1, 1])})
+    """Over both folds class 0 has 3 of 8 units, 2 of them right, class 1 has 5, 4 of them right.
+
+    A unit's influence on a recall that counts half is (right - recall) / m * 8 / 2 with its class of m units, and the
+    square root of m / (m - 1) makes its variance unbiased.
+    """
+    label, predicted = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1])
+    first = Judged(np.arange(4), np.array([1.0, 0, 1, 1]), {"label": label, "predicted": predicted})
+    ones, predicted = np.ones(4, dtype=int), np.array([1, 1, 0, 1])
+    second = Judged(np.arange(4), np.array([1.0, 1, 0, 1]), {"label": ones, "predicted": predicted})
     scores = Classification(("a", "b")).unit_scores([[first, first], [second, second]], "balanced accuracy")
-    assert scores[0][0].tolist() == pytest.approx([4 / 3, 0, 4 / 3, 0.8])
-    assert scores[1][1].tolist() == pytest.approx([0.8, 0.8, 0, 0.8])
-    assert np.mean(np.concatenate([fold.mean(0) for fold in scores])) == pytest.approx((2 / 3 + 4 / 5) / 2)
+    mean = (2 / 3 + 4 / 5) / 2
+    right_0, wrong_0 = (mean + x * 8 / 6 * np.sqrt(3 / 2) for x in (1 / 3, -2 / 3))
+    right_1, wrong_1 = (mean + x * 8 / 10 * np.sqrt(5 / 4) for x in (1 / 5, -4 / 5))
+    assert scores[0][0].tolist() == pytest.approx([right_0, wrong_0, right_0, right_1])
+    assert scores[1][1].tolist() == pytest.approx([right_1, right_1, wrong_1, right_1])
+    assert np.mean(np.concatenate([fold.mean(0) for fold in scores])) == pytest.approx(mean)
     plain = Classification(("a", "b")).unit_scores([[first], [second]], "accuracy")
     assert [fold.tolist() for fold in plain] == [[[1, 0, 1, 1]], [[1, 1, 0, 1]]]
-
-
-def test_balanced_classes_need_no_weights() -> None:
-    assert balancing_weights(np.repeat([0, 1, 2], 4)).tolist() == pytest.approx([1] * 12)
 
 
 def test_a_curve_point_is_accuracy_and_cross_entropy_of_each_model() -> None:

@@ -13,7 +13,8 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from lossmith.data import DataSpec, Examples
 from lossmith.tasks import Judged, Regression, task_for
 from lossmith.trials.models import can_be_stacked
-from lossmith.trials.request import Request, draft
+from lossmith.trials.options import Request
+from lossmith.trials.request import draft
 from lossmith.trials.training import splits_of, train, train_many
 from lossmith.trials.trial import OptimizerSpec, Sources
 from made_trials import changed, made

@@ -18,7 +18,8 @@ from lossmith.tasks import Judged, Segmentation, task_for
 from lossmith.tasks.task import Raster
 from lossmith.trials.batches import gathered
 from lossmith.trials.models import ModelError, build_model
-from lossmith.trials.request import Request, draft
+from lossmith.trials.options import Request
+from lossmith.trials.request import draft
 from lossmith.trials.result import judged_from_bytes, judged_to_bytes
 from lossmith.trials.stacks import SingleModel
 from lossmith.trials.steppers import PlainStepper

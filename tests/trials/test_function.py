@@ -104,8 +104,11 @@ def test_what_a_function_cannot_be(trial: Trial, sources: Sources, tmp_path: Pat
 class Scored(Classification):
     """What a function scores, in one metric."""
 
+    metric_names = ("score",)
     curve = ("score",)
     tie_break = "negative score"
+
+    guess = 0.5
 
     def unit_scores(self, folds, metric):
         return [np.stack([seed.score for seed in fold]) for fold in folds]
@@ -123,7 +126,7 @@ def test_a_comparison_does_not_know_how_a_trial_trains(trial: Trial, sources: So
         lrs=(0.25, 0.5, 1.0),
         budget=6,
         repeats=2,
-        metric="score",
+        metric_reason="as asked for",
         delta=0.01,
         device="cpu",
         versions={},

@@ -3,8 +3,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -85,6 +88,7 @@ def test_looks_at_a_test_split_are_counted_per_model(tmp_path: Path) -> None:
         DataSpec("iris", label_noise=0.2, noise="asymmetric"),
         DataSpec("iris", clean=CleanSet(20, aside=40)),
         DataSpec("iris", train_size=60),
+        DataSpec("iris", valid_size=10),
         DataSpec("iris", imbalance=4.0),
     ]
     looks = [TRIAL, TRIAL, changed(TRIAL, seed=1), *(changed(TRIAL, data=data) for data in same_split)]
@@ -123,7 +127,7 @@ def test_a_unit_of_work_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     full = f"BEFORE INSERT ON results WHEN NEW.key = '{key}' BEGIN SELECT RAISE(FAIL, 'disk full'); END"
     sql(path, f"CREATE TRIGGER full {full}")
     with Ledger(path) as ledger:
-        with pytest.raises(sqlite3.IntegrityError, match="disk full"):
+        with pytest.raises(LedgerError, match=r"disk full.*free some space"):
             ledger.put([(TRIAL, RESULT), (other, RESULT)])
         assert TRIAL not in ledger
         ledger.put([(TRIAL, RESULT)])
@@ -160,12 +164,85 @@ def test_the_kind_of_device_is_part_of_the_key(tmp_path: Path) -> None:
         assert TRIAL in ledger
 
 
-def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
+_SHARING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from test_ledger import RESULT, TRIAL
+from lossmith.trials.ledger import Ledger
+from made_trials import changed
+
+path, own = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    with Ledger(path) as ledger:
+        shared, alone = changed(TRIAL, seed=number), changed(TRIAL, seed=1000 * own + number)
+        ledger.put([(shared, replace(RESULT, seconds=float(own))), (alone, RESULT)])
+        assert alone in ledger
+        ledger.open_test(shared)
+"""
+
+
+def test_processes_share_a_ledger(tmp_path: Path) -> None:
+    """Two processes open, write and close one file at the same time: every result is kept once, every look counted."""
+    path = tmp_path / "ledger.sqlite"
+    there = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _SHARING, str(path)]
+    pipe = subprocess.PIPE
+    running = [subprocess.Popen([*command, str(own)], stdin=pipe, stdout=pipe, text=True, env=there) for own in (1, 2)]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        process.communicate("go\n", timeout=60)
+        assert process.returncode == 0
+    with Ledger(path) as ledger:
+        assert ledger.times_scored(TRIAL.trainer) == 20
+    assert sql(path, "SELECT count(*), sum(repeats) FROM results") == [(20 + 2 * 20, 20)]
+
+
+def test_a_ledger_from_before_versions_were_written_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put([(TRIAL, RESULT)])
+    sql(path, "PRAGMA user_version=0")
+    with Ledger(path) as ledger:
+        assert TRIAL in ledger
+    assert sql(path, "PRAGMA user_version") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("CREATE TABLE trials (key TEXT PRIMARY KEY, result TEXT)",),
+        ("CREATE TABLE results (key TEXT PRIMARY KEY, result TEXT)",),
+        ("CREATE TABLE places (url TEXT)", "PRAGMA user_version=1"),
+        ("PRAGMA user_version=2",),
+    ],
+    ids=["an older ledger", "older columns", "another program's database", "a newer ledger"],
+)
+def test_a_database_of_another_kind_is_refused_and_left_alone(tmp_path: Path, statements: tuple[str, ...]) -> None:
+    path = tmp_path / "ledger.sqlite"
+    for statement in statements:
+        sql(path, statement)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match=r"no ledger that this version.*choose another --out"):
+        Ledger(path)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """SQLite's own limit on the size of a file plays the disk; what was kept before stays."""
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        with pytest.raises(LedgerError, match="choose another --out"):
-            Ledger(tmp_path / "ledger.sqlite")
-        assert ledger._connection.execute("PRAGMA busy_timeout").fetchone() == (0,), "it is told so without a wait"
-    Ledger(tmp_path / "ledger.sqlite").close()
+        ledger.put([(TRIAL, RESULT)])
+        pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+        ledger._connection.execute(f"PRAGMA max_page_count={pages}")
+        many = [(changed(TRIAL, seed=seed), RESULT) for seed in range(1, 50)]
+        with pytest.raises(LedgerError, match=r"full\): free some space and run the same command again"):
+            ledger.put(many)
+        assert TRIAL in ledger
+        assert many[0][0] not in ledger
 
 
 def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:

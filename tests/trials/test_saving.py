@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import lossmith
-from lossmith.trials.request import Request, draft
+from lossmith.trials.options import Request
+from lossmith.trials.request import draft
 from lossmith.trials.saving import reload_snippet, save_model
 from lossmith.trials.training import train_model
 from lossmith.trials.trial import Sources

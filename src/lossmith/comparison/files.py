@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,12 @@ else:
 def write_file(file: Path, text: str) -> None:
     """Write a file whole or not at all, its folder with it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".part")
-    partial.write_text(text, encoding="utf-8", newline="")
-    partial.replace(file)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")  # two processes may write it at once
+    try:
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def csv_text(rows: Sequence[dict[str, str]]) -> str:

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from lossmith.losses.text import split_losses
-from lossmith.trials.request import Option, Request, RequestError
+from lossmith.trials.options import Option, Request, RequestError
 
 
 def parse_learning_rates(text: str) -> tuple[float, ...] | int:
@@ -22,6 +21,8 @@ def parse_learning_rates(text: str) -> tuple[float, ...] | int:
 
 
 def _parse_losses(text: str) -> tuple[str, ...]:
+    from lossmith.losses.text import split_losses  # beside the losses, which need torch
+
     return tuple(split_losses(text))
 
 
@@ -53,6 +54,14 @@ class Options(Request):
     budget: Annotated[
         int | None,
         Option("Tuning runs per loss and repeat; default: 1 per learning rate.", "Comparison", least=1),
+    ] = None
+    metric: Annotated[
+        str | None,
+        Option(
+            "accuracy, balanced_accuracy, macro_f1, auc, average_precision, nll, brier; r2, mae; or path/to/file.py:"
+            "function; default: by the data.",
+            "Comparison",
+        ),
     ] = None
     folds: Annotated[
         int | None,

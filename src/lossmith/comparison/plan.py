@@ -16,10 +16,12 @@ import tomli_w
 
 from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import write_file
+from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks import Task
-from lossmith.trials.request import Draft, RequestError, draft
+from lossmith.trials.options import RequestError
+from lossmith.trials.request import Draft, draft
 from lossmith.trials.runner import reason_of
 from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss
@@ -30,6 +32,7 @@ from lossmith.trials.user_code import UserCodeError
 _ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 _SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
+_LEAST_STEPS: Final = 20
 _STREAMS: Final = {"tuning": 0, "final": 1}
 
 
@@ -52,11 +55,11 @@ class Plan:
         budget: trainings spent on tuning each arm in each repeat.
         repeats: how often tuning and final training are done in each fold, each time with other seeds and another
             validation part.
-        metric: what the losses are judged by.
+        metric_reason: why they are judged by the task's metric.
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
-        notes: what the losses warn of under this plan.
+        notes: what was chosen that the user should know of, and what the losses warn of under this plan.
     """
 
     name: str
@@ -67,11 +70,16 @@ class Plan:
     lrs: tuple[float, ...]
     budget: int
     repeats: int
-    metric: str
+    metric_reason: str
     delta: float
     device: str
     versions: dict[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def metric(self) -> str:
+        """What the losses are judged by."""
+        return self.task.metric
 
     @property
     def folds(self) -> range:
@@ -87,7 +95,7 @@ class Plan:
     def text(self) -> str:
         """The plan as TOML."""
         trainer, trial = asdict(self.trial.trainer), self.trial
-        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess")} | asdict(self.task)
+        task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "meaning")} | asdict(self.task)
         of_trial = trainer | {"optimizer": asdict(trial.optimizer), "steps": trial.steps, "seed": trial.seed}
         own = {name: value for name, value in asdict(self).items() if name != "trial"}
         return tomli_w.dumps(_without_none(own | of_trial | {"task": task}))
@@ -158,18 +166,17 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     """
     lrs = _grid(options)
     budget = _budget(options, len(lrs))
-    drafted = draft(options, sources)
+    drafted, metric_reason = with_metric(draft(options, sources), options.metric, sources)
     trial, splits = drafted.trial, drafted.splits
     trainer = trial.ours
-    if trial.steps < trainer.evaluations:
+    if trial.steps < _LEAST_STEPS:
         raise RequestError(
-            f"{trial.steps} steps are too few for a learning curve of {trainer.evaluations} points: give more --epochs "
-            "or --steps, or a smaller --batch-size"
+            f"{trial.steps} steps are too few to compare losses, which takes {_LEAST_STEPS}: give more --epochs or "
+            "--steps, or a smaller --batch-size"
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))
-    imbalanced = options.imbalance > 1
-    counts = splits.class_counts.tolist() if imbalanced else None
+    counts = splits.class_counts.tolist() if drafted.task.is_imbalanced(splits) else None
     arms = make_arms(drafted.task, losses, options.optimizer, counts)
     ratios, notes = _try_out(trial, arms, drafted, sources)
     if options.optimizer == "sgd":
@@ -186,11 +193,11 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         lrs=lrs,
         budget=budget,
         repeats=options.repeats or (2 if trainer.data.folds else 3),
-        metric="balanced accuracy" if imbalanced else drafted.task.curve[0],
+        metric_reason=metric_reason,
         delta=options.delta,
         device=drafted.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
-        notes=notes,
+        notes=drafted.notes + notes,
     )
 
 

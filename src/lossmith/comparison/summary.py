@@ -18,6 +18,7 @@ from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
 from lossmith.comparison.statistics import Estimator, PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.verdict import BETTER, Verdict, verdict
+from lossmith.tasks import metric_title
 from lossmith.tasks.task import Scores, Words
 
 
@@ -70,7 +71,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         reference=plan.names.reference,
         again=plan.names.again,
         rival=plan.names.rival if plan.names.rival in evidence.against_reference else None,
-        metric=plan.metric,
+        metric=metric_title(plan.metric),
         times_scored=findings.times_scored,
         speed_sentences=tuple(said for row in rows if (said := fewer.get(row.name))) + too_few,
         adaptation=adaptation(plan.arms, set(trained), evidence.estimator),

@@ -2,7 +2,7 @@
 
 The highest score of a noisy grid is often a lucky training at the edge of divergence. Each score is therefore averaged
 with its neighbours' (weights 1/4, 1/2, 1/4 on a factor-2 grid), and beyond the upper end counts as guessing. No
-neighbour counts as more than 2 points worse: the best rate may lie right beside the edge, and how far the score falls
+neighbour counts as more than 5 points worse: the best rate may lie right beside the edge, and how far the score falls
 there says nothing.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lossmith.comparison.arms import Arm
 
-MAX_DROP: Final = 0.02
+MAX_DROP: Final = 0.05
 """How much worse than a point its neighbours count at most, a fraction."""
 
 _TIED: Final = 1e-9

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     CLEAN_HALF = 12
     OUTLIERS_TRAIN = 13
     OUTLIERS_VALID = 14
+    SUBSAMPLE_VALID = 15
 
 
 def generator(split_seed: int, purpose: Purpose, fold: int = 0, repeat: int = 0) -> np.random.Generator:

@@ -48,6 +48,10 @@ def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
         rows = _subsample(rows, dataset, spec, spec.train_size)
     if spec.imbalance > 1:
         rows = _long_tail(rows, dataset, spec)
+    if spec.valid_size is not None and spec.valid_size < len(rows.valid):
+        draw = generator(spec.split_seed, Purpose.SUBSAMPLE_VALID, spec.fold, spec.repeat)
+        kept, _ = _take(_strata(dataset), rows.valid, spec.valid_size, draw, leave_one=False)
+        rows = replace(rows, valid=kept)
     order = generator(spec.split_seed, Purpose.ORDER).permutation(len(dataset))
     return replace(rows, train=rows.train[np.argsort(order[rows.train])])
 

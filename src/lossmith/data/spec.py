@@ -54,8 +54,8 @@ class CleanSet:
 class DataSpec:
     """Which examples a trial sees; part of a trial's hash, and JSON-able by `dataclasses.asdict`.
 
-    Rows are chosen in this order: split, `train_size`, `imbalance`; then `label_noise` or `outliers` alter targets. The
-    test part is never thinned or altered.
+    Rows are chosen in this order: split, `train_size`, `imbalance`, `valid_size`; then `label_noise` or `outliers`
+    alter targets. The test part is never thinned or altered.
 
     An outlier is a target plus 10 standard deviations of the training targets times a standard normal number. The
     result is the contaminated normal of Tukey, "A survey of sampling from contaminated distributions" (1960), with
@@ -74,6 +74,7 @@ class DataSpec:
             official parts pooled. Both are stratified by class in a classification.
         fold: Which of the folds is the test part, from 0.
         repeat: Which draw of the validation part, from 0; an official validation part is always the same.
+        valid_size: How many validation examples to keep at most, stratified by class; None for all.
         clean: Examples without label noise that judge a trial; None for a validation part as noisy as the rest.
         task: What the targets are. `label_noise`, `imbalance` and `clean` are for classification alone.
         outliers: Share of the training and of the validation targets of a regression that become outliers, in [0, 1).
@@ -95,10 +96,13 @@ class DataSpec:
     task: TaskName = "classification"
     outliers: float = 0.0
     repeat: int = 0
+    valid_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.train_size is not None:
             self._check_whole("train_size", at_least=1)
+        if self.valid_size is not None:
+            self._check_whole("valid_size", at_least=1)
         self._check_whole("split_seed", at_least=0)
         self._check_whole("folds", at_least=0)
         self._check_whole("fold", at_least=0)

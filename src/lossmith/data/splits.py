@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lossmith.data.dataset import IGNORE, Dataset, Kind, TaskName
-from lossmith.data.encode import Encoding, ImageEncoding, fit_images
+from lossmith.data.encode import Encoding as Encoding
+from lossmith.data.encode import ImageEncoding, fit_images
 from lossmith.data.errors import DataError, quoted
 from lossmith.data.generators import Purpose, generator
 from lossmith.data.noise import noisy_labels, with_outliers

@@ -9,6 +9,7 @@ from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.speed import Speed
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
+from lossmith.report.beside import beside
 from lossmith.report.column import Column
 from lossmith.report.numbers import MISSING, NO_GAP, is_known, percent
 from lossmith.report.offers import offer
@@ -23,6 +24,7 @@ def page_columns(design: Design, results: Summary) -> list[Column]:
     digits, words = numbers.decimals(results.rows), design.task.words
     return [
         _score_column(results, digits),
+        *(each.column for each in beside(design)),
         *_reference_columns(results.reference, digits, words),
         *_rival_columns(results.rival, digits, words),
         _verdict_column(),

@@ -20,6 +20,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
     words = design.task.words
     return (
         ("Splits", _splits(design)),
+        ("Metric", _metric(design)),
         ("Training", _training(design)),
         ("Equal budget", _budget(design)),
         (
@@ -96,6 +97,18 @@ def _splits(design: Design) -> str:
     if spoilt:
         text += f" On purpose, {' and '.join(spoilt)} in training and validation; the test part was left as it was."
     return text
+
+
+def _metric(design: Design) -> str:
+    said = design.metric_said
+    curves = ""
+    if design.task.name == "classification" and design.task.metric != "accuracy":
+        curves = " Learning curves, and the steps to a level on them, are in accuracy."
+    return (
+        f"{said[0].upper()}{said[1:]}. Tuning, the recommendation and the verdicts go by it.{curves} Where a metric is "
+        "no mean over examples, each example stands for the metric plus its influence on it (infinitesimal jackknife; "
+        "for the AUC, DeLong's method), so that the intervals below hold for it too."
+    )
 
 
 def _training(design: Design) -> str:

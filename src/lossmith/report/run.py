@@ -11,12 +11,9 @@ from pathlib import Path
 import msgspec
 
 from lossmith.comparison.rows import Row, Summary
+from lossmith.report.folder import RunError, find_run
 from lossmith.report.reading import ReadError, clean, read
-from lossmith.tasks import TASKS, Words
-
-
-class RunError(ValueError):
-    """A folder that is not that of a finished run; the message is one sentence that names it and the fix."""
+from lossmith.tasks import TASKS, Words, metric_said
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,8 @@ class PlannedTask:
     name: str
     summary: str
     guess: float
+    metric: str
+    meaning: str
     classes: tuple[str, ...] | None = None
 
     @property
@@ -77,11 +76,16 @@ class Design:
     batch_size: int
     budget: int
     repeats: int
-    metric: str
+    metric_reason: str
     delta: float
     select: str
     device: str
     versions: dict[str, str]
+
+    @property
+    def metric_said(self) -> str:
+        """What losses are judged by, and why."""
+        return metric_said(self.task.metric, self.metric_reason, self.task.meaning)
 
 
 @dataclass(frozen=True)
@@ -101,17 +105,7 @@ class Run:
 
 def load_run(folder: Path) -> Run:
     """Read a finished run folder; nothing in it is executed, and whatever is wrong with it is a `RunError`."""
-    shown = clean(str(folder))
-    if not folder.is_dir():
-        raise RunError(f"{shown} is not a folder: give the run folder that `lossmith compare` printed")
-    plan, summary = folder / "plan.toml", folder / "summary.json"
-    if not plan.is_file():
-        raise RunError(f"{shown} is not a run folder, it holds no plan.toml: give one that `lossmith compare` wrote")
-    if not summary.is_file():
-        raise RunError(
-            f"the run in {shown} is not finished, it holds no summary.json: run the same `lossmith compare` command "
-            "again to finish it"
-        )
+    plan, summary = find_run(folder)
     with _refusing(plan):
         text = plan.read_text(encoding="utf-8")
         design = read(Design, tomllib.loads(text))
@@ -126,6 +120,10 @@ def _refusing(file: Path) -> Iterator[None]:
     """Turn whatever is wrong with a file into one sentence."""
     try:
         yield
+    except OSError as error:
+        raise RunError(
+            f"{clean(str(file))} cannot be read ({error.strerror}): make it readable, or give another run folder"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise RunError(
             f"{clean(str(file))} is damaged ({clean(str(error))}): delete it and run the same `lossmith compare` "

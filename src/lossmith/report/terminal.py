@@ -14,25 +14,28 @@ from rich.text import Text
 
 from lossmith.comparison.rows import Row, Summary
 from lossmith.report import numbers
+from lossmith.report.beside import Beside, beside
 from lossmith.report.highlights import failed_trainings, tone, without_interval
 from lossmith.report.method import times_scored
 from lossmith.report.numbers import NO_GAP
 from lossmith.report.offers import Offer, offer
 from lossmith.report.reading import clean
 from lossmith.report.run import Design, Run
-from lossmith.tasks import Words
+from lossmith.tasks import Words, metric_title
 
-_LEAST_NAME: Final = 22
+_LEAST_NAME: Final = 18
+_BESIDE: Final = "beside:"
 _GAP: Final = 2
 _STYLES: Final = {"better": "green", "worse": "red", "even": "cyan"}
 # From the fullest to the barest; the first that fits is shown.
 _LAYOUTS: Final = (
-    "rank loss score ce p ls_interval mde speed task trainings lr verdict",
-    "rank loss score ce p ls_interval mde speed task trainings lr",
-    "rank loss score ce p ls mde speed task trainings lr",
-    "rank loss score ce p ls mde speed task",
-    "rank loss score ce p ls mde speed",
-    "rank loss score ce p ls mde",
+    "rank loss score beside ce p ls_interval mde speed task trainings lr verdict",
+    "rank loss score beside ce p ls_interval mde speed task trainings lr",
+    "rank loss score beside ce p ls mde speed task trainings lr",
+    "rank loss score beside ce p ls mde speed task",
+    "rank loss score beside ce p ls mde speed",
+    "rank loss score beside ce p ls mde",
+    "rank loss score beside ce p",
     "rank loss score ce p",
     "rank loss score ce_mean p",
     "rank loss score ce_mean",
@@ -51,6 +54,7 @@ class Leaderboard:
         columns = _columns(design, results, "->" if options.ascii_only else "→")
         names, name_width = _fit(columns, rows, options.max_width)
         yield plain_text(f"{design.model} on {design.name}", options, "dim")
+        yield plain_text(f"judged by {metric_title(design.task.metric)}, {design.metric_reason}", options, "dim")
         yield plain_text(results.headline, options, "bold")
         yield ""
         yield plain_text(results.noise, options)
@@ -118,6 +122,7 @@ def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]
         "ls_interval": _Column(f"minus {words.rival}\n[95 % interval]", ls),
         "mde": _Column("MDE", lambda row: numbers.percent((row.against_reference or NO_GAP).mde, digits)),
         "speed": _Column("steps\nratio", lambda row: numbers.steps_ratio(row.speed.ratio if row.speed else None)),
+        **{name: _Column(each.head, _cell_of(each)) for name, each in _named(design).items()},
         "task": _Column(offered.head.format(arrow=arrow), lambda row: offered.cell(row, arrow) if offered.cell else ""),
         "trainings": _Column("train-\nings", lambda row: f"{row.tuning.trainings:,}"),
         "lr": _Column("learning\nrate", lambda row: numbers.median_rate(row.tuning.lrs)),
@@ -125,11 +130,20 @@ def _columns(design: Design, results: Summary, arrow: str) -> dict[str, _Column]
     }
 
 
+def _named(design: Design) -> dict[str, Beside]:
+    return {f"{_BESIDE}{each.name}": each for each in beside(design)}
+
+
+def _cell_of(each: Beside) -> Callable[[Row], str]:
+    return lambda row: each.shown(row.columns.get(each.name))
+
+
 def _fit(columns: dict[str, _Column], rows: list[Row], width: int) -> tuple[list[str], int]:
     """The fullest layout that fits, and what it leaves for the names of the losses."""
     longest = columns["loss"].width(rows)
+    beside = " ".join(name for name in columns if name.startswith(_BESIDE))
     for layout in _LAYOUTS:
-        names = layout.split()
+        names = layout.replace(" beside", f" {beside}").split()
         left = width - sum(columns[name].width(rows) for name in names if name != "loss") - _GAP * (len(names) - 1)
         if left >= min(longest, _LEAST_NAME):
             break
@@ -150,6 +164,8 @@ def _broken(name: str, width: int) -> str:
 def _legend(results: Summary, offered: Offer, names: list[str], words: Words) -> list[str]:
     """What the columns shown mean."""
     said = ["Differences in points."]
+    if any(name == f"{_BESIDE}nll" for name in names):
+        said.append("NLL: cross-entropy of the test labels, lower is better.")
     if "ls" in names or "ls_interval" in names:
         said.append(f"{words.rival_short}: the best tuned {words.rival}.")
     if "mde" in names:

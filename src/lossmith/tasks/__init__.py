@@ -5,6 +5,7 @@ Trials, comparison and report know a `Task` and nothing of what its targets mean
 
 from lossmith.tasks.choose import TASKS, task_for
 from lossmith.tasks.classification import Classification
+from lossmith.tasks.metrics import MetricError, OwnMetric, metric_said, metric_title
 from lossmith.tasks.regression import Regression
 from lossmith.tasks.segmentation import Segmentation
 from lossmith.tasks.task import Diagram, Judged, Raster, Task, Words
@@ -14,10 +15,14 @@ __all__ = [
     "Classification",
     "Diagram",
     "Judged",
+    "MetricError",
+    "OwnMetric",
     "Raster",
     "Regression",
     "Segmentation",
     "Task",
     "Words",
+    "metric_said",
+    "metric_title",
     "task_for",
 ]

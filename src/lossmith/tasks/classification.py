@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -17,6 +17,17 @@ from lossmith.data import Examples, Splits
 from lossmith.learned import LearnedLoss, strictness_curve
 from lossmith.losses.loss import Kind
 from lossmith.tasks.calibration import CALIBRATION_BINS, calibration_error, fit_temperature
+from lossmith.tasks.influence import auc, average_precision
+from lossmith.tasks.metrics import (
+    IMBALANCED,
+    METRICS,
+    OwnMetric,
+    Shares,
+    brier_factor,
+    entropy,
+    impurity,
+    rarer_of_two,
+)
 from lossmith.tasks.task import Diagram, Judged, Scores, Task
 
 PROBABILITIES: Final[Scores] = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid().numpy()
@@ -28,22 +39,31 @@ class Classification(Task):
     """Classification with a softmax over C classes.
 
     The columns of each example are ``label`` and ``predicted``, class indices; ``nll``, the cross-entropy of the label
-    in nats, and ``confidence``, the largest probability; the last two also ``_scaled``, after temperature scaling.
+    in nats, and ``confidence``, the largest probability; the last two also ``_scaled``, after temperature scaling;
+    ``brier``, the squared error of the probabilities; ``auc`` and ``average_precision``, values that average to those
+    of the part, see `lossmith.tasks.influence`; and ``own`` for a user's metric.
 
     Args:
         classes: the C classes' names.
+        shares: the share of each class in training; equal if not given.
+        own: a user's metric.
     """
 
     classes: tuple[str, ...]
+    shares: Shares = ()
+    own: OwnMetric | None = field(default=None, kw_only=True)
 
     name: ClassVar[str] = "classification"
     reference: ClassVar[str] = "cross_entropy"
     loss_kinds: ClassVar[tuple[Kind, ...]] = ("classification", "learned")
     rival: ClassVar[str] = "label_smoothing:epsilon=?"
+    metric_names: ClassVar[tuple[str, ...]] = tuple(METRICS)
     curve: ClassVar[tuple[str, ...]] = ("accuracy", "nll")
     tie_break: ClassVar[str] = "nll_scaled"
     sentences: ClassVar[Mapping[str, str]] = {
         "accuracy": "accuracy {:.2%}",
+        "balanced accuracy": "balanced accuracy {:.2%}",
+        "AUC": "AUC {:.4f}",
         "nll": "cross-entropy {:.4f}",
         "ece": "calibration error {:.3f}",
         "temperature": "at temperature {:.2f}",
@@ -54,7 +74,8 @@ class Classification(Task):
     @classmethod
     @override
     def of(cls, splits: Splits) -> Classification:
-        return cls(splits.class_names)
+        counts = splits.class_counts.double()
+        return cls(splits.class_names, tuple(float(f"{share:.6g}") for share in (counts / counts.sum()).tolist()))
 
     @property
     @override
@@ -64,7 +85,37 @@ class Classification(Task):
     @property
     @override
     def guess(self) -> float:
-        return 1 / len(self.classes)
+        if self.own is not None and self.metric == self.own.text:
+            return self.own.guess
+        return METRICS[self.metric].guess(self._shares)
+
+    @property
+    @override
+    def meaning(self) -> str:
+        if self.metric not in METRICS:
+            return "a metric of your own"
+        two = len(self.classes) == 2
+        rarer = f"the rarer class, {self.classes[rarer_of_two(self._shares)]}" if two else "each class, averaged"
+        gaps = {"rarer": rarer, "entropy": entropy(self._shares), "impurity": impurity(self._shares)}
+        return METRICS[self.metric].meaning.format(**gaps)
+
+    @override
+    def is_imbalanced(self, splits: Splits) -> bool:
+        """Whether the largest class has about `IMBALANCED` times the training examples of the smallest, or more."""
+        counts = splits.class_counts
+        return round(float(counts.max() / counts.min()), 1) >= IMBALANCED
+
+    @override
+    def usual_metric(self, splits: Splits) -> tuple[str, str]:
+        """Balanced accuracy if classes are imbalanced, by themselves or on purpose, else accuracy."""
+        counts = splits.class_counts
+        if not self.is_imbalanced(splits):
+            return "accuracy", f"because no class has {IMBALANCED:g} times the training examples of another"
+        largest, smallest = (self.classes[int(of)] for of in (counts.argmax(), counts.argmin()))
+        return "balanced accuracy", (
+            f"because the largest class ({largest}) has {float(counts.max() / counts.min()):.3g} times the training "
+            f"examples of the smallest ({smallest})"
+        )
 
     @override
     def facts(self, splits: Splits) -> dict[str, Any]:
@@ -95,8 +146,42 @@ class Classification(Task):
     def conclude(self, valid: Judged, test: Judged | None) -> tuple[Judged, Judged | None, dict[str, float]]:
         """Replace the logits by what is told of them, before and after temperature scaling."""
         temperature = fit_temperature(valid.columns["logits"], valid.columns["label"])
-        of_test = None if test is None else _with_probabilities(test, temperature)
-        return _with_probabilities(valid, temperature), of_test, {"temperature": temperature}
+        of_test = None if test is None else self._told(test, temperature, spread=True)
+        return self._told(valid, temperature, spread=test is not None), of_test, {"temperature": temperature}
+
+    @property
+    def _shares(self) -> Shares:
+        return self.shares or (1 / len(self.classes),) * len(self.classes)
+
+    def _told(self, judged: Judged, temperature: float, *, spread: bool) -> Judged:
+        """What is kept of the logits."""
+        from scipy.special import log_softmax
+
+        logits, label = judged.columns["logits"], judged.columns["label"]
+        rows, bad = np.arange(len(label)), ~np.isfinite(logits).all(1)
+        log_p = log_softmax(np.where(bad[:, None], 0.0, logits).astype(np.float64), axis=1)
+        columns = {name: values for name, values in judged.columns.items() if name != "logits"}
+        for suffix, scaled in (("", log_p), ("_scaled", log_softmax(log_p / temperature, axis=1))):
+            with np.errstate(over="ignore"):  # logits near float32's largest number: infinite in float32
+                columns["nll" + suffix] = np.where(bad, np.inf, -scaled[rows, label]).astype(np.float32)
+            columns["confidence" + suffix] = np.where(bad, 1.0, np.exp(scaled.max(1))).astype(np.float32)
+        log_p[bad] = np.where(np.arange(len(self.classes)) == 0, 0.0, -np.inf)  # sure that it is of class 0
+        probabilities = np.exp(log_p)
+        truth = label[:, None] == np.arange(len(self.classes))
+        error = np.square(probabilities - truth).sum(1) * brier_factor(len(self.classes))
+        # Of two classes the log-odds tell apart what two probabilities near 1 do not.
+        ranked = log_p - log_p[:, ::-1] if len(self.classes) == 2 else log_p
+        columns["brier"] = error.astype(np.float32)
+        columns["auc"] = auc(label, ranked).astype(np.float32)
+        columns["average_precision"] = average_precision(label, ranked, self._of_interest).astype(np.float32)
+        if self.own is not None:
+            columns["own"] = self.own.units(label, probabilities, spread=spread)
+        return Judged(judged.index, judged.score, columns)
+
+    @property
+    def _of_interest(self) -> list[int]:
+        """The classes whose average precision counts."""
+        return [rarer_of_two(self._shares)] if len(self.classes) == 2 else list(range(len(self.classes)))
 
     @property
     @override
@@ -116,29 +201,37 @@ class Classification(Task):
 
     @override
     def metrics(self, judged: Judged) -> dict[str, float]:
-        of_class = np.bincount(judged.columns["label"])
-        right = np.bincount(judged.columns["label"], weights=judged.score)
-        balanced = (right[of_class > 0] / of_class[of_class > 0]).mean()
-        return {"accuracy": float(judged.score.mean()), "balanced accuracy": float(balanced)}
+        names = [*METRICS, *([] if self.own is None else [self.own.text])]
+        return {name: float(self.unit_scores([[judged]], name)[0].mean()) for name in names}
 
     @override
     def columns(self, judged: Judged) -> dict[str, float]:
         of, correct = judged.columns, judged.score == 1
         return {
+            "accuracy": float(judged.score.mean()),
+            "balanced_accuracy": self._metric("balanced accuracy", judged),
+            "auc": self._metric("AUC", judged),
             "nll": float(of["nll"].mean(dtype=float)),
             "nll_scaled": float(of["nll_scaled"].mean(dtype=float)),
+            "brier": float(of["brier"].mean(dtype=float)),
             "ece": calibration_error(of["confidence"], correct),
             "ece_scaled": calibration_error(of["confidence_scaled"], correct),
         }
 
+    def _metric(self, name: str, judged: Judged) -> float:
+        return float(METRICS[name].units(judged.columns, self._shares).mean())
+
     @override
     def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
-        scores = super().unit_scores(folds, metric)
-        if metric == "accuracy":
-            return scores
-        weights = balancing_weights(np.concatenate([fold[0].columns["label"] for fold in folds]))
-        parts = np.split(weights, np.cumsum([fold.shape[1] for fold in scores])[:-1])
-        return [fold * part for fold, part in zip(scores, parts, strict=True)]
+        if metric not in METRICS:
+            return [np.stack([seed.columns["own"].astype(np.float64) for seed in fold]) for fold in folds]
+        of = METRICS[metric]
+        if not of.pooled:
+            return [np.stack([of.units(seed.columns, self._shares) for seed in fold]) for fold in folds]
+        together = [_pooled(seeds) for seeds in zip(*folds, strict=True)]
+        ends = np.cumsum([len(fold[0].index) for fold in folds])[:-1]
+        values = np.stack([of.units(columns, self._shares) for columns in together])
+        return np.split(values, ends, axis=1)
 
     @property
     @override
@@ -160,34 +253,9 @@ def strictness(loss: nn.Module, classes: int) -> Scores:
     return strictness_curve(frozen.cpu().double(), classes, torch.from_numpy(PROBABILITIES)).numpy()
 
 
-def balancing_weights(labels: NDArray[np.int64]) -> Scores:
-    """Weights that turn 0/1 outcomes into scores whose plain mean is the balanced accuracy: n / (C_present n_y).
-
-    Args:
-        labels: true classes of all test examples, shape (n,); those of all folds together.
-
-    Returns:
-        Shape (n,).
-
-    Source: Brodersen et al. (2010), "The balanced accuracy and its posterior distribution".
-    """
-    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return np.asarray(labels.size / (counts.size * counts[index]), dtype=np.float64)
-
-
-def _with_probabilities(judged: Judged, temperature: float) -> Judged:
-    from scipy.special import log_softmax
-
-    logits, labels = judged.columns["logits"], judged.columns["label"]
-    bad = ~np.isfinite(logits).all(1)
-    plain = log_softmax(np.where(bad[:, None], 0.0, logits).astype(np.float64), axis=1)
-    columns = {name: values for name, values in judged.columns.items() if name != "logits"}
-    for suffix, log_p in (("", plain), ("_scaled", log_softmax(plain / temperature, axis=1))):
-        with np.errstate(over="ignore"):  # logits near float32's largest number: infinite in float32
-            nll = np.where(bad, np.inf, -log_p[np.arange(len(labels)), labels]).astype(np.float32)
-        columns["nll" + suffix] = nll
-        columns["confidence" + suffix] = np.where(bad, 1.0, np.exp(log_p.max(1))).astype(np.float32)
-    return Judged(judged.index, judged.score, columns)
+def _pooled(folds: Sequence[Judged]) -> dict[str, NDArray[Any]]:
+    """The classes of all folds, one after another."""
+    return {name: np.concatenate([fold.columns[name] for fold in folds]) for name in ("label", "predicted")}
 
 
 def _reliability(judged: Sequence[Judged], name: str, column: str) -> Diagram:

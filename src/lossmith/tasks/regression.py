@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -32,10 +32,13 @@ class Regression(Task):
     Args:
         unit: standard deviation of the training target.
         mean: mean of the training target.
+        deviation: mean absolute deviation of the training target from its median, in its own unit; a standard deviation
+            if not given.
     """
 
     unit: float
     mean: float = 0.0
+    deviation: float | None = None
 
     name: ClassVar[str] = "regression"
     reference: ClassVar[str] = "mse"
@@ -52,6 +55,7 @@ class Regression(Task):
         "training target, for a target at its mean",
         pull_axis="error",
     )
+    metric_names: ClassVar[tuple[str, ...]] = ("R2", "MAE skill")
     curve: ClassVar[tuple[str, ...]] = ("R2", "mae")
     tie_break: ClassVar[str] = "mae"
     sentences: ClassVar[Mapping[str, str]] = {
@@ -65,7 +69,9 @@ class Regression(Task):
     def of(cls, splits: Splits) -> Regression:
         assert splits.target_std is not None
         assert splits.target_mean is not None
-        return cls(splits.target_std, splits.target_mean)
+        targets = splits.train.targets.double()
+        deviation = splits.target_std * float((targets - targets.median()).abs().mean())
+        return cls(splits.target_std, splits.target_mean, float(f"{deviation:.6g}"))
 
     @property
     @override
@@ -76,6 +82,22 @@ class Regression(Task):
     @override
     def guess(self) -> float:
         return 0.0
+
+    @property
+    @override
+    def meaning(self) -> str:
+        if self.metric == "R2":
+            return (
+                "1 minus the mean squared error over the variance of the training target: 0 for its mean, 1 for perfect"
+            )
+        return (
+            f"1 - mean absolute error / {self._deviation:.4g}, where {self._deviation:.4g} is that of the training "
+            "target's median: 0 for guessing, 100 % for perfect"
+        )
+
+    @property
+    def _deviation(self) -> float:
+        return self.unit if self.deviation is None else self.deviation
 
     @override
     def facts(self, splits: Splits) -> dict[str, Any]:
@@ -120,7 +142,13 @@ class Regression(Task):
 
     @override
     def metrics(self, judged: Judged) -> dict[str, float]:
-        return {"R2": float(judged.score.mean())}
+        return {name: float(self.unit_scores([[judged]], name)[0].mean()) for name in self.metric_names}
+
+    @override
+    def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
+        if metric == "R2":
+            return super().unit_scores(folds, metric)
+        return [np.stack([1 - seed.columns["absolute_error"] / self._deviation for seed in fold]) for fold in folds]
 
     @override
     def columns(self, judged: Judged) -> dict[str, float]:

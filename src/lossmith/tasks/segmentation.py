@@ -52,6 +52,7 @@ class Segmentation(Task):
     sums: ClassVar[tuple[str, ...]] = ("cross_entropy+soft_dice",)
     rival: ClassVar[str] = "label_smoothing:epsilon=?"
     words: ClassVar[Words] = Words()
+    metric_names: ClassVar[tuple[str, ...]] = ("mean IoU",)
     curve: ClassVar[tuple[str, ...]] = ("mean IoU", "nll")
     tie_break: ClassVar[str] = "nll"
     sentences: ClassVar[Mapping[str, str]] = {
@@ -80,6 +81,11 @@ class Segmentation(Task):
     @override
     def guess(self) -> float:
         return self.constant
+
+    @property
+    @override
+    def meaning(self) -> str:
+        return "intersection over union of an image, averaged over the classes in it and over the images"
 
     @override
     def facts(self, splits: Splits) -> dict[str, Any]:

@@ -146,6 +146,9 @@ class Raster:
 class Task(ABC):
     """What is scored, and how; a value that a plan holds.
 
+    Args:
+        metric: what losses are judged by: one of `metric_names`, whose first is the default, or a user's metric.
+
     Attributes:
         name: of the kind of task.
         reference: text form of the loss that all others are compared with.
@@ -153,10 +156,13 @@ class Task(ABC):
         sums: text forms of sums that a comparison tries besides the losses of the catalog.
         rival: text form of the tuned loss that explains many a gain over the reference, and must be beaten too.
         words: what sentences call the reference and the rival.
+        metric_names: the metrics it offers.
         curve: names of the columns of a learning curve; of the first, higher is better.
         tie_break: the column that decides between equal scores; lower is better.
         sentences: what is said of each metric, column and fitted number, with a gap for the number.
     """
+
+    metric: str = field(default="", kw_only=True)
 
     name: ClassVar[str]
     reference: ClassVar[str]
@@ -164,9 +170,14 @@ class Task(ABC):
     sums: ClassVar[tuple[str, ...]] = ()
     rival: ClassVar[str]
     words: ClassVar[Words] = Words()
+    metric_names: ClassVar[tuple[str, ...]]
     curve: ClassVar[tuple[str, ...]]
     tie_break: ClassVar[str]
     sentences: ClassVar[Mapping[str, str]]
+
+    def __post_init__(self) -> None:
+        if not self.metric:
+            object.__setattr__(self, "metric", self.metric_names[0])
 
     @classmethod
     @abstractmethod
@@ -181,7 +192,20 @@ class Task(ABC):
     @property
     @abstractmethod
     def guess(self) -> float:
-        """The score of guessing, alike for all metrics."""
+        """The best score in the metric that a prediction without a look at the inputs can have."""
+
+    @property
+    @abstractmethod
+    def meaning(self) -> str:
+        """What the metric is, in a few words."""
+
+    def is_imbalanced(self, splits: Splits) -> bool:
+        """Whether the classes are of so different sizes that losses are compared with controls for that."""
+        return False
+
+    def usual_metric(self, splits: Splits) -> tuple[str, str]:
+        """The metric that the data ask for, and the reason."""
+        return self.metric_names[0], f"the usual metric of {self.name}"
 
     @abstractmethod
     def facts(self, splits: Splits) -> dict[str, Any]:
@@ -236,18 +260,24 @@ class Task(ABC):
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
         """The task with these fields, read from JSON."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**fields)
 
     @abstractmethod
     def metrics(self, judged: Judged) -> dict[str, float]:
-        """The score of a whole part in every metric of the task, by name; a fraction."""
+        """The score of a whole part in every metric of the task, by name; a fraction, higher is better."""
 
     @abstractmethod
     def columns(self, judged: Judged) -> dict[str, float]:
         """What else is told of a whole part, by name."""
 
     def unit_scores(self, folds: Sequence[Sequence[Judged]], metric: str) -> list[Scores]:
-        """Scores per unit whose mean over all folds is the metric.
+        """Scores per unit whose mean over all folds is the metric, averaged over seeds.
+
+        Where a metric is no mean over units, a score is the metric plus the unit's influence on it, so that the
+        variance of the scores is that of the metric over test sets; see `lossmith.tasks.influence`.
 
         Args:
             folds: what was judged, by fold and seed; seeds share the units of their fold.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
-from lossmith.data import DataSpec, Examples, Splits, TaskName, load_dataset
+from lossmith.data import DataSpec, Examples, Splits
 from lossmith.tasks import Task, task_for
+from lossmith.trials.evaluation import affordable_evaluation
 from lossmith.trials.models import can_be_stacked, canonical_model
+from lossmith.trials.options import Request, RequestError
 from lossmith.trials.training import load_splits
-from lossmith.trials.trial import Engine, ModelTrainer, OptimizerName, OptimizerSpec, Schedule, Select, Sources, Trial
+from lossmith.trials.trial import Engine, ModelTrainer, OptimizerSpec, Sources, Trial
 
 SMALL: Final = 5000  # examples below which a data set counts as small
 TINY: Final = 300
@@ -21,100 +21,6 @@ MIN_STEPS: Final = 300
 STEP_TARGETS: Final = 2**16  # of a step, where an example has many: a mask has one for each pixel
 FEWEST: Final = 4  # examples of a step all the same
 FOLDS: Final = 5
-EVALUATIONS: Final = 60
-
-
-class RequestError(ValueError):
-    """A request that cannot be met; the message is one sentence that names the option and the fix."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """What the command line says of a field, and what is checked of it; choices are those of its `Literal` type.
-
-    Args:
-        help: what the option does, in a few words.
-        panel: the heading under which it stands.
-        least: the smallest value allowed.
-        parse: what turns the text of the option into a value; ``None``: the type does.
-        names: names other than its own.
-        positional: whether it is given without its name.
-    """
-
-    help: str
-    panel: str
-    least: float | None = None
-    parse: Callable[[str], Any] | None = None
-    names: tuple[str, ...] = ()
-    positional: bool = False
-
-
-def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
-    """The fields of a dataclass that are options.
-
-    Args:
-        kind: a dataclass; the types of its options are ``Annotated[..., Option(...)]``.
-
-    Returns:
-        By name, what is said of each, its type without ``None``, and its choices.
-    """
-    found = {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        if get_origin(hint) is Annotated:
-            inner, option = get_args(hint)
-            plain = get_args(inner)[0] if get_origin(inner) in {Union, UnionType} else inner
-            choices = get_args(plain) if get_origin(plain) is Literal else ()
-            found[name] = option, str if choices or option.parse else plain, choices
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a user may ask of a training; ``None`` leaves the choice to us.
-
-    Without a choice of the user, a training takes 20 epochs, or 5 from 5,000 examples, but at least 300 steps; a batch
-    has 16 examples below 300 examples, 64 below 5,000, else 128; fewer, but at least 4, where they would have more than
-    65,536 targets, such as the pixels of masks.
-
-    Raises:
-        RequestError: if a value is not among the choices of an option, or too small.
-    """
-
-    data: Annotated[
-        str, Option("digits, wine, breast_cancer, iris, spirals, diabetes, or a path.", "Data", positional=True)
-    ] = "digits"
-    label: Annotated[str | None, Option("Label column of a table.", "Data")] = None
-    task: Annotated[
-        TaskName | None, Option("classification, regression or segmentation; default: inferred.", "Data")
-    ] = None
-    train_size: Annotated[int | None, Option("Number of training examples to use.", "Data", least=1)] = None
-    label_noise: Annotated[float, Option("Fraction of wrong labels in training and validation.", "Data")] = 0.0
-    imbalance: Annotated[
-        float, Option("Size of the largest class over the smallest, in training and validation.", "Data")
-    ] = 1.0
-    outliers: Annotated[
-        float, Option("Fraction of outliers among regression targets, in training and validation.", "Data")
-    ] = 0.0
-    seed: Annotated[int, Option("Seed of all random choices.", "Data", least=0)] = 0
-    model: Annotated[str, Option("linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.", "Training")] = (
-        "mlp"
-    )
-    epochs: Annotated[int | None, Option("Passes over the training set.", "Training", least=1)] = None
-    steps: Annotated[int | None, Option("Optimiser steps, instead of epochs.", "Training", least=1)] = None
-    batch_size: Annotated[int | None, Option("Examples per step.", "Training", least=1)] = None
-    optimizer: Annotated[OptimizerName, Option("adam, adamw, or sgd (Nesterov, momentum 0.9).", "Training")] = "adam"
-    schedule: Annotated[Schedule, Option("Learning-rate schedule: cosine or none.", "Training")] = "cosine"
-    select: Annotated[Select, Option("Weights to evaluate: last, or best-val.", "Training")] = "last"
-    device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", "Training")] = "auto"
-    folds: int | None = 0
-
-    def __post_init__(self) -> None:
-        for name, (option, _, choices) in options_of(type(self)).items():
-            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
-            if value is not None and choices and value not in choices:
-                raise RequestError(f"{flag} {value}: choose one of {', '.join(choices)}")
-            if value is not None and option.least is not None and not value >= option.least:
-                raise RequestError(f"{flag} {value}: must be at least {option.least:g}")
 
 
 @dataclass(frozen=True)
@@ -126,12 +32,14 @@ class Draft:
         splits: what it trains on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
+        notes: what was chosen that the user should know of.
     """
 
     trial: Trial
     splits: Splits
     task: Task
     device: str
+    notes: tuple[str, ...] = ()
 
 
 def draft(request: Request, sources: Sources) -> Draft:
@@ -148,7 +56,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         ValueError: if data, model or an option does not do; the message is one sentence.
     """
     device = _device(request.device)
-    dataset = load_dataset(request.data, request.label, request.task)
+    dataset = request.dataset()
     sources.data[dataset.digest] = request.data
     folds = request.folds
     if folds is None:
@@ -158,6 +66,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         source=dataset.digest,
         label=request.label,
         train_size=request.train_size,
+        valid_size=request.valid_size,
         label_noise=request.label_noise,
         imbalance=request.imbalance,
         task=dataset.task,
@@ -171,8 +80,17 @@ def draft(request: Request, sources: Sources) -> Draft:
     splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
-    trainer = ModelTrainer(data, model, batch_size, EVALUATIONS, request.select, engine)
-    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device)
+    evaluation = affordable_evaluation(engine, steps, batch_size, splits.valid)
+    notes: tuple[str, ...] = ()
+    if request.valid_size is None and evaluation.valid < len(splits.valid):
+        notes = (
+            f"{evaluation.valid:,} of {len(splits.valid):,} validation examples are used, so that judging them costs "
+            "little of a training: --valid-size sets another number",
+        )
+        data = replace(data, valid_size=evaluation.valid)
+        splits = load_splits(data, request.data, device)
+    trainer = ModelTrainer(data, model, batch_size, evaluation.points, evaluation.rows, request.select, engine)
+    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device, notes)
 
 
 def _device(wanted: str) -> str:
@@ -186,8 +104,6 @@ def _device(wanted: str) -> str:
 def _length(request: Request, train: Examples) -> tuple[int, int]:
     """Batch size and number of steps."""
     examples = len(train)
-    if request.epochs is not None and request.steps is not None:
-        raise RequestError("--epochs and --steps exclude each other: give one of them")
     usual = 16 if examples < TINY else 64 if examples < SMALL else 128
     fitting = min(usual, max(FEWEST, STEP_TARGETS // train.targets[0].numel()))
     batch_size = min(request.batch_size or fitting, examples)

@@ -21,7 +21,7 @@ class Curve:
     Args:
         steps: optimiser steps taken at each point.
         train: each column by name: mean over the last three training batches before the point, as each was met.
-        valid: likewise, on the first 1,024 validation examples; the first column is the score.
+        valid: likewise, on the trainer's `evaluation_rows` validation examples; the first column is the score.
     """
 
     steps: tuple[int, ...]

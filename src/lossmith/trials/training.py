@@ -13,24 +13,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lossmith.data import Dataset, Examples, Splits, TaskName, load_dataset, make_splits
+from lossmith.data import Examples, Splits, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.learned import LearnedLoss
-from lossmith.tasks import Judged, Task, task_for
+from lossmith.tasks import Classification, Judged, OwnMetric, Task, task_for
 from lossmith.trials.batches import gathered, trial_batches
 from lossmith.trials.function import train_function
 from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
+from lossmith.trials.options import read_dataset
 from lossmith.trials.probes import Looking
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
 from lossmith.trials.stacks import Models, SingleModel, StackedModels
 from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
 from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
+from lossmith.trials.user_code import load_function
 
-_CURVE_ROWS = 1024
-_CURVE_TARGETS = 2**21  # and as many rows as have so many targets: masks have one for each pixel
 _CURVE_OUTPUTS = 2**24  # held at a time
 _OBSERVED_BATCHES = 3
 
@@ -134,15 +134,10 @@ def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]
     return single + stacks
 
 
-@functools.lru_cache(maxsize=4)
-def _dataset(source: str, label: str | None, task: TaskName) -> Dataset:
-    return load_dataset(source, label, task)
-
-
 @functools.lru_cache(maxsize=8)
 def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
     """The splits of a spec, its tensors on the device; kept for the next trials of this process."""
-    splits = make_splits(_dataset(source, spec.label, spec.task), spec)
+    splits = make_splits(read_dataset(source, spec.label, spec.task), spec)
 
     def move(part: Examples) -> Examples:
         return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
@@ -205,7 +200,7 @@ def _train_stack(
     began = time.perf_counter()
     first = trials[0]
     splits = splits_of(first, sources, device)
-    task = task_for(splits)
+    task = _scoring_task(first, splits, sources)
     stepper, models = _make_stepper(trials, splits, task, sources, device, replayed)
     run = _Run(models, stepper, splits, task, trials)
     run.look(0)
@@ -225,6 +220,14 @@ def _train_stack(
     return run.results((time.perf_counter() - began) / len(trials)), models, stepper
 
 
+def _scoring_task(trial: Trial, splits: Splits, sources: Sources) -> Task:
+    """The task of a trial, with the user's metric that the trial scores, if it does."""
+    task, text = task_for(splits), trial.ours.metric
+    if text is None or not isinstance(task, Classification):
+        return task
+    return replace(task, own=OwnMetric(text, function=load_function(text, "metric", sources)))
+
+
 class _Run:
     """The state of a training besides its weights."""
 
@@ -240,7 +243,9 @@ class _Run:
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
         self.points: list[tuple[int, Tensor]] = []  # steps; the curve's columns on training, then validation, examples
         self.seen = 0  # training targets that count, by each model
-        self.curve_rows = min(_CURVE_ROWS, max(1, _CURVE_TARGETS // splits.valid.targets[0].numel()))
+        rows = min(self.trial.ours.evaluation_rows, len(splits.valid))
+        spread = torch.arange(rows, device=device) * len(splits.valid) // rows  # the data may be sorted by class
+        self.shown = splits.valid.batch(spread)
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
@@ -258,7 +263,7 @@ class _Run:
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
-        inputs, targets = self.splits.valid.batch(slice(self.curve_rows))
+        inputs, targets = self.shown
         points, start = [], 0
         for outputs in gathered(self.models.predict(inputs), _CURVE_OUTPUTS):
             self.diverged |= ~outputs.isfinite().flatten(1).all(1)

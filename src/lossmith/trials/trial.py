@@ -10,11 +10,9 @@ from typing import Any, Literal, get_args
 from lossmith.data import DataSpec
 from lossmith.learned.scale import MAX_SCALE, Scale, cap_on_scale
 from lossmith.losses.arguments import check_choice, check_number, whole_number
+from lossmith.trials.options import OptimizerName, Schedule, Select
 
-OptimizerName = Literal["sgd", "adam", "adamw"]
-Schedule = Literal["none", "cosine"]
 Engine = Literal["single", "stacked"]
-Select = Literal["last", "best-val"]
 CleanUse = Literal["unused", "mixed", "last"]
 MetaData = Literal["held_out", "fresh", "same", "next"]
 
@@ -51,16 +49,20 @@ class ModelTrainer:
         model: canonical text of the model.
         batch_size: examples per step, at most the size of the training part.
         evaluations: number of equally spaced points at which the learning curve is taken.
+        evaluation_rows: validation examples that each point is taken on, spread evenly over the validation part.
         select: whether the weights of the last step count or those with the best validation score.
         engine: ``"single"``: its own forward passes; ``"stacked"``: as a slice of one batched model.
+        metric: text of a user's metric, to be scored besides those of the task: ``"cost.py:cost#<hash of the file>"``.
     """
 
     data: DataSpec
     model: str
     batch_size: int
     evaluations: int = 60
+    evaluation_rows: int = 1024
     select: Select = "last"
     engine: Engine = "single"
+    metric: str | None = None
 
     @property
     def title(self) -> str:
@@ -82,6 +84,7 @@ class ModelTrainer:
         plain = replace(
             self.data,
             train_size=None,
+            valid_size=None,
             label_noise=0.0,
             imbalance=1.0,
             noise="symmetric",

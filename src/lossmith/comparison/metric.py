@@ -1,0 +1,68 @@
+"""The metric of a comparison: one of the task's, or a function from a user's file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from lossmith.catalog import nearest
+from lossmith.tasks import Classification, MetricError, OwnMetric
+from lossmith.trials.request import Draft
+from lossmith.trials.trial import Sources
+from lossmith.trials.user_code import canonical_function, load_function
+
+
+def with_metric(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft, str]:
+    """Settle the metric of a draft's task.
+
+    Args:
+        drafted: the draft.
+        text: the name of a metric, in any case, its words apart or joined by ``_`` or ``-``; or
+            ``path/to/file.py:function``; ``None`` for the metric that the data ask for.
+        sources: where the path of a user's metric is noted.
+
+    Returns:
+        The draft, and why it has this metric.
+
+    Raises:
+        ValueError: if there is no such metric, or a user's one fails on the validation part; one sentence.
+    """
+    task = drafted.task
+    if text is None:
+        name, reason = task.usual_metric(drafted.splits)
+        return replace(drafted, task=replace(task, metric=name)), reason
+    if ".py" in text:
+        return _with_own_metric(drafted, text, sources), "as asked for"
+    names = {_plain(name): name for name in task.metric_names}
+    if _plain(text) not in names:
+        known = [short_name(name) for name in task.metric_names]
+        raise MetricError(
+            f"--metric {text}: there is no such metric of {task.name}; {nearest(text, known)}, or "
+            "path/to/file.py:function"
+        )
+    return replace(drafted, task=replace(task, metric=names[_plain(text)])), "as asked for"
+
+
+def short_name(name: str) -> str:
+    """How a metric is named on the command line."""
+    return name.removesuffix(" skill").replace(" ", "_").lower()
+
+
+def _with_own_metric(drafted: Draft, text: str, sources: Sources) -> Draft:
+    """The user's metric, tried on what guessing by the shares of the classes predicts for the validation part."""
+    task, trial = drafted.task, drafted.trial
+    if not isinstance(task, Classification):
+        raise MetricError(f"--metric {text}: a metric from a file is for classification, and this is {task.name}")
+    canonical = canonical_function(text, "metric", sources)
+    metric = OwnMetric(canonical, function=load_function(canonical, "metric", sources))
+    label = drafted.splits.valid.targets.cpu().numpy()
+    guess = metric.units(label, np.tile(np.array(task.shares), (len(label), 1)), spread=False)
+    known = OwnMetric(canonical, float(f"{guess.mean():.6g}"))
+    scored = replace(trial, trainer=replace(trial.ours, metric=canonical))
+    return replace(drafted, trial=scored, task=replace(task, metric=canonical, own=known))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", short_name(name))

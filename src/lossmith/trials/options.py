@@ -1,0 +1,128 @@
+"""What a user may ask of a training, without torch: the command line reads it before torch is loaded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from lossmith.data import Dataset, TaskName, load_dataset
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["none", "cosine"]
+Select = Literal["last", "best-val"]
+
+
+class RequestError(ValueError):
+    """A request that cannot be met; the message is one sentence that names the option and the fix."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line says of a field, and what is checked of it; choices are those of its `Literal` type.
+
+    Args:
+        help: what the option does, in a few words.
+        panel: the heading under which it stands.
+        least: the smallest value allowed.
+        parse: what turns the text of the option into a value; ``None``: the type does.
+        names: names other than its own.
+        positional: whether it is given without its name.
+    """
+
+    help: str
+    panel: str
+    least: float | None = None
+    parse: Callable[[str], Any] | None = None
+    names: tuple[str, ...] = ()
+    positional: bool = False
+
+
+def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
+    """The fields of a dataclass that are options.
+
+    Args:
+        kind: a dataclass; the types of its options are ``Annotated[..., Option(...)]``.
+
+    Returns:
+        By name, what is said of each, its type without ``None``, and its choices.
+    """
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            inner, option = get_args(hint)
+            plain = get_args(inner)[0] if get_origin(inner) in {Union, UnionType} else inner
+            choices = get_args(plain) if get_origin(plain) is Literal else ()
+            found[name] = option, str if choices or option.parse else plain, choices
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user may ask of a training; ``None`` leaves the choice to us.
+
+    Without a choice of the user, a training takes 20 epochs, or 5 from 5,000 examples, but at least 300 steps; a batch
+    has 16 examples below 300 examples, 64 below 5,000, else 128; fewer, but at least 4, where they would have more than
+    65,536 targets, such as the pixels of masks.
+
+    Raises:
+        RequestError: if a value is not among the choices of an option, or too small.
+    """
+
+    data: Annotated[
+        str, Option("digits, wine, breast_cancer, iris, spirals, diabetes, or a path.", "Data", positional=True)
+    ] = "digits"
+    label: Annotated[str | None, Option("Label column of a table.", "Data")] = None
+    task: Annotated[
+        TaskName | None, Option("classification, regression or segmentation; default: inferred.", "Data")
+    ] = None
+    train_size: Annotated[int | None, Option("Number of training examples to use.", "Data", least=1)] = None
+    valid_size: Annotated[
+        int | None,
+        Option("Number of validation examples to use; default: as many as cost little.", "Data", least=2),
+    ] = None
+    label_noise: Annotated[float, Option("Fraction of wrong labels in training and validation.", "Data")] = 0.0
+    imbalance: Annotated[
+        float, Option("Size of the largest class over the smallest, in training and validation.", "Data")
+    ] = 1.0
+    outliers: Annotated[
+        float, Option("Fraction of outliers among regression targets, in training and validation.", "Data")
+    ] = 0.0
+    seed: Annotated[int, Option("Seed of all random choices.", "Data", least=0)] = 0
+    model: Annotated[str, Option("linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.", "Training")] = (
+        "mlp"
+    )
+    epochs: Annotated[int | None, Option("Passes over the training set.", "Training", least=1)] = None
+    steps: Annotated[int | None, Option("Optimiser steps, instead of epochs.", "Training", least=1)] = None
+    batch_size: Annotated[int | None, Option("Examples per step.", "Training", least=1)] = None
+    optimizer: Annotated[OptimizerName, Option("adam, adamw, or sgd (Nesterov, momentum 0.9).", "Training")] = "adam"
+    schedule: Annotated[Schedule, Option("Learning-rate schedule: cosine or none.", "Training")] = "cosine"
+    select: Annotated[Select, Option("Weights to evaluate: last, or best-val.", "Training")] = "last"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", "Training")] = "auto"
+    folds: int | None = 0
+
+    def __post_init__(self) -> None:
+        for name, (option, _, choices) in options_of(type(self)).items():
+            value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value is not None and choices and value not in choices:
+                raise RequestError(f"{flag} {value}: choose one of {', '.join(choices)}")
+            if value is not None and option.least is not None and not value >= option.least:
+                raise RequestError(f"{flag} {value}: must be at least {option.least:g}")
+        if self.epochs is not None and self.steps is not None:
+            raise RequestError("--epochs and --steps exclude each other: give one of them")
+
+    def dataset(self) -> Dataset:
+        """The data set that was asked for.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        return read_dataset(self.data, self.label, self.task)
+
+
+@functools.lru_cache(maxsize=4)
+def read_dataset(source: str, label: str | None, task: TaskName | None) -> Dataset:
+    """`load_dataset`, which reads the same thing once in a process."""
+    return load_dataset(source, label, task)

@@ -1,0 +1,57 @@
+"""What the command line says without torch, whose import takes seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PROGRAM = """
+import sys
+from lossmith.cli import main
+try:
+    main()
+except SystemExit as ended:
+    heavy = {"torch", "scipy", "matplotlib", "sklearn"} & set(sys.modules)
+    print(f"loaded {sorted(heavy)}", file=sys.stderr)
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        (("list", "--help"), 0),
+        (("compare", "--help"), 0),
+        (("compare", "digitz"), 2),
+        (("compare", "--lrs", "fast"), 2),
+        (("compare", "--optimizer", "adamm"), 2),
+        (("train", "--epochs", "3", "--steps", "9"), 2),
+        (("train", "--steps", "0"), 2),
+        (("show", "nowhere"), 2),
+        (("show", "."), 2),
+        (("compare", "--no-such-option"), 2),
+    ],
+)
+def test_help_and_mistakes_do_not_wait_for_torch(tmp_path: Path, arguments: tuple[str, ...], code: int) -> None:
+    command = [sys.executable, "-c", _PROGRAM, *arguments]
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.endswith("loaded []\n")
+
+
+def test_names_of_the_package_are_there_without_being_imported_first() -> None:
+    program = (
+        "import lossmith, sys; assert 'torch' not in sys.modules; lossmith.losses, lossmith.learned; lossmith.create"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    import lossmith
+
+    assert set(lossmith.__all__) <= set(dir(lossmith))
+    with pytest.raises(AttributeError, match="no attribute 'los'"):
+        lossmith.los  # noqa: B018
