@@ -125,7 +125,7 @@ def test_a_comparison_does_not_know_how_a_trial_trains(trial: Trial, sources: So
         arms=tuple(make_arms(task, ["focal"], "sgd")),
         lrs=(0.25, 0.5, 1.0),
         budget=6,
-        final_seeds=2,
+        repeats=2,
         metric_reason="as asked for",
         delta=0.01,
         device="cpu",
