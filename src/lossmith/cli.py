@@ -20,6 +20,7 @@ from lossmith.endings import check_folder, saying, sentence_of, stoppable
 from lossmith.trials.options import Request, options_of
 
 if TYPE_CHECKING:
+    from lossmith.comparison.plan import Plan
     from lossmith.tasks import Task
     from lossmith.trials.result import TrialResult
     from lossmith.trials.trial import Trial
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+_ASK_BEYOND: Final = 3600.0  # seconds
 
 
 def _flattened(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,37 +82,54 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.", rich_help_panel="Running")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Leave out what does not fit into this time.", rich_help_panel="Running"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="As --minutes 2.", rich_help_panel="Running")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running"
+        ),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Begin without a question, however long.", rich_help_panel="Running")
+    ] = False,
 ) -> None:
     """Compare losses fairly on your data and model. Run it again to resume."""
+    from lossmith.comparison.estimate import estimate_run
+    from lossmith.comparison.fitting import fitted_plan
     from lossmith.comparison.plan import make_plan, write_plan
     from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
-    from lossmith.tasks import metric_said
     from lossmith.trials.trial import Sources
 
-    sources = Sources()
-    plan = make_plan(options, sources)
+    sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
+    limit = 2.0 if quick and minutes is None else minutes
+    plan = make_plan(options, sources) if limit is None else fitted_plan(options, sources, 60 * limit, workers)
     folder = out or Path("runs") / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
-    write_plan(plan, folder)
-    errors, trial = Console(stderr=True), plan.trial
-    errors.print(
-        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
-        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
-        f"{folder}/plan.toml",
-        soft_wrap=True,
-    )
-    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
-    errors.print(f"metric: {said}; --metric takes another", markup=False, highlight=False, soft_wrap=True)
-    for note in plan.notes:
-        errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    _say_plan(plan, folder, errors)
     file = folder / "summary.json"
     before = file.read_bytes() if file.is_file() else None
-    with ConsoleProgress(errors) as progress, saying(errors.print, lambda: progress.kept):
-        carry_out(
-            plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
-        )
+    expected = None if before is not None and not dry_run else estimate_run(plan, sources, folder, workers)
+    if expected is not None and expected.trainings:
+        errors.print(str(expected), highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    if (
+        expected is not None
+        and expected.seconds > _ASK_BEYOND
+        and not yes
+        and errors.is_terminal
+        and sys.stdin.isatty()
+    ):
+        typer.confirm("Begin?", default=True, abort=True, err=True)
+    write_plan(plan, folder)
+    with ConsoleProgress(errors, expected) as progress, saying(errors.print, lambda: progress.kept):
+        carry_out(plan, sources, folder, workers=workers, time_limit=time_limit, progress=progress)
     run = load_run(folder)
     if file.read_bytes() != before or not run.report.is_file():
         from lossmith.report.page import write_report  # matplotlib is slow to import, and the drawings are slow
@@ -321,6 +340,22 @@ def main() -> NoReturn:
         say(f"lossmith: {sentence_of(error)}")
         sys.exit(2)
     sys.exit(0)
+
+
+def _say_plan(plan: Plan, folder: Path, console: Console) -> None:
+    """What will be compared, before it begins."""
+    from lossmith.tasks import metric_said
+
+    trial = plan.trial
+    console.print(
+        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
+        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
+        f"{folder}/plan.toml",
+        soft_wrap=True,
+    )
+    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
+    for line in (f"metric: {said}; --metric takes another", *(f"note: {note}" for note in plan.notes)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
