@@ -140,7 +140,7 @@ def test_at_least_half_of_the_way_from_guessing_to_cross_entropy() -> None:
     assert reasons([0.5] * 4) is None
     assert reasons([0.0, 1.0, 0.5, 0.5] + [0.5] * 10) is None
     assert reasons([0.484375] * 4) == (
-        "at its best it got to 48 % on validation, less than half the way from guessing to cross-entropy"
+        "at its best it got to 48 % accuracy on validation, less than half the way from guessing to cross-entropy"
     )
 
 

@@ -13,7 +13,9 @@ from scipy import stats
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
 from lossmith.comparison.headlines import (
+    BETTER_CONTROL,
     FEWER_STEPS,
+    GUESSING,
     HEADLINES,
     STRONGER_CONTROL,
     fewer_steps,
@@ -398,7 +400,7 @@ def test_every_sentence_that_can_be_said_names_its_scope() -> None:
 def test_the_docs_print_these_very_rules() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
-    claims = (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
+    claims = (*RULES, *HEADLINES, GUESSING, BETTER_CONTROL, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
     worded = [claim.worded(CLASSIFICATION) for claim in claims]
     assert printed == [f"| {claim.condition} | {claim.sentence} |" for claim in worded]
 

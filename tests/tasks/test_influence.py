@@ -37,9 +37,9 @@ METRICS: dict[str, Callable[[NDArray[np.int64], Array], Array]] = {
     "AUC": auc,
     "average precision": lambda label, p: average_precision(label, p, positives(p.shape[1])),
     "macro F1 by jackknife": lambda label, p: jackknife(
-        lambda rows: f1_score(label[rows], p[rows].argmax(1), average="macro"),
+        lambda rows: float(macro_f1(label[rows], p[rows].argmax(1)).mean()),
         len(label),
-        f1_score(label, p.argmax(1), average="macro"),
+        float(macro_f1(label, p.argmax(1)).mean()),
     ),
 }
 

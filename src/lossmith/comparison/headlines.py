@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 from lossmith.comparison.speed import Speed
-from lossmith.comparison.statistics import PairedDifference
+from lossmith.comparison.statistics import PairedDifference, holm
 from lossmith.comparison.verdict import (
     ALPHA,
     BETTER_THAN_REFERENCE_ONLY,
@@ -42,6 +42,18 @@ HEADLINES = (
         "otherwise",
         "{no_loss} was shown to be better than tuned {reference} {scope}",
     ),
+)
+
+GUESSING = Claim(
+    "on validation {reference} is not above guessing, one-sided p < .05 (in place of the headline, unless a loss is "
+    "better)",
+    "{reference} does no better than guessing: {score} % {metric} on validation, where guessing has {guess} %. Look at "
+    "the data, the model and the budget before comparing losses.",
+)
+
+BETTER_CONTROL = Claim(
+    "no loss is better, and a control is above {reference}, Holm p < .05 over the controls (added to the headline)",
+    "But {control}, a control, is better than {reference}: {difference} {scope}",
 )
 
 STRONGER_CONTROL = Claim(
@@ -116,6 +128,33 @@ def stronger_control(name: str, controls: Mapping[str, PairedDifference], words:
     control = max(better, key=lambda name: better[name].mean)
     shown = points_with_interval(better[control], 0.95)
     return STRONGER_CONTROL.worded(words).sentence.format(control=control, name=name, difference=shown)
+
+
+def no_better_than_guessing(metric: str, score: float, guess: float, words: Words = CLASSIFICATION) -> str:
+    """The sentence `GUESSING`, with the metric's name and two scores, fractions."""
+    shown = {"score": f"{100 * score:.1f}", "guess": f"{100 * guess:.1f}"}
+    return GUESSING.worded(words).sentence.format(metric=metric, **shown)
+
+
+def better_control(controls: Mapping[str, PairedDifference], words: Words = CLASSIFICATION) -> str | None:
+    """The sentence `BETTER_CONTROL`, where its condition holds.
+
+    Args:
+        controls: Control minus the reference, by the control's name.
+        words: The task's.
+
+    Returns:
+        The sentence for the best such control, or None.
+    """
+    p_values = holm([1.0 if gap.p_value is None else gap.p_value for gap in controls.values()]).tolist()
+    better = {
+        name: gap for (name, gap), p in zip(controls.items(), p_values, strict=True) if gap.mean > 0 and p < ALPHA
+    }
+    if not better:
+        return None
+    control = max(better, key=lambda name: better[name].mean)
+    shown = points_with_interval(better[control], 0.95)
+    return BETTER_CONTROL.worded(words).sentence.format(control=control, difference=shown)
 
 
 TOO_FEW_PAIRS = Claim(

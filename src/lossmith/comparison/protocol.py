@@ -15,12 +15,13 @@ import tomli_w
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
-from lossmith.comparison.results import FinalRun, by_arm, validation_estimator
+from lossmith.comparison.results import FinalRun, by_arm, reference_learned, validation_estimator
 from lossmith.comparison.speed import Speed
 from lossmith.comparison.stages.speed import measure_speed
 from lossmith.comparison.stages.tune import Chosen, score_of, tune
 from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.tuning import Setting
+from lossmith.tasks import metric_title
 from lossmith.trials.runner import Runner, TrainingFailedError
 from lossmith.trials.trial import Trial
 
@@ -84,13 +85,15 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
 
 def untrained_arms(plan: Plan, runs: Sequence[FinalRun]) -> dict[str, str]:
     """The arms that could not be trained, each with the reason; see `why_untrained`."""
-    runs_of = by_arm(runs)
+    task, runs_of = plan.task.of_progress, by_arm(runs)
     return why_untrained(
-        {name: [score_of(plan, run.result) for run in of] for name, of in runs_of.items()},
+        {name: [score_of(task, run.result) for run in of] for name, of in runs_of.items()},
         {name: [run.on_edge for run in of] for name, of in runs_of.items()},
-        plan.task.guess,
+        task.guess,
         plan.names,
-        plan.task.words,
+        task.words,
+        metric=metric_title(task.metric),
+        learned_something=reference_learned(plan, runs),
     )
 
 

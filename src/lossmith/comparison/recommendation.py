@@ -5,6 +5,7 @@ Everything is a pure function of scores. None of it looks at the test part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -79,6 +80,9 @@ def why_untrained(
     guess: float,
     names: Baselines,
     words: Words = CLASSIFICATION,
+    *,
+    metric: str = "accuracy",
+    learned_something: bool = True,
 ) -> dict[str, str]:
     """The arms that could not be trained under the budget, each with the reason.
 
@@ -89,13 +93,15 @@ def why_untrained(
         guess: The score of guessing.
         names: What the reference is called.
         words: The task's.
+        metric: What the scores are.
+        learned_something: Whether the reference does better than guessing. If not, no arm is held against it.
 
     Returns:
         The reason by arm, each the end of a sentence. The reference, judged like the others, may be among them.
     """
     known = {name: [guess if score is None else score for score in of] for name, of in scores.items()}
     learned = {name: float(np.mean(of)) - guess for name, of in known.items()}
-    collapsed = guess + COLLAPSED_SHARE * learned[names.reference]
+    collapsed = guess + COLLAPSED_SHARE * learned[names.reference] if learned_something else -math.inf
     untrained = {}
     for name, runs in scores.items():
         edges = sum(on_edge[name])
@@ -106,10 +112,11 @@ def why_untrained(
                 f"{len(on_edge[name])} repeats"
             )
         elif lost > MAX_DIVERGED_SHARE * len(runs):
-            untrained[name] = f"{lost} of its {len(runs)} final trainings diverged or fell back to guessing"
-        elif learned[name] < MIN_LEARNED_SHARE * learned[names.reference]:
+            what = "diverged or fell back to guessing" if learned_something else "diverged"
+            untrained[name] = f"{lost} of its {len(runs)} final trainings {what}"
+        elif learned_something and learned[name] < MIN_LEARNED_SHARE * learned[names.reference]:
             untrained[name] = (
-                f"at its best it got to {100 * (learned[name] + guess):.0f} % on validation, less than half the "
-                f"way from guessing to {words.reference}"
+                f"at its best it got to {100 * (learned[name] + guess):.0f} % {metric} on validation, less than half "
+                f"the way from guessing to {words.reference}"
             )
     return untrained

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from lossmith.comparison.guessing import beats_guessing
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.tuning import Setting
@@ -91,6 +92,13 @@ def validation_estimator(plan: Plan, runs: Iterable[FinalRun]) -> Estimator:
         folds = [[run.judged("valid") for run in rows if run.fold == fold] for fold in plan.folds]
         scores[arm] = [[plan.task.unit_scores([[run]], plan.metric)[0][0] for run in fold] for fold in folds]
     return Estimator(scores, _alike(plan, ()), shared=shared)
+
+
+def reference_learned(plan: Plan, runs: Iterable[FinalRun]) -> bool:
+    """Whether the reference does better than guessing on validation."""
+    task, judged = plan.task.of_progress, [run.judged("valid") for run in by_arm(runs)[plan.names.reference]]
+    scored = [(each, task.unit_scores([[each]], task.metric)[0][0]) for each in judged]
+    return beats_guessing(scored, task.guess)
 
 
 def _alike(plan: Plan, untrained: Collection[str]) -> list[str]:

@@ -10,10 +10,17 @@ import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm
-from lossmith.comparison.headlines import fewer_steps, overall, stronger_control, too_few_pairs
+from lossmith.comparison.headlines import (
+    better_control,
+    fewer_steps,
+    no_better_than_guessing,
+    overall,
+    stronger_control,
+    too_few_pairs,
+)
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings
-from lossmith.comparison.results import by_arm, test_estimator, test_scores
+from lossmith.comparison.results import by_arm, reference_learned, test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
 from lossmith.comparison.statistics import Estimator, PairedDifference, holm, share_of_pairs_won, simultaneous_level
@@ -63,7 +70,7 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
     fewer = {name: fewer_steps(name, of, words=plan.task.words) for name, of in findings.speed.items()}
     too_few = too_few_pairs(findings.speed, sum(arm.role == "candidate" for arm in plan.arms))
     return Summary(
-        headline=_headline(plan, evidence),
+        headline=_headline(plan, findings, evidence),
         noise=_noise(evidence.against_reference.get(plan.names.again), findings.weak_reference, plan.task.words),
         recommendation=f"Recommended from validation, before the test part was opened: {recommended.arm} "
         f"({recommended.reason}). {_planned_test(plan, recommended.arm, evidence)}",
@@ -146,7 +153,7 @@ def _row(plan: Plan, findings: Findings, arm: Arm, evidence: _Evidence) -> Row:
     )
 
 
-def _headline(plan: Plan, evidence: _Evidence) -> str:
+def _headline(plan: Plan, findings: Findings, evidence: _Evidence) -> str:
     words, names = plan.task.words, plan.names
     candidates = {arm.name: evidence.verdicts[arm.name] for arm in plan.arms if arm.role == "candidate"}
     intervals = {
@@ -157,19 +164,28 @@ def _headline(plan: Plan, evidence: _Evidence) -> str:
     upper = {name: interval[1] if interval else None for name, interval in intervals.items()}
     headline = overall(candidates, upper, plan.delta, words)
     better = [name for name, said in candidates.items() if said.kind in BETTER]
-    if not better:
-        return headline
-    best = max(better, key=evidence.mean)
-    others = [
-        arm.name
-        for arm in plan.arms
-        if arm.role == "control"
-        and arm.name in evidence.against_reference
-        and arm.name not in {names.again, names.rival}
-    ]
-    gaps = {name: evidence.estimator.difference(name, best) for name in others}
-    caution = stronger_control(best, gaps, words)
-    return headline if caution is None else f"{headline} {caution}"
+    guessing = _guessing(plan, findings)
+    controls = [arm.name for arm in plan.arms if arm.role == "control" and arm.name in evidence.against_reference]
+    if better:
+        best = max(better, key=evidence.mean)
+        others = set(controls) - {names.again, names.rival}
+        gaps = {name: evidence.estimator.difference(name, best) for name in controls if name in others}
+        caution = stronger_control(best, gaps, words)
+    else:
+        caution = better_control(
+            {name: evidence.against_reference[name] for name in controls if name != names.again}, words
+        )
+    headlines = (guessing, headline if better or guessing is None else None, caution)
+    return " ".join(said for said in headlines if said is not None)
+
+
+def _guessing(plan: Plan, findings: Findings) -> str | None:
+    """The sentence on a reference that learned nothing, if it did not."""
+    if reference_learned(plan, findings.runs):
+        return None
+    task, runs = plan.task.of_progress, by_arm(findings.runs)[plan.names.reference]
+    score = float(np.mean([task.metrics(run.judged("valid"))[task.metric] for run in runs]))
+    return no_better_than_guessing(metric_title(task.metric), score, task.guess, words=task.words)
 
 
 def _adjust(candidates: Sequence[str], against_reference: dict[str, PairedDifference]) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from lossmith.comparison.adaptation import ADAPTS, NOT_SHOWN
 from lossmith.comparison.files import write_file
-from lossmith.comparison.headlines import FEWER_STEPS, HEADLINES, STRONGER_CONTROL
+from lossmith.comparison.headlines import BETTER_CONTROL, FEWER_STEPS, GUESSING, HEADLINES, STRONGER_CONTROL
 from lossmith.comparison.rows import Row, Summary
 from lossmith.comparison.verdict import RULES
 from lossmith.report import numbers
@@ -57,7 +57,7 @@ def render(run: Run) -> str:
             scored=times_scored(run),
             method=how_it_was_done(run.design, run.results),
             rules=[rule.worded(words) for rule in RULES],
-            headlines=[claim.worded(words) for claim in (*HEADLINES, STRONGER_CONTROL)],
+            headlines=[claim.worded(words) for claim in (*HEADLINES, GUESSING, BETTER_CONTROL, STRONGER_CONTROL)],
             adaptations=(ADAPTS, NOT_SHOWN),
             fewer_steps=FEWER_STEPS.worded(words),
             words=words,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from lossmith.losses.loss import Kind
 from lossmith.tasks.calibration import CALIBRATION_BINS, calibration_error, fit_temperature
 from lossmith.tasks.influence import auc, average_precision
 from lossmith.tasks.metrics import (
+    DECISIONS,
     IMBALANCED,
     METRICS,
     OwnMetric,
@@ -32,6 +33,7 @@ from lossmith.tasks.task import Diagram, Judged, Scores, Task
 
 PROBABILITIES: Final[Scores] = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid().numpy()
 """Where the strictness of a loss is looked at."""
+_NAMED: Final = 4  # classes that are told by number
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,23 @@ class Classification(Task):
     @override
     def meaning(self) -> str:
         if self.metric not in METRICS:
-            return "a metric of your own"
+            named = ", ".join(f"{i} is {name}" for i, name in enumerate(self.classes[:_NAMED]))
+            return f"of your own; class {named}{', and so on' if len(self.classes) > _NAMED else ''}"
         two = len(self.classes) == 2
         rarer = f"the rarer class, {self.classes[rarer_of_two(self._shares)]}" if two else "each class, averaged"
         gaps = {"rarer": rarer, "entropy": entropy(self._shares), "impurity": impurity(self._shares)}
         return METRICS[self.metric].meaning.format(**gaps)
 
+    @property
+    @override
+    def of_progress(self) -> Task:
+        """The task in AUC if classes are imbalanced: what a model learned may not change the most probable class."""
+        return replace(self, metric="AUC") if _imbalanced(self._shares) and self.metric in DECISIONS else self
+
     @override
     def is_imbalanced(self, splits: Splits) -> bool:
         """Whether the largest class has about `IMBALANCED` times the training examples of the smallest, or more."""
-        counts = splits.class_counts
-        return round(float(counts.max() / counts.min()), 1) >= IMBALANCED
+        return _imbalanced(splits.class_counts.tolist())
 
     @override
     def usual_metric(self, splits: Splits) -> tuple[str, str]:
@@ -251,6 +259,10 @@ def strictness(loss: nn.Module, classes: int) -> Scores:
     """The strictness of a loss at `PROBABILITIES` of the target, the other classes sharing the rest evenly."""
     frozen = loss.freeze() if isinstance(loss, LearnedLoss) else loss
     return strictness_curve(frozen.cpu().double(), classes, torch.from_numpy(PROBABILITIES)).numpy()
+
+
+def _imbalanced(sizes: Sequence[float]) -> bool:
+    return min(sizes) > 0 and round(max(sizes) / min(sizes), 1) >= IMBALANCED
 
 
 def _pooled(folds: Sequence[Judged]) -> dict[str, NDArray[Any]]:

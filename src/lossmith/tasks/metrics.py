@@ -128,6 +128,10 @@ METRICS: Final[dict[str, Metric]] = {
 }
 
 
+DECISIONS: Final = frozenset({"accuracy", "balanced accuracy", "macro F1"})
+"""The metrics that look at the most probable class alone."""
+
+
 @dataclass(frozen=True)
 class OwnMetric:
     """A user's metric: a function of labels and probabilities that returns a number, or one for each example.

@@ -199,6 +199,11 @@ class Task(ABC):
     def meaning(self) -> str:
         """What the metric is, in a few words."""
 
+    @property
+    def of_progress(self) -> Task:
+        """The task in the metric that shows best whether a model has learned anything."""
+        return self
+
     def is_imbalanced(self, splits: Splits) -> bool:
         """Whether the classes are of so different sizes that losses are compared with controls for that."""
         return False

@@ -9,6 +9,7 @@ import torch
 
 from lossmith.data import Dataset, DataSpec, Examples, Splits
 from lossmith.tasks import Task, task_for
+from lossmith.trials.dry_run import try_model
 from lossmith.trials.evaluation import affordable_evaluation
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.options import Request, RequestError
@@ -82,6 +83,7 @@ def draft(request: Request, sources: Sources) -> Draft:
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
     splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
+    try_model(model, splits, task, sources, request.seed)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
     evaluation = affordable_evaluation(engine, steps, batch_size, splits.valid)
     notes = dataset.notes if request.model else (*dataset.notes, *why)

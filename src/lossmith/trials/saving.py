@@ -158,7 +158,8 @@ def load(folder: str | Path, model: str | None = None) -> Predictor:
     try:
         built.load_state_dict(weights)
     except RuntimeError:
-        raise ModelError(f"the weights in {folder} are not those of the model {text}: train it anew") from None
+        name = text.partition("#")[0]
+        raise ModelError(f"the weights in {folder} are not those of the model {name}: train it anew") from None
     return Predictor(built.eval(), encoding, task, **read_as)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan, derive_seed
 from lossmith.comparison.tuning import Scored, Setting, best, extension, sobol_settings
+from lossmith.tasks import Task
 from lossmith.trials.result import TrialResult
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Trial
@@ -79,9 +80,9 @@ def tune(plan: Plan, arms: Sequence[Arm], runner: Runner, label: str = "") -> di
     return {name: tuple(of) for name, of in chosen.items()}
 
 
-def score_of(plan: Plan, result: TrialResult) -> float | None:
-    """The validation score of a training in the plan's metric; None if it diverged."""
-    return None if result.diverged else result.scores[plan.metric]
+def score_of(task: Task, result: TrialResult) -> float | None:
+    """The validation score of a training in the metric; None if it diverged."""
+    return None if result.diverged else result.scores[task.metric]
 
 
 def _searched(plan: Plan, key: Key, bracket: Sequence[Scored]) -> list[Setting]:
@@ -111,7 +112,7 @@ def _bracket_worked(plan: Plan, arm: Arm, fold: int, repeat: int, runner: Runner
 
 def _scored(plan: Plan, setting: Setting, result: TrialResult | None) -> Scored:
     """A training that failed or diverged counts as guessing."""
-    score = None if result is None else score_of(plan, result)
+    score = None if result is None else score_of(plan.task, result)
     if result is None or score is None:
         return Scored(setting, plan.task.guess, math.inf)
     return Scored(setting, score, result.columns[plan.task.tie_break])
