@@ -38,7 +38,7 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--budget", "5"), ("--budget",)),
         (("compare", "--optimizer", "adamm"), ("--optimizer", "adam")),
         (("compare", "--select", "first"), ("--select first", "last, best-val")),
-        (("compare", "--seeds", "0"), ("--seeds 0", "at least 1")),
+        (("compare", "--repeats", "0"), ("--repeats 0", "at least 1")),
         (("train", "--steps", "0"), ("--steps 0", "at least 1")),
         (("compare", "--model", "mlpp"), ("mlpp", "mlp")),
         (("compare", "iris", "--model", "cnn"), ("cnn", "mlp")),
@@ -134,11 +134,11 @@ def test_compare_from_plan_to_report(tmp_path: Path) -> None:
     rows = list(csv.DictReader((run / "results.csv").read_text().splitlines()))
     assert {row["loss"] for row in rows} >= {"m", "rooted:k=2", "cross_entropy", "cross_entropy (again)"}
     runs = list(csv.DictReader((run / "runs.csv").read_text().splitlines()))
-    assert len({(each["loss"], each["fold"], each["seed"]) for each in runs}) == len(runs) == 5 * 2 * len(rows)
+    assert len({(each["loss"], each["fold"], each["repeat"]) for each in runs}) == len(runs) == 5 * 2 * len(rows)
     for row in rows:
         own = [float(each["score"]) for each in runs if each["loss"] == row["loss"]]
         assert float(row["score"]) == pytest.approx(sum(own) / len(own), abs=1e-5)  # folds of one size
-    assert tomllib.loads((run / "plan.toml").read_text())["final_seeds"] == 2
+    assert tomllib.loads((run / "plan.toml").read_text())["repeats"] == 2
     shown = lossmith("show", "run", cwd=tmp_path)
     assert shown.stdout == done.stdout
     other = lossmith(*COMPARE, "--seed", "1", "--out", "run", cwd=tmp_path)

@@ -456,7 +456,7 @@ def a_comparison(folder: Path) -> None:
     from lossmith import cli
 
     with silence():
-        cli.compare(**SMALL, losses="m", lrs="3", folds=0, seeds=1, workers=1, out=folder / "run")
+        cli.compare(**SMALL, losses="m", lrs="3", folds=0, repeats=1, workers=1, out=folder / "run")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lossmith.comparison.options import Options
+from lossmith.endings import check_folder, saying, sentence_of, stoppable
 from lossmith.trials.options import Request, options_of
 
 if TYPE_CHECKING:
@@ -106,14 +107,10 @@ def compare(
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"
     before = file.read_bytes() if file.is_file() else None
-    with ConsoleProgress(errors) as progress:
-        try:
-            carry_out(
-                plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
-            )
-        except KeyboardInterrupt:
-            errors.print(f"\nStopped. {progress.position} are done and kept. Run the same command to resume.")
-            raise typer.Exit(130) from None
+    with ConsoleProgress(errors) as progress, saying(errors.print, lambda: progress.kept):
+        carry_out(
+            plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
+        )
     run = load_run(folder)
     if file.read_bytes() != before or not run.report.is_file():
         from lossmith.report.page import write_report  # matplotlib is slow to import, and the drawings are slow
@@ -154,15 +151,14 @@ def selftest(
     folder = out or Path("runs") / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
     write_plan(plan, folder)
     errors = Console(stderr=True)
-    with ConsoleProgress(errors) as progress:
-        try:
-            with running(
-                plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
-            ) as runner:
-                found = self_test(plan, runner, folder)
-        except KeyboardInterrupt:
-            errors.print(f"\nStopped. {progress.position} are done and kept. Run the same command to resume.")
-            raise typer.Exit(130) from None
+    with (
+        ConsoleProgress(errors) as progress,
+        saying(errors.print, lambda: progress.kept),
+        running(
+            plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
+        ) as runner,
+    ):
+        found = self_test(plan, runner, folder)
     Console().print(SelfTestTable(plan, found))
 
 
@@ -197,24 +193,50 @@ def train(
     trainer = replace(drafted.trial.ours, engine="single")
     trial = with_loss(replace(drafted.trial, trainer=trainer, optimizer=changed, final=True), text)
     folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
+    check_folder(folder)
     console = Console(stderr=True)
-    try:
-        with training_progress(console, trial.steps) as report:
-            result, trained, learned = train_model(trial, sources, drafted.device, report)
-    except KeyboardInterrupt:
-        console.print("\nStopped; nothing was saved.")
-        raise typer.Exit(130) from None
-    except (Exception, SystemExit) as error:
-        if os.environ.get("LOSSMITH_TRACEBACK"):
-            raise
-        raise RuntimeError(f"the training failed: {reason_of(error)}") from None
+    for note in drafted.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    with saying(console.print, lambda: "Nothing was saved."):
+        try:
+            with training_progress(console, trial.steps) as report:
+                result, trained, learned = train_model(trial, sources, drafted.device, report)
+        except (Exception, SystemExit) as error:
+            if os.environ.get("LOSSMITH_TRACEBACK"):
+                raise
+            raise RuntimeError(f"the training failed: {reason_of(error)}") from None
     save_model(trained, trial, drafted.splits, drafted.task, folder)
     reload = reload_snippet(trial, drafted.splits, sources, folder)
-    said = [*_training_lines(trial, drafted.task, result), "", f"saved to {folder}; to reload it:", "", reload]
+    use = f"saved to {folder}; `lossmith predict {folder} DATA` uses it, and so does Python:"
+    said = [*_training_lines(trial, drafted.task, result), "", use, "", reload]
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
         said += ["", f"the learned loss as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"]
     Console().print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `lossmith train` made.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Examples: .csv, .parquet, .npz, or images.")],
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: standard output.")] = None,
+    probabilities: Annotated[bool, typer.Option(help="Give the probability of each class too.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="path/to/file.py:factory, for a model that was trained from a file of your own.")
+    ] = None,
+) -> None:
+    """Predict for new examples with a model that `lossmith train` saved, as CSV."""
+    from lossmith.trials.predictions import predict_file
+    from lossmith.trials.saving import load
+
+    made = predict_file(load(run, model), data, output, probabilities=probabilities)
+    errors = Console(stderr=True)
+    for note in made.notes:
+        errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    if output is None:
+        typer.echo(made.content, nl=False)
+    else:
+        errors.print(f"{made.count:,} predictions written to {output}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -260,8 +282,11 @@ def list_losses() -> None:
 def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended.")],
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("my_loss.py"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
 ) -> None:
     """Write a loss as one readable torch file that does not import Lossmith."""
+    if output.exists() and not force:
+        raise ValueError(f"{output} exists already: give --force to overwrite it, or another --output")
     from lossmith.export import export as write
 
     text = write(name, output)
@@ -282,12 +307,18 @@ def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder."
 
 def main() -> NoReturn:
     """Run the command line; a user error prints one sentence and exits with code 2."""
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     try:
-        app()
+        with stoppable(), saying(say, lambda: "Run the same command again."):
+            app()
     except (ValueError, RuntimeError, OSError) as error:
         if os.environ.get("LOSSMITH_TRACEBACK"):
             raise
-        Console(stderr=True).print(f"lossmith: {error}", markup=False, highlight=False, soft_wrap=True)
+        say(f"lossmith: {sentence_of(error)}")
         sys.exit(2)
     sys.exit(0)
 

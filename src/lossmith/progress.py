@@ -45,9 +45,14 @@ class ConsoleProgress:
             self._bar.stop()
 
     @property
-    def position(self) -> str:
-        """The position of the run as a phrase."""
-        return f"{self._done} of {self._total} trainings of the stage '{self._label}'"
+    def kept(self) -> str:
+        """What is kept of a run that is stopped now, in two sentences."""
+        if not self._label:
+            return "No training was begun."
+        return (
+            f"{self._done} of {self._total} trainings of the stage '{self._label}' are done and kept. "
+            "Run the same command to resume."
+        )
 
     def start(self, label: str, total: int, done: int) -> None:
         """Begin a stage of ``total`` trainings, of which ``done`` are already in the ledger."""

@@ -51,7 +51,7 @@ PLAN = Plan(
     arms=ARMS,
     lrs=(1.0, 2.0, 4.0),
     budget=6,
-    final_seeds=2,
+    repeats=2,
     metric_reason="as asked for",
     delta=0.005,
     device="cpu",
@@ -67,8 +67,8 @@ class Run:
     Attributes:
         arm: name of the arm.
         fold: number of the fold.
+        repeat: number of the repeat.
         use: "tuning" or "final".
-        number: which of the seeds of that use.
         lr: learning rate.
         steps: length of the training.
         final: whether it scores the test part.
@@ -76,8 +76,8 @@ class Run:
 
     arm: str
     fold: int
+    repeat: int
     use: str
-    number: int
     lr: float
     steps: int
     final: bool
@@ -114,23 +114,35 @@ def _name(loss: str) -> str:
     return loss.partition(":")[0]
 
 
-def outcomes(examples: int, right: int, first: int = 0) -> Judged:
-    """Examples of which so many, from the first on, are right; the classes take turns."""
+def outcomes(examples: int, right: int, first: int = 0, start: int = 0) -> Judged:
+    """Examples, numbered from the start, of which so many, from the first on, are right; the classes take turns."""
     classes = PLAN.task.outputs
     label = np.arange(examples) % classes
     wrong = (np.arange(examples) < first) | (np.arange(examples) >= first + right)
     half = np.full(examples, 0.5, dtype=np.float32)
     names = ("nll", "confidence", "nll_scaled", "confidence_scaled", "brier", "auc", "average_precision")
     columns = {"label": label, "predicted": (label + wrong) % classes, **dict.fromkeys(names, half)}
-    return Judged(np.arange(examples), (~wrong).astype(float), columns)
+    return Judged(start + np.arange(examples), (~wrong).astype(float), columns)
 
 
 @dataclass
 class MadeUp:
-    """A runner and its ledger in one, for a world that says what each training gives."""
+    """A runner and its ledger in one, for a world that says what each training gives.
+
+    Attributes:
+        plan: what is carried out.
+        world: what each training gives.
+        official: whether all repeats share one validation part; else they have no example of it in common.
+        labels: what the runner was told of each batch of trials.
+        trained: what was trained, each once.
+        opened: whose test part was opened.
+        on_open: called before a test part is opened.
+        failures: as `Runner.failures`.
+    """
 
     plan: Plan
     world: World
+    official: bool = False
     labels: list[str] = field(default_factory=list)
     trained: list[Run] = field(default_factory=list)
     opened: list[Run] = field(default_factory=list)
@@ -170,18 +182,18 @@ class MadeUp:
     def which(self, trial: Trial) -> Run:
         """Which training of the plan a trial is."""
         fold, lr = trial.ours.data.fold, trial.optimizer.lr
-        stream, use, number = self._seeds[fold, trial.seed]
+        stream, repeat, use = self._seeds[fold, trial.seed]
+        assert trial.ours.data.repeat == repeat, "a repeat has a validation part of its own"
         (arm,) = [arm for arm in self.plan.arms if arm.stream == stream and _name(arm.loss) == _name(trial.loss)]
-        return Run(arm.name, fold, use, number, lr, trial.steps, trial.final)
+        return Run(arm.name, fold, repeat, use, lr, trial.steps, trial.final)
 
     @cached_property
-    def _seeds(self) -> dict[tuple[int, int], tuple[int, str, int]]:
+    def _seeds(self) -> dict[tuple[int, int], tuple[int, int, str]]:
         return {
-            (fold, self.plan.training(arm, fold, Setting(1.0), use, number).seed): (arm.stream, use, number)
-            for arm in (self.plan.arm(CROSS_ENTROPY), self.plan.arm(AGAIN))
-            for fold in self.plan.folds
+            (fold, self.plan.training(arm, fold, repeat, Setting(1.0), use).seed): (arm.stream, repeat, use)
+            for arm in self.plan.arms
+            for fold, repeat in self.plan.pipelines
             for use in _USES
-            for number in range(4)
         }
 
     def result(self, trial: Trial) -> TrialResult:
@@ -202,9 +214,12 @@ class MadeUp:
             diverged=given.diverged,
             notes=(),
             seconds=1.0,
-            valid=outcomes(VALID, round(given.accuracy * VALID)) if trial.final else None,
+            valid=self._validation(run, given) if trial.final else None,
             test=outcomes(TEST, given.right, given.first) if trial.final else None,
         )
+
+    def _validation(self, run: Run, given: Outcome) -> Judged:
+        return outcomes(VALID, round(given.accuracy * VALID), start=0 if self.official else VALID * run.repeat)
 
 
 def peaked(lr: float, at: float, top: float = 0.75) -> float:
@@ -212,7 +227,7 @@ def peaked(lr: float, at: float, top: float = 0.75) -> float:
     return top - 0.02 * abs(math.log2(lr / at))
 
 
-def carry_out(world: World, folder: Path, plan: Plan = PLAN) -> tuple[Findings, MadeUp]:
+def carry_out(world: World, folder: Path, plan: Plan = PLAN, official: bool = False) -> tuple[Findings, MadeUp]:
     """Run the protocol on a world."""
-    made_up = MadeUp(plan, world)
+    made_up = MadeUp(plan, world, official)
     return run_protocol(plan, cast(Runner, made_up), folder), made_up

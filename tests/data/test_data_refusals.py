@@ -3,7 +3,6 @@
 import gzip
 import os
 import struct
-import warnings
 
 import numpy as np
 import pytest
@@ -38,7 +37,6 @@ CSV = {
     "long line": (table(COUNT, COUNT, BITS) + "1,2,0,4\n", "line 14"),
     "open quote": (table(COUNT, COUNT, BITS) + '1,"2,0\n', "quotes"),
     "stray quote": (table(COUNT, COUNT, BITS) + '1,"2"3,0\n', "line 14"),
-    "huge cell": (table(COUNT, COUNT, BITS) + "1," + "x" * 200_000 + ",0\n", "line 14"),
     "infinite cell": (table(COUNT, [*COUNT[:-1], "inf"], BITS), "'b'"),
     "cell beyond float32": (table(COUNT, [*COUNT[:-1], "1e39"], BITS), "data row 12"),
     "column of nothing": (table(COUNT, "", BITS), "'b'"),
@@ -216,7 +214,7 @@ def test_bad_idx_files(tmp_path, refusal, images, labels, names, packed):
 
 
 def test_idx_folders_that_lack_a_file(tmp_path, refusal):
-    assert "train-images" in refusal(load_dataset, tmp_path)
+    assert "neither idx files nor folders of images" in refusal(load_dataset, tmp_path)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(N, 2, 2))
     assert "train-labels" in refusal(load_dataset, tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(N, data=LABEL_BYTES))
@@ -257,8 +255,8 @@ class TestPaths:
 
     def test_files_of_a_set_that_do_not_fit(self, tmp_path, refusal):
         (tmp_path / "s_train.csv").write_text(table(COUNT, COUNT, BITS))
-        (tmp_path / "s_test.csv").write_text(table(COUNT, COUNT, header="a b"))
-        assert "'label'" in refusal(load_dataset, tmp_path / "s")
+        (tmp_path / "s_test.csv").write_text(table(COUNT, BITS, header="a label"))
+        assert "'b'" in refusal(load_dataset, tmp_path / "s")
         (tmp_path / "s_test.csv").write_text(table(COUNT, COUNT, ["0", "5"] * 6))
         assert "'5'" in refusal(load_dataset, tmp_path / "s")
         np.savez(tmp_path / "z_train.npz", x_train=X, y_train=Y)
@@ -320,17 +318,14 @@ def test_texts_that_are_no_quantities_stay_classes(write_csv, cells):
 )
 def test_many_numbers_read_as_classes_are_told_of_regression(write_csv, label, warned):
     path = write_csv("data.csv", [["a", "y"], *([i % 9, label(i)] for i in range(400))])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert load_dataset(path).task == "classification"
-    assert [
-        ("40 different numbers" in str(each.message), "--task regression" in str(each.message)) for each in caught
-    ] == [(True, True)] * warned
-    load_dataset(path, task="classification")  # as asked for, without a warning
+    dataset = load_dataset(path)
+    assert dataset.task == "classification"
+    told = [note for note in dataset.notes if "different numbers" in note]
+    assert [("40 different" in note, "--task regression" in note) for note in told] == [(True, True)] * warned
+    asked = load_dataset(path, task="classification")
+    assert not any("different numbers" in note for note in asked.notes)
 
 
 def test_a_quantity_with_rare_values_names_the_option(write_csv, refusal):
     path = write_csv("data.csv", [["a", "y"], *([i, f"{i % 30 if i < 90 else 100 + i}.0"] for i in range(100))])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert "--task regression" in refusal(load_dataset, path)
+    assert "--task regression" in refusal(load_dataset, path)

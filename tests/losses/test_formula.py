@@ -239,6 +239,8 @@ def test_canonical_text(text: str, expected: str) -> None:
         ("formula(p+)", "position 3"),
         ("formula(y)", "neither p nor c"),
         ("formula(2)", "neither p nor c"),
+        ("formula(log(-1)*p)", r"contains log\(-1\), which has no finite value"),
+        ("formula(c + p/(2 - 2))", r"contains p/\(2 - 2\)"),
         ("formula(y*c):steps=3", "has no t"),
         ("formula(y*c*t):steps=0", "steps"),
         ("formula(y*c):formula=3", "no argument 'formula'"),

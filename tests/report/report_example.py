@@ -166,7 +166,7 @@ def plan(names: Sequence[str]) -> dict[str, Any]:
         "steps": 50,
         "batch_size": 64,
         "budget": 16,
-        "final_seeds": 3,
+        "repeats": 3,
         "metric_reason": "because no class has 2 times the training examples of another",
         "delta": 0.005,
         "select": "last",

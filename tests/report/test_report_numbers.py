@@ -108,7 +108,7 @@ def test_minus_signs_stand_before_numbers_alone() -> None:
 
 
 def speed(ratio: float, reached: bool | None = None, **changes: Any) -> Speed:
-    return Speed((), (), replace(RATIO, ratio=ratio, **changes), reached, 300)
+    return Speed((), (), replace(RATIO, ratio=ratio, **changes), 0.04, reached, 300)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def method(results: Summary | None = None, **changes: Any) -> dict[str, str]:
 def test_how_the_data_were_split() -> None:
     assert method()["Splits"] == (
         "5 test folds, tuned afresh inside each; the first has 1,150 examples to train on, 287 to validate, 360 to "
-        "test. Every example is tested once under each final seed. On purpose, 10 % of the labels are wrong in "
+        "test. Every example is tested once in each repeat. On purpose, 10 % of the labels are wrong in "
         "training and validation; the test part was left as it was."
     )
     clean = method(data={"folds": 0, "label_noise": 0.0, "train_size": 1000})["Splits"]
@@ -336,13 +336,13 @@ def test_how_the_models_were_trained() -> None:
 
 def test_how_the_budget_was_shared() -> None:
     said = method()["Equal budget"]
-    assert "16 trainings in each fold for tuning" in said
-    assert "a grid of 4;" in said
+    assert "16 trainings for tuning in each repeat in each fold, one for each of 4 learning rates" in said
     assert "first gradient" not in said
     assert "first gradient" in method(optimizer={"name": "sgd"})["Equal budget"]
-    assert "16 trainings for tuning" in method(data={"folds": 0})["Equal budget"]
-    assert method()["Final trainings"].startswith("3 seeds in each fold that")
-    assert method(data={"folds": 0})["Final trainings"].startswith("3 seeds that")
+    assert "16 trainings for tuning in each repeat, one" in method(data={"folds": 0})["Equal budget"]
+    repeats = "Tuning, choice and one final training were done 3 times"
+    assert method()["Repeats"].startswith(f"{repeats} in each fold, each time with")
+    assert method(data={"folds": 0})["Repeats"].startswith(f"{repeats}, each time with")
 
 
 def test_which_controls_ran_along() -> None:

@@ -129,15 +129,15 @@ def test_how_it_was_done_names_what_was_decided_beforehand(page: str) -> None:
         "5 test folds",
         "1,150 examples to train on, 287 to validate, 360 to test",
         "10 % of the labels are wrong in training and validation",
-        "16 trainings in each fold",
-        "grid of 4",
-        "3 seeds in each fold",
+        "16 trainings for tuning in each repeat in each fold",
+        "4 learning rates",
+        "done 3 times in each fold",
         "Adam, 50 steps of 64 examples, cosine decay",
         "before any test outcome was opened",
         "5 losses were tested",
         "Holm",
         "delta = 0.5 points",
-        "conditional on these training sets",
+        "the chance of seeds, of tuning, of which examples validate",
     ):
         assert fact in text
     assert "23 trained models have been scored" in body(page, "scored")

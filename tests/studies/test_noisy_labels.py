@@ -202,8 +202,8 @@ def test_what_diverged_counts_as_chance_in_tuning_and_as_wrong_in_the_end(plan: 
     result = train(trial_of(plan, "CE on noisy", None), plan.sources)
     diverged = replace(result, diverged=True)
     point = scored(Setting(0.1), [result, diverged], 0.1)
-    assert point.accuracy == pytest.approx((result.scores["accuracy"] + 0.1) / 2)
-    assert point.nll == math.inf
+    assert point.score == pytest.approx((result.scores["accuracy"] + 0.1) / 2)
+    assert point.tie_break == math.inf
     ended, lost = (Run(arm_of("CE on noisy"), Setting(0.1), 1.0, 0.5, 6, each).correct for each in (result, diverged))
     assert ended.any()
     assert not lost.any()

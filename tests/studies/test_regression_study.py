@@ -42,6 +42,6 @@ def test_a_bad_request_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_the_study_runs_and_says_whether_the_loss_adapts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = ["--folds", "2", "--seeds", "2", "--steps", "60", "--workers", "2", "--out", str(tmp_path / "run")]
+    out = ["--folds", "2", "--repeats", "2", "--steps", "60", "--workers", "2", "--out", str(tmp_path / "run")]
     assert main([str(table(tmp_path)), "--label", "y", *out]) == 0
     assert "adapts" in " ".join(capsys.readouterr().out.split())

@@ -94,7 +94,7 @@ def test_what_a_function_cannot_be(trial: Trial, sources: Sources, tmp_path: Pat
         with pytest.raises(Exception, match=words):
             train(other(trial, name), sources)
     (tmp_path / "script.py").write_text("import sys\nsys.exit(2)")
-    with pytest.raises(UserCodeError, match=r"importing .* failed: SystemExit"):
+    with pytest.raises(UserCodeError, match=r"importing .* failed, line 2: SystemExit"):
         function_trainer(f"{tmp_path}/script.py:train", sources)
     for text in ("nowhere.py:train", f"{tmp_path}/mine.py:absent", f"{tmp_path}/mine.txt:train"):
         with pytest.raises(UserCodeError):
@@ -125,7 +125,7 @@ def test_a_comparison_does_not_know_how_a_trial_trains(trial: Trial, sources: So
         arms=tuple(make_arms(task, ["focal"], "sgd")),
         lrs=(0.25, 0.5, 1.0),
         budget=6,
-        final_seeds=2,
+        repeats=2,
         metric_reason="as asked for",
         delta=0.01,
         device="cpu",

@@ -141,7 +141,7 @@ def test_a_trial_is_kept_as_the_text_that_its_hash_is_of(tmp_path: Path) -> None
     ((text,),) = sql(tmp_path / "ledger.sqlite", "SELECT trial FROM results")
     assert isinstance(text, str)
     kept = json.loads(text)
-    assert kept["trainer"] == asdict(TRIAL.trainer) | {"kind": "ModelTrainer"}
+    assert kept["trainer"] == json.loads(json.dumps(asdict(TRIAL.trainer))) | {"kind": "ModelTrainer"}
     assert kept["stepper"] == asdict(TRIAL.stepper) | {"kind": "Plain"}
     assert (kept["loss"], kept["steps"], kept["seed"], kept["final"]) == ("m", 4, 0, True)
     assert hashlib.sha256(text.encode()).hexdigest() == TRIAL.hash

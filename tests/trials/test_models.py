@@ -9,6 +9,8 @@ import torch
 from lossmith.comparison.plan import Options, make_plan
 from lossmith.data import DataSpec
 from lossmith.trials.models import MODELS, build_model, canonical_model
+from lossmith.trials.options import Request
+from lossmith.trials.request import draft
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import UserCodeError
@@ -100,12 +102,12 @@ def test_a_users_factory_is_named_by_the_content_of_its_file(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("forward", "words"),
     [
-        ("self.layer(x)[:, 0]", ["net.py:make", "(2,)", "(2, {outputs})"]),
-        ("torch.cat([self.layer(x)] * 2, 1)", ["net.py:make", "(2, {twice})", "(2, {outputs})"]),
-        ("self.layer(x)[:-1]", ["net.py:make", "(1, {outputs})", "(2, {outputs})"]),
-        ("(self.layer(x), 1)", ["net.py:make", "tuple", "tensor"]),
-        ("self.layer(x) * float('nan')", ["net.py:make", "first outputs", "not finite"]),
-        ("self.layer(x) / 0", ["net.py:make", "first outputs", "not finite"]),
+        ("self.layer(x)[:, 0]", ["net.py:make, line 6", "(2,)", "(2, {outputs})"]),
+        ("torch.cat([self.layer(x)] * 2, 1)", ["net.py:make, line 6", "(2, {twice})", "(2, {outputs})"]),
+        ("self.layer(x)[:-1]", ["net.py:make, line 6", "(1, {outputs})", "(2, {outputs})"]),
+        ("(self.layer(x), 1)", ["net.py:make, line 6", "tuple", "tensor"]),
+        ("self.layer(x) * float('nan')", ["net.py:make, line 6", "first outputs", "not finite"]),
+        ("self.layer(x) / 0", ["net.py:make, line 6", "first outputs", "not finite"]),
     ],
 )
 @pytest.mark.parametrize(("data", "outputs"), [("iris", 3), ("diabetes", 1)])
@@ -140,14 +142,60 @@ def test_a_factory_that_returns_no_module_is_named(tmp_path: Path) -> None:
         build_model(text, IRIS, 3, sources, 0)
 
 
-def test_trying_a_model_changes_neither_its_mode_nor_its_buffers(tmp_path: Path) -> None:
-    file = tmp_path / "net.py"
-    file.write_text(
+BEGIN = "import os, sys\nimport torch\nfrom torch import nn\n"
+NET = """class Net(nn.Module):
+    def __init__(self, size, outputs):
+        super().__init__()
+        self.layer = nn.Linear(size, outputs)
+    def forward(self, x):
+        return {forward}
+def make(input_shape, outputs):
+    return Net(input_shape[0], outputs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (NET.format(forward="self.layer(x).softmax(1)"), ["net.py:make, line 8", "softmax", "logits"]),
+        (NET.format(forward="self.layer(x).undefined"), ["net.py:make, line 9", "AttributeError", "undefined"]),
+        (NET.format(forward="(self.layer(x), 0) if self.training else self.layer(x)"), ["line 8", "tuple"]),
+        (NET.format(forward="self.layer(x).detach()"), ["line 8", "do not depend on its parameters"]),
+        (NET.format(forward="sys.exit(3)"), ["line 9", "SystemExit: 3", "leave out"]),
+        (NET.format(forward="[os.chdir('/'), self.layer(x)][1]"), ["line 9", "working directory"]),
+        ("def make(input_shape):\n    return nn.Linear(4, 3)\n", ["line 4", "make((4,), 3)", "too many"]),
+        ("def make(input_shape, outputs):\n    return nn.Flatten()\n", ["line 4", "no parameters"]),
+        ("def make(input_shape, outputs):\n    return lambda x: x\n", ["line 4", "function", "torch.nn.Module"]),
+        ("def make(input_shape, outputs):\n    exit()\n", ["line 5", "SystemExit"]),
+        ("def make(input_shape, outputs):\n    raise KeyError('x')\n", ["line 5", "KeyError: 'x'"]),
+        ("os.chdir('/')\ndef make(input_shape, outputs): ...\n", ["net.py", "line 4", "working directory"]),
+        ("1 / 0\n", ["net.py", "line 4", "ZeroDivisionError"]),
+        ("def make(:\n", ["net.py", "line 4", "SyntaxError"]),
+    ],
+    ids=lambda each: each[-1] if isinstance(each, list) else "",
+)
+def test_a_fault_of_a_model_is_told_with_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: list[str]
+) -> None:
+    """Before any training, in one sentence; the hash of the file is for identity, not for people."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(BEGIN + code)
+    with pytest.raises(UserCodeError) as caught:
+        draft(Request(data="iris", model="net.py:make", steps=20, device="cpu"), Sources())
+    said = str(caught.value)
+    assert all(word in said for word in words), said
+    assert "#" not in said
+    assert "\n" not in said
+    assert Path.cwd() == tmp_path
+
+
+def test_a_sound_model_passes_with_the_callers_random_numbers_untouched(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
         "from torch import nn\n"
         "def make(input_shape, outputs):\n"
         "    return nn.Sequential(nn.BatchNorm1d(input_shape[0]), nn.Dropout(), nn.Linear(input_shape[0], outputs))\n"
     )
-    sources = Sources()
-    model = build_model(canonical_model(f"{file}:make", sources), IRIS, 3, sources, 0)
-    assert model.training
-    assert model[0].num_batches_tracked == 0
+    state = torch.get_rng_state()
+    drafted = draft(Request(data="iris", model=f"{tmp_path}/net.py:make", steps=20, device="cpu"), Sources())
+    assert drafted.trial.trainer.title == "net.py:make"
+    assert torch.equal(torch.get_rng_state(), state)

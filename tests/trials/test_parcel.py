@@ -104,7 +104,7 @@ def test_unpacked_files_are_what_their_hash_says(
 
 def test_bundled_data_need_no_files() -> None:
     parcel = pack(Sources({"iris": "iris"}))
-    assert parcel.data == {"iris": ()}
+    assert parcel.data == {"iris": "iris"}
     assert parcel.unpack(Path("/nowhere")).data == {"iris": "iris"}
 
 

@@ -167,7 +167,8 @@ def test_a_folder_without_a_model_is_refused_in_a_sentence(tmp_path: Path) -> No
             lossmith.load(tmp_path)
     with pytest.raises(ValueError, match="holds no model that"):
         lossmith.load(tmp_path / "nowhere")
-    (tmp_path / "trial.json").write_text(json.dumps({**described, "trial": {"trainer": {"model": "mlp:width=5"}}}))
+    other = {"trainer": {**described["trial"]["trainer"], "model": "mlp:width=5"}}
+    (tmp_path / "trial.json").write_text(json.dumps({**described, "trial": other}))
     with pytest.raises(ValueError, match="not those of the model"):
         lossmith.load(tmp_path)
     (tmp_path / "trial.json").write_text(json.dumps(described))

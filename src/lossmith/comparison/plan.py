@@ -59,7 +59,7 @@ class Plan:
         delta: the difference that matters, a fraction.
         device: ``"cpu"`` or ``"cuda"``.
         versions: of Lossmith and torch.
-        notes: what was chosen that the user should know of, and what the losses warn of under this plan.
+        notes: what a user should know of how the data were read and what was chosen, and what the losses warn of.
     """
 
     name: str
@@ -212,8 +212,7 @@ def write_plan(plan: Plan, folder: Path) -> None:
         PlanError: if the folder holds another plan.
     """
     file = folder / "plan.toml"
-    if file.exists() and file.read_text(encoding="utf-8") != plan.text:
-        different = _first_difference(tomllib.loads(file.read_text(encoding="utf-8")), tomllib.loads(plan.text))
+    if file.exists() and (different := _difference_from(file, plan)) is not None:
         raise PlanError(
             f"{folder} holds the run of another plan ({different}): choose another --out, or give the options it was "
             "made with"
@@ -285,6 +284,15 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_none(item) for item in value]
     return value
+
+
+def _difference_from(file: Path, plan: Plan) -> str | None:
+    """What a plan differs in from the one in a file; ``None``: nothing."""
+    try:
+        before = file.read_text(encoding="utf-8")
+        return None if before == plan.text else _first_difference(tomllib.loads(before), tomllib.loads(plan.text))
+    except ValueError as error:
+        raise PlanError(f"{file} is damaged ({error}): delete it, or choose another --out") from None
 
 
 def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ opened only after the recommendation has been written down.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from lossmith.comparison.results import FinalRun, by_arm, reference_learned, val
 from lossmith.comparison.speed import Speed
 from lossmith.comparison.stages.speed import measure_speed
 from lossmith.comparison.stages.tune import Chosen, score_of, tune
+from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks import metric_title
 from lossmith.trials.runner import Runner, TrainingFailedError
@@ -74,7 +75,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     untrained = untrained_arms(plan, runs)
     weak_reference = untrained.pop(plan.names.reference, None)
     trained = [run for run in runs if run.arm not in untrained]
-    recommendation = recommendation_from(plan, trained)
+    recommendation = recommendation_from(plan, validation_differences(plan, trained))
     _write_recommendation(recommendation, folder)
     opened = tuple(replace(run, result=runner.ledger.open_test(run.trial)) for run in runs)
     speed = measure_speed(plan, chosen, trained, runner)
@@ -96,11 +97,15 @@ def untrained_arms(plan: Plan, runs: Sequence[FinalRun]) -> dict[str, str]:
     )
 
 
-def recommendation_from(plan: Plan, trained: Sequence[FinalRun]) -> Recommendation:
-    """What the validation scores of the arms that could be trained recommend."""
+def validation_differences(plan: Plan, trained: Sequence[FinalRun]) -> dict[str, PairedDifference]:
+    """Each arm that could be trained minus the reference on validation, without the reference's own arms."""
     estimator, names = validation_estimator(plan, trained), list(by_arm(trained))
     references = plan.names.both(names)
-    differences = {name: estimator.difference(name, *references) for name in names if name not in references}
+    return {name: estimator.difference(name, *references) for name in names if name not in references}
+
+
+def recommendation_from(plan: Plan, differences: Mapping[str, PairedDifference]) -> Recommendation:
+    """What `validation_differences` recommend."""
     tested = sum(arm.name not in {plan.names.reference, plan.names.again} for arm in plan.arms)
     return recommend(differences, tested, plan.names, plan.task.words)
 

@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.headlines import fewer_steps
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.protocol import recommendation_from, run_protocol, untrained_arms
+from lossmith.comparison.protocol import recommendation_from, run_protocol, untrained_arms, validation_differences
 from lossmith.comparison.results import FinalRun, by_arm, test_estimator, test_scores
-from lossmith.comparison.statistics import holm
+from lossmith.comparison.statistics import PairedDifference, holm
 from lossmith.comparison.verdict import ALPHA
 from lossmith.trials.runner import Runner
 
@@ -33,6 +33,7 @@ class SelfTest:
         interval: 95 % interval of that share, as other trainings of the same plan might give it.
         per_family: Share of comparisons of all copies at once in which one has Holm p < .05.
         recommended: Share of them in which a copy is recommended.
+        recommendable: Share of copies that would be recommended if they gained delta on validation.
         found: Share of comparisons in which a gain of delta would have p < .05.
         found_adjusted: Likewise with Holm p < .05 among all copies.
         se: Median standard error of a difference, a fraction.
@@ -44,6 +45,7 @@ class SelfTest:
     interval: tuple[float, float]
     per_family: float
     recommended: float
+    recommendable: float
     found: float
     found_adjusted: float
     se: float
@@ -87,6 +89,7 @@ def self_test(plan: Plan, runner: Runner, folder: Path, relabellings: int = RELA
         interval=share_interval(alarms.ravel(), np.concatenate([outcome.used for outcome in outcomes])),
         per_family=float(np.mean([(holm(outcome.p_values) < ALPHA).any() for outcome in outcomes])),
         recommended=float(np.mean([outcome.recommended for outcome in outcomes])),
+        recommendable=float(np.mean([outcome.recommendable * len(outcome.p_values) < ALPHA for outcome in outcomes])),
         found=float(shifted.mean()),
         found_adjusted=float(np.mean([outcome.shifted * len(outcome.shifted) < ALPHA for outcome in outcomes])),
         se=float(np.nanmedian([outcome.se for outcome in outcomes])),
@@ -128,6 +131,7 @@ class _Outcome:
 
     p_values: NDArray[np.float64]
     shifted: NDArray[np.float64]
+    recommendable: NDArray[np.float64]
     se: NDArray[np.float64]
     used: NDArray[np.bool_]
     recommended: bool
@@ -151,21 +155,27 @@ def _evaluate(plan: Plan, runs: Sequence[FinalRun], dealt: NDArray[np.int64]) ->
     """What the comparison says of runs under their new names."""
     untrained = untrained_arms(plan, runs)
     untrained.pop(plan.names.reference, None)
-    recommended = recommendation_from(plan, [run for run in runs if run.arm not in untrained]).arm
+    on_validation = validation_differences(plan, [run for run in runs if run.arm not in untrained])
     estimator = test_estimator(plan, test_scores(plan, runs), untrained)
     names = [arm.name for arm in plan.arms]
     references = plan.names.both(set(names) - set(untrained))
-    p_values, shifted, se, used = [], [], [], []
-    for place, name in enumerate(names[2:], start=2):
-        gap = None if name in untrained else estimator.difference(name, *references)
-        better = None if gap is None else replace(gap, mean=gap.mean + plan.delta)
-        p_values.append(1.0 if gap is None or gap.p_value is None else gap.p_value)
-        found = better is not None and better.p_value is not None and better.mean > 0
-        shifted.append(better.p_value if found and better is not None and better.p_value is not None else 1.0)
-        se.append(math.nan if gap is None else gap.se)
-        mine = np.zeros(dealt.shape, dtype=bool)
+    gaps = [None if name in untrained else estimator.difference(name, *references) for name in names[2:]]
+    used = np.zeros((len(gaps), *dealt.shape), dtype=bool)
+    for place, mine in enumerate(used, start=2):
         mine[np.arange(len(dealt))[:, None], dealt[:, [0, 1, place]]] = True
-        used.append(mine)
     return _Outcome(
-        np.array(p_values), np.array(shifted), np.array(se), np.array(used), recommended != plan.names.reference
+        p_values=np.array([_p_value(gap) for gap in gaps]),
+        shifted=np.array([_p_value(gap, plan.delta) for gap in gaps]),
+        recommendable=np.array([_p_value(on_validation.get(name), plan.delta) for name in names[2:]]),
+        se=np.array([math.nan if gap is None else gap.se for gap in gaps]),
+        used=used,
+        recommended=recommendation_from(plan, on_validation).arm != plan.names.reference,
     )
+
+
+def _p_value(gap: PairedDifference | None, gain: float = 0.0) -> float:
+    """That of a difference with a gain on top, if it is a gain then; 1 where there is none."""
+    if gap is None or gap.p_value is None:
+        return 1.0
+    better = replace(gap, mean=gap.mean + gain)
+    return 1.0 if better.p_value is None or (gain and better.mean < 0) else better.p_value

@@ -32,9 +32,9 @@ class NoInterval(Enum):
     """Why a difference has no interval; the value completes the sentence "there is no interval: ..."."""
 
     FEW_RUNS = f"fewer than {MIN_RUNS} final runs"
-    ONE_SEED = "only one repeat per fold, so the chance of seeds and tuning cannot be measured"
-    FEW_EXAMPLES = f"fewer than {MIN_EXAMPLES} test examples"
-    FEW_DIFFERING = f"fewer than {MIN_DIFFERING} test examples differ"
+    ONE_SEED = "only one repeat, so the chance of seeds and tuning cannot be measured"
+    FEW_EXAMPLES = f"fewer than {MIN_EXAMPLES} examples"
+    FEW_DIFFERING = f"fewer than {MIN_DIFFERING} examples differ"
     NO_SPREAD = "runs differ on single examples, yet every average came out the same"
 
 

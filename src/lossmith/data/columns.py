@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lossmith.data.cells import Cells, Pictures
 from lossmith.data.dataset import Column
 from lossmith.data.errors import DataError, quoted
 from lossmith.data.labels import MISSING
@@ -18,7 +19,7 @@ LARGEST = float(np.finfo(np.float32).max)
 Where = Callable[[int], str]
 
 
-def read_numbers(name: str, cells: Sequence[str], where: Where) -> NDArray[np.float64] | None:
+def read_numbers(name: str, cells: Cells, where: Where) -> NDArray[np.float64] | None:
     """Read a column of numbers (n,), NaN where a cell is missing; None if it holds anything but numbers."""
     values = as_floats(cells)
     if values is None:
@@ -29,7 +30,7 @@ def read_numbers(name: str, cells: Sequence[str], where: Where) -> NDArray[np.fl
     if too_large.any():
         row = int(too_large.argmax())
         raise DataError(
-            f"the column {quoted(name)} is infinite or too large for float32 in {where(row)} ({quoted(cells[row])});"
+            f"the column {quoted(name)} is infinite or too large for float32 in {where(row)} ({quoted(values[row])});"
             " correct it or leave the cell empty."
         )
     return values
@@ -44,7 +45,7 @@ def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Colu
         raise DataError(
             f"the column {quoted(name)} has {len(values):,} distinct values and is no number in {where(row)}"
             f" ({quoted(cells[row])}), while a category may have at most {MOST_CATEGORIES}; make it numeric (0.36, not"
-            " 0,36), remove it, or keep it alone for a text task."
+            f" 0,36), leave it out (--drop {quoted(name)}), or keep it alone for a text task."
         )
     code = {value: float(rank) for rank, value in enumerate(values)}
     return Column(name, values), np.array([code.get(cell, math.nan) for cell in stripped], np.float64)
@@ -60,8 +61,12 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-def as_floats(cells: Sequence[str]) -> NDArray[np.float64] | None:
+def as_floats(cells: Cells) -> NDArray[np.float64] | None:
     """The numbers that cells (n,) stand for, NaN where one is missing; None if one holds anything but a number."""
+    if isinstance(cells, np.ndarray):
+        return cells.astype(np.float64)
+    if isinstance(cells, Pictures):
+        return None
     if any("_" in cell for cell in cells):  # float("1_000") is a number to Python alone
         return None
     try:

@@ -46,10 +46,14 @@ class Dataset:
             (n,). Segmentation: class indices of the pixels, uint8 (n, h, w), 255 where a pixel is ignored.
         class_names: The C classes' names in the order of their indices; empty for regression.
         part: (n,) with 0 train, 1 valid, 2 test where the files say so, else None.
-        columns: The d columns of a table; empty for images and text.
+        columns: The d columns of a table, or the one that holds the texts; empty for images and texts without a name.
         label: The label column that was asked for; None for the default.
+        drop: The columns that were to be left out, in alphabetical order.
+        image_size: The side of the square that images of files were brought to, in pixels; None for their own size.
+        target: The name of the label column; None where the labels have none.
         standardize: False where the features are to be used as they are (spirals).
         task: What the targets are.
+        notes: What a user should know of how the data were read, a line each.
     """
 
     name: str
@@ -63,6 +67,10 @@ class Dataset:
     label: str | None = None
     standardize: bool = True
     task: TaskName = "classification"
+    drop: tuple[str, ...] = ()
+    image_size: int | None = None
+    target: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -91,14 +91,25 @@ def check_labelled(texts: Sequence[str], what: str, where: Callable[[int], str])
 
 def check_written(texts: Sequence[str], task: TaskName | None, what: str, where: Callable[[int], str]) -> None:
     """Refuse labels that are all dates, or numbers with a comma or a unit, unless they are said to be classes."""
-    distinct = {text.strip() for text in texts}
+    found = written_as(texts)
+    if found is None or task == "classification":
+        return
+    name, row, fix = found
+    also = "" if task else f", then {REGRESSION}, or give the task 'classification' if each is a class"
+    raise DataError(f"{what} holds {name} ({quoted(texts[row])} in {where(row)}), not plain numbers; {fix}{also}.")
+
+
+def written_as(texts: Sequence[str]) -> tuple[str, int, str] | None:
+    """What cells (n,) all hold if it is a quantity not written as a number, the row of one, and what to write instead.
+
+    Missing cells do not count.
+    """
+    distinct = {text.strip() for text in texts if text.strip().lower() not in MISSING}
     for name, (pattern, mark, fix) in _WRITTEN.items():
         marked = {text for text in distinct if mark.search(text)}
-        if not marked or not all(map(pattern.fullmatch, distinct)) or task == "classification":
-            continue
-        row = next(row for row, text in enumerate(texts) if text.strip() in marked)
-        also = "" if task else f", then {REGRESSION}, or give the task 'classification' if each is a class"
-        raise DataError(f"{what} holds {name} ({quoted(texts[row])} in {where(row)}), not plain numbers; {fix}{also}.")
+        if marked and all(map(pattern.fullmatch, distinct)):
+            return name, next(row for row, text in enumerate(texts) if text.strip() in marked), fix
+    return None
 
 
 def check_numbers(values: NDArray[Any], what: str, where: Callable[[int], str]) -> None:

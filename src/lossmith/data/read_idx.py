@@ -1,4 +1,4 @@
-"""Images from MNIST-style idx files, plain or packed by gzip."""
+"""Images from MNIST-style idx files, plain or packed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def read_idx(files: FileSet, task: TaskName | None = None) -> Dataset:
     """Read grey images and their labels: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`."""
     images, labels = [], []
     for image_path, label_path in zip(files.paths[::2], files.paths[1::2], strict=True):
-        images.append(_read_array(image_path, rank=3))
-        labels.append(_read_array(label_path, rank=1))
+        images.append(read_idx_array(image_path, rank=3))
+        labels.append(read_idx_array(label_path, rank=1))
         if len(images[-1]) != len(labels[-1]):
             raise DataError(
                 f"{image_path.name!r} has {len(images[-1]):,} images but {label_path.name!r} has"
@@ -46,10 +46,11 @@ def read_idx(files: FileSet, task: TaskName | None = None) -> Dataset:
         targets.class_names,
         part,
         task=targets.task,
+        notes=targets.notes,
     )
 
 
-def _read_array(path: Path, rank: int) -> NDArray[np.uint8]:
+def read_idx_array(path: Path, rank: int) -> NDArray[np.uint8]:
     """Read one array: two zero bytes, type, rank, sizes as big-endian 32-bit integers, then the bytes."""
     content = read_bytes(path)
     start = 4 + 4 * rank

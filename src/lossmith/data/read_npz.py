@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lossmith.data.dataset import TEST, TRAIN, VALID, Column, Dataset, TaskName
 from lossmith.data.errors import DataError, listed
 from lossmith.data.files import FileSet, unreadable
-from lossmith.data.targets import Targets, name_mask_classes, read_array, read_mask
+from lossmith.data.targets import Targets, mask_targets, read_array, read_mask
 
 SPLITS = {"train": TRAIN, "val": VALID, "valid": VALID, "test": TEST}
 CHANNELS = (1, 3, 4)
@@ -31,7 +31,7 @@ def read_npz(files: FileSet, task: TaskName | None = None) -> Dataset:
     pieces: list[_Piece] = []
     names: NDArray[Any] | None = None
     for path, part in zip(files.paths, files.parts or (None,), strict=True):
-        arrays = _read_arrays(path)
+        arrays = read_arrays(path)
         pieces += _pieces(arrays, path, part, task)
         names = arrays.get("class_names", names)
     _check_pieces(pieces)
@@ -48,6 +48,7 @@ def read_npz(files: FileSet, task: TaskName | None = None) -> Dataset:
         "class_names": targets.class_names,
         "part": part_of if len(pieces) > 1 else None,
         "task": targets.task,
+        "notes": targets.notes,
     }
     if inputs.dtype.kind in "US":
         texts = np.char.decode(inputs, "utf-8", "replace") if inputs.dtype.kind == "S" else inputs
@@ -77,7 +78,8 @@ class _Piece:
     ignore: int | None
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a file that have the names `read_npz` knows, by their names in lower case."""
     arrays: dict[str, NDArray[Any]] = {}
     wanted = {f"{letter}_{split}" for letter in "xy" for split in SPLITS} | {"x", "y"} | BESIDE
     try:
@@ -216,13 +218,12 @@ def _labels(pieces: list[_Piece], names: NDArray[Any] | None, task: TaskName | N
             f"class_names of {pieces[0].path.name!r} has the shape {names.shape}, but the labels run from"
             f" {min(codes)} to {max(codes)}; give one name for each of 0 to {max(codes)}."
         )
-    return Targets(targets.task, targets.values, tuple(str(names[code]) for code in codes))
+    return replace(targets, class_names=tuple(str(names[code]) for code in codes), notes=())
 
 
 def _masks(pieces: list[_Piece], names: NDArray[Any] | None) -> Targets:
     parts = [read_mask(piece.y, piece.ignore, f"{piece.y_name} of {piece.path.name!r}") for piece in pieces]
-    masks = np.concatenate(parts)
-    return Targets("segmentation", masks, name_mask_classes(masks, names, pieces[0].ignore, repr(pieces[0].path.name)))
+    return mask_targets(np.concatenate(parts), names, pieces[0].ignore, repr(pieces[0].path.name))
 
 
 def _as_table(inputs: NDArray[Any], what: str) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -50,6 +51,13 @@ class CleanSet:
             raise DataError(f"half of a clean set is {self.half}; it is 0, 1 or None.")
 
 
+def sorted_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns in the one order that a spec holds them in."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"drop is {names!r}; it is a list of columns' names.")
+    return tuple(sorted(set(names)))
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Which examples a trial sees; part of a trial's hash, and JSON-able by `dataclasses.asdict`.
@@ -78,6 +86,8 @@ class DataSpec:
         clean: Examples without label noise that judge a trial; None for a validation part as noisy as the rest.
         task: What the targets are. `label_noise`, `imbalance` and `clean` are for classification alone.
         outliers: Share of the training and of the validation targets of a regression that become outliers, in [0, 1).
+        drop: The columns of a table that are left out.
+        image_size: The side in pixels to which images of files are brought; None for their own size.
 
     Raises:
         DataError: If an argument is out of its range.
@@ -97,12 +107,14 @@ class DataSpec:
     outliers: float = 0.0
     repeat: int = 0
     valid_size: int | None = None
+    drop: tuple[str, ...] = ()
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.train_size is not None:
-            self._check_whole("train_size", at_least=1)
-        if self.valid_size is not None:
-            self._check_whole("valid_size", at_least=1)
+        for name in ("train_size", "valid_size", "image_size"):
+            if getattr(self, name) is not None:
+                self._check_whole(name, at_least=1)
+        object.__setattr__(self, "drop", sorted_columns(self.drop))
         self._check_whole("split_seed", at_least=0)
         self._check_whole("folds", at_least=0)
         self._check_whole("fold", at_least=0)

@@ -185,16 +185,17 @@ def _check_source(dataset: Dataset, spec: DataSpec) -> None:
         raise DataError(
             f"the spec is for {spec.task}, but {dataset.name!r} was read for {dataset.task}; give both the same task."
         )
-    if spec.label != dataset.label:
-        raise DataError(
-            f"the spec's label column is {spec.label!r}, but {dataset.name!r} was read with {dataset.label!r};"
-            " give both the same."
-        )
+    for name in ("label", "drop", "image_size"):
+        wanted, found = getattr(spec, name), getattr(dataset, name)
+        if wanted != found:
+            raise DataError(
+                f"the spec's {name} is {wanted!r}, but {dataset.name!r} was read with {found!r}; give both the same."
+            )
 
 
 def _fit(dataset: Dataset, train: NDArray[np.int64]) -> Encoding:
     if isinstance(dataset.inputs, list):
-        return fit_text(dataset.inputs, train)
+        return fit_text(dataset.inputs, train, dataset.columns[0].name if dataset.columns else None)
     return fit_images(dataset, train) if dataset.kind == "image" else fit_table(dataset, train)
 
 

@@ -18,7 +18,7 @@ from lossmith.data.columns import as_floats, is_missing
 from lossmith.data.dataset import Dataset, Kind
 from lossmith.data.encode import Encoding, moments, scaled
 from lossmith.data.errors import DataError, listed, quoted
-from lossmith.data.read_csv import read_table
+from lossmith.data.from_table import read_table
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ class TableEncoding(Encoding):
     @override
     def read(self, examples: Any) -> NDArray[np.float64]:
         if isinstance(examples, str | os.PathLike):
-            table = read_table(Path(examples))
-            examples = dict(zip(table.header, zip(*table.rows, strict=True), strict=True))
+            examples = read_table(Path(examples)).columns
         elif isinstance(examples, np.ndarray) and examples.ndim == 2 and examples.shape[1] == len(self.columns):
             examples = {column.name: examples[:, j] for j, column in enumerate(self.columns)}
         if not hasattr(examples, "keys"):

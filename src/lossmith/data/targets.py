@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from lossmith.data.columns import LARGEST, as_float, as_floats
 from lossmith.data.dataset import IGNORE, TaskName
-from lossmith.data.errors import DataError, quoted
+from lossmith.data.errors import DataError, listed, quoted
 from lossmith.data.labels import (
     MANY_CLASSES,
     REGRESSION,
@@ -29,11 +28,12 @@ NO_MASKS: Final = "segmentation needs an .npz file with masks (n, height, width)
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be predicted: the task, and values and class names as in `Dataset`."""
+    """What is to be predicted: the task, values and class names as in `Dataset`, and what should be said of them."""
 
     task: TaskName
     values: NDArray[Any]
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
@@ -43,22 +43,21 @@ def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Ca
     check_written(texts, task, what, where)
     if task != "regression":
         try:
-            found = Targets("classification", *encode_texts(texts, what, where))
-            if task is None:
-                _warn_of_many(found, what, whole=not any("." in text for text in texts))
-            return found
+            values, names = encode_texts(texts, what, where)
+            whole = not any("." in text for text in texts)
+            return Targets("classification", values, names, () if task else _note_of_many(names, what, whole=whole))
         except QuantityError:
             if task is not None:
                 raise
     check_labelled(texts, what, where)
-    values = as_floats(texts)
-    if values is None:
+    numbers = as_floats(texts)
+    if numbers is None:
         row = next(row for row, text in enumerate(texts) if as_float(text) is None)
         raise DataError(
             f"{what} is no number in {where(row)} ({quoted(texts[row])}), while regression needs numbers; correct it or"
             " choose another label."
         )
-    return _numbers(values, what, where)
+    return _numbers(numbers, what, where)
 
 
 def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
@@ -71,10 +70,9 @@ def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Ca
         raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
     if task != "regression":
         try:
-            found = Targets("classification", *encode_array(values, what, where))
-            if task is None:
-                _warn_of_many(found, what, whole=values.dtype.kind != "f")
-            return found
+            codes, names = encode_array(values, what, where)
+            whole = values.dtype.kind != "f"
+            return Targets("classification", codes, names, () if task else _note_of_many(names, what, whole=whole))
         except QuantityError:
             if task is not None:
                 raise
@@ -101,12 +99,11 @@ def read_mask(values: NDArray[Any], ignore: int | None, what: str) -> NDArray[np
     return np.where(ignored, np.uint8(IGNORE), values.astype(np.uint8))
 
 
-def name_mask_classes(
-    masks: NDArray[np.uint8], names: NDArray[Any] | None, ignore: int | None, what: str
-) -> tuple[str, ...]:
-    """Name the classes of masks, by their numbers if the file gives no names.
+def mask_targets(masks: NDArray[np.uint8], names: NDArray[Any] | None, ignore: int | None, what: str) -> Targets:
+    """Masks with the names of their classes: their numbers if the file gives no names.
 
-    Every class met in a mask needs a name; a last name may be that of the ignored value, and is left out.
+    Every class met in a mask needs a name; a last name may be that of the ignored value, and is left out. Numbers
+    without a name may leave a few classes out, which is noted, but not most of them.
     """
     counts = np.bincount(masks.ravel(), minlength=IGNORE + 1)[:IGNORE]
     if np.count_nonzero(counts) < 2:
@@ -116,7 +113,16 @@ def name_mask_classes(
         )
     largest = int(np.flatnonzero(counts)[-1])
     if names is None:
-        return tuple(str(code) for code in range(largest + 1))
+        unused = np.flatnonzero(counts[: largest + 1] == 0)
+        if 2 * len(unused) > largest + 1:
+            raise DataError(
+                f"the masks of {what} hold only {listed(np.flatnonzero(counts))} of the classes 0 to {largest}; number"
+                " their classes 0, 1, and so on, or give class_names, or say in an array ignore_index which value is"
+                " ignored."
+            )
+        said = f"no pixel of {what} is of the class {listed(unused)}, which counts as a class all the same"
+        plain = tuple(str(code) for code in range(largest + 1))
+        return Targets("segmentation", masks, plain, (said,) if len(unused) else ())
     if names.ndim == 1 and ignore == len(names) - 1:
         names = names[:-1]
     if names.ndim != 1 or not largest < len(names) < IGNORE + 1:
@@ -124,18 +130,17 @@ def name_mask_classes(
             f"class_names of {what} has the shape {names.shape}, but the masks hold classes up to {largest}; give one"
             f" name for each of 0 to {largest}, or say in an array ignore_index which value is ignored."
         )
-    return tuple(str(name) for name in names)
+    return Targets("segmentation", masks, tuple(str(name) for name in names))
 
 
-def _warn_of_many(targets: Targets, what: str, *, whole: bool) -> None:
-    """Warn of numbers that were taken for classes but may be a quantity: many, and not simply counted from 0 or 1."""
-    names = targets.class_names
+def _note_of_many(names: tuple[str, ...], what: str, *, whole: bool) -> tuple[str, ...]:
+    """Name numbers that were taken for classes but may be a quantity: many, and not simply counted from 0 or 1."""
     values = [value for name in names if (value := as_float(name)) is not None]
     if len(values) < len(names) or len(names) <= MANY_CLASSES:
-        return
-    if not whole or values[0] not in {0, 1} or values[-1] - values[0] >= len(values):
-        message = f"{what} holds {len(names)} different numbers, read as classes; if it is a quantity, {REGRESSION}"
-        warnings.warn(message, UserWarning, stacklevel=5)
+        return ()
+    if whole and values[0] in {0, 1} and values[-1] - values[0] < len(values):
+        return ()
+    return (f"{what} holds {len(names)} different numbers, read as classes; if it is a quantity, {REGRESSION}",)
 
 
 def _numbers(values: NDArray[np.float64], what: str, where: Callable[[int], str]) -> Targets:

@@ -30,11 +30,12 @@ class TextEncoding(Encoding):
     r"""Texts as rows of L token numbers, int64 (n, L); the first tokens are the padding (0) and the unknown token (1).
 
     A text is lower-cased and cut into tokens, `\w+|[^\w\s]`. Longer texts are cut, shorter ones padded, and a text
-    without tokens is one unknown token.
+    without tokens is one unknown token. `column` is that of the texts in a table; None where they had no table.
     """
 
     tokens: tuple[str, ...]
     length: int
+    column: str | None = None
 
     kind: ClassVar[Kind] = "text"
 
@@ -67,10 +68,10 @@ class TextEncoding(Encoding):
     @classmethod
     @override
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:
-        return cls(tuple(plain["tokens"]), plain["length"])
+        return cls(tuple(plain["tokens"]), plain["length"], plain["column"])
 
 
-def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> TextEncoding:
+def fit_text(texts: Sequence[str], train: NDArray[np.int64], column: str | None = None) -> TextEncoding:
     """Learn the vocabulary and the length of the training texts.
 
     The vocabulary is the padding, the unknown token and the up to 20,000 most frequent tokens that the training texts
@@ -87,7 +88,7 @@ def fit_text(texts: Sequence[str], train: NDArray[np.int64]) -> TextEncoding:
     if not frequent:
         raise DataError("the training texts hold no token twice, so there is no vocabulary; give more texts.")
     vocabulary = (PADDING, UNKNOWN, *(token for _, token in frequent[:MOST_TOKENS]))
-    return TextEncoding(vocabulary, min(length, LONGEST))
+    return TextEncoding(vocabulary, min(length, LONGEST), column)
 
 
 def _tokens(text: str) -> list[str]:

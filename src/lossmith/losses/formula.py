@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lossmith.formulas import Expression, parse
+from lossmith.formulas.arithmetic import number
 from lossmith.losses.arguments import whole_number
 from lossmith.losses.base import ClassificationLoss, CommonArguments
 from lossmith.losses.entries import Entries
@@ -46,7 +48,8 @@ class FormulaLoss(StatedLoss):
 
     Raises:
         FormulaError: if the text is no formula.
-        ValueError: if the formula depends on neither p nor c, or another argument is out of range.
+        ValueError: if the formula depends on neither p nor c, or contains a part such as ``log(-1)`` or ``p/0`` that
+            has no finite value, or another argument is out of range.
 
     Source: ours.
     """
@@ -71,6 +74,8 @@ class FormulaLoss(StatedLoss):
             raise ValueError(
                 f"the formula {str(tree)[:60]!r} depends on neither p nor c, so that nothing can be learned"
             )
+        if (part := _undefined(tree)) is not None:
+            raise ValueError(f"the formula contains {str(part)[:60]}, which has no finite value: leave it out")
         if steps is not None and not tree.depends_on("t"):
             raise ValueError("steps is how long t takes from 0 to 1, and the formula has no t")
         super().__init__(None, tree, **common)
@@ -129,3 +134,19 @@ class ClasswiseFormulaLoss(FormulaLoss, ClasswiseLoss):
 
 def _tree(formula: str | Expression) -> Expression:
     return formula if isinstance(formula, Expression) else parse(formula)
+
+
+def _undefined(tree: Expression) -> Expression | None:
+    """A part of a formula that has no finite value whatever the terminals: a constant, or a division by zero."""
+    seen: set[int] = set()  # parts may be shared
+    stack = [tree]
+    while stack:
+        part = stack.pop()
+        if part.op == "div" and not part.args[1].terminals and number(part.args[1]) == 0:
+            return part
+        if part.terminals:
+            stack += [arg for arg in part.args if id(arg) not in seen]
+            seen.update(map(id, part.args))
+        elif not math.isfinite(number(part)):
+            return part
+    return None

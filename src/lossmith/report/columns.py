@@ -104,15 +104,16 @@ def _reference_columns(reference: str, digits: int, words: Words) -> list[Column
         ),
         Column(
             group,
-            "SE: seeds, examples",
-            "The two parts of the standard error: what more seeds would shrink, and what more test examples would.",
+            "SE: repeats, examples",
+            "The two parts of the standard error: what more repeats would shrink, and what more test examples would.",
             _standard_errors,
             lambda row: _reference_gap(row).se,
         ),
         Column.of(
             group,
-            "paired seeds won, %",
-            f"Share of paired final trainings in which the loss scored above {words.reference}, ties counting half.",
+            "repeats won, %",
+            f"Share of repeats in which the loss scored above the mean of {words.reference}'s two arms, ties counting "
+            "half.",
             lambda row: row.share_won,
             lambda share: percent(share, 0),
         ),

@@ -44,7 +44,8 @@ def differences(scene: Scene) -> Picture:
     return Picture(
         "differences",
         f"Differences from {reference}",
-        f"Each dot is a loss's mean difference on test; right of the line is better than {reference}. The thick bar "
+        f"Each dot is a loss's mean difference on test from {reference}, which stands for its two arms together; right "
+        "of the line is better. The thick bar "
         "is the 95 % interval of that loss taken alone, the thin one holds for all losses tested at once. Hollow dots "
         f"are controls. Shaded: less than {delta} points either way, which by plan does not matter. {noise}",
         (svg,),

@@ -62,7 +62,7 @@ def shapes(scene: Scene) -> Picture | None:
         "First the loss of one example, less its value at the right end, while the other classes share the rest "
         "evenly. Then its strictness, the pull on the true class's logit relative to cross-entropy's: above 1 the loss "
         "insists more than cross-entropy does, below 1 less. Fine dots where it pulls the true class down. A tuned "
-        "loss is shown with the values of the first fold, a loss that changes in training without the change.",
+        "loss is shown with the values of the first repeat, a loss that changes in training without the change.",
         (_loss_panel(own), _strictness_panel(own)),
         "pair",
         scene.looks,

@@ -27,11 +27,11 @@ def learning_rates(scene: Scene) -> Picture:
     return Picture(
         "rates",
         "Score against learning rate",
-        f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over folds and seeds; a "
-        "hollow dot was tried in some folds only, where the grid had to be extended. Line: the same averaged with its "
-        "neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as guessing. "
-        f"Dotted: the line of {scene.words.reference}. The marks below are the rates chosen, one for each fold. A loss "
-        "is fairly tuned where its best dots lie inside, not at an end.",
+        f"Dots: validation {scene.results.metric} in percent at each learning rate, averaged over repeats; a "
+        "hollow dot was tried in some repeats only, where the grid had to be extended. Line: the same averaged with "
+        "its neighbours, by which a rate is chosen; it drops at the upper end because beyond it counts as guessing. "
+        f"Dotted: the line of {scene.words.reference}. The marks below are the rates chosen, one for each repeat. A "
+        "loss is fairly tuned where its best dots lie inside, not at an end.",
         panels,
         "many",
         {},
@@ -52,8 +52,8 @@ def expected_best(scene: Scene) -> Picture:
         "budget",
         "What tuning buys",
         "The expected best validation score after trying a number of settings of a loss, drawn at random from those "
-        "tried. A line that flattens early needs little tuning. A loss with hyperparameters of its own tries more "
-        "settings with fewer seeds each; grid extensions aside, the number of trainings is the same for all.",
+        "tried. A line that flattens early needs little tuning. Grid extensions aside, the number of trainings is the "
+        "same for all.",
         (svg,) if any(curves.values()) else (),
         "pair",
         scene.looks,
@@ -96,7 +96,7 @@ def _worth_showing(scene: Scene) -> list[float]:
 
 
 def _everywhere(row: Row) -> list[RatePoint]:
-    """The learning rates tried in every fold: means over fewer folds do not compare with the others."""
+    """The learning rates tried in every repeat: means over fewer do not compare with the others."""
     most = max((point.tried for point in row.tuning.rates), default=0)
     return [point for point in row.tuning.rates if point.tried == most]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -109,6 +109,7 @@ def load_run(folder: Path) -> Run:
     with _refusing(plan):
         text = plan.read_text(encoding="utf-8")
         design = read(Design, tomllib.loads(text))
+        design = replace(design, model=design.model.partition("#")[0])  # people know their file by its name
     with _refusing(summary):
         results = read(Summary, msgspec.json.decode(summary.read_bytes()))
         _check(results, design)

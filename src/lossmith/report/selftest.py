@@ -41,6 +41,7 @@ class SelfTestTable:
             ("false recommendations", found.recommended, ""),
             (f"a gain of {delta} points would be found, p < .05", found.found, ""),
             (f"the same among {found.copies} losses, Holm p < .05", found.found_adjusted, ""),
+            (f"a gain of {delta} points on validation would be recommended", found.recommendable, ""),
         ):
             table.add_row(label, f"{100 * share:.1f} %", interval)
         table.add_row("median standard error of a difference", f"{100 * found.se:.2f}", "points")

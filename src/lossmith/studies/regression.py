@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", help="run folder")
     for option, default, text in (
         ("folds", 5, "outer folds"),
-        ("seeds", 2, "final seeds per fold"),
+        ("repeats", 2, "repeats of tuning and final training per fold"),
         ("steps", 500, "optimiser steps of a training"),
         ("lrs", 3, "learning rates in the grid"),
         ("batch-size", 64, "examples per step"),

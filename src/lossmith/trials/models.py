@@ -168,7 +168,7 @@ def build_model(text: str, data: Splits | Encoding, outputs: int, sources: Sourc
     """
     with seeded(seed):
         if "#" in text:
-            return _user_model(text, data, outputs, sources)
+            return _user_model(text, data.input_shape, outputs, sources)
         parsed = _parse(text)
         arguments: dict[str, Any] = dict(parsed.arguments)
         if parsed.name == "text_bag":
@@ -203,31 +203,12 @@ def _parse(text: str) -> LossText:
     return LossText(parsed.name, None, tuple(arguments))
 
 
-def _user_model(text: str, data: Splits | Encoding, outputs: int, sources: Sources) -> nn.Module:
-    """Build a user's model and try it on two examples, so that what it gives is refused before anything is trained."""
-    model = load_function(text, "model", sources)(data.input_shape, outputs)
-    name = text.partition("#")[0]
+def _user_model(text: str, input_shape: tuple[int, ...], outputs: int, sources: Sources) -> nn.Module:
+    """What a user's factory returns; `try_model` tells whether it will do."""
+    name, factory = text.partition("#")[0], load_function(text, "model", sources)
+    model = factory(input_shape, outputs)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {name} is a {type(model).__name__}: return a torch.nn.Module")
-    if isinstance(data, Splits):
-        inputs, targets = data.train.inputs[:2].cpu(), data.train.targets[:2]
-        model.eval()
-        with torch.no_grad():
-            found = model(inputs)
-        model.train()
-        expected = targets.shape if targets.is_floating_point() else (len(targets), outputs, *targets.shape[1:])
-        if not isinstance(found, Tensor):
-            raise ModelError(f"model {name} gives a {type(found).__name__}: give one tensor of {outputs} outputs each")
-        if found.shape != torch.Size(expected):
-            raise ModelError(
-                f"model {name} gives outputs of the shape {tuple(found.shape)} for {len(inputs)} examples, where "
-                f"{tuple(expected)} is needed for {data.task}: give the last layer {outputs} output(s)"
-            )
-        if not found.isfinite().all():
-            raise ModelError(
-                f"the first outputs of model {name} are not finite, before any training: look at its forward pass and "
-                "its initial weights"
-            )
     return model
 
 

@@ -59,6 +59,10 @@ def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
     return found
 
 
+def _parse_columns(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user may ask of a training; ``None`` leaves the choice to us.
@@ -72,9 +76,21 @@ class Request:
     """
 
     data: Annotated[
-        str, Option("digits, wine, breast_cancer, iris, spirals, diabetes, or a path.", "Data", positional=True)
+        str,
+        Option(
+            "digits, wine, breast_cancer, iris, spirals, diabetes, a path, openml:NAME or hf:OWNER/NAME.",
+            "Data",
+            positional=True,
+        ),
     ] = "digits"
     label: Annotated[str | None, Option("Label column of a table.", "Data")] = None
+    drop: Annotated[
+        tuple[str, ...] | None,
+        Option("Columns of a table to leave out, comma-separated.", "Data", parse=_parse_columns),
+    ] = None
+    image_size: Annotated[
+        int | None, Option("Bring images of files to squares of so many pixels a side.", "Data", least=1)
+    ] = None
     task: Annotated[
         TaskName | None, Option("classification, regression or segmentation; default: inferred.", "Data")
     ] = None
@@ -91,9 +107,14 @@ class Request:
         float, Option("Fraction of outliers among regression targets, in training and validation.", "Data")
     ] = 0.0
     seed: Annotated[int, Option("Seed of all random choices.", "Data", least=0)] = 0
-    model: Annotated[str, Option("linear, mlp, cnn, resnet18, text_bag, or path/to/file.py:factory.", "Training")] = (
-        "mlp"
-    )
+    model: Annotated[
+        str | None,
+        Option(
+            "linear, mlp, cnn, resnet18, text_bag, unet, or path/to/file.py:factory; default: mlp, text_bag for texts, "
+            "unet for masks.",
+            "Training",
+        ),
+    ] = None
     epochs: Annotated[int | None, Option("Passes over the training set.", "Training", least=1)] = None
     steps: Annotated[int | None, Option("Optimiser steps, instead of epochs.", "Training", least=1)] = None
     batch_size: Annotated[int | None, Option("Examples per step.", "Training", least=1)] = None
@@ -119,10 +140,12 @@ class Request:
         Raises:
             DataError: if it cannot be read.
         """
-        return read_dataset(self.data, self.label, self.task)
+        return read_dataset(self.data, self.label, self.task, self.drop or (), self.image_size)
 
 
 @functools.lru_cache(maxsize=4)
-def read_dataset(source: str, label: str | None, task: TaskName | None) -> Dataset:
+def read_dataset(
+    source: str, label: str | None, task: TaskName | None, drop: tuple[str, ...], image_size: int | None
+) -> Dataset:
     """`load_dataset`, which reads the same thing once in a process."""
-    return load_dataset(source, label, task)
+    return load_dataset(source, label, task, drop=drop, image_size=image_size)

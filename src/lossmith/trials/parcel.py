@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lossmith.data import BUNDLED
 from lossmith.data.files import find_files
+from lossmith.data.load import is_remote
 from lossmith.trials.trial import Sources, Trial
 
 File = tuple[str, bytes]
@@ -19,11 +20,12 @@ class Parcel:
     """The files behind what trials name by content.
 
     Args:
-        data: the name and content of each file of a data set, by `DataSpec.source`; nothing for a bundled one.
+        data: the name and content of each file of a data set, by `DataSpec.source`; of one that needs no file, what to
+            give `load_dataset`.
         code: those of each Python file, by its hash.
     """
 
-    data: dict[str, tuple[File, ...]]
+    data: dict[str, str | tuple[File, ...]]
     code: dict[str, File]
 
     def unpack(self, folder: Path) -> Sources:
@@ -37,8 +39,12 @@ class Parcel:
         """
         sources = Sources()
         for digest, files in self.data.items():
-            paths = [_write(folder / digest.replace(":", "-"), file) for file in files]
-            sources.data[digest] = str(paths[0]) if paths else digest
+            if isinstance(files, str):
+                sources.data[digest] = files
+                continue
+            own = folder / digest.replace(":", "-")
+            paths = [_write(own, file) for file in files]
+            sources.data[digest] = str(paths[0] if paths[0].parent == own else own)
         for digest, file in self.code.items():
             sources.code[digest] = str(_write(folder / digest, file))
         return sources
@@ -57,10 +63,11 @@ def pack(sources: Sources) -> Parcel:
         DataError: if a data set is gone.
     """
     data = {
-        digest: () if source in BUNDLED else tuple(_read(path) for path in find_files(source).paths)
+        digest: source if source in BUNDLED or is_remote(source) else _files(source)
         for digest, source in sources.data.items()
     }
-    return Parcel(data, {digest: _read(Path(path)) for digest, path in sources.code.items()})
+    code = {digest: (Path(path).name, Path(path).read_bytes()) for digest, path in sources.code.items()}
+    return Parcel(data, code)
 
 
 def local_folder(trials: Sequence[Trial]) -> Path:
@@ -68,16 +75,18 @@ def local_folder(trials: Sequence[Trial]) -> Path:
     return Path(tempfile.gettempdir()) / f"lossmith-{trials[0].trainer.test_split[:16]}"
 
 
-def _read(path: Path) -> File:
-    return path.name, path.read_bytes()
+def _files(source: str) -> tuple[File, ...]:
+    found = find_files(source)
+    names = [path.relative_to(found.folder or path.parent).as_posix() for path in found.paths]
+    return tuple((name, path.read_bytes()) for name, path in zip(names, found.paths, strict=True))
 
 
 def _write(folder: Path, file: File) -> Path:
     name, content = file
     path = folder / name
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as partial:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
             partial.write(content)
         Path(partial.name).replace(path)  # whole or not at all, whoever else writes it
     return path

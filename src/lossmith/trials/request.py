@@ -7,8 +7,9 @@ from typing import Final
 
 import torch
 
-from lossmith.data import DataSpec, Examples, Splits
+from lossmith.data import Dataset, DataSpec, Examples, Splits
 from lossmith.tasks import Task, task_for
+from lossmith.trials.dry_run import try_model
 from lossmith.trials.evaluation import affordable_evaluation
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.options import Request, RequestError
@@ -32,7 +33,7 @@ class Draft:
         splits: what it trains on.
         task: what scores it.
         device: ``"cpu"`` or ``"cuda"``.
-        notes: what was chosen that the user should know of.
+        notes: what a user should know of how the data were read and what was chosen for them.
     """
 
     trial: Trial
@@ -64,7 +65,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         folds = 0 if official_test or len(dataset) >= SMALL else FOLDS
     data = DataSpec(
         source=dataset.digest,
-        label=request.label,
+        label=dataset.target,
         train_size=request.train_size,
         valid_size=request.valid_size,
         label_noise=request.label_noise,
@@ -73,17 +74,21 @@ def draft(request: Request, sources: Sources) -> Draft:
         outliers=request.outliers,
         split_seed=request.seed,
         folds=folds,
+        drop=dataset.drop,
+        image_size=dataset.image_size,
     )
-    model = canonical_model(request.model, sources)
+    chosen, why = _model_for(dataset)
+    model = canonical_model(request.model or chosen, sources)
     sgd = request.optimizer == "sgd"
     optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
     splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
+    try_model(model, splits, task, sources, request.seed)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
     evaluation = affordable_evaluation(engine, steps, batch_size, splits.valid)
-    notes: tuple[str, ...] = ()
+    notes = dataset.notes if request.model else (*dataset.notes, *why)
     if request.valid_size is None and evaluation.valid < len(splits.valid):
-        notes = (
+        notes += (
             f"{evaluation.valid:,} of {len(splits.valid):,} validation examples are used, so that judging them costs "
             "little of a training: --valid-size sets another number",
         )
@@ -91,6 +96,15 @@ def draft(request: Request, sources: Sources) -> Draft:
         splits = load_splits(data, request.data, device)
     trainer = ModelTrainer(data, model, batch_size, evaluation.points, evaluation.rows, request.select, engine)
     return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device, notes)
+
+
+def _model_for(dataset: Dataset) -> tuple[str, tuple[str, ...]]:
+    """The model for data for which the user names none, and what to say of it."""
+    if dataset.kind == "text":
+        return "text_bag", ("the model is text_bag, for the inputs are texts (--model names another)",)
+    if dataset.task == "segmentation":
+        return "unet", ("the model is unet, for the targets are masks (--model names another)",)
+    return "mlp", ()
 
 
 def _device(wanted: str) -> str:

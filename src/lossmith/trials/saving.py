@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lossmith.data import Encoding, Splits, encoding_of
-from lossmith.tasks import TASKS, Task
+from lossmith.tasks import TASKS, Classification, Segmentation, Task
 from lossmith.trials.models import ModelError, build_model, canonical_model
 from lossmith.trials.trial import Sources, Trial
 
@@ -32,11 +33,22 @@ class Predictor:
         model: the model, on the CPU, in evaluation mode.
         encoding: how raw examples become its inputs, as learned from the training part.
         task: what its outputs are.
+        label: name of the label column in training; ``None`` where the labels had none.
+        drop: columns that were left out in training.
+        image_size: the side in pixels to which images of files were brought; ``None`` for their own size.
     """
 
     model: nn.Module
     encoding: Encoding
     task: Task
+    label: str | None = None
+    drop: tuple[str, ...] = ()
+    image_size: int | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their probabilities; empty for a regression."""
+        return self.task.classes if isinstance(self.task, Classification | Segmentation) else ()
 
     def encode(self, examples: Any) -> Tensor:
         """The model's inputs for raw examples; arguments and errors as `predict`.
@@ -46,7 +58,6 @@ class Predictor:
         """
         return self.encoding.encode(self.encoding.read(examples))
 
-    @torch.no_grad()
     def predict(self, examples: Any) -> NDArray[Any]:
         """Predict for raw examples.
 
@@ -63,9 +74,32 @@ class Predictor:
         Raises:
             ValueError: if the examples are not of the kind that the model was trained on.
         """
+        return np.concatenate([self.task.predictions(outputs) for outputs in self._outputs(examples)])
+
+    def probabilities(self, examples: Any) -> NDArray[np.float64]:
+        """The probabilities of the classes, for a classification: the softmax of the model's outputs as trained.
+
+        Args:
+            examples: as `predict`.
+
+        Returns:
+            float64 (n, C), in the order of `class_names`.
+
+        Raises:
+            ValueError: as `predict`, or if the model is for another task.
+        """
+        if not isinstance(self.task, Classification):
+            raise ModelError(f"the model is for {self.task.name}, which has no probabilities: leave them out")
+        return np.concatenate([outputs.double().softmax(1).numpy() for outputs in self._outputs(examples)])
+
+    def _outputs(self, examples: Any) -> Iterator[Tensor]:
+        """What the model gives for raw examples, in batches."""
         inputs = self.encode(examples)
         rows = max(1, min(_BATCH, _VALUES // max(1, inputs[:1].numel())))  # large images a few at a time
-        return np.concatenate([self.task.predictions(self.model(part)) for part in inputs.split(rows)])
+        for part in inputs.split(rows):
+            with torch.no_grad():
+                outputs = self.model(part)
+            yield outputs
 
 
 def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, folder: Path) -> None:
@@ -114,6 +148,8 @@ def load(folder: str | Path, model: str | None = None) -> Predictor:
         encoding = encoding_of(described["inputs"])
         task = TASKS[of_task.pop("name")].from_plain(of_task)
         weights = load_file(folder / _WEIGHTS)
+        data = described["trial"]["trainer"]["data"]
+        read_as = {"label": data["label"], "drop": tuple(data["drop"]), "image_size": data["image_size"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(
             f"{folder} holds no model that `lossmith train` saved ({type(error).__name__}: {error}); give its folder"
@@ -122,8 +158,9 @@ def load(folder: str | Path, model: str | None = None) -> Predictor:
     try:
         built.load_state_dict(weights)
     except RuntimeError:
-        raise ModelError(f"the weights in {folder} are not those of the model {text}: train it anew") from None
-    return Predictor(built.eval(), encoding, task)
+        name = text.partition("#")[0]
+        raise ModelError(f"the weights in {folder} are not those of the model {name}: train it anew") from None
+    return Predictor(built.eval(), encoding, task, **read_as)
 
 
 def reload_snippet(trial: Trial, splits: Splits, sources: Sources, folder: Path) -> str:
@@ -146,7 +183,7 @@ def _build(text: str, given: str | None, encoding: Encoding, task: Task, folder:
         if given is None:
             raise ModelError(
                 f"the model in {folder} was built by {text.partition('#')[0]}, a file of your own that is not run "
-                'unasked: name it, lossmith.load(folder, model="path/to/file.py:factory")'
+                'unasked: name it by --model path/to/file.py:factory, or lossmith.load(folder, model="...")'
             )
         if canonical_model(given, sources) != text:
             raise ModelError(f"{given} is not what built the model in {folder}, or has changed since: restore the file")

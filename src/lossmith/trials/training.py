@@ -137,7 +137,7 @@ def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]
 @functools.lru_cache(maxsize=8)
 def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
     """The splits of a spec, its tensors on the device; kept for the next trials of this process."""
-    splits = make_splits(read_dataset(source, spec.label, spec.task), spec)
+    splits = make_splits(read_dataset(source, spec.label, spec.task, spec.drop, spec.image_size), spec)
 
     def move(part: Examples) -> Examples:
         return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))

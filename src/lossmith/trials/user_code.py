@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import importlib.util
+import inspect
+import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from lossmith.trials.trial import Sources
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text
+_LONGEST: Final = 300  # characters of what is told of an error
 
 
 class UserCodeError(ValueError):
@@ -71,14 +77,71 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look a class's module up there
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with guarded(f"importing {path} failed", path):
+            spec.loader.exec_module(module)
+    except UserCodeError:
         del sys.modules[spec.name]
-        raise UserCodeError(f"importing {path} failed: {type(error).__name__}: {error}") from error
+        raise
     function = getattr(module, name, None)
     if not callable(function):
         raise UserCodeError(f"{path} has no function {name!r}: write path/to/file.py:function")
     return function  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def guarded(what: str, path: str) -> Iterator[None]:
+    """Run a user's code; the working directory stays.
+
+    Args:
+        what: how the sentence about a failure begins.
+        path: the user's file.
+
+    Raises:
+        UserCodeError: whatever the code raises, exits included, and where it changes the working directory; the message
+            is one sentence that names the line.
+    """
+    before = Path.cwd()
+    try:
+        yield
+    except UserCodeError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = next(iter(str(error).splitlines()), "")[:_LONGEST]
+        fault = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        if isinstance(error, SystemExit):
+            fault += "; leave out what ends the program"
+        raise UserCodeError(f"{what}{_in_line(_line_of(error, path))}: {fault}") from error
+    else:
+        if Path.cwd() != before:
+            line = _in_line(_line_of_call(Path(path), "chdir"))
+            raise UserCodeError(f"{what}{line}: it changes the working directory, leave that out")
+    finally:
+        os.chdir(before)
+
+
+def line_in(path: str, *functions: object) -> str:
+    """Where the first of some functions that stands in a file begins: ``", line 3"``; else nothing."""
+    codes = [getattr(inspect.unwrap(each), "__code__", None) for each in functions if callable(each)]
+    return _in_line(next((code.co_firstlineno for code in codes if code and code.co_filename == path), None))
+
+
+def _in_line(number: int | None) -> str:
+    return "" if number is None else f", line {number}"
+
+
+def _line_of(error: BaseException, path: str) -> int | None:
+    """The last line of a file on the way to an error."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == path), None)
+
+
+def _line_of_call(file: Path, name: str) -> int | None:
+    """The first line on which a function of that name is called."""
+    calls = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Call)]
+    names = [(call.lineno, {getattr(call.func, "attr", None), getattr(call.func, "id", None)}) for call in calls]
+    return min((line for line, of in names if name in of), default=None)
 
 
 def file_digest(file: Path) -> str:

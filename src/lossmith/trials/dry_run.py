@@ -1,0 +1,81 @@
+"""A user's model is tried once before anything is trained, so that its mistakes are told with file and line."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lossmith.data import Splits
+from lossmith.tasks import Task
+from lossmith.trials.models import ModelError
+from lossmith.trials.seeding import seeded
+from lossmith.trials.trial import Sources
+from lossmith.trials.user_code import guarded, line_in, load_function
+
+_EXAMPLES: Final = 2
+_ROUNDING: Final = 1e-4
+
+
+def try_model(text: str, splits: Splits, task: Task, sources: Sources, seed: int) -> None:
+    """Build a user's model, and take its outputs and their gradients on two examples.
+
+    Args:
+        text: canonical text of the model; models of ours need no trial.
+        splits: what it will be trained on.
+        task: what scores it.
+        sources: where its file lies.
+        seed: of its weights and of what is random in it.
+
+    Raises:
+        UserCodeError: if it will not do; the message is one sentence that names file, line and fix.
+    """
+    name, _, digest = text.partition("#")
+    if not digest:
+        return
+    path, factory = sources.code[digest], load_function(text, "model", sources)
+    made = line_in(path, factory, getattr(factory, "__init__", None))
+    what = f"model {name}"
+    try:
+        inspect.signature(factory).bind(splits.input_shape, task.outputs)
+    except (TypeError, ValueError) as error:
+        shown = f"{name.rpartition(':')[2]}({splits.input_shape}, {task.outputs})"
+        raise ModelError(f"{what}{made}: it is called as {shown}, shape of an input and outputs: {error}") from None
+    with seeded(seed), guarded(what, path):
+        model = factory(splits.input_shape, task.outputs)
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{what}{made}: it is a {type(model).__name__}, return a torch.nn.Module")
+        parameters = [each for each in model.parameters() if each.requires_grad]
+        if not parameters:
+            raise ModelError(f"{what}{made}: it has no parameters to train, return a module with layers")
+        forward = line_in(path, type(model).forward) or made
+        inputs, targets = splits.train.batch(slice(_EXAMPLES))
+        inputs, targets = inputs.cpu(), targets.cpu()
+        for mode in (False, True):
+            outputs = model.train(mode)(inputs)
+            fault = _fault(outputs, targets, task)
+            if fault is not None:
+                raise ModelError(f"{what}{forward}: {fault}")
+        if not outputs.requires_grad:
+            raise ModelError(f"{what}{forward}: its outputs do not depend on its parameters, so that nothing can learn")
+        torch.autograd.grad(task.reference_values(outputs[None], targets[None]).sum(), parameters, allow_unused=True)
+
+
+def _fault(outputs: object, targets: Tensor, task: Task) -> str | None:
+    """What is wrong with a model's outputs, with the fix."""
+    if not isinstance(outputs, Tensor):
+        return f"it gives a {type(outputs).__name__}, give one tensor of {task.outputs} outputs each"
+    regression = targets.is_floating_point()
+    expected = targets.shape if regression else (len(targets), task.outputs, *targets.shape[1:])
+    if outputs.shape != torch.Size(expected):
+        return (
+            f"it gives outputs of the shape {tuple(outputs.shape)} for {len(targets)} examples, where "
+            f"{tuple(expected)} is needed for {task.name}, give the last layer {task.outputs} output(s)"
+        )
+    if not outputs.isfinite().all():
+        return "its first outputs are not finite, before any training, look at its forward pass and initial weights"
+    if not regression and outputs.min() >= 0 and (outputs.sum(1) - 1).abs().max() <= _ROUNDING:
+        return "it ends in a softmax, and losses take logits, leave the softmax out"
+    return None

@@ -1,0 +1,135 @@
+"""How commands end when something goes wrong: one sentence, an exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lossmith.cli import main
+from lossmith.endings import FolderError, Stopped, check_folder, sentence_of, stoppable
+
+LOSSMITH = (sys.executable, "-c", "from lossmith.cli import main; main()")
+
+
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
+    """The exit code of a command, and what it said."""
+    monkeypatch.setattr(sys, "argv", ["lossmith", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return ended.value.code, out + err
+
+
+def test_sigterm_ends_a_comparison_with_what_is_kept(tmp_path: Path) -> None:
+    shape = ("iris", "--model", "mlp:width=8", "--losses", "m", "--workers", "1", "--steps", "3000", "--out", "r/run")
+    running = subprocess.Popen([*LOSSMITH, "compare", *shape], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("learning rates"):
+            break
+    running.send_signal(signal.SIGTERM)
+    rest = running.stderr.read()
+    assert running.wait(timeout=60) == 143
+    running.stderr.close()
+    said = " ".join(rest.split())
+    assert "Stopped by SIGTERM." in said
+    assert "trainings of the stage 'learning rates' are done and kept. Run the same command to resume." in said
+    assert "Traceback" not in rest
+
+
+def test_sigterm_is_an_exception_in_the_main_thread_alone_and_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped), stoppable():
+        signal.raise_signal(signal.SIGTERM)
+    elsewhere = threading.Thread(target=lambda: stoppable().__enter__())
+    elsewhere.start()
+    elsewhere.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = told(monkeypatch, capsys, "export", "m", "--output", "/dev/full", "--force")
+    assert code == 2
+    assert said.startswith("lossmith: the disk is full")
+    assert "free some space" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, ["no permission", "runs/x", "choose another"]),
+        (errno.EROFS, ["no permission", "runs/x"]),
+        (errno.EDQUOT, ["disk is full", "runs/x"]),
+        (errno.EISDIR, ["Is a directory", "runs/x"]),
+    ],
+)
+def test_what_the_system_refuses_names_the_file(number: int, words: list[str]) -> None:
+    said = sentence_of(OSError(number, os.strerror(number), "runs/x"))
+    assert all(word in said for word in words)
+    assert "Errno" not in said
+
+
+def test_a_model_is_not_trained_for_a_folder_that_cannot_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("lossmith.trials.training.train_model", lambda *_: pytest.fail("it was trained"))
+    code, said = told(monkeypatch, capsys, "train", "iris", "--steps", "20", "--out", str(tmp_path / "file" / "run"))
+    assert code == 2
+    assert "cannot be written to" in said
+    assert "--out" in said
+
+
+def test_trying_a_folder_leaves_nothing_behind(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    check_folder(kept)
+    check_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.rglob("*")) == [kept]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FolderError):
+        check_folder(tmp_path / "file" / "run")
+
+
+def test_export_overwrites_only_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("years of work\n")
+    code, said = told(monkeypatch, capsys, "export", "m", "--output", str(file))
+    assert code == 2
+    assert "--force" in said
+    assert file.read_text() == "years of work\n"
+    code, said = told(monkeypatch, capsys, "export", "m", "--output", str(file), "--force")
+    assert code == 0
+    assert "class Loss" in file.read_text()
+
+
+def test_an_unreadable_run_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lossmith.report.folder import RunError, find_run
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
+    with pytest.raises(RunError, match=rf"{tmp_path} cannot be read \(Permission denied\)"):
+        find_run(tmp_path)
+
+
+def test_a_damaged_plan_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text("steps = \n")
+    code, said = told(monkeypatch, capsys, "compare", "iris", "--losses", "m", "--steps", "20", "--out", str(tmp_path))
+    assert code == 2
+    assert f"{tmp_path}/plan.toml is damaged" in said
+    assert "--out" in said
