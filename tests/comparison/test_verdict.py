@@ -16,6 +16,7 @@ from lossmith.comparison.headlines import (
     FEWER_STEPS,
     HEADLINES,
     STRONGER_CONTROL,
+    TOO_FEW_PAIRS,
     fewer_steps,
     overall,
     stronger_control,
@@ -395,7 +396,8 @@ def test_too_few_pairs_are_those_with_which_no_loss_could_be_faster(tested: int)
     possible = []
     for pairs in range(1, 15):
         reference = [*[80.0] * (pairs - 1), math.inf]
-        speed = {"slow": Speed((), (), log_t(1.0, None)), "x": Speed((), (), paired_log_ratio([50.0] * pairs, reference))}
+        ratio = paired_log_ratio([50.0] * pairs, reference)
+        speed = {"slow": Speed((), (), log_t(1.0, None)), "x": Speed((), (), ratio)}
         p = stats.binomtest(pairs, pairs).pvalue * tested
         possible.append(p < 0.05)
         needed = next((k for k in range(1, 15) if stats.binomtest(k, k).pvalue * tested < 0.05), None)
@@ -409,7 +411,11 @@ def test_too_few_pairs_are_those_with_which_no_loss_could_be_faster(tested: int)
 
 
 def test_where_every_run_gets_there_pairs_are_not_counted() -> None:
+    """Also where all ratios are alike and the sign test decides for that reason: cross-entropy against itself."""
     assert too_few_pairs({"x": Speed((), (), log_t(0.5, None))}, 20) == ()
+    alike = paired_log_ratio([80.0, 90.0, 70.0], [80.0, 90.0, 70.0])
+    assert alike.method == "sign test"
+    assert too_few_pairs({"cross_entropy": Speed((), (), alike)}, 20) == ()
     assert too_few_pairs({}, 20) == ()
 
 
@@ -422,7 +428,7 @@ def test_every_sentence_that_can_be_said_names_its_scope() -> None:
 def test_the_docs_print_these_very_rules() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
-    claims = (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
+    claims = (*RULES, *HEADLINES, STRONGER_CONTROL, FEWER_STEPS, TOO_FEW_PAIRS, ADAPTS, NOT_SHOWN)
     worded = [claim.worded(CLASSIFICATION) for claim in claims]
     assert printed == [f"| {claim.condition} | {claim.sentence} |" for claim in worded]
 
