@@ -89,9 +89,7 @@ def compare(
     quick: Annotated[bool, typer.Option("--quick", help="As --minutes 2.", rich_help_panel="Running")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running"
-        ),
+        typer.Option("--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running"),
     ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Begin without a question, however long.", rich_help_panel="Running")
@@ -245,6 +243,10 @@ def predict(
     ] = None,
 ) -> None:
     """Predict for new examples with a model that `lossmith train` saved, as CSV."""
+    from lossmith.data.files import check_exists
+
+    for path in (run, data):
+        check_exists(path)  # before torch is loaded, which takes seconds
     from lossmith.trials.predictions import predict_file
     from lossmith.trials.saving import load
 
