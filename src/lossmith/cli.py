@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,12 +17,6 @@ from rich.table import Table
 from lossmith.comparison.options import Options
 from lossmith.endings import check_folder, saying, sentence_of, stoppable
 from lossmith.trials.options import Request, options_of
-
-if TYPE_CHECKING:
-    from lossmith.comparison.plan import Plan
-    from lossmith.tasks import Task
-    from lossmith.trials.result import TrialResult
-    from lossmith.trials.trial import Trial
 
 app = typer.Typer(
     name="lossmith",
@@ -101,6 +94,7 @@ def compare(
     from lossmith.comparison.plan import make_plan, write_plan
     from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
+    from lossmith.report.announcement import announcement
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
     from lossmith.trials.trial import Sources
@@ -109,7 +103,8 @@ def compare(
     limit = 2.0 if quick and minutes is None else minutes
     plan = make_plan(options, sources) if limit is None else fitted_plan(options, sources, 60 * limit, workers)
     folder = out or Path("runs") / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
-    _say_plan(plan, folder, errors)
+    for line in announcement(plan, folder):
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"
     before = file.read_bytes() if file.is_file() else None
     expected = None if before is not None and not dry_run else estimate_run(plan, sources, folder, workers)
@@ -117,13 +112,8 @@ def compare(
         errors.print(str(expected), highlight=False, soft_wrap=True)
     if dry_run:
         return
-    if (
-        expected is not None
-        and expected.seconds > _ASK_BEYOND
-        and not yes
-        and errors.is_terminal
-        and sys.stdin.isatty()
-    ):
+    interactive = errors.is_terminal and sys.stdin.isatty()
+    if expected is not None and expected.seconds > _ASK_BEYOND and interactive and not yes:
         typer.confirm("Begin?", default=True, abort=True, err=True)
     write_plan(plan, folder)
     with ConsoleProgress(errors, expected) as progress, saying(errors.print, lambda: progress.kept):
@@ -196,6 +186,7 @@ def train(
     """Train one model with one loss and save its weights."""
     from lossmith.learned import LearnedLoss
     from lossmith.progress import training_progress
+    from lossmith.report.training import training_lines
     from lossmith.trials.request import draft
     from lossmith.trials.runner import reason_of
     from lossmith.trials.saving import reload_snippet, save_model
@@ -225,7 +216,7 @@ def train(
     save_model(trained, trial, drafted.splits, drafted.task, folder)
     reload = reload_snippet(trial, drafted.splits, sources, folder)
     use = f"saved to {folder}; `lossmith predict {folder} DATA` uses it, and so does Python:"
-    said = [*_training_lines(trial, drafted.task, result), "", use, "", reload]
+    said = [*training_lines(trial, drafted.task, result), "", use, "", reload]
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
         said += ["", f"the learned loss as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"]
@@ -342,54 +333,3 @@ def main() -> NoReturn:
         say(f"lossmith: {sentence_of(error)}")
         sys.exit(2)
     sys.exit(0)
-
-
-def _say_plan(plan: Plan, folder: Path, console: Console) -> None:
-    """What will be compared, before it begins."""
-    from lossmith.tasks import metric_said
-
-    trial = plan.trial
-    console.print(
-        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
-        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
-        f"{folder}/plan.toml",
-        soft_wrap=True,
-    )
-    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
-    for line in (f"metric: {said}; --metric takes another", *(f"note: {note}" for note in plan.notes)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
-    """What `lossmith train` says of a finished training."""
-    test = result.test
-    assert test is not None
-    lines = [
-        f"loss             {trial.loss}",
-        f"validation       {task.told(result.scores | result.columns | result.fitted)}",
-        f"test             {task.told(task.metrics(test) | task.columns(test) | result.fitted)}",
-        f"first gradient   {result.gradient_ratio:.3g} times that of {task.reference}",
-        f"steps, seconds   {trial.steps}, {result.seconds:.1f}",
-    ]
-    if "scale" in result.series:
-        lines += _learned_lines(result)
-    if result.extended_share:
-        lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
-    if result.diverged and not math.isfinite(result.gradient_ratio):
-        lines.append("the loss or its gradient was not finite at the first step: no learning rate mends that")
-    elif result.diverged:
-        lines.append("it diverged: lower the learning rate (--lr)")
-    return lines + [f"note             {note}" for note in result.notes]
-
-
-def _learned_lines(result: TrialResult) -> list[str]:
-    """What became of a loss that learned."""
-    scale, facts = result.series["scale"].values, result.facts
-    offline = f" after {facts['offline_steps']} offline steps" if facts["offline_steps"] else ""
-    lines = [f"effective scale  {scale[0]:.3g} at first{offline}, {scale[-1]:.3g} at last"]
-    if "formula" in facts:
-        lines += [
-            f"learned          {facts['formula']}",
-            f"                 (its gradient to {100 * float(facts['formula_error']):.2g} %)",
-        ]
-    return lines

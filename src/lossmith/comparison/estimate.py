@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ def estimate(plan: Plan, timings: Mapping[str, Timing], workers: int, ledger: Le
         whole += each * timings[arm.name].whole(round(arm.length * plan.trial.steps), points)
         evaluation += each * timings[arm.name].evaluation(points)
     left = 1 - _kept(plan, ledger)
-    seconds = left * whole / workers + (_WORKER if left else 0.0)
+    at_once = min(workers, os.cpu_count() or 1)
+    seconds = left * whole / at_once + (_WORKER if left else 0.0)
     return Estimate(round(left * each * len(plan.arms)), plan.trial.steps, seconds, evaluation / whole)
 
 

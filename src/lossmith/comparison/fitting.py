@@ -118,9 +118,8 @@ def _allowed(size: _Size, options: Options, plan: Plan) -> _Size:
         size = replace(size, lrs=None)
     if options.folds is not None or (size.folds or 0) >= len(plan.folds):
         size = replace(size, folds=None)
-    if options.steps is not None or options.epochs is not None or plan.trial.steps // size.shorter < _LEAST_STEPS:
-        size = replace(size, shorter=1)
-    return size
+    most = 1 if options.steps or options.epochs else max(1, plan.trial.steps // _LEAST_STEPS)
+    return replace(size, shorter=min(size.shorter, most))
 
 
 def _shrunk(plan: Plan, size: _Size) -> Plan:

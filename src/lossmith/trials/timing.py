@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lossmith.trials.state import TrainingState, make_stepper
 from lossmith.trials.training import guest, scoring_task, splits_of
-from lossmith.trials.trial import Sources, Trial
+from lossmith.trials.trial import Plain, Sources, Trial
 
 _SECONDS: Final = 0.3  # of steps, if they are short
 _STEPS: Final = (3, 50)
@@ -44,18 +44,21 @@ def time_trials(trials: Sequence[Trial], sources: Sources, device: str = "cpu") 
     """Take the first steps of trials that are trained together, evaluate once, and throw everything away.
 
     Args:
-        trials: one, or alike stacked ones; none replays another.
+        trials: one, or alike stacked ones; none replays another. Their probes do not look.
         sources: where data and models lie.
         device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
         What each of them takes.
     """
+    trials = [replace(trial, probes=()) for trial in trials]
     first = trials[0]
     splits = splits_of(first, sources, device)
     task = scoring_task(first, splits, sources)
     now, share = time.perf_counter, 1 / len(trials)
     with guest(first.seed, device):
+        if isinstance(first.stepper, Plain):  # another may learn its loss for long before the first step
+            make_stepper(trials, splits, task, sources, device, None)  # what is imported once is there now
         began = now()
         stepper, models = make_stepper(trials, splits, task, sources, device, None)
         state = TrainingState(models, stepper, splits, task, trials)
