@@ -121,3 +121,18 @@ def test_what_a_metric_from_a_file_does_wrong_is_found_before_training(table: st
     with pytest.raises((UserCodeError, DataError), match="no file"):
         chosen(table, "nowhere.py:cost")
     assert chosen(table, f"{file}:youden")[2] == 0
+
+
+def test_too_few_test_examples_of_a_class_are_told(table: str) -> None:
+    """One split of 400 rows tests 80, of which 12 are ill; five folds test all 60."""
+    sources = Sources()
+    notes = with_metric(draft(Options(data=table, folds=0), sources), None, sources)[0].notes
+    assert any("the class ill has about 12 test examples" in note for note in notes)
+    for folds, metric in ((5, None), (0, "accuracy"), (0, "nll")):
+        drafted = with_metric(draft(Options(data=table, folds=folds), sources), metric, sources)[0]
+        assert not any("test examples" in note for note in drafted.notes)
+
+
+def test_a_loss_that_is_asked_for_gets_a_verdict_though_it_is_a_control(table: str) -> None:
+    plan = make_plan(Options(data=table, losses=("logit_adjusted",), model="linear"), Sources())
+    assert [arm.role for arm in plan.arms if arm.loss.startswith("logit_adjusted")] == ["candidate"]

@@ -202,10 +202,10 @@ def make_arms(
     if class_counts is not None:
         mean = sum(class_counts) / len(class_counts)
         weight = ",".join(f"{mean / count:.4g}" for count in class_counts)
-        arms += [
-            Arm(f"{reference} (class-weighted)", canonical(f"{reference}:weight=[{weight}]"), "control"),
-            Arm("logit_adjusted", "logit_adjusted", "control"),
-        ]
+        adjusted = canonical("logit_adjusted")
+        arms.append(Arm(f"{reference} (class-weighted)", canonical(f"{reference}:weight=[{weight}]"), "control"))
+        if adjusted not in map(canonical, losses):  # who asks for it asks for a verdict on it
+            arms.append(Arm(adjusted, adjusted, "control"))
     asked: list[Arm] = []
     for text in losses:
         loss = canonical(text)

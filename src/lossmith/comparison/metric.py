@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lossmith.catalog import nearest
-from lossmith.tasks import Classification, MetricError, OwnMetric
+from lossmith.tasks import FEW_UNITS, OF_CLASSES, Classification, MetricError, OwnMetric
 from lossmith.trials.request import Draft
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import canonical_function, load_function
@@ -24,11 +24,16 @@ def with_metric(drafted: Draft, text: str | None, sources: Sources) -> tuple[Dra
         sources: where the path of a user's metric is noted.
 
     Returns:
-        The draft, and why it has this metric.
+        The draft, with a note where the test part is too small for the metric; and why it has this metric.
 
     Raises:
         ValueError: if there is no such metric, or a user's one fails on the validation part; one sentence.
     """
+    drafted, reason = _settled(drafted, text, sources)
+    return replace(drafted, notes=drafted.notes + _doubts(drafted)), reason
+
+
+def _settled(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft, str]:
     task = drafted.task
     if text is None:
         name, reason = task.usual_metric(drafted.splits)
@@ -43,6 +48,21 @@ def with_metric(drafted: Draft, text: str | None, sources: Sources) -> tuple[Dra
             "path/to/file.py:function"
         )
     return replace(drafted, task=replace(task, metric=names[_plain(text)])), "as asked for"
+
+
+def _doubts(drafted: Draft) -> tuple[str, ...]:
+    """A class with too few test examples for good intervals."""
+    task, splits = drafted.task, drafted.splits
+    if not isinstance(task, Classification) or task.metric not in OF_CLASSES:
+        return ()
+    counts = np.bincount(splits.test.targets.cpu().numpy(), minlength=task.outputs) * max(1, drafted.trial.ours.folds)
+    few = int(counts.argmin())
+    if counts[few] >= FEW_UNITS:
+        return ()
+    return (
+        f"the class {task.classes[few]} has about {counts[few]} test examples, fewer than {FEW_UNITS}: intervals of "
+        f"{task.metric} come out too narrow",
+    )
 
 
 def short_name(name: str) -> str:

@@ -35,6 +35,7 @@ _LAYOUTS: Final = (
     "rank loss score beside ce p ls mde speed task",
     "rank loss score beside ce p ls mde speed",
     "rank loss score beside ce p ls mde",
+    "rank loss score beside ce p ls",
     "rank loss score beside ce p",
     "rank loss score ce p",
     "rank loss score ce_mean p",
@@ -171,7 +172,7 @@ def _legend(results: Summary, offered: Offer, names: list[str], words: Words) ->
     if "mde" in names:
         said.append("MDE: a true difference that large would have been found four times in five.")
     if "speed" in names:
-        said.append(f"Steps ratio: steps to the final level of {words.reference}, over its own.")
+        said.append(f"Steps ratio: steps to the final {_curve(results)} of {words.reference}, over its own.")
     if "task" in names and offered.legend:
         said.append(offered.legend)
     if "trainings" in names:
@@ -180,6 +181,11 @@ def _legend(results: Summary, offered: Offer, names: list[str], words: Words) ->
         said.append("*: recommended.")
     controls = [row.name for row in results.rows if row.role == "control"]
     return [" ".join(said), f"Controls, whose p is not adjusted: {', '.join(controls)}."]
+
+
+def _curve(results: Summary) -> str:
+    """What the learning curves show, by which steps are counted."""
+    return next(iter(results.rows[0].training.curve.valid), "level")
 
 
 def _beside(results: Summary) -> list[str]:

@@ -132,6 +132,10 @@ DECISIONS: Final = frozenset({"accuracy", "balanced accuracy", "macro F1"})
 """The metrics that look at the most probable class alone."""
 
 
+OF_CLASSES: Final = frozenset({"balanced accuracy", "macro F1", "AUC", "average precision"})
+"""The metrics to which a small class counts as much as a large one."""
+
+
 @dataclass(frozen=True)
 class OwnMetric:
     """A user's metric: a function of labels and probabilities that returns a number, or one for each example.
