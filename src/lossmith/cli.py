@@ -102,7 +102,12 @@ def compare(
         soft_wrap=True,
     )
     said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
-    errors.print(f"metric: {said}; --metric takes another", markup=False, highlight=False, soft_wrap=True)
+    errors.print(
+        f"metric: {said}{'; --metric takes another' if options.metric is None else ''}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     for note in plan.notes:
         errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"
