@@ -34,6 +34,7 @@ except SystemExit as ended:
         (("train", "--steps", "0"), 2),
         (("show", "nowhere"), 2),
         (("show", "."), 2),
+        (("predict", "nowhere", "new.csv"), 2),
         (("compare", "--no-such-option"), 2),
     ],
 )

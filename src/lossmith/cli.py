@@ -231,6 +231,10 @@ def predict(
     ] = None,
 ) -> None:
     """Predict for new examples with a model that `lossmith train` saved, as CSV."""
+    from lossmith.data.files import check_exists
+
+    for path in (run, data):
+        check_exists(path)  # before torch is loaded, which takes seconds
     from lossmith.trials.predictions import predict_file
     from lossmith.trials.saving import load
 

@@ -3,96 +3,97 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import numpy as np
 import pytest
-from made_up import AGAIN, CROSS_ENTROPY, NAMES
+from made_up import CROSS_ENTROPY, NAMES
+from scipy import stats
 
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
+from lossmith.comparison.statistics import PairedDifference
+from lossmith.tasks import Regression
 
 # --- which loss is recommended -------------------------------------------------------------------------------
 
 
-def seeds(*means: float, examples: int = 6) -> list[np.ndarray]:
-    """One fold in which every example scores the same under a seed: only the seeds vary.
-
-    Of k seeds the standard error of a difference is then that of the mean of k numbers, sd / sqrt(k).
-    """
-    return [np.tile(np.array(means)[:, None], (1, examples))]
-
-
-CE = seeds(0.5, 0.5, 0.5, 0.5)
+def gap(mean: float, z: float = 3.0, **changes: Any) -> PairedDifference:
+    """A difference on validation that is z standard errors from 0, normally distributed."""
+    se = abs(mean) / z if z else 0.01
+    known = {"mean": mean, "variance": se**2, "df": 1e9, "v_seed": se**2, "v_test": 0.0, "v_residual": 0.0}
+    return PairedDifference(**known | {"runs": 10, "examples": 500, "differing": 50} | changes)
 
 
-def gaining(gain: float, spread: float) -> list[np.ndarray]:
-    """Scores gain -+ spread above cross-entropy's in four seeds; sd = 2 spread / sqrt(3), so se = spread / sqrt(3)."""
-    return seeds(*(0.5 + gain + sign * spread for sign in (-1, 1, -1, 1)))
+def p_of(z: float) -> float:
+    return float(2 * stats.norm.sf(z))
 
 
-@pytest.mark.parametrize(("gain", "recommended"), [(0.0180, "x"), (0.0170, CROSS_ENTROPY), (-0.5, CROSS_ENTROPY)])
-def test_a_loss_has_to_be_more_than_one_standard_error_better(gain: float, recommended: str) -> None:
-    """With a spread of .03 one standard error is .03/sqrt(3) = .01732."""
-    found = recommend({CROSS_ENTROPY: CE, "x": gaining(gain, 0.03)}, NAMES)
+@pytest.mark.parametrize(
+    ("z", "tested", "recommended"),
+    [(2.0, 1, "x"), (1.9, 1, CROSS_ENTROPY), (2.0, 2, CROSS_ENTROPY), (2.4, 3, "x"), (2.4, 4, CROSS_ENTROPY)],
+)
+def test_a_loss_has_to_be_better_with_a_p_that_counts_all_that_were_planned(
+    z: float, tested: int, recommended: str
+) -> None:
+    """P(|Z| > 2) = .0455; of 2.4, .0164, which is .0492 three times. Those that could not be trained count too."""
+    found = recommend({"x": gap(0.02, z)}, tested, NAMES)
     assert found.arm == recommended
-    assert found.gain == pytest.approx(gain)
-    assert found.se == pytest.approx(0.03 / math.sqrt(3))
+    assert (found.gain, found.se) == (0.02, pytest.approx(0.02 / z))
 
 
-def test_what_is_as_good_as_cross_entropy_is_not_recommended() -> None:
-    reason = "the best, x is +0.00 points from cross-entropy on validation, within one standard error of 0.00"
-    assert recommend({CROSS_ENTROPY: CE, "x": CE}, NAMES) == Recommendation(CROSS_ENTROPY, reason, 0.0, 0.0)
+def test_holm_is_stepwise_over_what_was_planned() -> None:
+    """Of three the least p counts three times and the second twice: 2.2 standard errors, .0278, are too few for it."""
+    first, second = gap(0.02, 5.0), gap(0.03, 2.2)
+    assert recommend({"first": first, "second": second}, 3, NAMES).arm == "first"
+    assert recommend({"first": first, "second": gap(0.03, 2.3)}, 3, NAMES).arm == "second"
 
 
-def test_cross_entropy_tuned_and_seeded_anew_is_never_recommended() -> None:
-    assert recommend({CROSS_ENTROPY: CE, AGAIN: gaining(0.2, 0.01), "x": gaining(0.1, 0.01)}, NAMES).arm == "x"
-    assert recommend({AGAIN: gaining(0.2, 0.01), CROSS_ENTROPY: CE}, NAMES).arm == CROSS_ENTROPY
+def test_the_best_of_those_that_are_surely_better_is_recommended() -> None:
+    sure, surer, unsure = gap(0.03, 3.0), gap(0.02, 9.0), gap(0.09, 0.5)
+    assert recommend({"surer": surer, "unsure": unsure, "sure": sure}, 3, NAMES).arm == "sure"
+    assert recommend({"worse": gap(-0.2, 9.0), "surer": surer}, 3, NAMES).arm == "surer"
+    assert recommend({"worse": gap(-0.2, 9.0)}, 1, NAMES).arm == CROSS_ENTROPY
 
 
-def test_only_the_best_can_be_recommended_however_sure_the_second_is() -> None:
-    sure, unsure = gaining(0.02, 0.001), gaining(0.03, 0.1)
-    assert recommend({CROSS_ENTROPY: CE, "sure": sure, "unsure": unsure}, NAMES).arm == CROSS_ENTROPY
-    assert recommend({CROSS_ENTROPY: CE, "sure": sure}, NAMES).arm == "sure"
-    assert recommend({"sure": sure, CROSS_ENTROPY: CE, "better": gaining(0.03, 0.001)}, NAMES).arm == "better"
+def test_no_difference_is_no_reason() -> None:
+    for same in (gap(0.0, 0.0), gap(0.0, 0.0, variance=0.0)):
+        found = recommend({"x": same}, 1, NAMES)
+        reason = "the highest, x, is +0.00 points from cross-entropy on validation, Holm-adjusted p = 1"
+        assert found == Recommendation(CROSS_ENTROPY, reason, 0.0, pytest.approx(same.se))
 
 
-def test_examples_count_alike_whichever_fold_they_are_in() -> None:
-    """Of 10, 30 and 10 examples 1, 3 and 0 gain 1: 4 of 50, where the mean over folds would be 1 in 15."""
-    folds = [np.zeros((2, n)) for n in (10, 30, 10)]
-    better = [fold.copy() for fold in folds]
-    better[0][:, :1] = better[1][:, :3] = 1
-    found = recommend({CROSS_ENTROPY: folds, "x": better}, NAMES)
-    assert found.gain == pytest.approx(4 / 50)
-    # No variation over seeds: the standard error is that of the mean of fifty 0/1 numbers.
-    assert found.se == pytest.approx(math.sqrt(0.08 * 0.92 / 49))
-    assert found.arm == "x"
-
-
-def test_without_a_standard_error_cross_entropy_stays() -> None:
-    reason = "x is +25.00 points from cross-entropy on validation, of unknown standard error"
-    found = recommend({CROSS_ENTROPY: seeds(0.5), "x": seeds(0.75)}, NAMES)
+@pytest.mark.parametrize(
+    ("lacking", "why"),
+    [
+        ({"runs": 2}, "fewer than 3 final runs"),
+        ({"v_seed": math.nan}, "only one repeat per fold, so the chance of seeds and tuning cannot be measured"),
+        ({"examples": 99}, "fewer than 100 examples"),
+        ({"differing": 9}, "fewer than 10 examples differ"),
+    ],
+)
+def test_without_a_p_value_cross_entropy_stays_and_it_is_said_why(lacking: dict[str, Any], why: str) -> None:
+    found = recommend({"x": gap(0.25, 9.0, **lacking), "y": gap(0.01, 1.0)}, 2, NAMES)
+    reason = f"x is +25.00 points from cross-entropy on validation, but that has no p-value ({why})"
     assert found == Recommendation(CROSS_ENTROPY, reason, 0.25, None)
+
+
+def test_a_loss_without_a_p_value_leaves_the_others_theirs() -> None:
+    found = recommend({"x": gap(0.25, 9.0, differing=9), "y": gap(0.01, 3.0)}, 2, NAMES)
+    assert (found.arm, found.gain) == ("y", 0.01)
 
 
 def test_where_nothing_else_could_be_trained_cross_entropy_stays() -> None:
     nothing = Recommendation(CROSS_ENTROPY, "nothing else could be trained", 0.0, None)
-    assert recommend({CROSS_ENTROPY: CE}, NAMES) == nothing
-    assert recommend({CROSS_ENTROPY: CE, AGAIN: gaining(0.1, 0.0)}, NAMES) == nothing
+    assert recommend({}, 5, NAMES) == nothing
 
 
 def test_the_reason_says_by_how_much_and_how_sure() -> None:
-    better = recommend({CROSS_ENTROPY: CE, "x": gaining(0.0412, 0.03)}, NAMES)
-    assert better.reason == (
-        "x is +4.12 points from cross-entropy on validation, more than one standard error of 1.73"
-    )  # fmt: skip
-    worse = recommend({CROSS_ENTROPY: CE, "x": gaining(-0.0412, 0.03)}, NAMES)
-    assert worse.reason == (
-        "the best, x is -4.12 points from cross-entropy on validation, within one standard error of 1.73"
+    better = recommend({"x": gap(0.0412, 3.0), "y": gap(0.001, 0.1)}, 4, NAMES)
+    assert better.reason == f"+4.12 points from cross-entropy on validation, Holm-adjusted p = {4 * p_of(3):.2g}"
+    unsure = recommend({"x": gap(0.0412, 1.0), "y": gap(0.001, 0.1)}, 2, NAMES)
+    assert unsure.reason == (
+        f"the highest, x, is +4.12 points from cross-entropy on validation, Holm-adjusted p = {2 * p_of(1):.2g}"
     )
-
-
-def test_both_losses_must_have_the_same_folds() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        recommend({CROSS_ENTROPY: CE, "x": CE * 2}, NAMES)
+    assert "squared error" in recommend({"x": gap(0.0412)}, 1, NAMES, Regression.words).reason
 
 
 # --- which losses could not be trained -----------------------------------------------------------------------
@@ -110,14 +111,14 @@ def reasons(scores: list[float | None], edges: list[bool] | None = None) -> str 
 
 
 @pytest.mark.parametrize(("edges", "folds"), [(3, 5), (3, 4), (1, 1), (2, 2)])
-def test_the_best_learning_rate_on_the_edge_in_most_folds(edges: int, folds: int) -> None:
+def test_the_best_learning_rate_on_the_edge_in_most_repeats(edges: int, folds: int) -> None:
     assert reasons(FINE, [True] * edges + [False] * (folds - edges)) == (
-        f"its best learning rate still lay on the edge of the extended grid in {edges} of {folds} folds"
+        f"its best learning rate still lay on the edge of the extended grid in {edges} of {folds} repeats"
     )
 
 
 @pytest.mark.parametrize(("edges", "folds"), [(2, 5), (2, 4), (1, 2), (0, 1)])
-def test_half_of_the_folds_are_not_most(edges: int, folds: int) -> None:
+def test_half_of_the_repeats_are_not_most(edges: int, folds: int) -> None:
     assert reasons(FINE, [True] * edges + [False] * (folds - edges)) is None
 
 
@@ -158,7 +159,9 @@ def test_the_first_reason_is_the_one_given() -> None:
 def test_cross_entropy_is_judged_like_the_others() -> None:
     edges = {CROSS_ENTROPY: [True], "x": [False]}
     found = why_untrained({CROSS_ENTROPY: [0.75] * 3, "x": [0.75] * 3}, edges, CHANCE, NAMES)
-    assert found == {CROSS_ENTROPY: "its best learning rate still lay on the edge of the extended grid in 1 of 1 folds"}
+    assert found == {
+        CROSS_ENTROPY: "its best learning rate still lay on the edge of the extended grid in 1 of 1 repeats"
+    }
     lost = why_untrained(
         {CROSS_ENTROPY: [0.75, 0.75, None], "x": FINE}, {CROSS_ENTROPY: [False], "x": [False]}, CHANCE, NAMES
     )

@@ -8,38 +8,66 @@ import pytest
 from made_up import AGAIN, CROSS_ENTROPY, LABEL_SMOOTHING, NAMES, TASK
 
 from lossmith.comparison.arms import Arm, Dimension, default_losses, make_arms
-from lossmith.comparison.tuning import Scored, Setting, best, expected_best, extension, smoothed, sobol_settings
+from lossmith.comparison.tuning import (
+    MAX_DROP,
+    Scored,
+    Setting,
+    best,
+    expected_best,
+    extension,
+    smoothed,
+    sobol_settings,
+)
 from lossmith.tasks import Classification
 
 PLAIN = Arm("m", "m")
 CHANCE = 0.1
+HERE, THERE, BEYOND = 0.60, 0.61, 0.595  # so near each other that all count as they are
 
 
-def grid(*accuracies: float, nll: list[float] | None = None) -> list[Scored]:
+def grid(*scores: float, tie_break: list[float] | None = None) -> list[Scored]:
     """Scores at learning rates 1, 2, 4, ..."""
-    nll = nll or [1.0] * len(accuracies)
-    return [Scored(Setting(2.0**i), a, n) for i, (a, n) in enumerate(zip(accuracies, nll, strict=True))]
+    tie_break = tie_break or [1.0] * len(scores)
+    return [Scored(Setting(2.0**i), a, n) for i, (a, n) in enumerate(zip(scores, tie_break, strict=True))]
 
 
-def test_smoothing_is_a_quarter_a_half_a_quarter_with_chance_beyond_the_upper_end() -> None:
-    """By hand, for .4 .8 .6; below the lowest rate its own score is repeated."""
-    assert smoothed(grid(0.4, 0.8, 0.6), PLAIN, CHANCE) == pytest.approx([
-        0.25 * 0.4 + 0.5 * 0.4 + 0.25 * 0.8,
-        0.25 * 0.4 + 0.5 * 0.8 + 0.25 * 0.6,
-        0.25 * 0.8 + 0.5 * 0.6 + 0.25 * 0.1,
-    ])
+def test_smoothing_is_a_quarter_a_half_a_quarter_and_below_the_lowest_rate_its_own_score() -> None:
+    """Neighbours within the allowance; the value beyond the upper end is given, or the end's own."""
+    low, middle, high = 0.70, 0.71, 0.72
+    lower = [0.25 * low + 0.5 * low + 0.25 * middle, 0.25 * low + 0.5 * middle + 0.25 * high]
+    top = 0.25 * middle + 0.5 * high
+    assert smoothed(grid(low, middle, high), PLAIN, 0.715) == pytest.approx([*lower, top + 0.25 * 0.715])
+    assert smoothed(grid(low, middle, high), PLAIN, 0.9) == pytest.approx([*lower, top + 0.25 * 0.9])
+    assert smoothed(grid(low, middle, high), PLAIN, None) == pytest.approx([*lower, top + 0.25 * high])
+
+
+def test_no_neighbour_counts_as_more_than_the_allowance_worse_nor_does_guessing() -> None:
+    """`a~ = [max(a-, a - c) + 2 a + max(a+, a - c)] / 4`: a neighbour far above counts in full."""
+    c = MAX_DROP
+    assert 0.01 < c < 0.1
+    assert smoothed(grid(0.3, 0.9, 0.5), PLAIN, CHANCE) == pytest.approx([
+        (0.3 + 2 * 0.3 + 0.9) / 4,
+        (2 * (0.9 - c) + 2 * 0.9) / 4,
+        (0.9 + 2 * 0.5 + 0.5 - c) / 4,
+    ])  # fmt: skip
 
 
 def test_the_divergence_cliff_is_not_chosen_where_a_plain_maximum_would() -> None:
-    """The highest rate before the cliff has the best single score and one neighbour at chance."""
-    points = grid(0.90, 0.94, 0.95, 0.955, 0.10)
-    assert max(points, key=lambda p: p.accuracy).setting.lr == 8
+    """The highest rate before the cliff has the best single score, by less than the cliff costs it."""
+    points = grid(0.90, 0.948, 0.95, 0.955, 0.10)
+    assert max(points, key=lambda p: p.score).setting.lr == 8
     assert best(points, PLAIN, CHANCE).setting.lr == 4
 
 
-def test_ties_go_to_the_lower_cross_entropy() -> None:
-    points = grid(0.9, 0.9, 0.9, 0.9, 0.5, nll=[3.0, 2.0, 1.0, 0.5, 0.1])
+def test_a_rate_that_is_far_better_is_chosen_though_it_lies_beside_the_cliff() -> None:
+    """Averaged without an allowance, .90 .99 .10 would come to .745, less than .91 one rate below."""
+    assert best(grid(0.80, 0.85, 0.90, 0.99, 0.10), PLAIN, CHANCE).setting.lr == 8
+
+
+def test_ties_go_to_the_lower_tie_break_and_then_to_the_lower_learning_rate() -> None:
+    points = grid(0.9, 0.9, 0.9, 0.9, 0.5, tie_break=[3.0, 2.0, 1.0, 0.5, 0.1])
     assert best(points, PLAIN, CHANCE).setting.lr == 4
+    assert best(grid(0.9, 0.9, 0.9, 0.9, 0.5), PLAIN, CHANCE).setting.lr == 1
 
 
 def test_the_grid_is_extended_where_its_best_lies_on_the_edge() -> None:
@@ -49,8 +77,8 @@ def test_the_grid_is_extended_where_its_best_lies_on_the_edge() -> None:
 
 
 def test_a_rising_end_is_extended_though_it_would_never_be_chosen() -> None:
-    """Counting what lies beyond as chance is for the choice; it must not hide that the grid is too short."""
-    points = grid(0.5, 0.6, 0.9, 0.95)
+    """What lies beyond counts as worse for the choice; that must not hide that the grid is too short."""
+    points = grid(0.5, 0.941, 0.941, 0.9412)
     assert best(points, PLAIN, CHANCE).setting.lr == 4
     assert extension(points, PLAIN) == 16.0
 
@@ -58,21 +86,21 @@ def test_a_rising_end_is_extended_though_it_would_never_be_chosen() -> None:
 def test_replicates_and_neighbours_in_hyperparameters_count() -> None:
     """Two points an octave apart in one dimension and equal in the other: weights 1 and 1/2."""
     arm = Arm("x", "label_smoothing:epsilon=?", tuned=(Dimension("epsilon", (0.1, 0.2, 0.4)),))
-    points = [Scored(Setting(1.0, (0.1,)), 0.6, 1.0), Scored(Setting(1.0, (0.2,)), 0.9, 1.0)]
-    # At the point (1, .1): itself 1, the other 1/2, chance one octave above 1/2, its own score below 1/2.
-    expected = (0.6 + 0.5 * 0.9 + 0.5 * CHANCE + 0.5 * 0.6) / 2.5
-    assert smoothed(points, arm, CHANCE)[0] == pytest.approx(expected)
+    points = [Scored(Setting(1.0, (0.1,)), HERE, 1.0), Scored(Setting(1.0, (0.2,)), THERE, 1.0)]
+    # At the point (1, .1): itself 1, the other 1/2, what lies octave above 1/2, its own score below 1/2.
+    expected = (HERE + 0.5 * THERE + 0.5 * BEYOND + 0.5 * HERE) / 2.5
+    assert smoothed(points, arm, BEYOND)[0] == pytest.approx(expected)
     # At the point (1, .2) likewise, with the two changed over.
-    assert smoothed(points, arm, CHANCE)[1] == pytest.approx((0.9 + 0.5 * 0.6 + 0.5 * CHANCE + 0.5 * 0.9) / 2.5)
+    assert smoothed(points, arm, BEYOND)[1] == pytest.approx((THERE + 0.5 * HERE + 0.5 * BEYOND + 0.5 * THERE) / 2.5)
 
 
 def test_points_two_octaves_or_two_choices_apart_do_not_meet() -> None:
     arm = Arm("x", "label_smoothing:epsilon=?", tuned=(Dimension("epsilon", (0.1, 0.2, 0.4)),))
     for other in (Setting(4.0, (0.1,)), Setting(2.0, (0.4,))):
-        points = [Scored(Setting(1.0, (0.1,)), 0.6, 1.0), Scored(other, 0.9, 1.0)]
+        points = [Scored(Setting(1.0, (0.1,)), HERE, 1.0), Scored(other, THERE, 1.0)]
         octaves = math.log2(other.lr)
-        top = max(0, 1 - (octaves + 1) / 2)  # how near the point is to chance, an octave above the highest
-        assert smoothed(points, arm, CHANCE)[0] == pytest.approx((0.6 + top * CHANCE + 0.5 * 0.6) / (1.5 + top))
+        top = max(0, 1 - (octaves + 1) / 2)  # how near the point is to an octave above the highest
+        assert smoothed(points, arm, BEYOND)[0] == pytest.approx((HERE + top * BEYOND + 0.5 * HERE) / (1.5 + top))
 
 
 def test_a_point_without_values_stands_at_the_defaults() -> None:
@@ -80,9 +108,9 @@ def test_a_point_without_values_stands_at_the_defaults() -> None:
     assert arm.default_positions == [1.0]
     decay = Arm("x", CROSS_ENTROPY, tuned=(Dimension("weight_decay", (0.01, 0.1)),))
     assert decay.default_positions == [-1.0]
-    points = [Scored(Setting(1.0), 0.6, 1.0), Scored(Setting(1.0, (0.1,)), 0.9, 1.0)]
-    # Both stand at the same place: the mean of the two, chance half and the point's own score half.
-    assert smoothed(points, arm, CHANCE)[0] == pytest.approx((0.6 + 0.9 + 0.5 * CHANCE + 0.5 * 0.6) / 3)
+    points = [Scored(Setting(1.0), HERE, 1.0), Scored(Setting(1.0, (0.1,)), THERE, 1.0)]
+    # Both stand at the same place: the mean of the two, what lies above half and the point's own score half.
+    assert smoothed(points, arm, BEYOND)[0] == pytest.approx((HERE + THERE + 0.5 * BEYOND + 0.5 * HERE) / 3)
 
 
 @pytest.mark.parametrize("scale", ["choices", "linear", "log"])
@@ -116,6 +144,13 @@ def test_one_sobol_setting_is_one() -> None:
     arm = Arm("x", "gce:q=?", tuned=(Dimension("q", (0.1, 0.9), "linear"),))
     assert len(sobol_settings(arm, 1.0, 1, seed=0)) == 1
     assert len(sobol_settings(arm, 1.0, 5, seed=0)) == 5
+
+
+def test_sobol_settings_without_anything_else_to_tune_are_learning_rates() -> None:
+    settings = sobol_settings(PLAIN, 3.0, 8, seed=2)
+    assert {setting.values for setting in settings} == {None}
+    eighths = sorted(int(8 * (math.log2(setting.lr / 3) + 1) / 2) for setting in settings)
+    assert eighths == list(range(8))  # one in each eighth of the two octaves
 
 
 def test_expected_best_is_the_mean_over_all_subsets() -> None:

@@ -18,11 +18,13 @@ from lossmith.comparison.headlines import (
     GUESSING,
     HEADLINES,
     STRONGER_CONTROL,
+    TOO_FEW_PAIRS,
     fewer_steps,
     overall,
     stronger_control,
+    too_few_pairs,
 )
-from lossmith.comparison.speed import SpeedRatio, paired_log_ratio
+from lossmith.comparison.speed import Speed, SpeedRatio, paired_log_ratio
 from lossmith.comparison.statistics import PairedDifference
 from lossmith.comparison.verdict import (
     BETTER,
@@ -67,11 +69,11 @@ CASES = {
     ),
     VerdictKind.TOO_LITTLE_DATA: (
         verdict("x", difference(0.5, examples=99), difference(0.5), None, DELTA),
-        f"x has too little data for a verdict (fewer than 100 test examples) {SCOPE}",
+        f"x has too little data for a verdict (fewer than 100 examples) {SCOPE}",
     ),
     VerdictKind.NOT_DISTINGUISHABLE: (
         verdict("x", difference(0.5, differing=9), difference(0.5), None, DELTA),
-        f"x is not distinguishable from cross-entropy (fewer than 10 test examples differ) {SCOPE}",
+        f"x is not distinguishable from cross-entropy (fewer than 10 examples differ) {SCOPE}",
     ),
     VerdictKind.BETTER_THAN_BOTH: (
         verdict("x", difference(0.0092, 0.0026), difference(0.0070), 0.01, DELTA),
@@ -365,30 +367,58 @@ def log_t(ratio: float, interval: tuple[float, float] | None) -> SpeedRatio:
     )
 
 
-def test_fewer_steps_needs_an_interval_below_one_and_the_shortened_control() -> None:
+def fewer(ratio: SpeedRatio, holm_p: float | None, missed: bool | None = True) -> str | None:
+    return fewer_steps("x", Speed((), (), ratio, holm_p, missed, 300))
+
+
+def test_fewer_steps_needs_a_ratio_below_one_a_small_p_and_the_shortened_control() -> None:
     sure = log_t(0.62, (0.5, 0.78))
-    assert fewer_steps("x", sure, shortened_reference_missed=True) == (
-        "x needs fewer steps than cross-entropy to reach its final score: 0.62 of them [0.50, 0.78], and "
-        f"cross-entropy re-tuned for that many steps does not reach it, {SCOPE}"
+    assert fewer(sure, 0.012) == (
+        "x needs fewer steps than cross-entropy to reach its final score: 0.62 of them ([0.50, 0.78], Holm-adjusted "
+        f"p = 0.012), and cross-entropy re-tuned for that many steps does not reach it, {SCOPE}"
     )
-    assert fewer_steps("x", sure, shortened_reference_missed=False) is None
-    assert fewer_steps("x", log_t(0.8, (0.6, 1.0)), shortened_reference_missed=True) is None
-    assert fewer_steps("x", log_t(0.8, None), shortened_reference_missed=True) is None
-    assert fewer_steps("x", log_t(math.nan, None), shortened_reference_missed=True) is None
+    assert fewer(sure, 0.0499) is not None
+    assert fewer(sure, 0.05) is None
+    assert fewer(sure, None) is None
+    assert fewer(sure, 0.012, missed=False) is None
+    assert fewer(sure, 0.012, missed=None) is None
+    assert fewer(log_t(math.nan, None), 0.012) is None
     # Half of the runs are no faster, though on geometric average they are.
-    assert fewer_steps("x", log_t(1.0, (0.5, 0.9)), shortened_reference_missed=True) is None
+    assert fewer(log_t(1.0, (0.5, 0.9)), 0.012) is None
 
 
 def test_fewer_steps_by_the_sign_test() -> None:
-    never = math.inf
-    faster = paired_log_ratio([50.0] * 6, [80.0, 90, 70, 60, 85, never])
-    assert "0.61 of them (sign test, p = 0.031)" in (fewer_steps("x", faster, shortened_reference_missed=True) or "")
-    too_few = paired_log_ratio([50.0] * 5, [80.0, 90, 70, 60, never])
-    slower = paired_log_ratio([80.0, 90, 70, 60, 85, never], [50.0] * 6)
-    assert fewer_steps("x", too_few, shortened_reference_missed=True) is None
-    assert fewer_steps("x", replace(faster, p_value=0.05), shortened_reference_missed=True) is None
-    assert fewer_steps("x", replace(faster, method="log-t"), shortened_reference_missed=True) is None
-    assert fewer_steps("x", slower, shortened_reference_missed=True) is None
+    faster = paired_log_ratio([50.0] * 6, [80.0, 90, 70, 60, 85, math.inf])
+    assert "0.61 of them (sign test, Holm-adjusted p = 0.031)" in (fewer(faster, faster.p_value) or "")
+
+
+@pytest.mark.parametrize("tested", [1, 2, 3, 16, 20, 40])
+def test_too_few_pairs_are_those_with_which_no_loss_could_be_faster(tested: int) -> None:
+    """Of so many losses one is faster in every pair: the sign test's p, Holm-adjusted for the least of them."""
+    possible = []
+    for pairs in range(1, 15):
+        reference = [*[80.0] * (pairs - 1), math.inf]
+        ratio = paired_log_ratio([50.0] * pairs, reference)
+        speed = {"slow": Speed((), (), log_t(1.0, None)), "x": Speed((), (), ratio)}
+        p = stats.binomtest(pairs, pairs).pvalue * tested
+        possible.append(p < 0.05)
+        needed = next((k for k in range(1, 15) if stats.binomtest(k, k).pvalue * tested < 0.05), None)
+        losses = "1 loss" if tested == 1 else f"{tested} losses"
+        assert too_few_pairs(speed, tested) == (() if possible[-1] else (
+            f"{pairs} paired runs are too few for a claim on speed by the sign test, which decides where a run never "
+            f"gets there: with {losses} tested it takes {needed}.",
+        ))  # fmt: skip
+    assert True in possible
+    assert False in possible
+
+
+def test_where_every_run_gets_there_pairs_are_not_counted() -> None:
+    """Also where all ratios are alike and the sign test decides for that reason: cross-entropy against itself."""
+    assert too_few_pairs({"x": Speed((), (), log_t(0.5, None))}, 20) == ()
+    alike = paired_log_ratio([80.0, 90.0, 70.0], [80.0, 90.0, 70.0])
+    assert alike.method == "sign test"
+    assert too_few_pairs({"cross_entropy": Speed((), (), alike)}, 20) == ()
+    assert too_few_pairs({}, 20) == ()
 
 
 def test_every_sentence_that_can_be_said_names_its_scope() -> None:
@@ -399,8 +429,12 @@ def test_every_sentence_that_can_be_said_names_its_scope() -> None:
 
 def test_the_docs_print_these_very_rules() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-    printed = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
-    claims = (*RULES, *HEADLINES, GUESSING, BETTER_CONTROL, STRONGER_CONTROL, FEWER_STEPS, ADAPTS, NOT_SHOWN)
+    verdicts = text[text.index("## Verdicts") :]
+    printed = [line for line in verdicts.splitlines() if line.startswith("| ") and not line.startswith("| if ")]
+    claims = (
+        *(*RULES, *HEADLINES, GUESSING, BETTER_CONTROL, STRONGER_CONTROL),
+        *(FEWER_STEPS, TOO_FEW_PAIRS, ADAPTS, NOT_SHOWN),
+    )
     worded = [claim.worded(CLASSIFICATION) for claim in claims]
     assert printed == [f"| {claim.condition} | {claim.sentence} |" for claim in worded]
 

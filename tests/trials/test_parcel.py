@@ -94,12 +94,32 @@ def test_unpacked_files_are_what_their_hash_says(
     assert pack(sources).unpack(tmp_path / "there") == unpacked
     assert outcome(trial, unpacked) == outcome(trial, sources)
     spoil(tmp_path / "there")
-    from lossmith.trials import training
+    from lossmith.trials import options, training
 
     training.load_splits.cache_clear()
-    training._dataset.cache_clear()
+    options.read_dataset.cache_clear()
     with pytest.raises(ValueError, match=words):
         train(trial, unpacked)
+
+
+def test_a_folder_of_images_keeps_its_classes(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for i in range(8):
+        file = tmp_path / "home" / ("train", "test")[i // 4] / "ab"[i % 2] / f"{i // 2 % 2}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(np.full((2, 3), 20 * i, np.uint8)).save(file)
+    here = load_dataset(tmp_path / "home")
+    unpacked = pack(Sources({here.digest: str(tmp_path / "home")})).unpack(tmp_path / "there")
+    there = load_dataset(unpacked.data[here.digest])
+    assert there.digest == here.digest
+    np.testing.assert_array_equal(there.inputs, here.inputs)
+    np.testing.assert_array_equal(there.targets, here.targets)
+
+
+@pytest.mark.parametrize("source", ["openml:adult", "hf:me/mail"])
+def test_data_of_the_net_are_fetched_by_the_worker(source: str) -> None:
+    parcel = pack(Sources({"sha256:0": source}))
+    assert parcel.unpack(Path("/nowhere")).data == {"sha256:0": source}
 
 
 def test_bundled_data_need_no_files() -> None:

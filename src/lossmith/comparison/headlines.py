@@ -196,7 +196,7 @@ def too_few_pairs(speed: Mapping[str, Speed], tested: int) -> tuple[str, ...]:
     Returns:
         The sentence, or nothing.
     """
-    censored = [of.ratio for of in speed.values() if of.ratio.method == "sign test"]
+    censored = [of.ratio for of in speed.values() if of.ratio.censored_loss or of.ratio.censored_reference]
     needed = math.ceil(math.log2(2 * max(1, tested) / ALPHA) + 1e-9)
     if not censored or censored[0].pairs >= needed:
         return ()

@@ -202,19 +202,22 @@ class Estimator:
 
         s_a^2  = sum_f w_f^2 Var_r(e_afr) / (R g)          (arms that are not pooled: no g, and minus m s^2)
         s^2    = median over the pooled arms of s_a^2, divided by the median of chi^2/df with df = F (R - 1)
+                 (of one or two arms: their mean)
         v_a    = max(s_a^2, s^2)
         v_0    = max(mean of the k others' s_b^2, s^2) / k
-        V      = v_a + v_0 + max(0, V_test - V_res)
+        V      = v_a + v_0 + max(0, V_test - min(V_res, v_a + v_0))
 
     V_test and V_res are those of `paired_difference`. Pooling makes up for few repeats; the maximum keeps an arm that
-    varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. nu is
-    Satterthwaite's, over the three terms.
+    varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. V is at least
+    V_test: scores of few units are coarse, and all means may agree by chance. nu is Satterthwaite's, over the three
+    terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others' k times, and s^2 .6 (A - 1) times as many, but
+    no fewer than F (R - 1).
 
     Args:
         scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
         alike: the arms that are pooled: those that were tuned alike. Others have nothing to say of s^2.
         shared: whether the repeats of a fold score the same units. If not, chance in drawing units varies from repeat
-            to repeat like all else, and V has no third term.
+            to repeat like all else, and V is the larger of v_a + v_0 and V_test.
 
     Raises:
         ValueError: If arms differ in folds or repeats, no arm is pooled, or a score is not finite.
@@ -265,7 +268,7 @@ class Estimator:
             plain = paired_difference([np.stack(fold) for fold in gaps])
         else:
             plain = paired_difference([np.concatenate(fold)[None] for fold in gaps])
-            plain = replace(plain, v_test=0.0, v_residual=0.0, runs=sum(map(len, gaps)))
+            plain = replace(plain, v_residual=0.0, runs=sum(map(len, gaps)))
         if self._df == 0:
             return replace(plain, mean=mean, variance=math.nan, df=math.nan, v_seed=math.nan)
         own, theirs = self._variances[arm], float(np.mean([self._variances[name] for name in others]))
@@ -275,10 +278,10 @@ class Estimator:
             v_arm = self._pooled, self._pooled_df
         if theirs <= self._pooled:
             v_others = self._pooled / len(others), self._pooled_df
-        v_test = max(0.0, plain.v_test - plain.v_residual)
-        variance = v_arm[0] + v_others[0] + v_test
-        df = _satterthwaite(variance, v_arm, v_others, (v_test, max(1, plain.examples - 1)))
-        return replace(plain, mean=mean, variance=variance, df=df, v_seed=v_arm[0] + v_others[0], v_test=v_test)
+        v_seed = v_arm[0] + v_others[0]
+        v_test = max(0.0, plain.v_test - min(plain.v_residual if self._shared else v_seed, v_seed))
+        df = _satterthwaite(v_seed + v_test, v_arm, v_others, (v_test, max(1, plain.examples - 1)))
+        return replace(plain, mean=mean, variance=v_seed + v_test, df=df, v_seed=v_seed, v_test=v_test)
 
     def _spread(self, pooled: Sequence[str]) -> tuple[dict[str, float], float]:
         """The variance s_a^2 of each arm's mean, and s^2."""
@@ -295,7 +298,7 @@ class Estimator:
         }
         known = [raw[name] / shrunk for name in pooled]
         df = together.shape[1] * (repeats - 1)
-        middle = float(np.mean(known) if arms < MIN_RUNS else np.median(known) * df / scipy.special.chdtri(df, 0.5))
+        middle = float(np.mean(known) if arms < 3 else np.median(known) * df / scipy.special.chdtri(df, 0.5))
         variances = {
             name: of / shrunk if name in pooled else max(0.0, of - of_median * middle) for name, of in raw.items()
         }

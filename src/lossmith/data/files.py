@@ -101,6 +101,12 @@ def read_bytes(path: Path) -> bytes:
         raise unreadable(path, error) from error
 
 
+def check_exists(path: Path) -> None:
+    """Refuse a path where nothing lies."""
+    if not path.exists():
+        raise DataError(f"there is no file or folder {str(path)!r}; correct the path.")
+
+
 def unreadable(path: Path, error: BaseException) -> DataError:
     """Return the error for a file that exists but cannot be read."""
     return DataError(f"the file {str(path)!r} cannot be read ({_reason(error)}); it may be truncated or damaged.")

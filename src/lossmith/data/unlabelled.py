@@ -9,7 +9,7 @@ from typing import Any
 from lossmith.data.cells import Table, as_texts
 from lossmith.data.encode import Encoding, ImageEncoding
 from lossmith.data.errors import DataError, listed, quoted
-from lossmith.data.files import PICTURES, pictures_in
+from lossmith.data.files import PICTURES, check_exists, pictures_in
 from lossmith.data.from_table import read_table
 from lossmith.data.pictures import decode
 from lossmith.data.read_idx import read_idx_array
@@ -49,8 +49,7 @@ def read_unlabelled(path: Path, encoding: Encoding, image_size: int | None = Non
     Raises:
         DataError: If the file is missing, unreadable, or of another kind.
     """
-    if not path.exists():
-        raise DataError(f"there is no file {str(path)!r} with examples.")
+    check_exists(path)
     if path.suffix.lower() == ".npz":
         arrays = read_arrays(path)
         if "x" not in arrays:
