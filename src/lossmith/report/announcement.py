@@ -15,6 +15,6 @@ def announcement(plan: Plan, folder: Path) -> list[str]:
         f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
         f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
         f"{folder}/plan.toml",
-        f"metric: {said}; --metric takes another",
+        f"metric: {said}" + ("" if plan.metric_reason == "as asked for" else "; --metric takes another"),
         *(f"note: {note}" for note in plan.notes),
     ]
