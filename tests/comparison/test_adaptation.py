@@ -10,6 +10,7 @@ from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm, make_arms
 from lossmith.comparison.plan import Options, make_plan, write_plan
 from lossmith.comparison.session import carry_out
+from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.tuning import Setting
 from lossmith.report.page import render
 from lossmith.report.run import load_run
@@ -23,28 +24,32 @@ def arms() -> list[Arm]:
     return make_arms(TASK, [ONLINE, RATE, LOSS, "adaptive:control=scale", "ml3"], "sgd")
 
 
-def scores(**gains: float) -> dict[str, list[np.ndarray]]:
-    """Ten seeds and 2,000 examples, of which so many more are right."""
+def scores(**gains: float) -> dict[str, list[list[np.ndarray]]]:
+    """Ten repeats and 2,000 examples, of which so many more are right."""
     draw = np.random.default_rng(0)
     base = (draw.random((10, 2000)) < 0.8).astype(float)
     made = {}
     for name, gain in {ONLINE: gains["online"], RATE: gains["rate"], LOSS: gains["loss"]}.items():
-        made[name] = [np.maximum(base, (draw.random((10, 2000)) < gain).astype(float))]
+        made[name] = [list(np.maximum(base, (draw.random((10, 2000)) < gain).astype(float)))]
     return made
 
 
+def said_of(found: dict[str, list[list[np.ndarray]]]) -> tuple[str, ...]:
+    return adaptation(arms(), set(found), Estimator(found, list(found)))
+
+
 def test_a_loss_adapts_only_above_both_of_its_replays() -> None:
-    (said,) = adaptation(arms(), scores(online=0.3, rate=0.1, loss=0.1))
+    (said,) = said_of(scores(online=0.3, rate=0.1, loss=0.1))
     assert said.startswith(f"{ONLINE} adapts: +")
     for gains in ({"rate": 0.3, "loss": 0.1}, {"rate": 0.1, "loss": 0.3}, {"rate": 0.6, "loss": 0.1}):
-        (said,) = adaptation(arms(), scores(online=0.3, **gains))
+        (said,) = said_of(scores(online=0.3, **gains))
         assert said.startswith(f"That {ONLINE} adapts was not shown: ")
 
 
 def test_nothing_is_said_where_a_replay_is_missing() -> None:
     found = scores(online=0.3, rate=0.1, loss=0.1)
     del found[LOSS]
-    assert adaptation(arms(), found) == ()
+    assert said_of(found) == ()
 
 
 def test_controls_that_are_asked_for_are_controls() -> None:
@@ -67,14 +72,14 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
         losses=(ONLINE, RATE, LOSS, "adaptive:control=scale,meta_lr=?"),
         optimizer="sgd",
         lrs=3,
-        budget=6,
+        budget=3,
         folds=2,
-        seeds=1,
+        repeats=1,
         steps=60,
     )
     sources = Sources()
     plan = make_plan(options, sources)
-    trials = {arm.name: plan.training(arm, 0, Setting(0.1), "final", 0) for arm in plan.arms}
+    trials = {arm.name: plan.training(arm, 0, 0, Setting(0.1), "final") for arm in plan.arms}
     assert trials[NAMES.equal_time].steps == 180
     assert trials[CROSS_ENTROPY].is_stacked
     assert not trials[ONLINE].is_stacked

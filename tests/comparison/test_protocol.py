@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -27,19 +28,37 @@ def planned(options: Options = SMALL) -> tuple[Plan, Sources]:
     return make_plan(options, sources), sources
 
 
-def every_trial(plan: Plan, use: str) -> list[Trial]:
-    return [
-        plan.training(arm, fold, Setting(0.01), use, n) for arm in plan.arms for fold in plan.folds for n in range(2)
-    ]  # type: ignore[arg-type]
+def every_trial(plan: Plan, use: Literal["tuning", "final"]) -> list[Trial]:
+    return [plan.training(arm, *pipeline, Setting(0.01), use) for arm in plan.arms for pipeline in plan.pipelines]
 
 
 def test_tuning_and_final_seeds_are_disjoint_and_shared_by_all_losses_but_the_noise_control() -> None:
+    """Each fold and repeat has seeds of its own."""
     plan, _ = planned()
     tuning, final = ({t.seed for t in every_trial(plan, use)} for use in ("tuning", "final"))
     assert not tuning & final
-    own = {arm.name: [plan.training(arm, 1, Setting(0.01), "final", n).seed for n in range(2)] for arm in plan.arms}
+    assert len(tuning) == len(final) == 2 * 5 * 2
+    own = {arm.name: [plan.training(arm, *p, Setting(0.01), "final").seed for p in plan.pipelines] for arm in plan.arms}
     assert len({tuple(seeds) for name, seeds in own.items() if "again" not in name}) == 1
     assert not set(own["cross_entropy (again)"]) & set(own[CROSS_ENTROPY])
+
+
+@pytest.mark.parametrize("folds", [None, 0])
+def test_repeats_share_the_test_part_and_have_validation_parts_of_their_own(folds: int | None) -> None:
+    """The same ones for every arm, in tuning and in the end."""
+    plan, sources = planned(replace(SMALL, folds=folds))
+    assert plan.pipelines == [(f, r) for f in range(5) for r in range(2)] if folds is None else [(0, 0), (0, 1), (0, 2)]
+    seen: dict[tuple[int, int], set[tuple[int, ...]]] = {}
+    tests: dict[int, set[tuple[int, ...]]] = {}
+    for trial in every_trial(plan, "tuning") + every_trial(plan, "final"):
+        splits = splits_of(trial, sources)
+        key = trial.ours.data.fold, trial.ours.data.repeat
+        seen.setdefault(key, set()).add(tuple(splits.valid.index.tolist()))
+        tests.setdefault(key[0], set()).add(tuple(splits.test.index.tolist()))
+    assert seen.keys() == set(plan.pipelines)
+    assert all(len(parts) == 1 for parts in seen.values())
+    assert len(set.union(*seen.values())) == len(plan.pipelines)
+    assert all(len(parts) == 1 for parts in tests.values())
 
 
 def test_only_final_trials_score_the_test_part() -> None:
@@ -51,7 +70,7 @@ def test_only_final_trials_score_the_test_part() -> None:
 def test_few_examples_without_an_official_test_part_are_all_tested_once() -> None:
     plan, sources = planned()
     assert len(plan.folds) == 5
-    assert plan.final_seeds == 2
+    assert plan.repeats == 2
     tested = [splits_of(t, sources).test.index for t in every_trial(plan, "final")[:10:2]]
     assert sorted(torch.cat(tested).tolist()) == list(range(150))
 
@@ -59,18 +78,18 @@ def test_few_examples_without_an_official_test_part_are_all_tested_once() -> Non
 def test_weight_decay_is_decoupled_under_adam() -> None:
     plan, _ = planned()
     arm = plan.arm("cross_entropy + weight decay")
-    trial = plan.training(arm, 0, Setting(0.01, (0.3,)), "tuning", 0)
+    trial = plan.training(arm, 0, 0, Setting(0.01, (0.3,)), "tuning")
     assert (trial.optimizer.name, trial.optimizer.weight_decay, trial.loss) == ("adamw", 0.3, "cross_entropy")
-    assert plan.training(arm, 0, Setting(0.01), "tuning", 0).optimizer.name == "adam"
+    assert plan.training(arm, 0, 0, Setting(0.01), "tuning").optimizer.name == "adam"
 
 
 def test_sgd_learning_rates_are_relative_to_each_losss_first_gradient() -> None:
     """M's gradient is about C times cross-entropy's at the start, so its grid lies about C times lower."""
     plan, _ = planned(replace(SMALL, data="digits", model="mlp", optimizer="sgd", lrs=None))
-    lowest = {arm.name: plan.grid(arm)[0].lr for arm in plan.arms}
+    lowest = {arm.name: plan.bracket(arm)[0].lr for arm in plan.arms}
     assert lowest[CROSS_ENTROPY] == pytest.approx(0.1 / 64, rel=1e-3)
     assert lowest[CROSS_ENTROPY] / lowest["m"] == pytest.approx(10, rel=0.2)
-    trial = plan.training(plan.arms[0], 0, Setting(0.1), "tuning", 0)
+    trial = plan.training(plan.arms[0], 0, 0, Setting(0.1), "tuning")
     assert (trial.optimizer.momentum, trial.optimizer.nesterov) == (0.9, True)
 
 
@@ -78,7 +97,7 @@ def test_the_plan_is_toml_that_says_everything_and_stands_before_the_first_train
     plan, _ = planned()
     write_plan(plan, tmp_path)
     read = tomllib.loads((tmp_path / "plan.toml").read_text())
-    assert read["budget"] == 8
+    assert read["budget"] == 4
     assert [arm["name"] for arm in read["arms"]] == [arm.name for arm in plan.arms]
     assert read["versions"]["torch"] == torch.__version__
     assert planned()[0] == plan
@@ -90,7 +109,7 @@ def test_the_plan_is_toml_that_says_everything_and_stands_before_the_first_train
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"budget": 7}, "--budget"),
+        ({"budget": 3}, "--budget"),
         ({"lrs": 2}, "--lrs"),
         ({"lrs": (0.1, 0.2)}, "--lrs"),
         ({"steps": 19}, "too few"),

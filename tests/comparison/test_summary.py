@@ -1,7 +1,8 @@
 """From findings to a summary, on made-up outcomes.
 
-Every seed of a loss gets the same examples right, so that only examples vary: the interval and p-value of a difference
-are those of scipy's one-sample t-test on the 200 differences of single examples.
+Every repeat of a loss gets the same examples right, so that only examples vary: the interval and p-value of a
+difference are those of scipy's one-sample t-test on the 200 differences of single examples. A loss is compared with the
+mean of cross-entropy and cross-entropy again.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ Right = dict[str, tuple[int, int]]
 # Which test examples of each fold a loss gets right, from and up to. Three candidates, one of which diverges.
 RIGHT: Right = {
     CROSS_ENTROPY: CE_RIGHT,
-    AGAIN: (0, 64),
+    AGAIN: (6, 75),
     LABEL_SMOOTHING: (0, 72),
     WEIGHTED: (0, 95),
     "brier": (0, 82),
-    "mae": (8, 86),
+    "mae": (9, 85),
     "ngl": (0, 99),
 }
 SCOPE = "on this data, model, optimiser and budget."
+BOTH = "both"  # trainings of cross-entropy, averaged
 
 
 def world(right: Right, untrained: str = "ngl", edges: str = "") -> Callable[[Run], Outcome]:
@@ -44,7 +46,7 @@ def world(right: Right, untrained: str = "ngl", edges: str = "") -> Callable[[Ru
         lost = run.arm == untrained and run.use == "final"
         if run.steps < 300:
             accuracy /= 2  # cross-entropy cut short
-        reached = 1 + run.number if run.arm == "brier" and run.lr == 2 else 4
+        reached = 1 + run.repeat if run.arm == "brier" and run.lr == 2 else 4
         return Outcome(accuracy, right=stop - start, first=start, diverged=lost, reached=reached)
 
     return outcome
@@ -60,20 +62,25 @@ def rows(summary: Summary) -> dict[str, Row]:
     return {row.name: row for row in summary.rows}
 
 
-def examples(a: str, b: str, right: Right = RIGHT) -> np.ndarray:
+def examples(a: str, b: str = BOTH, right: Right = RIGHT) -> np.ndarray:
     """The differences of single examples, in both folds."""
-    score = {name: np.zeros(100) for name in (a, b)}
-    for name, of in score.items():
+
+    def score(name: str) -> np.ndarray:
+        if name == BOTH:
+            return (score(CROSS_ENTROPY) + score(AGAIN)) / 2
+        of = np.zeros(100)
         of[slice(*right[name])] = 1
-    return np.tile(score[a] - score[b], 2)
+        return of
+
+    return np.tile(score(a) - score(b), 2)
 
 
-def test_differences_are_those_to_cross_entropy_and_to_label_smoothing(rows: dict[str, Row]) -> None:
-    for name in ("brier", "mae", AGAIN, WEIGHTED):
+def test_differences_are_those_to_both_cross_entropies_and_to_label_smoothing(rows: dict[str, Row]) -> None:
+    for name, reference in (("brier", BOTH), ("mae", BOTH), (WEIGHTED, BOTH), (AGAIN, CROSS_ENTROPY)):
         against_reference, against_rival = rows[name].against_reference, rows[name].against_rival
         assert against_reference is not None
         assert against_rival is not None
-        for gap, other in ((against_reference, CROSS_ENTROPY), (against_rival, LABEL_SMOOTHING)):
+        for gap, other in ((against_reference, reference), (against_rival, LABEL_SMOOTHING)):
             t_test = stats.ttest_1samp(examples(name, other), 0.0)
             assert gap.mean == pytest.approx(examples(name, other).mean())
             assert gap.p == pytest.approx(t_test.pvalue)
@@ -83,24 +90,26 @@ def test_differences_are_those_to_cross_entropy_and_to_label_smoothing(rows: dic
             assert gap.v_test == pytest.approx(gap.se**2)
             assert gap.mde == pytest.approx((stats.t.ppf(0.975, 199) + stats.t.ppf(0.8, 199)) * gap.se)
     assert rows[CROSS_ENTROPY].against_reference is None
-    assert rows[CROSS_ENTROPY].against_rival is not None
+    against_rival = rows[CROSS_ENTROPY].against_rival
+    assert against_rival is not None
+    assert (against_rival.interval, against_rival.reason) == (None, "fewer than 10 examples differ")
     assert rows[LABEL_SMOOTHING].against_rival is None
     gap = rows[LABEL_SMOOTHING].against_reference
     assert gap is not None
-    assert (gap.interval, gap.reason) == (None, "fewer than 10 test examples differ")
+    assert gap.p == pytest.approx(stats.ttest_1samp(examples(LABEL_SMOOTHING), 0.0).pvalue)
 
 
 def test_holm_counts_every_planned_candidate_also_what_could_not_be_trained(rows: dict[str, Row]) -> None:
     """That of brier is the least of three, that of mae the second; that of ngl counts as 1; controls keep their own."""
-    p = {name: float(stats.ttest_1samp(examples(name, CROSS_ENTROPY), 0.0).pvalue) for name in RIGHT}
+    p = {name: float(stats.ttest_1samp(examples(name), 0.0).pvalue) for name in RIGHT if name not in (CROSS_ENTROPY, AGAIN)}
     holm = {name: gap.holm_p for name, row in rows.items() if (gap := row.against_reference) is not None}
     assert p["brier"] < p["mae"]
-    assert 0.02 < p["mae"] < 0.05
+    assert 0.02 < p["mae"] < 0.025
     assert holm["brier"] == pytest.approx(3 * p["brier"])
     assert holm["mae"] == pytest.approx(2 * p["mae"])
-    assert holm[AGAIN] == pytest.approx(p[AGAIN])
+    assert holm[AGAIN] == pytest.approx(stats.ttest_1samp(examples(AGAIN, CROSS_ENTROPY), 0.0).pvalue)
     assert holm[WEIGHTED] == pytest.approx(p[WEIGHTED])
-    assert holm[LABEL_SMOOTHING] is None
+    assert holm[LABEL_SMOOTHING] == pytest.approx(p[LABEL_SMOOTHING])
     assert "ngl" not in holm
 
 
@@ -108,7 +117,7 @@ def test_simultaneous_intervals_share_the_error_among_all_planned_candidates(row
     for name in ("brier", "mae"):
         gap = rows[name].against_reference
         assert gap is not None
-        wide = stats.ttest_1samp(examples(name, CROSS_ENTROPY), 0.0).confidence_interval(1 - 0.05 / 3)
+        wide = stats.ttest_1samp(examples(name), 0.0).confidence_interval(1 - 0.05 / 3)
         assert gap.simultaneous == pytest.approx(tuple(wide))
     for row in rows.values():
         assert row.role == "candidate" or row.against_reference is None or row.against_reference.simultaneous is None
@@ -119,18 +128,18 @@ def test_rows_stand_by_test_score_and_what_could_not_be_trained_has_no_rank(summ
     assert [(row.name, row.rank) for row in summary.rows] == [
         (WEIGHTED, 1), ("brier", 2), ("mae", 3), (LABEL_SMOOTHING, 4), (CROSS_ENTROPY, 5), (AGAIN, 6), ("ngl", None)
     ]  # fmt: skip
-    assert [row.score for row in summary.rows] == pytest.approx([0.95, 0.82, 0.78, 0.72, 0.70, 0.64, 0.99])
+    assert [row.score for row in summary.rows] == pytest.approx([0.95, 0.82, 0.76, 0.72, 0.70, 0.69, 0.99])
     assert [row.untrained for row in summary.rows] == [None] * 6 + [
         "4 of its 4 final trainings diverged or fell back to guessing"
     ]
 
 
 def test_each_loss_has_the_verdict_its_evidence_gives(rows: dict[str, Row]) -> None:
-    """mae: Holm's p against cross-entropy is .041, p against label smoothing .07."""
+    """mae: Holm's p against cross-entropy is .040, p against label smoothing .23."""
     assert {name: row.kind for name, row in rows.items()} == {
         CROSS_ENTROPY: "reference",
-        AGAIN: "worse",
-        LABEL_SMOOTHING: "not distinguishable",
+        AGAIN: "undecided",
+        LABEL_SMOOTHING: "rival better than reference",
         WEIGHTED: "better than both",
         "brier": "better than both",
         "mae": "better than reference only",
@@ -140,7 +149,7 @@ def test_each_loss_has_the_verdict_its_evidence_gives(rows: dict[str, Row]) -> N
     assert rows["ngl"].verdict.startswith("ngl could not be trained")
 
 
-def points(a: str, b: str, level: float = 0.95) -> str:
+def points(a: str, b: str = BOTH, level: float = 0.95) -> str:
     low, high = stats.ttest_1samp(examples(a, b), 0.0).confidence_interval(level)
     return f"{100 * examples(a, b).mean():+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
 
@@ -153,15 +162,18 @@ def test_the_headline_names_candidates_only_and_a_control_that_beats_them(summar
 
 
 def test_the_planned_test_and_the_size_of_noise_are_said(summary: Summary) -> None:
-    p = float(stats.ttest_1samp(examples("brier", CROSS_ENTROPY), 0.0).pvalue)
-    difference = points("brier", CROSS_ENTROPY).replace("points", "points from cross-entropy")
+    p = float(stats.ttest_1samp(examples("brier"), 0.0).pvalue)
+    difference = points("brier").replace("points", "points from cross-entropy")
     assert summary.recommended == "brier"
     assert summary.recommendation.startswith(
-        "Recommended from validation, before the test part was opened: brier (brier is +6.00 points"
+        "Recommended from validation, before the test part was opened: brier (+6.00 points from cross-entropy"
     )
     assert summary.recommendation.endswith(f"). On test, the one planned comparison: {difference}, p = {p:.2g}.")
     again = points(AGAIN, CROSS_ENTROPY)
-    assert summary.noise == f"Size of noise: cross-entropy, tuned and seeded anew, differs from itself by {again}."
+    assert summary.noise == (
+        f"Size of noise: cross-entropy, tuned and seeded anew, differs from itself by {again}. Losses are compared with "
+        "the mean of both."
+    )
 
 
 def test_what_was_found_of_the_whole_is_handed_on(summary: Summary) -> None:
@@ -180,7 +192,7 @@ def test_speed_is_said_of_what_is_faster_and_cross_entropy_cut_short_is_not(
     ratio = speed.ratio
     assert ratio.ratio == pytest.approx((120 + 150) / 2 / 210)
     assert (ratio.censored_loss, ratio.censored_reference, ratio.pairs, ratio.method) == (0, 0, 4, "log-t")
-    assert (speed.shortened_steps, speed.shortened_reference_missed, speed.lrs) == (135, True, (2.0, 2.0))
+    assert (speed.shortened_steps, speed.shortened_reference_missed, speed.lrs) == (135, True, (2.0,) * 4)
     t_test = stats.ttest_1samp(np.log([120 / 210, 150 / 210] * 2), 0.0)
     assert ratio.p_value == pytest.approx(t_test.pvalue)
     assert ratio.interval == pytest.approx(tuple(np.exp(t_test.confidence_interval(0.95))))
@@ -191,7 +203,7 @@ def test_speed_is_said_of_what_is_faster_and_cross_entropy_cut_short_is_not(
     assert other.ratio.ratio == 1.0
 
 
-def test_shares_of_pairs_are_of_runs_under_the_same_seed(rows: dict[str, Row]) -> None:
+def test_shares_of_pairs_are_of_runs_in_the_same_repeat(rows: dict[str, Row]) -> None:
     assert {name: row.share_won for name, row in rows.items()} == {
         CROSS_ENTROPY: None,
         AGAIN: None,
@@ -216,28 +228,28 @@ def summary_of(
 
 def test_only_a_control_that_is_surely_better_is_named_and_not_what_the_verdict_has_looked_at(tmp_path: Path) -> None:
     """Three examples in a hundred are too few to be sure; noise and label smoothing are spoken of already."""
-    right = RIGHT | {WEIGHTED: (0, 85), AGAIN: (0, 99)}
+    right = RIGHT | {"brier": (0, 90), WEIGHTED: (0, 93), AGAIN: (0, 95)}
     headline = summary_of(right, tmp_path, untrained="ngl", control=True).headline
     assert headline == f"brier is better than tuned cross-entropy and label smoothing {SCOPE}"
     smoothing = summary_of(right | {LABEL_SMOOTHING: (0, 99)}, tmp_path, untrained="ngl", control=True).headline
-    said = "brier and mae are better than tuned cross-entropy, but not shown to beat label smoothing,"
+    said = "brier is better than tuned cross-entropy, but not shown to beat label smoothing,"
     assert smoothing == f"{said} {SCOPE}"
 
 
 @pytest.mark.parametrize(("delta", "headline"), [
-    (0.070, "No loss is better than tuned cross-entropy by 7 points or more"),
-    (0.060, "No loss was shown to be better than tuned cross-entropy"),
+    (0.060, "No loss is better than tuned cross-entropy by 6 points or more"),
+    (0.048, "No loss was shown to be better than tuned cross-entropy"),
 ])  # fmt: skip
 def test_no_better_by_delta_is_judged_by_the_simultaneous_intervals(
     tmp_path: Path, delta: float, headline: str
 ) -> None:
-    """As many examples won as lost, 16 each: the 95 % interval ends at 5.6 points, that at 98.3 % at 6.9."""
+    """As good as cross-entropy: the 95 % interval ends at 4.4 points, that at 98.3 % at 5.3."""
     right = dict.fromkeys(("brier", "mae", "ngl"), (8, 78))
     ends = [
-        stats.ttest_1samp(examples("brier", CROSS_ENTROPY, RIGHT | right), 0.0).confidence_interval(level).high
+        stats.ttest_1samp(examples("brier", BOTH, RIGHT | right), 0.0).confidence_interval(level).high
         for level in (0.95, 1 - 0.05 / 3)
     ]
-    assert ends == pytest.approx([0.056, 0.069], abs=0.001)
+    assert ends == pytest.approx([0.044, 0.053], abs=0.0005)
     assert summary_of(right, tmp_path, delta=delta).headline == f"{headline} {SCOPE}"
 
 
@@ -255,10 +267,10 @@ def test_without_label_smoothing_or_a_second_cross_entropy_it_is_said(tmp_path: 
 def test_a_cross_entropy_that_could_hardly_be_trained_is_warned_of(tmp_path: Path) -> None:
     found = summary_of({AGAIN: (0, 66), "brier": (0, 76)}, tmp_path, edges=CROSS_ENTROPY)
     assert found.noise.startswith(
-        "Take care: of cross-entropy itself, its best learning rate still lay on the edge of the extended grid in 2 of "
-        "2 folds. Size of noise:"
+        "Take care: of cross-entropy itself, its best learning rate still lay on the edge of the extended grid in 4 of "
+        "4 repeats. Size of noise:"
     )
-    assert found.noise.endswith("-4.00 points (no interval: fewer than 10 test examples differ).")
+    assert "-4.00 points (no interval: fewer than 10 examples differ). Losses are" in found.noise
 
 
 def test_where_nothing_is_recommended_nothing_was_to_be_tested(tmp_path: Path) -> None:
