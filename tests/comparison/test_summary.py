@@ -101,7 +101,11 @@ def test_differences_are_those_to_both_cross_entropies_and_to_label_smoothing(ro
 
 def test_holm_counts_every_planned_candidate_also_what_could_not_be_trained(rows: dict[str, Row]) -> None:
     """That of brier is the least of three, that of mae the second; that of ngl counts as 1; controls keep their own."""
-    p = {name: float(stats.ttest_1samp(examples(name), 0.0).pvalue) for name in RIGHT if name not in (CROSS_ENTROPY, AGAIN)}
+    p = {
+        name: float(stats.ttest_1samp(examples(name), 0.0).pvalue)
+        for name in RIGHT
+        if name not in (CROSS_ENTROPY, AGAIN)
+    }
     holm = {name: gap.holm_p for name, row in rows.items() if (gap := row.against_reference) is not None}
     assert p["brier"] < p["mae"]
     assert 0.02 < p["mae"] < 0.025

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lossmith.comparison.metric import ASKED_FOR
 from lossmith.comparison.plan import Plan
 from lossmith.tasks import metric_said
 
@@ -15,6 +16,6 @@ def announcement(plan: Plan, folder: Path) -> list[str]:
         f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
         f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
         f"{folder}/plan.toml",
-        f"metric: {said}" + ("" if plan.metric_reason == "as asked for" else "; --metric takes another"),
+        f"metric: {said}" + ("" if plan.metric_reason == ASKED_FOR else "; --metric takes another"),
         *(f"note: {note}" for note in plan.notes),
     ]
