@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,11 +17,6 @@ from rich.table import Table
 from lossmith.comparison.options import Options
 from lossmith.endings import check_folder, saying, sentence_of, stoppable
 from lossmith.trials.options import Request, options_of
-
-if TYPE_CHECKING:
-    from lossmith.tasks import Task
-    from lossmith.trials.result import TrialResult
-    from lossmith.trials.trial import Trial
 
 app = typer.Typer(
     name="lossmith",
@@ -34,6 +28,7 @@ app = typer.Typer(
 )
 
 _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+_ASK_BEYOND: Final = 3600.0  # seconds
 
 
 def _flattened(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,42 +75,49 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.", rich_help_panel="Running")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Leave out what does not fit into this time.", rich_help_panel="Running"),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="As --minutes 2.", rich_help_panel="Running")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running"),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Begin without a question, however long.", rich_help_panel="Running")
+    ] = False,
 ) -> None:
     """Compare losses fairly on your data and model. Run it again to resume."""
+    from lossmith.comparison.estimate import estimate_run
+    from lossmith.comparison.fitting import fitted_plan
     from lossmith.comparison.plan import make_plan, write_plan
     from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
+    from lossmith.report.announcement import announcement
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
-    from lossmith.tasks import metric_said
     from lossmith.trials.trial import Sources
 
-    sources = Sources()
-    plan = make_plan(options, sources)
+    sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
+    limit = 2.0 if quick and minutes is None else minutes
+    plan = make_plan(options, sources) if limit is None else fitted_plan(options, sources, 60 * limit, workers)
     folder = out or Path("runs") / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
-    write_plan(plan, folder)
-    errors, trial = Console(stderr=True), plan.trial
-    errors.print(
-        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
-        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
-        f"{folder}/plan.toml",
-        soft_wrap=True,
-    )
-    said = metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
-    errors.print(
-        f"metric: {said}{'; --metric takes another' if options.metric is None else ''}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    for note in plan.notes:
-        errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    for line in announcement(plan, folder):
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
     file = folder / "summary.json"
     before = file.read_bytes() if file.is_file() else None
-    with ConsoleProgress(errors) as progress, saying(errors.print, lambda: progress.kept):
-        carry_out(
-            plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
-        )
+    expected = None if before is not None and not dry_run else estimate_run(plan, sources, folder, workers)
+    if expected is not None and expected.trainings:
+        errors.print(str(expected), highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    interactive = errors.is_terminal and sys.stdin.isatty()
+    if expected is not None and expected.seconds > _ASK_BEYOND and interactive and not yes:
+        typer.confirm("Begin?", default=True, abort=True, err=True)
+    write_plan(plan, folder)
+    with ConsoleProgress(errors, expected) as progress, saying(errors.print, lambda: progress.kept):
+        carry_out(plan, sources, folder, workers=workers, time_limit=time_limit, progress=progress)
     run = load_run(folder)
     if file.read_bytes() != before or not run.report.is_file():
         from lossmith.report.page import write_report  # matplotlib is slow to import, and the drawings are slow
@@ -184,6 +186,7 @@ def train(
     """Train one model with one loss and save its weights."""
     from lossmith.learned import LearnedLoss
     from lossmith.progress import training_progress
+    from lossmith.report.training import training_lines
     from lossmith.trials.request import draft
     from lossmith.trials.runner import reason_of
     from lossmith.trials.saving import reload_snippet, save_model
@@ -213,7 +216,7 @@ def train(
     save_model(trained, trial, drafted.splits, drafted.task, folder)
     reload = reload_snippet(trial, drafted.splits, sources, folder)
     use = f"saved to {folder}; `lossmith predict {folder} DATA` uses it, and so does Python:"
-    said = [*_training_lines(trial, drafted.task, result), "", use, "", reload]
+    said = [*training_lines(trial, drafted.task, result), "", use, "", reload]
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
         said += ["", f"the learned loss as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"]
@@ -330,38 +333,3 @@ def main() -> NoReturn:
         say(f"lossmith: {sentence_of(error)}")
         sys.exit(2)
     sys.exit(0)
-
-
-def _training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
-    """What `lossmith train` says of a finished training."""
-    test = result.test
-    assert test is not None
-    lines = [
-        f"loss             {trial.loss}",
-        f"validation       {task.told(result.scores | result.columns | result.fitted)}",
-        f"test             {task.told(task.metrics(test) | task.columns(test) | result.fitted)}",
-        f"first gradient   {result.gradient_ratio:.3g} times that of {task.reference}",
-        f"steps, seconds   {trial.steps}, {result.seconds:.1f}",
-    ]
-    if "scale" in result.series:
-        lines += _learned_lines(result)
-    if result.extended_share:
-        lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
-    if result.diverged and not math.isfinite(result.gradient_ratio):
-        lines.append("the loss or its gradient was not finite at the first step: no learning rate mends that")
-    elif result.diverged:
-        lines.append("it diverged: lower the learning rate (--lr)")
-    return lines + [f"note             {note}" for note in result.notes]
-
-
-def _learned_lines(result: TrialResult) -> list[str]:
-    """What became of a loss that learned."""
-    scale, facts = result.series["scale"].values, result.facts
-    offline = f" after {facts['offline_steps']} offline steps" if facts["offline_steps"] else ""
-    lines = [f"effective scale  {scale[0]:.3g} at first{offline}, {scale[-1]:.3g} at last"]
-    if "formula" in facts:
-        lines += [
-            f"learned          {facts['formula']}",
-            f"                 (its gradient to {100 * float(facts['formula_error']):.2g} %)",
-        ]
-    return lines

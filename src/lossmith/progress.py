@@ -11,27 +11,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from lossmith.comparison.estimate import Estimate, duration
 from lossmith.trials.result import Curve
 from lossmith.trials.training import Progress as TrainingProgress
 
 _SECONDS_BETWEEN_LINES = 15.0
+_PRIOR = 100  # trainings that an estimate from before counts as
 
 
 class ConsoleProgress:
-    """Shows the progress of a run, stage by stage.
+    """Shows the progress of a run, stage by stage, with the time that is left of all of it.
 
     Args:
         console: the console to print to.
+        expected: how long all stages will take; ``None``: not known, the time left is that of the stage.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, expected: Estimate | None = None) -> None:
+        self.console, self.expected = console, expected
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._label, self._total, self._done, self._shown = "", 0, 0, 0.0
+        self._finished, self._begun = 0, time.monotonic()
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
-            self._bar = Bar(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+            self._bar = Bar(*columns, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=console)
 
     def __enter__(self) -> ConsoleProgress:
         if self._bar is not None:
@@ -60,19 +64,40 @@ class ConsoleProgress:
         if self._bar is not None:
             if self._task is not None:
                 self._bar.stop_task(self._task)
-            self._task = self._bar.add_task(label, total=total, completed=done)
+                self._bar.update(self._task, left="")
+            self._task = self._bar.add_task(label, total=total, completed=done, left=self.left)
         elif done < total:
             kept = f", {done} of them already done" if done else ""
-            self.console.print(f"{label}: {total} trainings{kept}", soft_wrap=True)
+            self.console.print(f"{label}: {total} trainings{kept}{self._told}", soft_wrap=True)
 
     def advance(self, trainings: int) -> None:
         """Count finished trainings."""
         self._done += trainings
+        self._finished += trainings
         if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task, trainings)
+            self._bar.update(self._task, advance=trainings, left=self.left)
         elif time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES:
             self._shown = time.monotonic()
-            self.console.print(f"{self._label}: {self._done} of {self._total}", soft_wrap=True)
+            self.console.print(f"{self._label}: {self._done} of {self._total}{self._told}", soft_wrap=True)
+
+    @property
+    def left(self) -> str:
+        """The time left of the whole run in words; empty before anything is known of it."""
+        expected, elapsed = self.expected, time.monotonic() - self._begun
+        remaining = self._total - self._done
+        if expected is not None and expected.trainings:
+            remaining = max(remaining, expected.trainings - self._finished)
+            prior = expected.seconds / expected.trainings
+            each = (_PRIOR * prior + elapsed) / (_PRIOR + self._finished)
+        elif self._finished:
+            each = elapsed / self._finished
+        else:
+            return ""
+        return f"about {duration(each * remaining)} left" if remaining else ""
+
+    @property
+    def _told(self) -> str:
+        return f", {self.left}" if self.left else ""
 
 
 @contextlib.contextmanager

@@ -86,6 +86,13 @@ def test_where_two_columns_could_be_the_label_it_is_asked_for(read, refusal, hea
         assert not any(note.startswith("the label is") for note in dataset.notes)
 
 
+def test_words_that_never_repeat_are_no_rival_of_the_last_column(read, refusal):
+    """The first column is refused as a feature, not as a possible label."""
+    sentence = refusal(read, "code weight survived")
+    assert "--drop 'code'" in sentence
+    assert "--label" not in sentence
+
+
 def test_an_asked_and_a_found_label_are_one_trial(read):
     """What is trained does not depend on whether the user named the column."""
     found = read("weight rooms species")
@@ -181,3 +188,8 @@ class TestParts:
         assert dataset.part is None
         assert len(dataset) == 12
         assert any("'s_test.csv' holds no labels in the column 'label'" in note for note in dataset.notes)
+
+    def test_a_training_part_needs_labels(self, write_csv, refusal):
+        write_csv("s_test.csv", [["x", "label"], *([i % 5, i % 2] for i in range(12))])
+        path = write_csv("s_train.csv", [["x", "label"], *([i % 5, ""] for i in range(12))])
+        assert "data row 1 of 's_train.csv'" in refusal(load_dataset, path)

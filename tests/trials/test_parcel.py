@@ -11,9 +11,10 @@ import pytest
 from lossmith.data import DataError, DataSpec, load_dataset
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import canonical_model
+from lossmith.trials.options import read_dataset
 from lossmith.trials.parcel import pack
 from lossmith.trials.runner import Runner
-from lossmith.trials.training import train
+from lossmith.trials.training import load_splits, train
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 from made_trials import made
 
@@ -94,10 +95,8 @@ def test_unpacked_files_are_what_their_hash_says(
     assert pack(sources).unpack(tmp_path / "there") == unpacked
     assert outcome(trial, unpacked) == outcome(trial, sources)
     spoil(tmp_path / "there")
-    from lossmith.trials import options, training
-
-    training.load_splits.cache_clear()
-    options.read_dataset.cache_clear()
+    load_splits.cache_clear()
+    read_dataset.cache_clear()
     with pytest.raises(ValueError, match=words):
         train(trial, unpacked)
 

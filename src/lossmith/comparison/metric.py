@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from lossmith.tasks import FEW_UNITS, OF_CLASSES, Classification, MetricError, O
 from lossmith.trials.request import Draft
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import canonical_function, load_function
+
+ASKED_FOR: Final = "as asked for"
 
 
 def with_metric(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft, str]:
@@ -39,7 +42,7 @@ def _settled(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft,
         name, reason = task.usual_metric(drafted.splits)
         return replace(drafted, task=replace(task, metric=name)), reason
     if ".py" in text:
-        return _with_own_metric(drafted, text, sources), "as asked for"
+        return _with_own_metric(drafted, text, sources), ASKED_FOR
     names = {_plain(name): name for name in task.metric_names}
     if _plain(text) not in names:
         known = [short_name(name) for name in task.metric_names]
@@ -47,7 +50,7 @@ def _settled(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft,
             f"--metric {text}: there is no such metric of {task.name}; {nearest(text, known)}, or "
             "path/to/file.py:function"
         )
-    return replace(drafted, task=replace(task, metric=names[_plain(text)])), "as asked for"
+    return replace(drafted, task=replace(task, metric=names[_plain(text)])), ASKED_FOR
 
 
 def _doubts(drafted: Draft) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class NoInterval(Enum):
     """Why a difference has no interval; the value completes the sentence "there is no interval: ..."."""
 
     FEW_RUNS = f"fewer than {MIN_RUNS} final runs"
-    ONE_SEED = "only one repeat, so the chance of seeds and tuning cannot be measured"
+    ONE_SEED = "only one repeat per fold, so the chance of seeds and tuning cannot be measured"
     FEW_EXAMPLES = f"fewer than {MIN_EXAMPLES} examples"
     FEW_DIFFERING = f"fewer than {MIN_DIFFERING} examples differ"
     NO_SPREAD = "runs differ on single examples, yet every average came out the same"
@@ -210,7 +210,7 @@ class Estimator:
     V_test and V_res are those of `paired_difference`. Pooling makes up for few repeats; the maximum keeps an arm that
     varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. V is at least
     V_test: scores of few units are coarse, and all means may agree by chance. nu is Satterthwaite's, over the three
-    terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others' k times, and s^2 .6 (A - 1) times as many, but
+    terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others k times and s^2 .6 (A - 1) times as many, but
     no fewer than F (R - 1).
 
     Args:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
 from lossmith.data.cells import Cells, Pictures, Table, as_texts
-from lossmith.data.columns import as_floats, is_free_text, is_missing
+from lossmith.data.columns import as_floats, is_missing
 from lossmith.data.dataset import Column
 from lossmith.data.errors import listed, quoted
 from lossmith.data.labels import written_as
@@ -52,7 +53,7 @@ def notes_on(table: Table, features: Iterable[Column]) -> tuple[str, ...]:
     if found:
         said = ", ".join(f"{quoted(name)} ({why})" for name, why in found.items())
         verb = "looks like an identifier" if len(found) == 1 else "look like identifiers"
-        notes.append(f"{said} {verb} and may mislead the model; to leave out: --drop {','.join(found)}")
+        notes.append(f"{said} {verb} and may mislead the model; to leave out: --drop {shlex.quote(','.join(found))}")
     return tuple(notes)
 
 
@@ -78,6 +79,6 @@ def _identifies(name: str, cells: Cells, table: Table) -> str | None:
     unique = len(texts) >= _FEWEST and len(set(texts)) == len(texts)
     if is_named_identifier(name):
         return "by its name, with a different value in each row" if unique else "by its name"
-    if unique and as_floats(cells) is None and not is_free_text(texts):
+    if unique and as_floats(cells) is None:
         return "a different value in each row"
     return None

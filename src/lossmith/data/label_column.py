@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import IntEnum
 from typing import Final
 
@@ -76,7 +77,7 @@ def choose_label(table: Table, asked: str | None) -> tuple[str, str | None]:
 def _unclear(where: str, one: str, other: str) -> DataError:
     return DataError(
         f"the label column of {where!r} is not clear, for it could be {quoted(one)} or {quoted(other)}; name it by"
-        f" --label {one} or --label {other}."
+        f" --label {shlex.quote(one)} or --label {shlex.quote(other)}."
     )
 
 

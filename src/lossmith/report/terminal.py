@@ -35,6 +35,7 @@ _LAYOUTS: Final = (
     "rank loss score beside ce p ls mde speed task",
     "rank loss score beside ce p ls mde speed",
     "rank loss score beside ce p ls mde",
+    "rank loss score beside ce p ls",
     "rank loss score beside ce p",
     "rank loss score ce p",
     "rank loss score ce_mean p",

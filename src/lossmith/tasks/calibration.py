@@ -25,14 +25,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     """
     if not np.isfinite(logits).all():
         return 1.0
-    from scipy.optimize import minimize_scalar  # both slow to import
-    from scipy.special import log_softmax
+    from scipy.optimize import minimize_scalar  # slow to import
 
-    log_p = log_softmax(logits.astype(np.float64), axis=1)
-    rows = np.arange(len(labels))
+    below = logits.astype(np.float64)
+    below -= below.max(1, keepdims=True)  # at most 0, and 0 once: no sum of exponentials over- or underflows
+    of_label = below[np.arange(len(labels)), labels]
 
     def nll(log_temperature: float) -> float:
-        return float(-log_softmax(log_p * np.exp(-log_temperature), axis=1)[rows, labels].mean())
+        factor = np.exp(-log_temperature)
+        return float((np.log(np.exp(below * factor).sum(1)) - of_label * factor).mean())
 
     found = minimize_scalar(nll, bounds=_LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-3})
     return float(np.exp(found.x))

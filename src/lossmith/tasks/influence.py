@@ -137,26 +137,26 @@ def jackknife(metric: Callable[[NDArray[np.intp]], float], n: int, whole: float)
 
 
 def _binary_auc(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> Values:
-    above = _placements(score[positive], score[~positive])
-    below = 1 - _placements(score[~positive], score[positive])
-    area, n = float(above.mean()), len(positive)
-    values = np.empty(n)
-    for of, placement in ((positive, above), (~positive, below)):
-        count = np.array(len(placement))
-        values[of] = area + n / count * _unbiased(count) * (placement - area)
-    return values
+    of, at, all_at = _counts(positive, score)
+    m, n = int(at.sum()), len(positive)
+    others = all_at - at
+    less, more = others.cumsum() - others, m - at.cumsum()  # others below each score, positives above it
+    placement = np.where(positive, (2 * less + others)[of] / (2 * (n - m)), (2 * more + at)[of] / (2 * m))
+    area = float(placement[positive].mean())
+    count = np.where(positive, m, n - m)
+    return np.asarray(area + n / count * _unbiased(count) * (placement - area))
 
 
-def _placements(score: NDArray[np.floating], others: NDArray[np.floating]) -> Values:
-    """The share of the others that score less than each, ties counting half."""
-    ordered = np.sort(others)
-    less, as_much = (np.searchsorted(ordered, score, side=side) for side in ("left", "right"))
-    return np.asarray((less + as_much) / (2 * len(others)))
+def _counts(
+    positive: NDArray[np.bool_], score: NDArray[np.floating]
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.intp]]:
+    """The place of each unit among the distinct scores, ascending; positives, and all units, at each place."""
+    _, of = np.unique(score, return_inverse=True)
+    return of, np.bincount(of, weights=positive).astype(np.float64), np.bincount(of)
 
 
 def _binary_average_precision(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> Values:
-    _, of = np.unique(score, return_inverse=True)  # the place of each score, ascending
-    at, all_at = np.bincount(of, weights=positive), np.bincount(of)
+    of, at, all_at = _counts(positive, score)
     hits, reached = (counts[::-1].cumsum()[::-1] for counts in (at, all_at))  # with this score or a higher one
     precision = hits / reached
     m, n = at.sum(), len(positive)

@@ -9,7 +9,7 @@ from lossmith.trials.trial import Engine
 
 SHARE: Final = 0.15
 """What evaluating may cost at most, of a whole training; scoring the test part of a final training comes on top."""
-_COST: Final[dict[Engine, float]] = {"single": 0.6, "stacked": 0.25}  # of evaluating an example, over training on it
+_COST: Final[dict[Engine, float]] = {"single": 0.6, "stacked": 0.35}  # of evaluating an example, over training on it
 _FOR_CURVE: Final = 0.6  # of what may be spent; the rest is for judging the validation part at the end
 _POINTS: Final = (10, 30, 60)  # of a learning curve: at least, aimed at, at most
 _ROWS: Final = (64, 1024)  # of a point: at least and at most

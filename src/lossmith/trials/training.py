@@ -11,27 +11,24 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lossmith.data import Examples, Splits, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
-from lossmith.learned import LearnedLoss
-from lossmith.tasks import Classification, Judged, OwnMetric, Task, task_for
-from lossmith.trials.batches import gathered, trial_batches
+from lossmith.tasks import Classification, OwnMetric, Task, task_for
+from lossmith.trials.batches import trial_batches
 from lossmith.trials.function import train_function
-from lossmith.trials.learning import LearningStepper
 from lossmith.trials.models import build_model
 from lossmith.trials.options import read_dataset
-from lossmith.trials.probes import Looking
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
-from lossmith.trials.stacks import Models, SingleModel, StackedModels
-from lossmith.trials.steppers import PlainStepper, Stepper, TrainingLoss, noted_loss
-from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
+from lossmith.trials.stacks import Models
+from lossmith.trials.state import TrainingState, make_stepper
+from lossmith.trials.steppers import Stepper, TrainingLoss
+from lossmith.trials.trial import FunctionTrainer, Sources, Trial
 from lossmith.trials.user_code import load_function
 
-_CURVE_OUTPUTS = 2**24  # held at a time
 _OBSERVED_BATCHES = 3
 
 Progress = Callable[[int, Curve], None]
@@ -85,11 +82,11 @@ def train_many(
     results: dict[Trial, TrialResult] = {}
     for stack in stacks(trials):
         if isinstance(stack[0].trainer, FunctionTrainer):
-            with _guest(stack[0].seed, device):
+            with guest(stack[0].seed, device):
                 results[stack[0]] = train_function(stack[0], sources, time_limit)
             continue
         source = _source_result(stack[0], sources, device, replayed or {})
-        with _guest(stack[0].seed, device):
+        with guest(stack[0].seed, device):
             trained = _train_stack(stack, sources, device, time_limit=time_limit, replayed=source)[0]
         results |= zip(stack, trained, strict=True)
     return [results[trial] for trial in trials]
@@ -108,7 +105,7 @@ def train_model(trial: Trial, sources: Sources, device: str = "cpu", progress: P
         The result, and what was trained.
     """
     source = _source_result(trial, sources, device, {})
-    with _guest(trial.seed, device):
+    with guest(trial.seed, device):
         results, models, stepper = _train_stack([trial], sources, device, progress, replayed=source)
     return Trained(results[0], models.module(0).cpu(), stepper.loss(0).cpu())
 
@@ -134,7 +131,7 @@ def stacks(trials: Sequence[Trial], size: int | None = None) -> list[list[Trial]
     return single + stacks
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=3)  # each repeat has its own, and images take much memory
 def load_splits(spec: DataSpec, source: str, device: str = "cpu") -> Splits:
     """The splits of a spec, its tensors on the device; kept for the next trials of this process."""
     splits = make_splits(read_dataset(source, spec.label, spec.task, spec.drop, spec.image_size), spec)
@@ -183,7 +180,7 @@ def _source_result(
 
 
 @contextlib.contextmanager
-def _guest(seed: int, device: str) -> Iterator[None]:
+def guest(seed: int, device: str) -> Iterator[None]:
     """One thread on the CPU, and random numbers that follow from the seed; afterwards both are the caller's again."""
     with one_thread() if device == "cpu" else contextlib.nullcontext(), seeded(seed, device):
         yield  # a user's model may have dropout
@@ -200,9 +197,9 @@ def _train_stack(
     began = time.perf_counter()
     first = trials[0]
     splits = splits_of(first, sources, device)
-    task = _scoring_task(first, splits, sources)
-    stepper, models = _make_stepper(trials, splits, task, sources, device, replayed)
-    run = _Run(models, stepper, splits, task, trials)
+    task = scoring_task(first, splits, sources)
+    stepper, models = make_stepper(trials, splits, task, sources, device, replayed)
+    run = TrainingState(models, stepper, splits, task, trials)
     run.look(0)
     points = set(evaluation_steps(first))
     observed = {point - back for point in points for back in range(1, _OBSERVED_BATCHES + 1)}
@@ -220,137 +217,9 @@ def _train_stack(
     return run.results((time.perf_counter() - began) / len(trials)), models, stepper
 
 
-def _scoring_task(trial: Trial, splits: Splits, sources: Sources) -> Task:
+def scoring_task(trial: Trial, splits: Splits, sources: Sources) -> Task:
     """The task of a trial, with the user's metric that the trial scores, if it does."""
     task, text = task_for(splits), trial.ours.metric
     if text is None or not isinstance(task, Classification):
         return task
     return replace(task, own=OwnMetric(text, function=load_function(text, "metric", sources)))
-
-
-class _Run:
-    """The state of a training besides its weights."""
-
-    def __init__(
-        self, models: Models, stepper: Stepper, splits: Splits, task: Task, trials: Sequence[Trial]
-    ) -> None:  # fmt: skip
-        self.models, self.stepper, self.splits, self.task = models, stepper, splits, task
-        self.trial, self.size = trials[0], len(trials)
-        device, size = splits.train.targets.device, self.size
-        self.probes = [Looking(t.probes, t.seed, t.steps, splits, task, device.type) for t in trials]
-        self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
-        self.observed: list[Tensor] = []
-        self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
-        self.points: list[tuple[int, Tensor]] = []  # steps; the curve's columns on training, then validation, examples
-        self.seen = 0  # training targets that count, by each model
-        rows = min(self.trial.ours.evaluation_rows, len(splits.valid))
-        spread = torch.arange(rows, device=device) * len(splits.valid) // rows  # the data may be sorted by class
-        self.shown = splits.valid.batch(spread)
-
-    def step(self, step: int, *, observe: bool) -> None:
-        """One optimiser step of every model on its own batch."""
-        outputs, targets = self.stepper.step(step)
-        self.seen += int((targets[0] != self.splits.ignore).sum()) if self.splits.ignore else targets[0].numel()
-        if observe:
-            self.observed.append(self.task.curve_point(outputs, targets))
-
-    def look(self, step: int) -> None:
-        """Let the probes look, after so many steps."""
-        for i, probes in enumerate(self.probes):
-            if step not in probes.steps:
-                continue
-            probes.look(step, functools.partial(self.models.module, i), functools.partial(self.stepper.loss, i))
-
-    def evaluate(self, step: int) -> None:
-        """Take one point of the learning curves."""
-        inputs, targets = self.shown
-        points, start = [], 0
-        for outputs in gathered(self.models.predict(inputs), _CURVE_OUTPUTS):
-            self.diverged |= ~outputs.isfinite().flatten(1).all(1)
-            of = targets[start : start + outputs.shape[1]]
-            points.append(len(of) / len(targets) * self.task.curve_point(outputs, of.expand(self.size, *of.shape)))
-            start += len(of)
-        valid = torch.stack(points).sum(0)
-        train = torch.stack(self.observed).mean(0)
-        self.observed.clear()
-        self.points.append((step, torch.cat([train, valid]).cpu()))
-        if self.trial.ours.select == "best-val":
-            better = valid[0] > self.best
-            self.best = torch.where(better, valid[0], self.best)
-            self.models.keep(better)
-
-    def curve(self, i: int) -> Curve:
-        """The learning curve of model i so far."""
-        steps = tuple(step for step, _ in self.points)
-        values = torch.stack([values[:, i] for _, values in self.points]).T.tolist()
-        names = self.task.curve
-        train, valid = (
-            dict(zip(names, map(tuple, part), strict=True)) for part in (values[: len(names)], values[len(names) :])
-        )
-        return Curve(steps, train, valid)
-
-    def results(self, seconds: float) -> list[TrialResult]:
-        """The results, from the weights as they are now."""
-        valid = self._judge(self.splits.valid)
-        test = self._judge(self.splits.test) if self.trial.final else [None] * self.size
-        results = []
-        for i in range(self.size):
-            of_valid, of_test, fitted = self.task.conclude(valid[i], test[i])
-            results.append(
-                TrialResult(
-                    curve=self.curve(i),
-                    scores=self.task.metrics(of_valid),
-                    columns=self.task.columns(of_valid),
-                    fitted=fitted,
-                    gradient_ratio=float(self.stepper.gradient_ratio[i]),
-                    extended_share=float(self.stepper.extended[i]) / self.seen,
-                    diverged=bool(self.diverged[i]),
-                    notes=self.stepper.notes(i),
-                    seconds=seconds,
-                    valid=of_valid if self.trial.final else None,
-                    test=of_test,
-                    series=self.stepper.series() | self.probes[i].series(),
-                    facts=self.stepper.facts(),
-                )
-            )
-        return results
-
-    def _judge(self, part: Examples) -> list[Judged]:
-        """What each model makes of a part, judged as it is predicted."""
-        judged: list[list[Judged]] = [[] for _ in range(self.size)]
-        start = 0
-        for outputs in self.models.predict(part.inputs):
-            examples = part.rows(start, start + outputs.shape[1])
-            for i, of_model in enumerate(outputs):
-                judged[i].append(self.task.judge(of_model, examples))
-            start += outputs.shape[1]
-        return [Judged.join(parts) for parts in judged]
-
-
-def _make_stepper(
-    trials: Sequence[Trial],
-    splits: Splits,
-    task: Task,
-    sources: Sources,
-    device: str,
-    replayed: TrialResult | None,
-) -> tuple[Stepper, Models]:
-    first = trials[0]
-
-    def model(seed: int) -> nn.Module:
-        return build_model(first.ours.model, splits, task.outputs, sources, seed).to(device)
-
-    def single(seed: int) -> SingleModel:
-        return SingleModel(model(seed), first.optimizer)
-
-    if not isinstance(first.stepper, Plain):
-        loss, notes = noted_loss(first.loss, splits, task, first.steps)
-        assert isinstance(loss, LearnedLoss)
-        learning = LearningStepper(first, loss, notes, single, splits, task, device, replayed)
-        return learning, learning.models
-    if not first.is_stacked:
-        models: Models = single(first.seed)
-    else:
-        modules = {seed: model(seed) for seed in {t.seed for t in trials}}
-        models = StackedModels([modules[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
-    return PlainStepper(trials, models, splits, task, device), models

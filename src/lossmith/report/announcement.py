@@ -1,0 +1,21 @@
+"""What is said of a comparison before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lossmith.comparison.metric import ASKED_FOR
+from lossmith.comparison.plan import Plan
+from lossmith.tasks import metric_said
+
+
+def announcement(plan: Plan, folder: Path) -> list[str]:
+    """What will be compared, on what, by which metric, and what was chosen that the user should know of."""
+    trial, said = plan.trial, metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
+    return [
+        f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
+        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
+        f"{folder}/plan.toml",
+        f"metric: {said}{'' if plan.metric_reason == ASKED_FOR else '; --metric takes another'}",
+        *(f"note: {note}" for note in plan.notes),
+    ]

@@ -1,0 +1,44 @@
+"""What is said of one finished training."""
+
+from __future__ import annotations
+
+import math
+
+from lossmith.tasks import Task
+from lossmith.trials.result import TrialResult
+from lossmith.trials.trial import Trial
+
+
+def training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
+    """What `lossmith train` says of a finished training."""
+    test = result.test
+    assert test is not None
+    lines = [
+        f"loss             {trial.loss}",
+        f"validation       {task.told(result.scores | result.columns | result.fitted)}",
+        f"test             {task.told(task.metrics(test) | task.columns(test) | result.fitted)}",
+        f"first gradient   {result.gradient_ratio:.3g} times that of {task.reference}",
+        f"steps, seconds   {trial.steps}, {result.seconds:.1f}",
+    ]
+    if "scale" in result.series:
+        lines += _learned_lines(result)
+    if result.extended_share:
+        lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
+    if result.diverged and not math.isfinite(result.gradient_ratio):
+        lines.append("the loss or its gradient was not finite at the first step: no learning rate mends that")
+    elif result.diverged:
+        lines.append("it diverged: lower the learning rate (--lr)")
+    return lines + [f"note             {note}" for note in result.notes]
+
+
+def _learned_lines(result: TrialResult) -> list[str]:
+    """What became of a loss that learned."""
+    scale, facts = result.series["scale"].values, result.facts
+    offline = f" after {facts['offline_steps']} offline steps" if facts["offline_steps"] else ""
+    lines = [f"effective scale  {scale[0]:.3g} at first{offline}, {scale[-1]:.3g} at last"]
+    if "formula" in facts:
+        lines += [
+            f"learned          {facts['formula']}",
+            f"                 (its gradient to {100 * float(facts['formula_error']):.2g} %)",
+        ]
+    return lines
