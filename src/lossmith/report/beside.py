@@ -94,6 +94,5 @@ _BESIDE: Final = {
     ),
     "regression": (
         Beside("mae", "MAE", "MAE", "Mean absolute error, in the target's unit; lower is better.", _four_digits),
-        Beside("rmse", "RMSE", "RMSE", "Root mean squared error, in the target's unit; lower is better.", _four_digits),
     ),
 }
