@@ -120,6 +120,19 @@ def test_padding_a_stack_changes_no_result(loss: str) -> None:
     assert stacked.extended_share == single.extended_share
 
 
+def test_continued_losses_are_counted_among_losses_that_are_not() -> None:
+    """At a rate of 10,000 logits are so large that m is continued; tempered at a small rate never is."""
+    wild, calm = OptimizerSpec("sgd", 1e4, schedule="none"), OptimizerSpec("sgd", 0.01, schedule="none")
+    stack = [
+        changed(IRIS, loss=loss, optimizer=optimizer, steps=30, engine="stacked")
+        for loss, optimizer in (("m", wild), ("m", calm), ("l", calm), ("cross_entropy", wild))
+    ]
+    shares = [result.extended_share for result in train_many(stack, SOURCES)]
+    assert shares == [train(trial, SOURCES).extended_share for trial in stack]
+    assert shares[0] > 0
+    assert shares[1:] == [0, 0, 0]
+
+
 def test_a_stack_gives_back_each_of_its_models() -> None:
     task = splits_of(IRIS, SOURCES)
     models = [build_model("mlp:width=5", task, task_for(task).outputs, SOURCES, seed) for seed in range(3)]

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lossmith.catalog import create
 from lossmith.data import Splits
 from lossmith.learned import AdaptiveLoss
-from lossmith.losses import ClassificationLoss, DynamicalLoss, Loss, RegressionLoss
+from lossmith.losses import ClassificationLoss, DynamicalLoss, RegressionLoss
+from lossmith.losses.entries import log_slope_limit
 from lossmith.tasks import Task
 from lossmith.trials.batches import pad_rows, trial_batches
 from lossmith.trials.result import Series
@@ -109,13 +111,17 @@ class PlainStepper(Stepper):
         return pad_rows(rows, self.models.row_multiple).T.contiguous().to(self.device), len(rows)
 
     def _count_extensions(self, outputs: Tensor, targets: Tensor) -> None:
-        for loss, base, slices in ((group.loss, group.base, group.slices) for group in self.groups):
-            if isinstance(loss, RegressionLoss) or not isinstance(base, ClassificationLoss) or not base.can_extend:
-                continue
-            part, of = outputs[slices], targets[slices]
-            self.extended[slices] += (
-                loss.extended(part.flatten(0, 1), of.flatten(0, 1)).view(of.shape).flatten(1).sum(1)
-            )
+        extending = [group for group in self.groups if group.extends_above is not None]
+        if len(extending) > 1:  # mostly no loss is continued: one look at all slices, instead of one for each loss
+            least = min(group.extends_above for group in extending if group.extends_above is not None)
+            c = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(0, 1), reduction="none")
+            if not (c > least).any():
+                return
+        for group in extending:
+            assert not isinstance(group.loss, RegressionLoss)
+            part, of = outputs[group.slices], targets[group.slices]
+            found = group.loss.extended(part.flatten(0, 1), of.flatten(0, 1))
+            self.extended[group.slices] += found.view(of.shape).flatten(1).sum(1)
 
 
 def _order(trial: Trial) -> tuple[object, ...]:
@@ -130,9 +136,8 @@ class _Group(NamedTuple):
     loss: TrainingLoss
     notes: tuple[str, ...]
 
-    @property
-    def base(self) -> Loss:
-        return self.loss.base if isinstance(self.loss, DynamicalLoss) else self.loss
+    extends_above: float | None
+    """The least cross-entropy above which the loss is continued by its tangent; ``None``: it never is."""
 
     def sum_of_means(self, outputs: Tensor, targets: Tensor, size: int) -> Tensor:
         """The sum over slices of the mean loss of each slice's first ``size`` rows; the others get zero gradient.
@@ -159,9 +164,17 @@ def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: st
     for text, members in itertools.groupby(trial.loss for trial in trials):
         size = len(list(members))
         loss, notes = noted_loss(text, splits, task, trials[0].steps)
-        groups.append(_Group(slice(start, start + size), loss.to(device), notes))
+        groups.append(_Group(slice(start, start + size), loss.to(device), notes, _extends_above(loss)))
         start += size
     return groups
+
+
+def _extends_above(loss: TrainingLoss) -> float | None:
+    base = loss.base if isinstance(loss, DynamicalLoss) else loss
+    if isinstance(loss, RegressionLoss) or not isinstance(base, ClassificationLoss):
+        return None
+    above = base.linear_above(log_slope_limit(torch.float32))
+    return above if above is None else float(torch.as_tensor(above).min())
 
 
 def noted_loss(text: str, splits: Splits, task: Task, steps: int) -> tuple[TrainingLoss, tuple[str, ...]]:
