@@ -159,7 +159,9 @@ def test_the_first_reason_is_the_one_given() -> None:
 def test_cross_entropy_is_judged_like_the_others() -> None:
     edges = {CROSS_ENTROPY: [True], "x": [False]}
     found = why_untrained({CROSS_ENTROPY: [0.75] * 3, "x": [0.75] * 3}, edges, CHANCE, NAMES)
-    assert found == {CROSS_ENTROPY: "its best learning rate still lay on the edge of the extended grid in 1 of 1 repeats"}
+    assert found == {
+        CROSS_ENTROPY: "its best learning rate still lay on the edge of the extended grid in 1 of 1 repeats"
+    }
     lost = why_untrained(
         {CROSS_ENTROPY: [0.75, 0.75, None], "x": FINE}, {CROSS_ENTROPY: [False], "x": [False]}, CHANCE, NAMES
     )
