@@ -3,20 +3,37 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
-import time
 import tomllib
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from at_once import AtOnce
 from lossmith.cli import main
+from lossmith.comparison.selftest import self_test
 
-COMPARE = ("compare", "iris", "--model", "mlp:width=8", "--losses", "m,rooted:k=2", "--lrs", "4", "--steps", "60")
+COMPARE = (
+    "compare",
+    "iris",
+    "--model",
+    "mlp:width=8",
+    "--losses",
+    "m,rooted:k=2",
+    "--lrs",
+    "3",
+    "--steps",
+    "30",
+    "--folds",
+    "2",
+)
 
 
 def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.CompletedProcess[str]:
@@ -39,6 +56,7 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--optimizer", "adamm"), ("--optimizer", "adam")),
         (("compare", "--select", "first"), ("--select first", "last, best-val")),
         (("compare", "--repeats", "0"), ("--repeats 0", "at least 1")),
+        (("selftest", "iris", "--losses", "m"), ("--losses", "copies of the reference")),
         (("train", "--steps", "0"), ("--steps 0", "at least 1")),
         (("compare", "--model", "mlpp"), ("mlpp", "mlp")),
         (("compare", "iris", "--model", "cnn"), ("cnn", "mlp")),
@@ -116,11 +134,50 @@ def test_train_with_a_loss_that_learns_keeps_the_loss(tmp_path: Path) -> None:
     assert "Convex in p" in told.stdout
 
 
-def test_compare_from_plan_to_report(tmp_path: Path) -> None:
-    done = lossmith(*COMPARE, "--workers", "1", "--out", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+@dataclass(frozen=True)
+class Resumed:
+    """A comparison that was interrupted by Ctrl-C and carried on."""
+
+    folder: Path
+    code: int
+    said: str
+    again: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    folder = tmp_path_factory.mktemp("resumed")
+    arguments = (*COMPARE, "--workers", "1", "--out", "r/run")
+    running = subprocess.Popen(
+        [sys.executable, "-c", "from lossmith.cli import main; main()", *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("final trainings"):
+            break
+    os.killpg(running.pid, signal.SIGINT)
+    rest = running.stderr.read()
+    code = running.wait(timeout=60)
+    running.stderr.close()
+    return Resumed(folder / "r" / "run", code, rest, lossmith(*arguments, cwd=folder))
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(resumed: Resumed) -> None:
+    assert resumed.code == 130
+    assert "Run the same command to resume" in " ".join(resumed.said.split())
+    assert "Traceback" not in resumed.said
+    assert resumed.again.returncode == 0, resumed.again.stderr
+    assert "learning rates:" not in resumed.again.stderr  # that stage was finished
+
+
+def test_compare_from_plan_to_report(resumed: Resumed) -> None:
+    done, run = resumed.again, resumed.folder
     assert max(map(len, done.stdout.splitlines())) <= 80
-    run = tmp_path / "run"
     made = {file.name for file in run.iterdir()}
     assert made == {
         "plan.toml",
@@ -134,52 +191,44 @@ def test_compare_from_plan_to_report(tmp_path: Path) -> None:
     rows = list(csv.DictReader((run / "results.csv").read_text().splitlines()))
     assert {row["loss"] for row in rows} >= {"m", "rooted:k=2", "cross_entropy", "cross_entropy (again)"}
     runs = list(csv.DictReader((run / "runs.csv").read_text().splitlines()))
-    assert len({(each["loss"], each["fold"], each["repeat"]) for each in runs}) == len(runs) == 5 * 2 * len(rows)
+    assert len({(each["loss"], each["fold"], each["repeat"]) for each in runs}) == len(runs) == 2 * 2 * len(rows)
     for row in rows:
         own = [float(each["score"]) for each in runs if each["loss"] == row["loss"]]
         assert float(row["score"]) == pytest.approx(sum(own) / len(own), abs=1e-5)  # folds of one size
     assert tomllib.loads((run / "plan.toml").read_text())["repeats"] == 2
-    shown = lossmith("show", "run", cwd=tmp_path)
+    shown = lossmith("show", "r/run", cwd=run.parents[1])
     assert shown.stdout == done.stdout
-    other = lossmith(*COMPARE, "--seed", "1", "--out", "run", cwd=tmp_path)
+    other = lossmith(*COMPARE, "--seed", "1", "--out", "r/run", cwd=run.parents[1])
     assert other.returncode == 2
     assert "another plan" in other.stderr
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "from lossmith.cli import main; main()",
-        *COMPARE,
-        "--workers",
-        "1",
-        "--out",
-        "r/run",
-    ]
-    running = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-    )
-    assert running.stderr is not None
-    for line in running.stderr:
-        if line.startswith("final trainings"):
-            break
-    os.killpg(running.pid, signal.SIGINT)
-    rest = running.stderr.read()
-    assert running.wait(timeout=30) == 130
-    running.stderr.close()
-    assert "Run the same command to resume" in " ".join(rest.split())
-    assert "Traceback" not in rest
-    time.sleep(0.2)
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert "learning rates:" not in again.stderr  # that stage was finished
-    assert (tmp_path / "r" / "run" / "report.html").exists()
+def test_a_self_test_counts_false_alarms_and_says_what_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which saves importing torch once more; a second time nothing is trained."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lossmith.trials.runner.LocalPool", lambda workers: AtOnce())
+    monkeypatch.setattr("lossmith.comparison.selftest.self_test", partial(self_test, relabellings=20))
+    command = ["selftest", "iris", "--model", "mlp:width=8", "--copies", "3", "--lrs", "3", "--folds", "2"]
+    said = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", ["lossmith", *command, "--steps", "20", "--workers", "1"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code in (0, None)
+        said.append(capsys.readouterr())
+    text = " ".join(said[0].out.split())
+    assert "cross_entropy against 3 copies of itself on iris with mlp:width=8, 2 fold(s), 2 repeats" in text
+    assert re.search(r"false alarms per comparison, p < .05 \d+\.\d % \[\d+\.\d, \d+\.\d\]", text)
+    assert re.search(r"copies said to need fewer steps \d of 3", text)
+    assert ("Verdicts hold here" in text) is not ("Too many false alarms" in text)
+    (folder,) = (tmp_path / "runs").glob("selftest-iris-mlp-*")
+    assert {arm["name"] for arm in tomllib.loads((folder / "plan.toml").read_text())["arms"]} == {
+        "cross_entropy", "cross_entropy (again)", "copy 1", "copy 2", "copy 3"
+    }  # fmt: skip
+    assert said[1].out == said[0].out
+    assert "already done" in said[1].err or "trainings" not in said[1].err
 
 
 def test_a_regression_is_compared_in_its_own_words(tmp_path: Path) -> None:
@@ -187,13 +236,15 @@ def test_a_regression_is_compared_in_its_own_words(tmp_path: Path) -> None:
     rng = random.Random(0)
     lines = [f"{(x := rng.random())},{rng.random()},{2 * x + rng.random() / 10}" for _ in range(400)]
     (tmp_path / "made.csv").write_text("\n".join(["a,b,size", *lines]) + "\n")
-    shape = ("--lrs", "3", "--budget", "6", "--folds", "2", "--steps", "60", "--workers", "1", "--out", "run")
-    done = lossmith("compare", "made.csv", "--label", "size", "--losses", "mae,log_cosh", *shape, cwd=tmp_path)
+    shape = ("--lrs", "3", "--folds", "2", "--steps", "60", "--workers", "1", "--out", "run")
+    done = lossmith(
+        "compare", "made.csv", "--label", "size", "--losses", "mae,log_cosh", *shape, cwd=tmp_path, width=100
+    )
     assert done.returncode == 0, done.stderr
     assert "on made (regression)" in done.stderr
     assert "minus squared error" in done.stdout
     assert "Huber: the best tuned Huber loss." in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert max(map(len, done.stdout.splitlines())) <= 100
     for text in (done.stdout, (tmp_path / "run" / "report.html").read_text()):
         assert "entropy" not in text
         assert "label smoothing" not in text.lower()

@@ -6,7 +6,6 @@ beforehand.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import gc
 import importlib
@@ -38,6 +37,7 @@ import torch._dynamo
 from torch import nn
 
 import lossmith
+from at_once import AtOnce
 from lossmith import data as trial_data
 from lossmith import formulas, kernels, learned, losses, properties
 from lossmith.studies import noisy_labels
@@ -425,15 +425,6 @@ def a_study_of_noisy_labels(folder: Path) -> None:
 
 
 SMALL: Any = {"data": "iris", "model": "mlp:width=8", "steps": 60}
-
-
-class AtOnce(concurrent.futures.Executor):
-    """Does what it is given in this process, at once."""
-
-    def submit(self, call: Callable[..., Any], /, *given: Any, **named: Any) -> concurrent.futures.Future[Any]:
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        future.set_result(call(*given, **named))
-        return future
 
 
 @covers("load")

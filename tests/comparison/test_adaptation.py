@@ -71,16 +71,15 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
         model="mlp:width=8",
         losses=(ONLINE, RATE, LOSS, "adaptive:control=scale,meta_lr=?"),
         optimizer="sgd",
-        lrs=3,
-        budget=3,
-        folds=2,
+        lrs=(0.2, 0.4, 0.8),
+        folds=0,
         repeats=1,
-        steps=60,
+        steps=20,
     )
     sources = Sources()
     plan = make_plan(options, sources)
     trials = {arm.name: plan.training(arm, 0, 0, Setting(0.1), "final") for arm in plan.arms}
-    assert trials[NAMES.equal_time].steps == 180
+    assert trials[NAMES.equal_time].steps == 60
     assert trials[CROSS_ENTROPY].is_stacked
     assert not trials[ONLINE].is_stacked
     assert len({trial.ours.data for trial in trials.values()}) == 1
@@ -91,7 +90,7 @@ def test_a_comparison_with_losses_that_learn(tmp_path: Path) -> None:
     assert rows[CROSS_ENTROPY].training.learned is None
     learned = rows[ONLINE].training.learned
     assert learned is not None
-    assert learned.moments == (0, 15, 30, 45, 60)
+    assert learned.moments == (0, 5, 10, 15, 20)
     assert learned.pull[0] == pytest.approx([1.0] * len(learned.axis))
     (said,) = run.results.adaptation
     page = render(run)

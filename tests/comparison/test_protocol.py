@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -127,67 +129,81 @@ def test_what_cannot_be_planned_is_said_in_a_sentence(change: dict[str, object],
         make_plan(replace(SMALL, **change), Sources())  # type: ignore[arg-type]
 
 
-def test_the_recommendation_is_written_before_the_test_part_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True)
+class Carried:
+    """A comparison that was carried out in one go."""
+
+    plan: Plan
+    folder: Path
+    trained: int
+    opened: list[bool]
+
+
+QUICK = replace(SMALL, losses=("m",), folds=2, lrs=3, steps=20)
+
+
+@contextmanager
+def counting(limit: int | None = None) -> Iterator[list[int]]:
+    """How many trainings are kept; interrupted when there are more than a limit."""
+    trained, keep = [0], Runner._keep
+
+    def kept(runner: Runner, unit: list[Trial], results: list[object]) -> None:
+        keep(runner, unit, results)  # type: ignore[arg-type]
+        trained[0] += len(unit)
+        if limit is not None and trained[0] > limit:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "_keep", kept)
+        yield trained
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    plan, sources = planned(QUICK)
+    folder = tmp_path_factory.mktemp("whole") / "run"
     opened = []
     original = Ledger.open_test
 
     def watched(ledger: Ledger, trial: Trial) -> object:
-        opened.append((tmp_path / "run" / "recommendation.toml").exists())
+        opened.append((folder / "recommendation.toml").exists())
         return original(ledger, trial)
 
-    monkeypatch.setattr(Ledger, "open_test", watched)
-    plan, sources = planned()
-    carry_out(plan, sources, tmp_path / "run", workers=0)
-    assert opened
-    assert all(opened)
+    write_plan(plan, folder)
+    with counting() as trained, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "open_test", watched)
+        carry_out(plan, sources, folder, workers=0)
+    return Carried(plan, folder, trained[0], opened)
 
 
-def test_a_run_that_was_interrupted_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recommendation_is_written_before_the_test_part_is_opened(whole: Carried) -> None:
+    assert len(whole.opened) == len(whole.plan.arms) * 2 * 2
+    assert all(whole.opened)
+
+
+def test_a_run_that_was_interrupted_ends_like_one_that_was_not(whole: Carried, tmp_path: Path) -> None:
     """And no finished trial runs twice: the trainings of all sittings together are those of one."""
-    plan, sources = planned()
-    trained: list[int] = []
-    keep = Runner._keep
-
-    def counting(runner: Runner, unit: list[Trial], results: list[object]) -> None:
-        keep(runner, unit, results)  # type: ignore[arg-type]
-        trained[-1] += len(unit)
-        if limit is not None and trained[-1] > limit:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Runner, "_keep", counting)
-    limit: int | None = None
-    trained.append(0)
-    write_plan(plan, tmp_path / "whole" / "run")
-    carry_out(plan, sources, tmp_path / "whole" / "run", workers=0)
-    whole = trained.pop()
-    for stop_after in (10, 60, 40, 1, 70):
-        limit = stop_after
-        trained.append(0)
-        write_plan(plan, tmp_path / "cut" / "run")
-        try:
-            carry_out(plan, sources, tmp_path / "cut" / "run", workers=0)
-        except KeyboardInterrupt:
-            continue
-    limit = None
-    trained.append(0)
-    carry_out(plan, sources, tmp_path / "cut" / "run", workers=0)
-    assert sum(trained) == whole
+    plan, sources = planned(QUICK)
+    total = 0
+    for stop_after in (10, 30, 20, 1, None):
+        write_plan(plan, tmp_path / "run")
+        with counting(stop_after) as trained, suppress(KeyboardInterrupt):
+            carry_out(plan, sources, tmp_path / "run", workers=0)
+        total += trained[0]
+    assert total == whole.trained
     for name in FILES:
-        assert (tmp_path / "cut" / "run" / name).read_bytes() == (tmp_path / "whole" / "run" / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-def test_every_arm_gets_the_same_budget_but_for_extensions(tmp_path: Path) -> None:
-    plan, sources = planned()
-    carry_out(plan, sources, tmp_path / "run", workers=0)
-    rows = json.loads((tmp_path / "run" / "summary.json").read_text())["rows"]
-    budget = plan.budget * len(plan.folds)
-    most = budget + len(plan.folds) * MAX_EXTENSIONS * 2
-    for row in rows:
-        tuning = row["tuning"]
-        assert budget <= tuning["trainings"] <= most
-        extra = sum(max(0, point["folds"]) for point in tuning["rates"]) - len(plan.lrs) * len(plan.folds)
-        assert tuning["trainings"] == budget + extra * (
-            1 if tuning["values"][0] or "tuned" in row["name"] or "decay" in row["name"] else 2
-        )
+def test_every_arm_gets_the_same_budget_but_for_extensions(whole: Carried) -> None:
+    """Each learning rate of the grid is tried in every repeat; a tuned arm has as many trainings for fewer rates."""
+    plan, pipelines = whole.plan, len(whole.plan.pipelines)
+    for row in json.loads((whole.folder / "summary.json").read_text())["rows"]:
+        tuning, arm = row["tuning"], plan.arm(row["name"])
+        tried = {point["lr"]: point["tried"] for point in tuning["rates"]}
+        bracket = [setting.lr for setting in plan.bracket(arm)]
+        assert len(bracket) == (2 if arm.tuned else 3)
+        assert all(tried[lr] == pipelines for lr in bracket)
+        extra = sum(number for lr, number in tried.items() if lr not in bracket)
+        assert extra <= MAX_EXTENSIONS * pipelines
+        assert tuning["trainings"] == plan.budget * pipelines + extra

@@ -72,6 +72,14 @@ def test_ratios_without_spread_are_left_to_the_sign_test() -> None:
     assert same.p_value == pytest.approx(2 * 0.5**3)
 
 
+def test_times_that_differ_by_rounding_are_equal() -> None:
+    """The geometric mean of 210 and 210 is 209.99999999999994 or so; as fast as itself is not slower ten times."""
+    mean = np.exp(np.log([[210.0] * 10] * 2).mean(0))
+    found = paired_log_ratio([210.0] * 10, mean)
+    assert (found.ratio, found.p_value) == (1.0, 1.0)
+    assert paired_log_ratio([*[210.0] * 9, math.inf], [*mean[:9], 300.0]).p_value == 1.0
+
+
 def test_two_pairs_are_too_few_for_an_interval() -> None:
     for pair in ([50.0, 60.0], [50.0, math.inf]):
         ratio = paired_log_ratio(pair, [80.0, 70.0])

@@ -284,7 +284,7 @@ CE_FINALS = {(0, 0): 0.74, (0, 1): 0.75, (1, 0): 0.72, (1, 1): 0.70}
 
 
 def racing(run: Run) -> Outcome:
-    """Cross-entropy is there at evaluation 4 or 6; brier at 5, at twice its best rate at 1 or 2; mae never."""
+    """Cross-entropy is there at evaluation 4, again at 6; brier at 5, at twice its best rate at 1 or 2; mae never."""
     if run.arm == CROSS_ENTROPY and run.use == "final" and run.steps == 300:
         return Outcome(CE_FINALS[run.fold, run.repeat])
     if run.arm == AGAIN:
@@ -316,7 +316,7 @@ def test_speed_is_to_the_lowest_level_cross_entropy_ends_at(tmp_path: Path) -> N
 
 
 def test_the_level_is_the_lower_of_both_references(tmp_path: Path) -> None:
-    """Where the second ends at .68 in fold 1, that is the level there, and mae reaches it; in fold 0 it is .74."""
+    """Where the second ends at .68 in fold 1, that is the level there, which mae reaches; in fold 0 it stays at .74."""
 
     def world(run: Run) -> Outcome:
         return Outcome(0.68, reached=6) if run.arm == AGAIN and run.final and run.fold == 1 else racing(run)

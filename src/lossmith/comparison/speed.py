@@ -89,6 +89,7 @@ def paired_log_ratio(t_loss: ArrayLike, t_reference: ArrayLike) -> SpeedRatio:
         )
     decided = np.isfinite(a) | np.isfinite(b)
     ratios = a[decided] / b[decided]
+    ratios[np.abs(ratios - 1) <= _ROUNDING] = 1.0  # a mean of equal times need not be that time
     censored_loss, censored_reference = int(np.isinf(a).sum()), int(np.isinf(b).sum())
     log_t = censored_loss + censored_reference == 0 and (a.size == 1 or float(np.ptp(np.log(ratios))) > _ROUNDING)
     interval, p_value = None, None

@@ -210,8 +210,8 @@ class Estimator:
     V_test and V_res are those of `paired_difference`. Pooling makes up for few repeats; the maximum keeps an arm that
     varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. V is at least
     V_test: scores of few units are coarse, and all means may agree by chance. nu is Satterthwaite's, over the three
-    terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others k times and s^2 .6 (A - 1) times as many, but
-    no fewer than F (R - 1).
+    terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others' k times and s^2 max(1, .6 (A - 1)) times as
+    many.
 
     Args:
         scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
