@@ -143,6 +143,7 @@ def selftest(
     ] = None,
 ) -> None:
     """Measure how often `compare` raises a false alarm on your data and model, from copies of the reference loss."""
+    from lossmith.comparison.estimate import estimate_run
     from lossmith.comparison.plan import make_plan, write_plan
     from lossmith.comparison.selftest import plan_copies, self_test
     from lossmith.comparison.session import running
@@ -156,14 +157,14 @@ def selftest(
     sources = Sources()
     plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
     folder = out or Path("runs") / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    errors, workers = Console(stderr=True), workers or os.cpu_count() or 1
+    expected = estimate_run(plan, sources, folder, workers)
+    errors.print(str(expected), highlight=False, soft_wrap=True)
     write_plan(plan, folder)
-    errors = Console(stderr=True)
     with (
-        ConsoleProgress(errors) as progress,
+        ConsoleProgress(errors, expected) as progress,
         saying(errors.print, lambda: progress.kept),
-        running(
-            plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
-        ) as runner,
+        running(plan, sources, folder, workers=workers, time_limit=time_limit, progress=progress) as runner,
     ):
         found = self_test(plan, runner, folder)
     Console().print(SelfTestTable(plan, found))
