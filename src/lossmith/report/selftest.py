@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.selftest import SelfTest
-from lossmith.comparison.verdict import shown_delta
+from lossmith.comparison.verdict import ALPHA, shown_delta
 
 TOO_MANY = 0.07
 
@@ -51,9 +51,13 @@ class SelfTestTable:
 
 
 def _conclusion(found: SelfTest) -> str:
-    if max(found.per_comparison, found.per_family, found.recommended) > TOO_MANY:
+    low, high = found.interval
+    if low > ALPHA or max(found.per_comparison, found.per_family, found.recommended) > TOO_MANY:
         return (
             "Too many false alarms: do not trust a verdict here. Give more --repeats, or change what makes the "
             "trainings vary so much."
         )
-    return "Verdicts hold here: false alarms are no more frequent than the 5 % they are allowed, up to measurement."
+    return (
+        f"No sign of too many false alarms: verdicts allow 5 %, and {found.copies} copies can rule out more than "
+        f"{100 * high:.0f} % per comparison. More --copies tell more."
+    )
