@@ -10,6 +10,7 @@ import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm
+from lossmith.comparison.estimator import Estimator
 from lossmith.comparison.headlines import (
     better_control,
     fewer_steps,
@@ -23,7 +24,7 @@ from lossmith.comparison.protocol import Findings
 from lossmith.comparison.results import by_arm, reference_learned, test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
-from lossmith.comparison.statistics import Estimator, PairedDifference, holm, share_of_pairs_won, simultaneous_level
+from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.verdict import BETTER, Verdict, verdict
 from lossmith.tasks import metric_title
 from lossmith.tasks.task import Scores, Words
