@@ -205,19 +205,19 @@ class Estimator:
                  (of one or two arms: their mean)
         v_a    = max(s_a^2, s^2)
         v_0    = max(mean of the k others' s_b^2, s^2) / k
-        V      = v_a + v_0 + max(0, V_test - min(V_res, v_a + v_0))
+        V      = v_a + v_0 + max(0, V_test - V_res)
 
     V_test and V_res are those of `paired_difference`. Pooling makes up for few repeats; the maximum keeps an arm that
-    varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. V is at least
-    V_test: scores of few units are coarse, and all means may agree by chance. nu is Satterthwaite's, over the three
-    terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others' k times and s^2 max(1, .6 (A - 1)) times as
-    many.
+    varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. Where v_a and
+    v_0 are 0, V is V_test: scores of few units are coarse, and all means may agree by chance. nu is Satterthwaite's,
+    over the three terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others' k times and s^2
+    max(1, .6 (A - 1)) times as many.
 
     Args:
         scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
         alike: the arms that are pooled: those that were tuned alike. Others have nothing to say of s^2.
         shared: whether the repeats of a fold score the same units. If not, chance in drawing units varies from repeat
-            to repeat like all else, and V is the larger of v_a + v_0 and V_test.
+            to repeat like all else, and V has no third term unless v_a and v_0 are 0.
 
     Raises:
         ValueError: If arms differ in folds or repeats, no arm is pooled, or a score is not finite.
@@ -279,7 +279,9 @@ class Estimator:
         if theirs <= self._pooled:
             v_others = self._pooled / len(others), self._pooled_df
         v_seed = v_arm[0] + v_others[0]
-        v_test = max(0.0, plain.v_test - min(plain.v_residual if self._shared else v_seed, v_seed))
+        v_test = plain.v_test
+        if v_seed > _ROUNDING * v_test:  # not the variance of equal numbers
+            v_test = max(0.0, v_test - plain.v_residual) if self._shared else 0.0
         df = _satterthwaite(v_seed + v_test, v_arm, v_others, (v_test, max(1, plain.examples - 1)))
         return replace(plain, mean=mean, variance=v_seed + v_test, df=df, v_seed=v_seed, v_test=v_test)
 
