@@ -421,7 +421,7 @@ def by_the_docstring(bank: Bank, alike: list[str], shared: bool, arm: str, other
         every = np.concatenate([run for fold in gap for run in fold])
         mean = sum(w[f] * np.mean([run.mean() for run in gap[f]]) for f in folds)
         v_test, v_res, n = every.var(ddof=1) / every.size, math.inf, every.size
-    v_units = max(0.0, v_test - min(v_res, v_a + v_0))
+    v_units = max(0.0, v_test - v_res)
     v = v_a + v_0 + v_units
     nu = v**2 / (v_a**2 / df_a + v_0**2 / df_0 + v_units**2 / (n - 1))
     return float(mean), float(v), float(nu), float(v_a + v_0), float(v_units)
@@ -558,16 +558,19 @@ def test_where_no_mean_varies_examples_alone_decide(shared: bool) -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_means_that_agree_by_chance_are_no_certainty(shared: bool) -> None:
-    """Coarse scores: every run of an arm has the same number right, each time other examples. One more is nothing."""
+    """Coarse scores: every run of an arm has the same number right, each time other examples."""
     rng = np.random.default_rng(6)
-    bank = {
-        name: [[rng.permutation(np.arange(100) < right) for _ in range(3)]]
-        for name, right in {"a": 90, "b": 90, "c": 91}.items()
-    }
-    d = Estimator(bank, "abc", shared=shared).difference("c", "a", "b")
-    assert d.mean == pytest.approx(0.01)
-    assert d.p_value is not None
-    assert d.p_value > 0.3
+    for more in range(1, 8):
+        bank = {
+            name: [[rng.permutation(np.arange(100) < right) for _ in range(3)]]
+            for name, right in {"a": 80, "b": 80, "c": 80 + more}.items()
+        }
+        d = Estimator(bank, "abc", shared=shared).difference("c", "a", "b")
+        assert d.mean == pytest.approx(more / 100)
+        gaps = [2 * c - a.astype(float) - b for a, b, c in zip(bank["a"][0], bank["b"][0], bank["c"][0], strict=True)]
+        units = np.mean(gaps, axis=0) if shared else np.concatenate(gaps)
+        assert d.p_value == pytest.approx(stats.ttest_1samp(units, 0.0).pvalue)
+        assert more > 1 or (d.p_value or 0.0) > 0.3
 
 
 def test_the_shares_of_folds_are_those_of_their_examples() -> None:
