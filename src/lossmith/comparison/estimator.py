@@ -45,8 +45,8 @@ class Estimator:
 
     Pooling makes up for few repeats; the maximum keeps an arm that varies more from borrowing the precision of the
     others; medians keep one wild arm from spoiling all. Where v_a and v_0 are 0, V is V_test: scores of few units are
-    coarse, and all means may agree by chance. nu is Satterthwaite's: s_a^2 has df degrees of freedom, the mean of the others' k df, and
-    s^2, wherever it stands, max(1, e (A - 1)) df, with e the efficiency of the median.
+    coarse, and all means may agree by chance. nu is Satterthwaite's: s_a^2 has df degrees of freedom, the mean of the
+    others k df, and s^2, wherever it stands, max(1, e (A - 1)) df, with e the efficiency of the median.
 
     Args:
         scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
@@ -101,7 +101,7 @@ class Estimator:
         own, theirs = self._variances[arm], float(np.mean([self._variances[name] for name in others]))
         parts, pooled = [], 0.0
         for variance, arms in ((own, 1), (theirs, len(others))):
-            if variance > self._pooled:
+            if variance > self._pooled * (1 + _ROUNDING):
                 parts.append((variance / arms, float(arms * self._df)))
             else:
                 pooled += self._pooled / arms
