@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 
 from lossmith.comparison import tuning
 from lossmith.comparison.arms import Arm
+from lossmith.comparison.estimator import Estimator
 from lossmith.comparison.plan import Options, derive_seed, make_plan
-from lossmith.comparison.statistics import Estimator, holm, paired_difference
+from lossmith.comparison.statistics import holm, paired_difference
 from lossmith.comparison.tuning import Scored, Setting, smoothed
 from lossmith.trials.training import stacks, train_many
 from lossmith.trials.trial import Sources, Trial

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,11 @@ from rich.table import Table
 from lossmith.comparison.options import Options
 from lossmith.endings import check_folder, saying, sentence_of, stoppable
 from lossmith.trials.options import Request, options_of
+
+if TYPE_CHECKING:
+    from lossmith.comparison.estimate import Estimate
+    from lossmith.comparison.plan import Plan
+    from lossmith.trials.trial import Sources
 
 app = typer.Typer(
     name="lossmith",
@@ -29,6 +34,7 @@ app = typer.Typer(
 
 _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 _ASK_BEYOND: Final = 3600.0  # seconds
+_RUNS: Final = Path("runs")
 
 
 def _flattened(command: Callable[..., None]) -> Callable[..., None]:
@@ -61,61 +67,61 @@ def _flattened(command: Callable[..., None]) -> Callable[..., None]:
     return flat
 
 
+_Workers = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
+]
+_TimeLimit = Annotated[
+    float | None, typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running")
+]
+_RunFolder = Annotated[
+    Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.", rich_help_panel="Running")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running")
+]
+_Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Begin without a question, however long.", rich_help_panel="Running")
+]
+
+
 @app.command()
 @_flattened
 def compare(
     options: Options,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.", rich_help_panel="Running")
-    ] = None,
+    workers: _Workers = None,
+    time_limit: _TimeLimit = None,
+    out: _RunFolder = None,
     minutes: Annotated[
         float | None,
         typer.Option(min=0.1, help="Leave out what does not fit into this time.", rich_help_panel="Running"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="As --minutes 2.", rich_help_panel="Running")] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running"),
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Begin without a question, however long.", rich_help_panel="Running")
-    ] = False,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
 ) -> None:
     """Compare losses fairly on your data and model. Run it again to resume."""
-    from lossmith.comparison.estimate import estimate_run
     from lossmith.comparison.fitting import fitted_plan
-    from lossmith.comparison.plan import make_plan, write_plan
+    from lossmith.comparison.plan import make_plan
     from lossmith.comparison.session import carry_out
     from lossmith.progress import ConsoleProgress
-    from lossmith.report.announcement import announcement
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
     from lossmith.trials.trial import Sources
 
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
     limit = 2.0 if quick and minutes is None else minutes
-    plan = make_plan(options, sources) if limit is None else fitted_plan(options, sources, 60 * limit, workers)
-    folder = out or Path("runs") / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
-    for line in announcement(plan, folder):
-        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    cuts: tuple[str, ...] = ()
+    if limit is None:
+        plan = make_plan(options, sources)
+    else:
+        runs = out.parent if out else _RUNS
+        plan, cuts = fitted_plan(options, sources, 60 * limit, workers, runs, keep=not dry_run)
+    folder = out or _RUNS / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
     file = folder / "summary.json"
     before = file.read_bytes() if file.is_file() else None
-    expected = None if before is not None and not dry_run else estimate_run(plan, sources, folder, workers)
-    if expected is not None and expected.trainings:
-        errors.print(str(expected), highlight=False, soft_wrap=True)
+    expected = _begin(plan, sources, folder, workers, cuts, finished=before is not None, dry_run=dry_run, yes=yes)
     if dry_run:
         return
-    interactive = errors.is_terminal and sys.stdin.isatty()
-    if expected is not None and expected.seconds > _ASK_BEYOND and interactive and not yes:
-        typer.confirm("Begin?", default=True, abort=True, err=True)
-    write_plan(plan, folder)
     with ConsoleProgress(errors, expected) as progress, saying(errors.print, lambda: progress.kept):
         carry_out(plan, sources, folder, workers=workers, time_limit=time_limit, progress=progress)
     run = load_run(folder)
@@ -131,19 +137,14 @@ def compare(
 def selftest(
     options: Options,
     copies: Annotated[int, typer.Option(min=2, help="Copies of the reference.", rich_help_panel="Comparison")] = 10,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
-    ] = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default: runs/selftest-...", rich_help_panel="Running")
-    ] = None,
+    workers: _Workers = None,
+    time_limit: _TimeLimit = None,
+    out: _RunFolder = None,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
 ) -> None:
     """Measure how often `compare` raises a false alarm on your data and model, from copies of the reference loss."""
-    from lossmith.comparison.plan import make_plan, write_plan
+    from lossmith.comparison.plan import make_plan
     from lossmith.comparison.selftest import plan_copies, self_test
     from lossmith.comparison.session import running
     from lossmith.progress import ConsoleProgress
@@ -153,20 +154,49 @@ def selftest(
 
     if options.losses is not None:
         raise RequestError("--losses: a self-test compares copies of the reference; leave it out")
-    sources = Sources()
+    sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
     plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
-    folder = out or Path("runs") / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
-    write_plan(plan, folder)
-    errors = Console(stderr=True)
+    folder = out or _RUNS / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    expected = _begin(plan, sources, folder, workers, dry_run=dry_run, yes=yes)
+    if dry_run:
+        return
     with (
-        ConsoleProgress(errors) as progress,
+        ConsoleProgress(errors, expected) as progress,
         saying(errors.print, lambda: progress.kept),
-        running(
-            plan, sources, folder, workers=workers or os.cpu_count() or 1, time_limit=time_limit, progress=progress
-        ) as runner,
+        running(plan, sources, folder, workers=workers, time_limit=time_limit, progress=progress) as runner,
     ):
         found = self_test(plan, runner, folder)
     Console().print(SelfTestTable(plan, found))
+
+
+def _begin(
+    plan: Plan,
+    sources: Sources,
+    folder: Path,
+    workers: int,
+    cuts: Sequence[str] = (),
+    *,
+    finished: bool = False,
+    dry_run: bool,
+    yes: bool,
+) -> Estimate | None:
+    """Say what will be done and how long it takes, ask if that is long, and write the plan."""
+    from lossmith.comparison.estimate import estimate_run
+    from lossmith.comparison.plan import write_plan
+    from lossmith.report.announcement import announcement
+
+    errors = Console(stderr=True)
+    for line in (*announcement(plan, folder), *(f"note: {cut}" for cut in cuts)):
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    expected = None if finished and not dry_run else estimate_run(plan, sources, folder, workers)
+    if expected is not None and expected.trainings:
+        errors.print(str(expected), highlight=False, soft_wrap=True)
+    interactive = errors.is_terminal and sys.stdin.isatty()
+    if expected is not None and expected.seconds > _ASK_BEYOND and interactive and not (yes or dry_run):
+        typer.confirm("Begin?", default=True, abort=True, err=True)
+    if not dry_run:
+        write_plan(plan, folder)
+    return expected
 
 
 @app.command()
@@ -200,7 +230,7 @@ def train(
     text = drafted.task.reference if loss is None else drafted.task.loss_text(loss)
     trainer = replace(drafted.trial.ours, engine="single")
     trial = with_loss(replace(drafted.trial, trainer=trainer, optimizer=changed, final=True), text)
-    folder = out or Path("runs") / f"train-{drafted.splits.name}-{trial.hash[:8]}"
+    folder = out or _RUNS / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     check_folder(folder)
     console = Console(stderr=True)
     for note in drafted.notes:

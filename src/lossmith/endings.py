@@ -68,7 +68,7 @@ def sentence_of(error: Exception) -> str:
         return str(error)
     file = f" ({error.filename})" if error.filename else ""
     if error.errno in _FULL:
-        return f"the disk is full{file}: free some space and run the same command again; finished trainings are kept"
+        return f"the disk is full{file}: free some space and run the same command again"
     if error.errno in _FORBIDDEN:
         return f"there is no permission{file}: choose another file or folder, or change what it allows"
     return f"{error.strerror}{file}"

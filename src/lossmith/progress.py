@@ -46,6 +46,8 @@ class ConsoleProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
+            if self._task is not None:
+                self._bar.update(self._task, left="")
             self._bar.stop()
 
     @property

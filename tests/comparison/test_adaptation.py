@@ -8,9 +8,9 @@ from made_up import CROSS_ENTROPY, NAMES, TASK
 
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm, make_arms
+from lossmith.comparison.estimator import Estimator
 from lossmith.comparison.plan import Options, make_plan, write_plan
 from lossmith.comparison.session import carry_out
-from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.tuning import Setting
 from lossmith.report.page import render
 from lossmith.report.run import load_run

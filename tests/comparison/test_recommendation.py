@@ -90,7 +90,7 @@ def test_no_difference_is_no_reason() -> None:
 )
 def test_without_a_p_value_cross_entropy_stays_and_it_is_said_why(lacking: dict[str, Any], why: str) -> None:
     found = recommend({"x": gap(0.25, 9.0, **lacking), "y": gap(0.01, 1.0)}, 2, NAMES)
-    reason = f"x is +25.00 points from cross-entropy on validation, but that has no p-value ({why})"
+    reason = f"the highest, x, is +25.00 points from cross-entropy on validation, without a p-value ({why})"
     assert found == Recommendation(CROSS_ENTROPY, reason, 0.25, None)
 
 

@@ -149,13 +149,13 @@ def test_the_difference_to_cross_entropy() -> None:
     assert cells(("Minus", "MDE"), [M, BARE]) == [("0.57", 0.0057), ("–", None)]
     parts = replace(M, against_reference=replace(gap(0), v_seed=0.0625, v_test=None))
     none = replace(M, against_reference=replace(gap(0), v_seed=0.0, v_test=NAN))
-    assert cells(("Minus", "SE: seeds, examples"), [M, parts, none, BARE]) == [
+    assert cells(("Minus", "SE: repeats, examples"), [M, parts, none, BARE]) == [
         ("0.10, 0.17", 0.00204),
         ("25.00, –", 0.00204),
         ("0.00, –", 0.00204),
         ("–", None),
     ]
-    assert cells(("Minus", "paired seeds won, %"), [M, BARE]) == [("75", 0.75), ("–", None)]
+    assert cells(("Minus", "repeats won, %"), [M, BARE]) == [("75", 0.75), ("–", None)]
 
 
 def test_the_difference_to_the_best_label_smoothing() -> None:

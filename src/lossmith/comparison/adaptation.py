@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from lossmith.comparison.arms import Arm
+from lossmith.comparison.estimator import Estimator
 from lossmith.comparison.headlines import Claim
-from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.verdict import ALPHA, SCOPE, points_with_interval
 
 ADAPTS = Claim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,7 +63,8 @@ class Arm:
         loss: canonical text of the loss, ``?`` where a value is tuned.
         role: ``"candidate"``, or ``"control"``, which is not counted among the losses tested.
         tuned: what is tuned besides the learning rate.
-        stream: arms of one stream share their seeds, so that their runs pair.
+        stream: arms of one stream share their seeds: a loss that learns and its replays. Others have their own, so that
+            the luck of one seed is not that of many losses.
         lr_scale: what its grid of learning rates is multiplied by: for SGD one over its gradient's norm at step 0
             relative to cross-entropy's, unless the loss learns; else 1.
         length: the steps of its trainings over those of the plan.
@@ -213,7 +215,13 @@ def make_arms(
             asked.append(_asked_for(loss))
     if any(_learns_online(arm) for arm in asked):
         arms.append(Arm(names.equal_time, reference, "control", length=EQUAL_TIME_LENGTH))
-    return arms + asked
+    others = [replace(arm, stream=_stream(arm.replays or arm.name)) for arm in arms[2:] + asked]
+    return arms[:2] + others
+
+
+def _stream(name: str) -> int:
+    """Seeds that belong to a name: the same whatever else is compared."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") | 2  # 0 and 1 are the reference's
 
 
 def _with_values(loss: str, given: Mapping[str, float]) -> str:

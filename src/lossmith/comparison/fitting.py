@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
 
 from lossmith.comparison.arms import default_losses
 from lossmith.comparison.estimate import duration, estimate, measure
+from lossmith.comparison.files import write_file
 from lossmith.comparison.options import Options
 from lossmith.comparison.plan import Plan, make_plan
+from lossmith.losses.text import split_losses
 from lossmith.trials.texts import canonical, parse
 from lossmith.trials.timing import Timing
 from lossmith.trials.trial import Sources
@@ -78,36 +83,69 @@ def fit(
     return _options(options, plan, smaller), notes
 
 
-def fitted_plan(options: Options, sources: Sources, seconds: float, workers: int) -> Plan:
-    """The plan of a comparison that fits into a time.
+@dataclass(frozen=True)
+class Cut:
+    """How a comparison was cut to fit into a time.
+
+    Args:
+        options: those in place of what was asked for, by name, as on the command line.
+        notes: what was left out and what that costs, in sentences.
+    """
+
+    options: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def fitted_plan(
+    options: Options, sources: Sources, seconds: float, workers: int, folder: Path, *, keep: bool = True
+) -> tuple[Plan, tuple[str, ...]]:
+    """The plan of a comparison that fits into a time: that of the smaller comparison, whoever measured what.
+
+    Measured times vary. The cuts are therefore kept in a file of the folder, where the same request finds them again.
 
     Args:
         options: what was asked for.
         sources: where data and models lie; filled in.
         seconds: of wall time.
         workers: how many trainings go on at once.
+        folder: where run folders lie.
+        keep: whether cuts are written down.
 
     Returns:
-        The plan; its notes say what was left out, what that costs, and which options make the same plan again.
+        The plan; and what was left out, what that costs, and which options make the same plan.
 
     Raises:
         ValueError: as `make_plan`.
     """
     plan = make_plan(options, sources)
-    smaller, notes = fit(options, plan, measure(plan, sources), seconds, workers)
-    if smaller == options:
-        return plan
-    again = " ".join(
-        f"--{name} {_shown(getattr(smaller, name))}"
-        for name in ("losses", "lrs", "folds", "steps")
-        if getattr(smaller, name) != getattr(options, name)
-    )
-    found = make_plan(smaller, sources)
-    return replace(found, notes=(*found.notes, *notes, f"in place of the time these options give the same: {again}"))
+    file = folder / f"cut-{plan.digest}-{seconds:g}s.json"
+    if file.is_file():
+        cut = msgspec.json.decode(file.read_bytes(), type=Cut)
+    else:
+        smaller, notes = fit(options, plan, measure(plan, sources), seconds, workers)
+        changed = (name for name in _CUTTABLE if getattr(smaller, name) != getattr(options, name))
+        cut = Cut({name: _shown(getattr(smaller, name)) for name in changed}, notes)
+        if keep:
+            write_file(file, msgspec.json.encode(cut).decode())
+    if not cut.options:
+        return plan, cut.notes
+    parsed = {name: _CUTTABLE[name](text) for name, text in cut.options.items()}
+    again = " ".join(f"--{name} {text}" for name, text in cut.options.items())
+    said = (*cut.notes, f"the same comparison without a limit of time: {again}")
+    return make_plan(replace(options, **parsed), sources), said
 
 
 def _shown(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+_CUTTABLE: Final[dict[str, Callable[[str], Any]]] = {
+    "losses": lambda text: tuple(split_losses(text)),
+    "lrs": int,
+    "folds": int,
+    "steps": int,
+}
+"""What may be cut, and what reads it."""
 
 
 def _allowed(size: _Size, options: Options, plan: Plan) -> _Size:
@@ -177,5 +215,5 @@ def _notes(plan: Plan, smaller: Plan) -> tuple[str, ...]:
             f"(MDE) grows to as much as {factor:.1f} times (--folds {len(plan.folds)})"
         )
     elif notes:
-        notes.append("the smallest difference that is found (MDE) stays: folds and repeats are as many as in full")
+        notes.append("the MDE is unchanged: folds and repeats are as many as in full")
     return tuple(notes)

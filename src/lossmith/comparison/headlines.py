@@ -159,8 +159,8 @@ def better_control(controls: Mapping[str, PairedDifference], words: Words = CLAS
 
 TOO_FEW_PAIRS = Claim(
     "a loss has runs that never reach tau, and a sign test in which it is faster in all pairs would have Holm p >= .05",
-    "{pairs} paired runs are too few for a claim on speed by the sign test, which decides where a run never gets "
-    "there: with {tested} tested it takes {needed}.",
+    "No claim on speed is possible: some runs never reach the level, so a sign test decides, and with {tested} it "
+    "needs at least {needed} repeats; there are {pairs}.",
 )
 
 

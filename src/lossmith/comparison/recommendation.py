@@ -66,7 +66,7 @@ def recommend(
     top = differences[name]
     gain = f"{100 * top.mean:+.2f} points from {words.reference} on validation"
     if top.reason is not None:
-        reason = f"{name} is {gain}, but that has no p-value ({top.reason.value})"
+        reason = f"the highest, {name}, is {gain}, without a p-value ({top.reason.value})"
         return Recommendation(names.reference, reason, top.mean, None)
     if better:
         return Recommendation(name, f"{gain}, Holm-adjusted p = {holm_p[name]:.2g}", top.mean, top.se)

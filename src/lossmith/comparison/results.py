@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from lossmith.comparison.estimator import Estimator, Units
 from lossmith.comparison.guessing import beats_guessing
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.statistics import Estimator
 from lossmith.comparison.tuning import Setting
 from lossmith.tasks.task import Judged, Scores
 from lossmith.trials.result import TrialResult
@@ -80,18 +80,14 @@ def validation_estimator(plan: Plan, runs: Iterable[FinalRun]) -> Estimator:
 
     Each repeat has a validation part of its own, unless that is official.
     """
-    runs = list(runs)
-    shared = all(
-        np.array_equal(first.judged("valid").index, run.judged("valid").index)
-        for first in runs[:1]
-        for run in runs
-        if (run.arm, run.fold) == (first.arm, first.fold)
-    )
     scores: dict[str, list[list[Scores]]] = {}
+    units: Units = ()
     for arm, rows in by_arm(runs).items():
         folds = [[run.judged("valid") for run in rows if run.fold == fold] for fold in plan.folds]
         scores[arm] = [[plan.task.unit_scores([[run]], plan.metric)[0][0] for run in fold] for fold in folds]
-    return Estimator(scores, _alike(plan, ()), shared=shared)
+        units = [[run.index for run in fold] for fold in folds]
+    official = all(np.array_equal(run, fold[0]) for fold in units for run in fold)
+    return Estimator(scores, _alike(plan, ()), None if official else units)
 
 
 def reference_learned(plan: Plan, runs: Iterable[FinalRun]) -> bool:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossmith.comparison.arms import Arm
+from lossmith.comparison.files import write_file
 from lossmith.comparison.headlines import fewer_steps
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import recommendation_from, run_protocol, untrained_arms, validation_differences
@@ -29,6 +31,7 @@ class SelfTest:
 
     Attributes:
         copies: How many copies of the reference were compared with it.
+        judged: Share of comparisons that have a p-value; the others raise no alarm.
         per_comparison: Share of comparisons with p < .05.
         interval: 95 % interval of that share, as other trainings of the same plan might give it.
         per_family: Share of comparisons of all copies at once in which one has Holm p < .05.
@@ -36,11 +39,12 @@ class SelfTest:
         recommendable: Share of copies that would be recommended if they gained delta on validation.
         found: Share of comparisons in which a gain of delta would have p < .05.
         found_adjusted: Likewise with Holm p < .05 among all copies.
-        se: Median standard error of a difference, a fraction.
+        se: Median standard error of a difference, a fraction; None if there is none.
         faster: Copies said to need fewer steps, in the one comparison that was carried out.
     """
 
     copies: int
+    judged: float
     per_comparison: float
     interval: tuple[float, float]
     per_family: float
@@ -48,7 +52,7 @@ class SelfTest:
     recommendable: float
     found: float
     found_adjusted: float
-    se: float
+    se: float | None
     faster: int
 
 
@@ -68,7 +72,7 @@ def self_test(plan: Plan, runner: Runner, folder: Path, relabellings: int = RELA
     Args:
         plan: from `plan_copies`.
         runner: what runs the trials.
-        folder: the run folder.
+        folder: the run folder; the result is written there as ``selftest.json``.
         relabellings: how many times.
 
     Returns:
@@ -83,8 +87,10 @@ def self_test(plan: Plan, runner: Runner, folder: Path, relabellings: int = RELA
     outcomes = [_evaluate(plan, *_relabelled(plan, findings.runs, rng)) for _ in range(relabellings)]
     alarms = np.array([outcome.p_values < ALPHA for outcome in outcomes])
     shifted = np.array([outcome.shifted < ALPHA for outcome in outcomes])
-    return SelfTest(
+    se = np.array([outcome.se for outcome in outcomes])
+    found = SelfTest(
         copies=len(plan.arms) - 2,
+        judged=float(np.isfinite(se).mean()),
         per_comparison=float(alarms.mean()),
         interval=share_interval(alarms.ravel(), np.concatenate([outcome.used for outcome in outcomes])),
         per_family=float(np.mean([(holm(outcome.p_values) < ALPHA).any() for outcome in outcomes])),
@@ -92,9 +98,11 @@ def self_test(plan: Plan, runner: Runner, folder: Path, relabellings: int = RELA
         recommendable=float(np.mean([outcome.recommendable * len(outcome.p_values) < ALPHA for outcome in outcomes])),
         found=float(shifted.mean()),
         found_adjusted=float(np.mean([outcome.shifted * len(outcome.shifted) < ALPHA for outcome in outcomes])),
-        se=float(np.nanmedian([outcome.se for outcome in outcomes])),
+        se=float(np.nanmedian(se)) if np.isfinite(se).any() else None,
         faster=sum(fewer_steps(name, of) is not None for name, of in findings.speed.items()),
     )
+    write_file(folder / "selftest.json", msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+    return found
 
 
 def share_interval(hits: ArrayLike, used: ArrayLike) -> tuple[float, float]:
@@ -167,7 +175,7 @@ def _evaluate(plan: Plan, runs: Sequence[FinalRun], dealt: NDArray[np.int64]) ->
         p_values=np.array([_p_value(gap) for gap in gaps]),
         shifted=np.array([_p_value(gap, plan.delta) for gap in gaps]),
         recommendable=np.array([_p_value(on_validation.get(name), plan.delta) for name in names[2:]]),
-        se=np.array([math.nan if gap is None else gap.se for gap in gaps]),
+        se=np.array([math.nan if gap is None or gap.p_value is None else gap.se for gap in gaps]),
         used=used,
         recommended=recommendation_from(plan, on_validation).arm != plan.names.reference,
     )

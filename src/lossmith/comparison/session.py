@@ -73,7 +73,7 @@ def carry_out(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C; finished trainings are kept.
-        LedgerError: if another process uses the ledger.
+        LedgerError: if the ledger is no ledger, or of another version.
         TrainingFailedError: if trainings of the reference fail.
     """
     with running(

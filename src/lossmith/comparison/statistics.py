@@ -7,8 +7,8 @@ are "loss A minus loss B".
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -18,9 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 MIN_RUNS = 3
 MIN_EXAMPLES = 100
 MIN_DIFFERING = 10
-
-# The median of several variances has so much of the precision of their mean (measured: docs/protocol.md).
-_MEDIAN_EFFICIENCY = 0.6
 
 # Two numbers that are equal on paper may differ by this much after sums of floats.
 _ROUNDING = 1e-12
@@ -53,7 +50,7 @@ class PairedDifference:
         v_residual: The seed-by-example part, as `paired_difference` defines it; NaN where `v_seed` is.
         runs: Final runs of each loss, F*R.
         examples: Test examples n.
-        differing: Test examples on which A and B differ under at least one seed.
+        differing: Test examples on which A and B differ under at least one seed, as `effective_number` counts them.
     """
 
     mean: float
@@ -64,7 +61,7 @@ class PairedDifference:
     v_residual: float
     runs: int
     examples: int
-    differing: int
+    differing: float
 
     @property
     def se(self) -> float:
@@ -179,7 +176,7 @@ def paired_difference(folds: Sequence[ArrayLike]) -> PairedDifference:
         variance = df = math.nan
     else:
         variance = max(v_seed + v_test - v_residual, v_seed, v_test)
-        df = _satterthwaite(variance, (v_seed, len(matrices) * (seeds - 1)), (v_test, n - 1))
+        df = satterthwaite(variance, (v_seed, len(matrices) * (seeds - 1)), (v_test, n - 1))
     return PairedDifference(
         mean=float(columns.mean()),
         variance=variance,
@@ -189,127 +186,20 @@ def paired_difference(folds: Sequence[ArrayLike]) -> PairedDifference:
         v_residual=v_residual,
         runs=len(matrices) * seeds,
         examples=n,
-        differing=sum(int(np.any(d != 0, axis=0).sum()) for d in matrices),
+        differing=effective_number(np.concatenate([np.abs(d).max(axis=0) for d in matrices])),
     )
 
 
-class Estimator:
-    """Differences between arms in which a run is a whole pipeline: tuning, choice and final training.
+def effective_number(sizes: FloatArray) -> float:
+    """How many numbers there are in effect, (sum x^2)^2 / sum x^4: equal ones count fully, small ones hardly.
 
-    All arms of repeat r in fold f share their data and what a seed decides. Let y_afr be the mean score of arm a there,
-    w_f the share of fold f in all units, and e_afr = y_afr minus the median over the A pooled arms, in which what all
-    share cancels. With ``g = 1 - 2/A + m`` and m the variance of the median of A standard normal numbers:
-
-        s_a^2  = sum_f w_f^2 Var_r(e_afr) / (R g)          (arms that are not pooled: no g, and minus m s^2)
-        s^2    = median over the pooled arms of s_a^2, divided by the median of chi^2/df with df = F (R - 1)
-                 (of one or two arms: their mean)
-        v_a    = max(s_a^2, s^2)
-        v_0    = max(mean of the k others' s_b^2, s^2) / k
-        V      = v_a + v_0 + max(0, V_test - V_res)
-
-    V_test and V_res are those of `paired_difference`. Pooling makes up for few repeats; the maximum keeps an arm that
-    varies more from borrowing the precision of the others; medians keep one wild arm from spoiling all. Where v_a and
-    v_0 are 0, V is V_test: scores of few units are coarse, and all means may agree by chance. nu is Satterthwaite's,
-    over the three terms: s_a^2 has F (R - 1) degrees of freedom, the mean of the others' k times and s^2
-    max(1, .6 (A - 1)) times as many.
-
-    Args:
-        scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
-        alike: the arms that are pooled: those that were tuned alike. Others have nothing to say of s^2.
-        shared: whether the repeats of a fold score the same units. If not, chance in drawing units varies from repeat
-            to repeat like all else, and V has no third term unless v_a and v_0 are 0.
-
-    Raises:
-        ValueError: If arms differ in folds or repeats, no arm is pooled, or a score is not finite.
+    A mean over many examples of which few carry all the weight is no more normal than a mean over these few.
     """
-
-    def __init__(
-        self, scores: Mapping[str, Sequence[Sequence[ArrayLike]]], alike: Collection[str], *, shared: bool = True
-    ) -> None:
-        self._scores = {
-            name: [[np.asarray(run, dtype=np.float64) for run in fold] for fold in of] for name, of in scores.items()
-        }
-        self._shared = shared
-        shapes = {tuple(len(fold) for fold in of) for of in self._scores.values()}
-        if len(shapes) != 1 or len(set(next(iter(shapes)))) != 1:
-            raise ValueError(f"Estimator: arms need the same folds and repeats, got {sorted(shapes)}")
-        if any(not np.isfinite(run).all() for of in self._scores.values() for fold in of for run in fold):
-            raise ValueError("Estimator: a score is not finite")
-        pooled = [name for name in self._scores if name in alike]
-        if not pooled:
-            raise ValueError("Estimator: none of the arms is pooled")
-        units = np.array([np.mean([run.size for run in fold]) for fold in next(iter(self._scores.values()))])
-        self._weights = units / units.sum()
-        self._means = {
-            name: np.array([[run.mean() for run in fold] for fold in of]) for name, of in self._scores.items()
-        }
-        self._variances, self._pooled = self._spread(pooled)
-        self._df = self._means[pooled[0]].shape[0] * (self._means[pooled[0]].shape[1] - 1)
-        self._pooled_df = max(1.0, _MEDIAN_EFFICIENCY * (len(pooled) - 1)) * self._df
-
-    def difference(self, arm: str, *others: str) -> PairedDifference:
-        """The mean score of an arm minus that of others.
-
-        Args:
-            arm: name of the arm.
-            others: names of one or several arms; several stand for one loss and are averaged.
-
-        Returns:
-            The difference with its variance; its `reason` says whether the data allow an interval.
-        """
-        gaps = [
-            [a - np.mean(b, axis=0) for a, *b in zip(*folds, strict=True)]
-            for folds in zip(*(self._scores[name] for name in (arm, *others)), strict=True)
-        ]
-        mean = float(
-            sum(w * np.mean([run.mean() for run in fold]) for w, fold in zip(self._weights, gaps, strict=True))
-        )
-        if self._shared:
-            plain = paired_difference([np.stack(fold) for fold in gaps])
-        else:
-            plain = paired_difference([np.concatenate(fold)[None] for fold in gaps])
-            plain = replace(plain, v_residual=0.0, runs=sum(map(len, gaps)))
-        if self._df == 0:
-            return replace(plain, mean=mean, variance=math.nan, df=math.nan, v_seed=math.nan)
-        own, theirs = self._variances[arm], float(np.mean([self._variances[name] for name in others]))
-        v_arm = own, self._df
-        v_others = theirs / len(others), len(others) * self._df
-        if own <= self._pooled:
-            v_arm = self._pooled, self._pooled_df
-        if theirs <= self._pooled:
-            v_others = self._pooled / len(others), self._pooled_df
-        v_seed = v_arm[0] + v_others[0]
-        v_test = plain.v_test
-        if v_seed > _ROUNDING * v_test:  # not the variance of equal numbers
-            v_test = max(0.0, v_test - plain.v_residual) if self._shared else 0.0
-        df = _satterthwaite(v_seed + v_test, v_arm, v_others, (v_test, max(1, plain.examples - 1)))
-        return replace(plain, mean=mean, variance=v_seed + v_test, df=df, v_seed=v_seed, v_test=v_test)
-
-    def _spread(self, pooled: Sequence[str]) -> tuple[dict[str, float], float]:
-        """The variance s_a^2 of each arm's mean, and s^2."""
-        together, arms = np.stack([self._means[name] for name in pooled]), len(pooled)
-        repeats = together.shape[2]
-        if repeats == 1:
-            return dict.fromkeys(self._means, math.nan), math.nan
-        centre = np.median(together, axis=0) if arms > 1 else np.zeros_like(together[0])
-        of_median = 0.0 if arms == 1 else _variance_of_median(arms)
-        shrunk = 1.0 if arms == 1 else 1 - 2 / arms + of_median
-        raw = {
-            name: float(self._weights**2 @ (of - centre).var(axis=1, ddof=1)) / repeats
-            for name, of in self._means.items()
-        }
-        known = [raw[name] / shrunk for name in pooled]
-        df = together.shape[1] * (repeats - 1)
-        middle = float(np.mean(known) if arms < 3 else np.median(known) * df / scipy.special.chdtri(df, 0.5))
-        variances = {
-            name: of / shrunk if name in pooled else max(0.0, of - of_median * middle) for name, of in raw.items()
-        }
-        return variances, middle
-
-
-def _variance_of_median(n: int) -> float:
-    """The variance of the median of n standard normal numbers, to 3 %."""
-    return math.pi / (2 * n + 1) if n % 2 else math.pi / (2 * n + 2.28)
+    largest = float(np.max(sizes, initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    squares = np.square(sizes / largest)
+    return round(float(squares.sum() ** 2 / np.square(squares).sum()), 6)
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
@@ -401,7 +291,7 @@ def _residual_mean_square(d: FloatArray) -> float:
     return float(np.square(residual).sum() / ((rows - 1) * (columns - 1)))
 
 
-def _satterthwaite(variance: float, *parts: tuple[float, int]) -> float:
+def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
     """V^2 / sum(v_k^2 / df_k) over parts (v_k, df_k); where all are zero, the most that one could give."""
     if variance == 0.0:
         return float(max(df for _, df in parts))

@@ -10,6 +10,7 @@ import numpy as np
 
 from lossmith.comparison.adaptation import adaptation
 from lossmith.comparison.arms import Arm
+from lossmith.comparison.estimator import Estimator
 from lossmith.comparison.headlines import (
     better_control,
     fewer_steps,
@@ -23,7 +24,7 @@ from lossmith.comparison.protocol import Findings
 from lossmith.comparison.results import by_arm, reference_learned, test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
-from lossmith.comparison.statistics import Estimator, PairedDifference, holm, share_of_pairs_won, simultaneous_level
+from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
 from lossmith.comparison.verdict import BETTER, Verdict, verdict
 from lossmith.tasks import metric_title
 from lossmith.tasks.task import Scores, Words
@@ -215,7 +216,7 @@ def _gap(gap: PairedDifference, level: float | None, holm_p: float | None) -> Ga
 def _noise(again: PairedDifference | None, weak_reference: str | None, words: Words) -> str:
     warning = "" if weak_reference is None else f"Take care: of {words.reference} itself, {weak_reference}. "
     if again is None:
-        said = "{reference}, tuned and seeded anew, could not be trained: take no difference here for real."
+        said = "{reference}, tuned and seeded anew, could not be trained: do not trust any difference in this table."
         return warning + words.fill(said)
     return (
         f"{warning}Size of noise: {words.reference}, tuned and seeded anew, differs from itself by "
@@ -225,7 +226,7 @@ def _noise(again: PairedDifference | None, weak_reference: str | None, words: Wo
 
 def _planned_test(plan: Plan, arm: str, evidence: _Evidence) -> str:
     if arm == plan.names.reference:
-        return "Nothing was to be tested."
+        return "No loss was recommended, so none was tested."
     gap = evidence.against_reference[arm]
     p = "" if gap.p_value is None else f", p = {gap.p_value:.2g}"
     said = f"On test, the one planned comparison: {100 * gap.mean:+.2f} points from"

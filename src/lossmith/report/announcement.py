@@ -14,8 +14,13 @@ def announcement(plan: Plan, folder: Path) -> list[str]:
     trial, said = plan.trial, metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
     return [
         f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
-        f"{trial.steps} steps per run, {plan.budget} tuning runs each in {len(plan.folds)} fold(s); the plan is "
+        f"{trial.steps} steps per run, {plan.budget} tuning runs and a final one each in {_times(plan)}; the plan is "
         f"{folder}/plan.toml",
         f"metric: {said}" + ("" if plan.metric_reason == ASKED_FOR else "; --metric takes another"),
         *(f"note: {note}" for note in plan.notes),
     ]
+
+
+def _times(plan: Plan) -> str:
+    repeats = f"{plan.repeats} repeat" + "s" * (plan.repeats > 1)
+    return f"{repeats} of each of {len(plan.folds)} folds" if len(plan.folds) > 1 else repeats

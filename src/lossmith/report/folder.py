@@ -35,6 +35,8 @@ def find_run(folder: Path) -> tuple[Path, Path]:
         ) from None
     if plan.name not in names:
         raise RunError(f"{shown} is not a run folder, it holds no plan.toml: give one that `lossmith compare` wrote")
+    if "selftest.json" in names:
+        raise RunError(f"{shown} holds a self-test: run the same `lossmith selftest` command again to print it")
     if summary.name not in names:
         raise RunError(
             f"the run in {shown} is not finished, it holds no summary.json: run the same `lossmith compare` command "

@@ -26,7 +26,7 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         (
             "Choice of a setting",
             f"Each setting is scored by validation {results.metric}, averaged with its neighbours (weights 1/4, 1/2, "
-            f"1/4), none of which counts as more than {100 * MAX_DROP:g} points worse. Ties go to the lower "
+            f"1/4); one that is over {100 * MAX_DROP:g} points worse counts as that much worse. Ties go to the lower "
             f"{words.tie_break}. A training that diverged or failed counts as guessing, and so does everything beyond "
             "the upper end of the grid: otherwise the choice falls on a lucky training at the edge of divergence.",
         ),
@@ -53,8 +53,8 @@ def how_it_was_done(design: Design, results: Summary) -> tuple[tuple[str, str], 
         (
             "What the intervals leave out",
             "The intervals include the chance of seeds, of tuning, of which examples validate, and of which examples "
-            "test. The chance of drawing other data to train on is included only as far as validation and training "
-            "examples change places. The intervals say nothing about other data, models, optimisers or budgets. How "
+            "test. They exclude the variance from drawing another training set, except for examples that move between "
+            "training and validation. The intervals say nothing about other data, models, optimisers or budgets. How "
             "often this protocol finds a difference between copies of one loss can be measured: lossmith selftest.",
         ),
         (

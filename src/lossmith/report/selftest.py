@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.selftest import SelfTest
-from lossmith.comparison.verdict import shown_delta
+from lossmith.comparison.verdict import ALPHA, shown_delta
 
 TOO_MANY = 0.07
 
@@ -36,6 +36,7 @@ class SelfTestTable:
         low, high = found.interval
         bounds = f"[{100 * low:.1f}, {100 * high:.1f}]"
         for label, share, interval in (
+            ("comparisons with a p-value", found.judged, ""),
             ("false alarms per comparison, p < .05", found.per_comparison, bounds),
             ("comparisons with any false finding, Holm p < .05", found.per_family, ""),
             ("false recommendations", found.recommended, ""),
@@ -44,16 +45,26 @@ class SelfTestTable:
             (f"a gain of {delta} points on validation would be recommended", found.recommendable, ""),
         ):
             table.add_row(label, f"{100 * share:.1f} %", interval)
-        table.add_row("median standard error of a difference", f"{100 * found.se:.2f}", "points")
+        if found.se is not None:
+            table.add_row("median standard error of a difference", f"{100 * found.se:.2f}", "points")
         table.add_row("copies said to need fewer steps", str(found.faster), f"of {found.copies}")
         yield table
         yield Text(_conclusion(found))
 
 
 def _conclusion(found: SelfTest) -> str:
-    if max(found.per_comparison, found.per_family, found.recommended) > TOO_MANY:
+    low, high = found.interval
+    if low > ALPHA or max(found.per_comparison, found.per_family, found.recommended) > TOO_MANY:
         return (
             "Too many false alarms: do not trust a verdict here. Give more --repeats, or change what makes the "
             "trainings vary so much."
         )
-    return "Verdicts hold here: false alarms are no more frequent than the 5 % they are allowed, up to measurement."
+    if found.judged < 1 / 2:
+        return (
+            "Too little data to measure it: most comparisons have no p-value, so they raise no alarm, and allow no "
+            "verdict either."
+        )
+    return (
+        f"No sign of too many false alarms: verdicts allow 5 %, and {found.copies} copies can rule out more than "
+        f"{100 * high:.0f} % per comparison. More --copies tell more."
+    )

@@ -77,5 +77,5 @@ def _fault(outputs: object, targets: Tensor, task: Task) -> str | None:
     if not outputs.isfinite().all():
         return "its first outputs are not finite, before any training, look at its forward pass and initial weights"
     if not regression and outputs.min() >= 0 and (outputs.sum(1) - 1).abs().max() <= _ROUNDING:
-        return "it ends in a softmax, and losses take logits, leave the softmax out"
+        return "it ends in a softmax, but losses take logits, remove the softmax"
     return None

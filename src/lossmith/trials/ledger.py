@@ -64,7 +64,7 @@ class Ledger:
             raise
 
     def close(self) -> None:
-        """Close the file and give its lock back."""
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> Ledger:

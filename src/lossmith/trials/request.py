@@ -89,8 +89,8 @@ def draft(request: Request, sources: Sources) -> Draft:
     notes = dataset.notes if request.model else (*dataset.notes, *why)
     if request.valid_size is None and evaluation.valid < len(splits.valid):
         notes += (
-            f"{evaluation.valid:,} of {len(splits.valid):,} validation examples are used, so that judging them costs "
-            "little of a training: --valid-size sets another number",
+            f"{evaluation.valid:,} of {len(splits.valid):,} validation examples are used, to keep evaluation "
+            "cheap: --valid-size sets another number",
         )
         data = replace(data, valid_size=evaluation.valid)
         splits = load_splits(data, request.data, device)

@@ -80,7 +80,7 @@ class ModelTrainer:
 
     @property
     def test_split(self) -> str:
-        """A hash of the test split: of the data and how the test part is drawn, not of changes to the training part."""
+        """A hash of the test split: of how the test part is drawn, not of how examples are read or changed."""
         plain = replace(
             self.data,
             train_size=None,
@@ -91,6 +91,8 @@ class ModelTrainer:
             clean=None,
             outliers=0.0,
             repeat=0,
+            drop=(),
+            image_size=None,
         )
         return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.results import FinalRun, by_arm
-from lossmith.comparison.speed import Speed, paired_log_ratio, steps_to_reach
+from lossmith.comparison.speed import Speed, SpeedRatio, paired_log_ratio, steps_to_reach
 from lossmith.comparison.stages.tune import Chosen, tune
 from lossmith.comparison.statistics import holm
 from lossmith.comparison.tuning import Setting
@@ -50,8 +50,7 @@ def measure_speed(
     times: dict[str, list[float]] = {name: [] for name in runs_of}
     for run, trial in zip(runs, trials, strict=True):
         times[run.arm].append(_time(results.get(trial), taus[run.fold]))
-    reference = np.exp(np.log([times[name] for name in references]).mean(0))
-    ratios = {name: paired_log_ratio(of, reference) for name, of in times.items()}
+    ratios = {name: _ratio(of, [times[name] for name in references]) for name, of in times.items()}
     candidates = [arm.name for arm in plan.arms if arm.role == "candidate"]
     p_values = [1.0 if name not in ratios or (p := ratios[name].p_value) is None else p for name in candidates]
     adjusted = dict(zip(candidates, holm(p_values).tolist(), strict=True))
@@ -63,6 +62,18 @@ def measure_speed(
         if name not in references and ratio.ratio < 1 and holm_p is not None and holm_p < ALPHA:
             speed[name] = _against_shortened(plan, speed[name], taus, runner)
     return speed
+
+
+def _ratio(times: Sequence[float], references: Sequence[Sequence[float]]) -> SpeedRatio:
+    """The ratio to the geometric mean of the reference's arms, or, if a run never arrived, to each of them in turn.
+
+    A mean of two is infinite twice as often as a single time, which would make any loss look faster.
+    """
+    together = np.array(references)
+    if np.isfinite(together).all() and np.isfinite(times).all():
+        return paired_log_ratio(times, np.exp(np.log(together).mean(0)))
+    pairs = np.arange(together.shape[1])
+    return paired_log_ratio(times, together[pairs % len(together), pairs])
 
 
 def _at(plan: Plan, run: FinalRun, setting: Setting) -> Trial:
