@@ -219,7 +219,8 @@ class MadeUp:
         )
 
     def _validation(self, run: Run, given: Outcome) -> Judged:
-        return outcomes(VALID, round(given.accuracy * VALID), start=0 if self.official else VALID * run.repeat)
+        start = 10 * run.fold + (0 if self.official else run.repeat)
+        return outcomes(VALID, round(given.accuracy * VALID), start=VALID * start)
 
 
 def peaked(lr: float, at: float, top: float = 0.75) -> float:

@@ -134,15 +134,25 @@ def test_what_the_user_asked_for_is_not_left_out(full) -> None:
     assert fit(asked, plan, timings, 1.0, 1)[0] == asked
 
 
-def test_a_fitted_plan_names_the_options_that_make_it_again() -> None:
+def test_a_fitted_plan_names_the_options_that_make_it_again(tmp_path: Path) -> None:
     asked = Options(data="iris", model="mlp:width=8", losses=("m",), device="cpu")
-    found = fitted_plan(asked, Sources(), 0.01, 1)
-    again = found.notes[-1]
+    found, said = fitted_plan(asked, Sources(), 0.01, 1, tmp_path)
+    again = said[-1]
     assert "--lrs 4" in again
     assert "--folds 2" in again
     same = make_plan(replace(asked, lrs=4, folds=2, steps=found.trial.steps), Sources())
-    assert replace(found, notes=()) == replace(same, notes=())
-    assert set(same.notes) < set(found.notes)
+    assert found == same  # measured times are no part of a plan
+
+
+def test_a_request_is_cut_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times vary: the same command finds the cuts of the first time, unless it was a dry run, and resumes."""
+    asked = Options(data="iris", model="mlp:width=8", losses=("m",), device="cpu")
+    dry, _ = fitted_plan(asked, Sources(), 0.01, 1, tmp_path, keep=False)
+    assert not list(tmp_path.iterdir())
+    first, said = fitted_plan(asked, Sources(), 0.01, 1, tmp_path)
+    assert first == dry
+    monkeypatch.setattr("lossmith.comparison.fitting.measure", lambda *_: pytest.fail("it is not measured again"))
+    assert fitted_plan(asked, Sources(), 0.01, 8, tmp_path) == (first, said)
 
 
 def test_one_arm_of_each_kind_is_timed() -> None:

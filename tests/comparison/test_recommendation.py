@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -38,6 +39,23 @@ def test_a_loss_has_to_be_better_with_a_p_that_counts_all_that_were_planned(
     found = recommend({"x": gap(0.02, z)}, tested, NAMES)
     assert found.arm == recommended
     assert (found.gain, found.se) == (0.02, pytest.approx(0.02 / z))
+
+
+@dataclass(frozen=True)
+class Exactly(PairedDifference):
+    """A difference whose p-value is known to the last digit."""
+
+    p: float
+
+    @property
+    def p_value(self) -> float:
+        return self.p
+
+
+def test_a_p_of_exactly_5_percent_is_not_enough() -> None:
+    known = {field.name: getattr(gap(0.02), field.name) for field in fields(PairedDifference)}
+    assert recommend({"x": Exactly(**known, p=0.05)}, 1, NAMES).arm == CROSS_ENTROPY
+    assert recommend({"x": Exactly(**known, p=0.049)}, 1, NAMES).arm == "x"
 
 
 def test_holm_is_stepwise_over_what_was_planned() -> None:
@@ -149,6 +167,21 @@ def test_a_diverged_training_counts_as_guessing() -> None:
     """Two of twenty: the others at .5275 make a mean of .49975, just less than half of the way; .5278 makes .50002."""
     assert reasons([0.5275] * 18 + [None] * 2) is not None
     assert reasons([0.5278] * 18 + [None] * 2) is None
+
+
+def test_where_the_reference_learned_nothing_no_loss_is_held_against_it() -> None:
+    """It guesses at .25, another does worse: neither fell back to anything. What diverged still did."""
+    scores: dict[str, list[float | None]] = {CROSS_ENTROPY: [0.25] * 4, "x": [0.1] * 4, "y": [0.5, None, 0.5, 0.5]}
+    edges = {name: [False] for name in scores}
+    found = why_untrained(scores, edges, CHANCE, NAMES, learned_something=False)
+    assert found == {"y": "1 of its 4 final trainings diverged"}
+
+
+def test_the_score_that_is_too_low_is_named() -> None:
+    scores = {CROSS_ENTROPY: FINE, "x": [0.4] * 4}
+    found = why_untrained(scores, {name: [False] for name in scores}, CHANCE, NAMES, Regression.words, metric="R2")
+    assert found["x"].startswith("at its best it got to 40 % R2 on validation, less than half the way from guessing")
+    assert found["x"].endswith("to squared error")
 
 
 def test_the_first_reason_is_the_one_given() -> None:

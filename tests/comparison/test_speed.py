@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lossmith.comparison.speed import paired_log_ratio, steps_to_reach
+from lossmith.comparison.speed import Speed, paired_log_ratio, steps_to_reach
 
 
 def test_steps_to_reach_needs_three_evaluations_that_average_tau() -> None:
@@ -27,11 +27,20 @@ def test_a_flat_curve_reaches_its_own_level(a: int, b: int) -> None:
     assert steps_to_reach([level] * 4, [1, 2, 3, 4], level) == 3
 
 
+def test_a_flat_curve_of_single_precision_reaches_its_own_level() -> None:
+    """The sum of three float32 is off by more than the allowance for rounding."""
+    for k in range(1, 200):
+        level = np.float32(k / 200)
+        assert steps_to_reach(np.full(4, level), [1, 2, 3, 4], float(level)) == 3
+
+
 def test_steps_to_reach_refuses_mismatched_or_disordered_steps() -> None:
     with pytest.raises(ValueError, match="one step count per evaluation"):
         steps_to_reach([0.1, 0.2, 0.3], [1, 2], 0.5)
     with pytest.raises(ValueError, match="increasing"):
         steps_to_reach([0.1, 0.2, 0.3], [1, 3, 2], 0.5)
+    with pytest.raises(ValueError, match="increasing"):
+        steps_to_reach([0.1, 0.2, 0.3], [1, 2, 2], 0.5)
 
 
 def test_uncensored_speed_is_the_paired_t_test_on_logs() -> None:
@@ -42,6 +51,34 @@ def test_uncensored_speed_is_the_paired_t_test_on_logs() -> None:
     assert ratio.ratio == pytest.approx(np.median([0.7, 90 / 110, 60 / 105, 100 / 120]))
     assert ratio.p_value == pytest.approx(oracle.pvalue)
     assert ratio.interval == pytest.approx(tuple(np.exp(oracle.confidence_interval(0.95))))
+
+
+def test_three_pairs_are_enough_and_quotients_are_those_of_doubles() -> None:
+    found = paired_log_ratio(np.float32([70, 90, 70]), np.float32([90, 110, 30]))
+    assert found.ratio == pytest.approx(90 / 110, rel=1e-12)
+    oracle = stats.ttest_1samp(np.log([7 / 9, 9 / 11, 7 / 3]), 0.0)
+    assert found.p_value == pytest.approx(oracle.pvalue)
+    assert found.interval == pytest.approx(tuple(np.exp(oracle.confidence_interval(0.95))))
+
+
+def test_a_fraction_of_a_step_is_a_time() -> None:
+    assert paired_log_ratio([0.5, 0.5], [0.25, 0.5]).ratio == 1.5
+
+
+def test_one_pair_has_no_spread_to_lack() -> None:
+    assert paired_log_ratio([50.0], [80.0]).method == "log-t"
+    assert paired_log_ratio([50.0, 50.0], [80.0, 80.0]).method == "sign test"
+
+
+def test_what_was_not_asked_is_none() -> None:
+    speed = Speed((0.1,), (50.0,), paired_log_ratio([50.0], [80.0]))
+    assert (speed.holm_p, speed.shortened_reference_missed, speed.shortened_steps) == (None, None, None)
+
+
+def test_a_little_slower_is_slower() -> None:
+    never = math.inf
+    found = paired_log_ratio([never, 90, 90, 90], [80.0, 80, 80, 80])
+    assert found.p_value == pytest.approx(2 * 0.5**4)
 
 
 def test_censored_speed_is_the_sign_test() -> None:
@@ -86,7 +123,9 @@ def test_two_pairs_are_too_few_for_an_interval() -> None:
         assert (ratio.interval, ratio.p_value) == (None, None)
 
 
-@pytest.mark.parametrize(("a", "b"), [([1.0], [1.0, 2.0]), ([0.0], [1.0]), ([math.nan], [1.0]), ([], [])])
+@pytest.mark.parametrize(
+    ("a", "b"), [([1.0], [1.0, 2.0]), ([0.0], [1.0]), ([1.0], [0.0]), ([math.nan], [1.0]), ([], [])]
+)
 def test_speed_refuses_times_that_are_none(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match="positive step counts"):
         paired_log_ratio(a, b)

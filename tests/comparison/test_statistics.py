@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lossmith.comparison.estimator import Estimator
 from lossmith.comparison.statistics import (
-    Estimator,
     NoInterval,
     PairedDifference,
     holm,
@@ -68,7 +68,9 @@ def test_estimator_is_the_protocols_formula(sizes: list[int], seeds: int) -> Non
     d = paired_difference(folds)
     mine = (d.mean, d.v_seed, d.v_test, d.v_residual, d.variance, d.df)
     assert mine == pytest.approx(slow_estimator([fold.tolist() for fold in folds]), rel=1e-10)
-    assert (d.runs, d.examples, d.differing) == (seeds * len(sizes), sum(sizes), sum(sizes))
+    assert (d.runs, d.examples) == (seeds * len(sizes), sum(sizes))
+    largest = [max(abs(float(run[i])) for run in fold) for fold in folds for i in range(fold.shape[1])]
+    assert d.differing == pytest.approx(sum(x**2 for x in largest) ** 2 / sum(x**4 for x in largest), abs=1e-6)
 
 
 def test_scores_of_single_precision_are_summed_in_double() -> None:
@@ -244,7 +246,7 @@ def test_an_example_differs_if_it_does_under_any_seed() -> None:
     d = np.zeros((3, 6))
     d[0, 0] = d[2, 0] = 1
     d[1, 3], d[2, 4] = -1, 0.01
-    assert paired_difference([d, np.ones((3, 2))]).differing == 5
+    assert paired_difference([d, np.ones((3, 2))]).differing == pytest.approx(4, abs=0.001)  # and hardly that of .01
 
 
 def test_a_constant_difference_is_certain() -> None:
@@ -389,6 +391,23 @@ def variance_of_median(n: int) -> float:
     return float((joint * ((x[:, None] + x) / 2) ** 2).sum() / joint.sum())
 
 
+def units_of(bank: Bank, shared: bool, apart: int = 17) -> list[list[np.ndarray]] | None:
+    """Which units the runs score: all the same in a fold, or of each run its own, some of which others score too."""
+    fold_by_fold = next(iter(bank.values()))
+    if shared:
+        return None
+    return [
+        [np.arange(len(run)) + apart * (r + f * len(fold)) for r, run in enumerate(fold)]
+        for f, fold in enumerate(fold_by_fold)
+    ]
+
+
+def efficiency_of_median(df: int) -> float:
+    """By the textbook: a median of A numbers with density f has the variance 1 / (4 A f^2) there."""
+    chi2 = stats.chi2(df)
+    return float(chi2.var() / chi2.mean() ** 2 * 4 * (chi2.pdf(chi2.median()) * chi2.median()) ** 2)
+
+
 def by_the_docstring(bank: Bank, alike: list[str], shared: bool, arm: str, others: list[str]) -> tuple[float, ...]:
     """Mean, V, nu and the parts of V that belong to repeats and to examples, in loops."""
     folds, repeats = range(len(bank[arm])), range(len(bank[arm][0]))
@@ -409,21 +428,34 @@ def by_the_docstring(bank: Bank, alike: list[str], shared: bool, arm: str, other
     s2 = {a: own[a] if a in own else max(0.0, spread(a) - m * pooled) for a in bank}
 
     theirs, k = np.mean([s2[b] for b in others]), len(others)
-    pooled_df = max(1, 0.6 * (A - 1)) * df
-    v_a, df_a = (s2[arm], df) if s2[arm] > pooled else (pooled, pooled_df)
-    v_0, df_0 = (theirs / k, k * df) if theirs > pooled else (pooled / k, pooled_df)
+    v_a, v_0 = max(s2[arm], pooled), max(theirs, pooled) / k
+    more = [v > pooled * (1 + 1e-9) for v in (s2[arm], theirs)]
+    from_pooled = (not more[0]) * v_a + (not more[1]) * v_0
+    parts = [
+        (v_a * more[0], df),
+        (v_0 * more[1], k * df),
+        (from_pooled, max(1, efficiency_of_median(df) * (A - 1)) * df),
+    ]
 
     gap = [[bank[arm][f][r] - sum(bank[b][f][r] for b in others) / k for r in repeats] for f in folds]
     if shared:
         plain = slow_estimator([[run.tolist() for run in fold] for fold in gap])
         mean, v_test, v_res, n = plain[0], plain[2], plain[3], sum(units)
     else:
-        every = np.concatenate([run for fold in gap for run in fold])
         mean = sum(w[f] * np.mean([run.mean() for run in gap[f]]) for f in folds)
-        v_test, v_res, n = every.var(ddof=1) / every.size, math.inf, every.size
-    v_units = max(0.0, v_test - min(v_res, v_a + v_0))
+        which, of_unit, single, terms = units_of(bank, shared), {}, 0.0, 0
+        assert which is not None
+        for f in folds:
+            for r in repeats:
+                for unit, value in zip(which[f][r].tolist(), gap[f][r], strict=True):
+                    term = w[f] * (value - mean) / (R * len(gap[f][r]))
+                    of_unit[unit] = of_unit.get(unit, 0.0) + term
+                    single, terms = single + term**2, terms + 1
+        n = len(of_unit)
+        v_test, v_res = sum(c**2 for c in of_unit.values()) * n / (n - 1), single * terms / (terms - 1)
+    v_units = max(0.0, v_test - v_res)
     v = v_a + v_0 + v_units
-    nu = v**2 / (v_a**2 / df_a + v_0**2 / df_0 + v_units**2 / (n - 1))
+    nu = v**2 / (sum(part**2 / of for part, of in parts) + v_units**2 / (n - 1))
     return float(mean), float(v), float(nu), float(v_a + v_0), float(v_units)
 
 
@@ -457,7 +489,8 @@ def test_the_estimator_is_its_docstring(
     for seed in range(3):
         rng = np.random.default_rng([pooled, len(sizes), seed])
         bank = pipelines(rng, arms, sizes, repeats, shared, wild=5.0, p0=1.0 + seed, tuned=0.1)
-        estimator = Estimator(bank, alike, shared=shared)
+        units = units_of(bank, shared)
+        estimator = Estimator(bank, alike, units)
         for arm, *others in (["wild", "p0", alike[-1]], ["p0", "wild"], ["tuned", "p0"], [alike[-1], "tuned", "p0"]):
             if arm in others:
                 continue
@@ -468,9 +501,8 @@ def test_the_estimator_is_its_docstring(
             assert mine[:3] == pytest.approx(expected[:3], rel=precise), (arm, others)
             assert mine[3:] == parts, (arm, others)
             assert d.runs == len(sizes) * repeats
-            assert d.examples == sum(sizes) * (1 if shared else repeats)
-            assert d.differing == d.examples
-            assert d.reason is None
+            assert d.examples == (sum(sizes) if units is None else len({u for of in units for run in of for u in run}))
+            assert d.examples / 4 < d.differing < d.examples
 
 
 def test_the_variance_of_an_arm_is_estimated_without_bias_though_a_median_is_taken_off() -> None:
@@ -493,7 +525,9 @@ def test_what_all_arms_share_in_a_repeat_cancels(shared: bool) -> None:
         for name, of in bank.items()
     }
     for arm, *others in (["a", "b", "c"], ["tuned", "a"], ["b", "tuned"]):
-        before, after = (Estimator(each, "abc", shared=shared).difference(arm, *others) for each in (bank, moved))
+        before, after = (
+            Estimator(each, "abc", units_of(bank, shared)).difference(arm, *others) for each in (bank, moved)
+        )
         assert (after.mean, after.variance, after.df) == pytest.approx((before.mean, before.variance, before.df))
 
 
@@ -533,7 +567,7 @@ def test_one_wild_arm_leaves_the_others_as_sure_as_they_were() -> None:
 def test_one_repeat_tells_nothing_of_chance_but_the_mean() -> None:
     for shared in (True, False):
         bank = pipelines(np.random.default_rng(5), ["a", "b"], [40, 40, 40], 1, shared)
-        d = Estimator(bank, "ab", shared=shared).difference("a", "b")
+        d = Estimator(bank, "ab", units_of(bank, shared)).difference("a", "b")
         assert d.reason is NoInterval.ONE_SEED
         assert (d.interval(), d.p_value, d.mde()) == (None, None, None)
         assert all(map(math.isnan, (d.variance, d.df, d.v_seed)))
@@ -548,26 +582,30 @@ def test_where_no_mean_varies_examples_alone_decide(shared: bool) -> None:
     """Every repeat gets the same examples right: the t-test over examples, over those of all repeats if drawn anew."""
     same, better = np.arange(120) < 80, np.arange(120) < 92
     bank = {"a": [[same] * 3], "b": [[same] * 3], "c": [[better] * 3]}
-    d = Estimator(bank, "abc", shared=shared).difference("c", "a", "b")
+    units = units_of(bank, shared, apart=1000)
+    d = Estimator(bank, "abc", units).difference("c", "a", "b")
     oracle = stats.ttest_1samp(np.tile(better.astype(float) - same, 1 if shared else 3), 0.0)
     assert d.p_value == pytest.approx(oracle.pvalue)
     assert d.interval() == pytest.approx(tuple(oracle.confidence_interval(0.95)))
-    nothing = Estimator(bank, "abc", shared=shared).difference("b", "a")
+    nothing = Estimator(bank, "abc", units).difference("b", "a")
     assert (nothing.mean, nothing.variance, nothing.reason) == (0.0, 0.0, NoInterval.FEW_DIFFERING)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_means_that_agree_by_chance_are_no_certainty(shared: bool) -> None:
-    """Coarse scores: every run of an arm has the same number right, each time other examples. One more is nothing."""
+    """Coarse scores: every run of an arm has the same number right, each time other examples."""
     rng = np.random.default_rng(6)
-    bank = {
-        name: [[rng.permutation(np.arange(100) < right) for _ in range(3)]]
-        for name, right in {"a": 90, "b": 90, "c": 91}.items()
-    }
-    d = Estimator(bank, "abc", shared=shared).difference("c", "a", "b")
-    assert d.mean == pytest.approx(0.01)
-    assert d.p_value is not None
-    assert d.p_value > 0.3
+    for more in range(1, 8):
+        bank = {
+            name: [[rng.permutation(np.arange(100) < right) for _ in range(3)]]
+            for name, right in {"a": 80, "b": 80, "c": 80 + more}.items()
+        }
+        d = Estimator(bank, "abc", units_of(bank, shared, apart=1000)).difference("c", "a", "b")
+        assert d.mean == pytest.approx(more / 100)
+        gaps = [2 * c - a.astype(float) - b for a, b, c in zip(bank["a"][0], bank["b"][0], bank["c"][0], strict=True)]
+        units = np.mean(gaps, axis=0) if shared else np.concatenate(gaps)
+        assert d.p_value == pytest.approx(stats.ttest_1samp(units, 0.0).pvalue)
+        assert more > 1 or (d.p_value or 0.0) > 0.3
 
 
 def test_the_shares_of_folds_are_those_of_their_examples() -> None:
@@ -575,7 +613,7 @@ def test_the_shares_of_folds_are_those_of_their_examples() -> None:
     fold = [np.zeros(40), np.zeros(160)]
     bank = {"a": [[zeros] * 2 for zeros in fold], "b": [[(np.arange(40) < 10).astype(float)] * 2, [fold[1]] * 2]}
     for shared in (True, False):
-        assert Estimator(bank, "ab", shared=shared).difference("b", "a").mean == pytest.approx(0.05)
+        assert Estimator(bank, "ab", units_of(bank, shared)).difference("b", "a").mean == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
@@ -688,3 +726,31 @@ def test_share_of_pairs_won_counts_ties_half() -> None:
 def test_share_of_pairs_won_needs_a_finite_score_of_both_under_every_seed(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match=r"^share_of_pairs_won: needs two finite vectors of one length, got"):
         share_of_pairs_won(a, b)
+
+
+def test_examples_that_several_repeats_validate_on_count_once() -> None:
+    """Each example helps or harms a loss in every run: redrawing the same examples tells little of others.
+
+    1,000 examples in 5 folds; each of 2 repeats validates on a fifth of the other folds'. Over other examples the
+    difference has mean 0, and nothing else is random.
+    """
+    rng, alarms = np.random.default_rng(8), []
+    for _ in range(150):
+        taste = rng.normal(0, 0.3, size=1000)
+        fold_of = rng.permutation(1000) % 5
+        units = [[rng.permutation(np.flatnonzero(fold_of != f))[:160] for _ in range(2)] for f in range(5)]
+        same = [[np.zeros(160) for _ in fold] for fold in units]
+        bank = {"a": same, "b": same, "c": same, "loss": [[taste[run] for run in fold] for fold in units]}
+        alarms.append((Estimator(bank, list(bank), units).difference("loss", "a", "b").p_value or 0.0) < 0.05)
+    assert np.mean(alarms) < 0.09
+
+
+def test_few_heavy_examples_are_few() -> None:
+    """Ten ones are ten; a hundred more that are a hundredth as large add nothing."""
+    d = np.zeros((3, 1000))
+    d[:, :10] = 1
+    assert paired_difference([d]).differing == 10
+    d[:, 10:110] = 0.01
+    assert paired_difference([d]).differing == pytest.approx(10, abs=0.03)
+    d[:, 0] = 100
+    assert paired_difference([d]).reason is NoInterval.FEW_DIFFERING

@@ -404,8 +404,8 @@ def test_too_few_pairs_are_those_with_which_no_loss_could_be_faster(tested: int)
         needed = next((k for k in range(1, 15) if stats.binomtest(k, k).pvalue * tested < 0.05), None)
         losses = "1 loss" if tested == 1 else f"{tested} losses"
         assert too_few_pairs(speed, tested) == (() if possible[-1] else (
-            f"{pairs} paired runs are too few for a claim on speed by the sign test, which decides where a run never "
-            f"gets there: with {losses} tested it takes {needed}.",
+            "No claim on speed is possible: some runs never reach the level, so a sign test decides, and with "
+            f"{losses} it needs at least {needed} repeats; there are {pairs}.",
         ))  # fmt: skip
     assert True in possible
     assert False in possible

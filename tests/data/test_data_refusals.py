@@ -118,7 +118,7 @@ NPZ = {
     ),
     "names by case": ({"x": X, "X": X, "y": Y}, "two arrays"),
     "unequal lengths": ({"x": X, "y": Y[:-1]}, "12 examples but y has 11"),
-    "scalar": ({"x": np.float64(1), "y": np.int64(1)}, "1 examples"),
+    "scalar": ({"x": np.float64(1), "y": np.int64(1)}, "a single value"),
     "empty": ({"x": X[:0], "y": Y[:0]}, "empty"),
     "no features": ({"x": X[:, :0], "y": Y}, "empty"),
     "empty test": ({"x_train": X, "y_train": Y, "x_test": X[:0], "y_test": Y[:0]}, "x_test"),

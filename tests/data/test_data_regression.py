@@ -86,7 +86,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "labels, task, names",
         [
-            ([0.5, 1.5] * 20, "classification", "'regression'"),
+            ([i + 0.5 for i in range(12)], "classification", "'regression'"),
             (list(range(100)), "classification", "100 distinct"),
             (list(range(24)) * 3 + [99], None, "'regression'"),
             ([f"c{i // 3}" for i in range(3006)], None, "1,002 distinct"),

@@ -11,7 +11,7 @@ import pytest
 from lossmith.data import DataError, DataSpec, load_dataset
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import canonical_model
-from lossmith.trials.options import read_dataset
+from lossmith.trials.options import KEPT
 from lossmith.trials.parcel import pack
 from lossmith.trials.runner import Runner
 from lossmith.trials.training import load_splits, train
@@ -96,7 +96,7 @@ def test_unpacked_files_are_what_their_hash_says(
     assert outcome(trial, unpacked) == outcome(trial, sources)
     spoil(tmp_path / "there")
     load_splits.cache_clear()
-    read_dataset.cache_clear()
+    KEPT.clear()
     with pytest.raises(ValueError, match=words):
         train(trial, unpacked)
 

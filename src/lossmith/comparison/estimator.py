@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import scipy
@@ -17,6 +18,8 @@ from lossmith.comparison.statistics import (
     paired_difference,
     satterthwaite,
 )
+
+_ROUNDING: Final = 1e-12
 
 Units = Sequence[Sequence[NDArray[np.int64]]]
 """Which units each repeat of each fold scores, (n,) each."""
@@ -34,16 +37,16 @@ class Estimator:
                  (of one or two arms: their mean)
         v_a    = max(s_a^2, s^2)
         v_0    = max(mean of the k others' s_b^2, s^2) / k
-        V      = v_a + v_0 + max(0, V_test - min(V_res, v_a + v_0))
+        V      = v_a + v_0 + max(0, V_test - V_res)
 
     V_test and V_res are those of `paired_difference` if all repeats of a fold score the same units. If each draws its
     own, as for validation, a unit contributes c_i, the sum of w_f (D_fri - D) / (R n_fr) over the runs that score
     it; V_test is the sum of c_i^2 over units, and V_res that of the single terms' squares, both made unbiased.
 
     Pooling makes up for few repeats; the maximum keeps an arm that varies more from borrowing the precision of the
-    others; medians keep one wild arm from spoiling all. V is at least V_test: scores of few units are coarse, and all
-    means may agree by chance. nu is Satterthwaite's: s_a^2 has df degrees of freedom, the mean of the others' k df, and
-    s^2, wherever it stands, max(1, e (A - 1)) df, with e the efficiency of the median.
+    others; medians keep one wild arm from spoiling all. Where v_a and v_0 are 0, V is V_test: scores of few units are
+    coarse, and all means may agree by chance. nu is Satterthwaite's: s_a^2 has df degrees of freedom, the mean of the
+    others k df, and s^2, wherever it stands, max(1, e (A - 1)) df, with e the efficiency of the median.
 
     Args:
         scores: for each arm and fold R arrays of scores per unit, (n_f,) each.
@@ -98,13 +101,15 @@ class Estimator:
         own, theirs = self._variances[arm], float(np.mean([self._variances[name] for name in others]))
         parts, pooled = [], 0.0
         for variance, arms in ((own, 1), (theirs, len(others))):
-            if variance > self._pooled:
+            if variance > self._pooled * (1 + _ROUNDING):
                 parts.append((variance / arms, float(arms * self._df)))
             else:
                 pooled += self._pooled / arms
         parts.append((pooled, self._pooled_df))
         v_seed = sum(variance for variance, _ in parts)
-        v_test = max(0.0, plain.v_test - min(plain.v_residual, v_seed))
+        v_test = plain.v_test
+        if v_seed > _ROUNDING * v_test:  # more than the variance of numbers that are equal on paper
+            v_test = max(0.0, v_test - plain.v_residual)
         df = satterthwaite(v_seed + v_test, *parts, (v_test, max(1, plain.examples - 1)))
         return replace(plain, variance=v_seed + v_test, df=df, v_seed=v_seed, v_test=v_test)
 

@@ -65,11 +65,9 @@ def recommend(
     name = max(better or differences, key=lambda name: differences[name].mean)
     top = differences[name]
     gain = f"{100 * top.mean:+.2f} points from {words.reference} on validation"
-    if top.p_value is None:
-        reason = "" if top.reason is None else f" ({top.reason.value})"
-        return Recommendation(
-            names.reference, f"the highest, {name}, is {gain}, without a p-value{reason}", top.mean, None
-        )
+    if top.reason is not None:
+        reason = f"the highest, {name}, is {gain}, without a p-value ({top.reason.value})"
+        return Recommendation(names.reference, reason, top.mean, None)
     if better:
         return Recommendation(name, f"{gain}, Holm-adjusted p = {holm_p[name]:.2g}", top.mean, top.se)
     reason = f"the highest, {name}, is {gain}, Holm-adjusted p = {holm_p[name]:.2g}"

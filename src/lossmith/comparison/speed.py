@@ -81,7 +81,7 @@ def paired_log_ratio(t_loss: ArrayLike, t_reference: ArrayLike) -> SpeedRatio:
     Raises:
         ValueError: If the shapes differ, there is no pair, or a time is NaN or not positive.
     """
-    a, b = np.asarray(t_loss, dtype=np.float64), np.asarray(t_reference, dtype=np.float64)
+    a, b = (np.asarray(t, dtype=np.float64) for t in (t_loss, t_reference))
     if a.ndim != 1 or a.shape != b.shape or a.size == 0 or not np.all((a > 0) & (b > 0)):
         raise ValueError(
             "paired_log_ratio: needs two vectors of one length holding positive step counts (inf = never), "
@@ -125,7 +125,7 @@ def steps_to_reach(curve: ArrayLike, steps: ArrayLike, tau: float) -> float:
     Raises:
         ValueError: If `curve` and `steps` are not two vectors of one length, or `steps` does not increase.
     """
-    y, x = np.asarray(curve, dtype=np.float64), np.asarray(steps, dtype=np.float64)
+    y, x = (np.asarray(v, dtype=np.float64) for v in (curve, steps))
     if y.ndim != 1 or y.shape != x.shape or not np.all(np.diff(x) > 0):
         raise ValueError(
             f"steps_to_reach: needs one step count per evaluation, increasing, got shapes {y.shape} and {x.shape}"

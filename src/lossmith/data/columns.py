@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,12 @@ from lossmith.data.labels import MISSING
 
 MOST_CATEGORIES = 50
 LARGEST = float(np.finfo(np.float32).max)
+
+_OF_DATES = re.compile(
+    r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec)(\w*day|uary|ch|il|e|y|ust|\w*ber|s)?"
+    r"|may|am|pm|utc|gmt|\W*",
+    re.IGNORECASE,
+)
 
 Where = Callable[[int], str]
 
@@ -30,7 +37,7 @@ def read_numbers(name: str, cells: Cells, where: Where) -> NDArray[np.float64] |
     if too_large.any():
         row = int(too_large.argmax())
         raise DataError(
-            f"the column {quoted(name)} is infinite or too large for float32 in {where(row)} ({quoted(values[row])});"
+            f"the column {quoted(name)} is infinite or too large for float32 in {where(row)} ({quoted(cells[row])});"
             " correct it or leave the cell empty."
         )
     return values
@@ -41,23 +48,52 @@ def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Colu
     stripped = [cell.strip() for cell in cells]
     values = tuple(sorted({cell for cell in stripped if not is_missing(cell)}))
     if len(values) > MOST_CATEGORIES:
+        odd = odd_cells(cells)
+        if odd is not None:
+            raise DataError(f"the column {quoted(name)} {said_of_odd(odd, where)}.")
         row = next(row for row, cell in enumerate(stripped) if not is_missing(cell) and as_float(cell) is None)
         raise DataError(
             f"the column {quoted(name)} has {len(values):,} distinct values and is no number in {where(row)}"
             f" ({quoted(cells[row])}), while a category may have at most {MOST_CATEGORIES}; make it numeric (0.36, not"
-            f" 0,36), leave it out (--drop {quoted(name)}), or keep it alone for a text task."
+            f" 0,36 or 0.36 kg), leave it out (--drop {quoted(name)}), or keep it alone for a text task."
         )
     code = {value: float(rank) for rank, value in enumerate(values)}
     return Column(name, values), np.array([code.get(cell, math.nan) for cell in stripped], np.float64)
 
 
 def is_free_text(cells: Sequence[str]) -> bool:
-    """Tell whether a column holds running text: over 50 distinct values, at least half of them of several words."""
-    return len(set(cells)) > MOST_CATEGORIES and 2 * sum(len(cell.split()) > 1 for cell in cells) >= len(cells)
+    """Tell whether a column holds running text: over 50 distinct values, at least half of them of several words.
+
+    Dates, times, amounts, and numbers with units are no words, wherever they have spaces.
+    """
+    return len(set(cells)) > MOST_CATEGORIES and 2 * sum(map(_has_words, cells)) >= len(cells)
+
+
+def odd_cells(cells: Sequence[str]) -> dict[str, int] | None:
+    """The cells that are no numbers, each with its first row, of a column where most are; None for other columns."""
+    odd: dict[str, int] = {}
+    balance = 0
+    for row, cell in enumerate(cells):
+        if as_float(cell) is not None:
+            balance += not is_missing(cell)
+        elif not is_missing(cell):
+            odd.setdefault(cell.strip(), row)
+            balance -= 1
+    return odd if odd and balance > 0 else None
+
+
+def said_of_odd(odd: Mapping[str, int], where: Where) -> str:
+    """What is wrong with a column that has `odd_cells`, and what to do."""
+    text, row = next(iter(odd.items()))
+    more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+    return (
+        f"holds numbers except {quoted(text)} in {where(row)}{more}; correct such cells or leave them empty, if they"
+        " should be numbers, or leave the column out (--drop)"
+    )
 
 
 def is_missing(cell: str) -> bool:
-    """Tell whether a cell stands for a missing value: empty, `?`, NA or NaN."""
+    """Tell whether a cell stands for a missing value: empty, `?`, NA, NaN, null or none, in upper or lower case."""
     return cell.strip().lower() in MISSING
 
 
@@ -83,3 +119,14 @@ def as_float(cell: str) -> float | None:
         return None if "_" in cell else float(cell)
     except ValueError:
         return None
+
+
+def _has_words(cell: str) -> bool:
+    """Whether a cell has several words, more of letters than with digits; those of dates do not count."""
+    words = cell.split()
+    if len(words) < 2:
+        return False
+    numbers = sum(any(map(str.isdigit, word)) for word in words)
+    if not numbers:
+        return True
+    return sum(not _OF_DATES.fullmatch(word.strip(".,;")) for word in words) - numbers > numbers

@@ -14,7 +14,7 @@ from lossmith.data.columns import as_floats, is_free_text, is_missing, read_cate
 from lossmith.data.dataset import TRAIN, Column, Dataset, TaskName
 from lossmith.data.errors import DataError, did_you_mean, listed, quoted
 from lossmith.data.files import FileSet
-from lossmith.data.hints import note_on_unread, note_on_unused, notes_on
+from lossmith.data.hints import note_on_unread, note_on_unused, notes_on, notes_on_texts
 from lossmith.data.label_column import choose_label
 from lossmith.data.pictures import decode
 from lossmith.data.read_csv import is_number, no_header, read_csv
@@ -81,8 +81,10 @@ def from_tables(
     kind, inputs, columns = _inputs(features, image_size)
     if kind == "tabular":
         notes += notes_on(features, columns)
+    elif kind == "text":
+        notes += notes_on_texts(columns[0].name, features)
     else:
-        notes += note_on_unused(columns[0].name, f"{kind}s", features)
+        notes += note_on_unused(columns[0].name, "images", features)
     return Dataset(kind=kind, inputs=inputs, columns=columns, notes=tuple(notes), **common)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 
 from lossmith.data.cells import Cells, Pictures, Table, as_texts
-from lossmith.data.columns import as_floats, is_missing
+from lossmith.data.columns import as_floats, is_missing, odd_cells, said_of_odd
 from lossmith.data.dataset import Column
 from lossmith.data.errors import listed, quoted
 from lossmith.data.labels import written_as
@@ -36,25 +36,32 @@ def counts_rows(cells: Cells, table: Table) -> bool:
 
 def notes_on(table: Table, features: Iterable[Column]) -> tuple[str, ...]:
     """Name the features that look like identifiers, and quantities that were read as categories."""
-    found, notes = {}, []
+    found: dict[str, str] = {}
+    notes: list[str] = []
     for column in features:
         cells = table.columns[column.name]
         why = _identifies(column.name, cells, table)
         if why is not None:
             found[column.name] = why
         if column.values is not None and not isinstance(cells, np.ndarray | Pictures):
-            quantity = written_as(cells)
-            if quantity is not None:
-                name, row, fix = quantity
-                notes.append(
-                    f"the column {quoted(column.name)} holds {name} ({quoted(cells[row])} in {table.where(row)}), read"
-                    f" as {len(column.values)} categories; {fix}, or leave the column out (--drop)"
-                )
+            notes += _note_on_quantity(column.name, cells, table, f"{len(column.values)} categories")
     if found:
         said = ", ".join(f"{quoted(name)} ({why})" for name, why in found.items())
         verb = "looks like an identifier" if len(found) == 1 else "look like identifiers"
         notes.append(f"{said} {verb} and may mislead the model; to leave out: --drop {shlex.quote(','.join(found))}")
     return tuple(notes)
+
+
+def notes_on_texts(column: str, table: Table) -> tuple[str, ...]:
+    """Name the columns beside that of the texts, and quantities that were read as texts."""
+    cells = as_texts(table.columns[column])
+    return note_on_unused(column, "texts", table) + _note_on_quantity(column, cells, table, "texts")
+
+
+def note_on_empty(texts: Sequence[str]) -> tuple[str, ...]:
+    """Say how many texts are empty."""
+    empty = sum(not text.strip() for text in texts)
+    return (f"{empty:,} of the {len(texts):,} texts are empty",) if empty else ()
 
 
 def note_on_unread(table: Table) -> tuple[str, ...]:
@@ -69,6 +76,18 @@ def note_on_unused(used: str, kind: str, table: Table) -> tuple[str, ...]:
     if not unused:
         return ()
     return (f"the column {quoted(used)} makes this a task on {kind}; the columns {listed(unused)} are not used",)
+
+
+def _note_on_quantity(name: str, cells: Sequence[str], table: Table, read_as: str) -> tuple[str, ...]:
+    """Name a column of quantities not written as numbers, or of numbers with a few other cells."""
+    quantity, odd = written_as(cells), odd_cells(cells)
+    if quantity is not None:
+        what, row, fix = quantity
+        said = f"holds {what} ({quoted(cells[row])} in {table.where(row)}), read as {read_as}; {fix}, or leave the"
+        return (f"the column {quoted(name)} {said} column out (--drop)",)
+    if odd is not None:
+        return (f"the column {quoted(name)} is read as {read_as}, for it {said_of_odd(odd, table.where)}",)
+    return ()
 
 
 def _identifies(name: str, cells: Cells, table: Table) -> str | None:

@@ -95,7 +95,7 @@ def _looks(cells: Cells) -> tuple[_Looks, int]:
     names = {cell.strip() for cell in cells if not is_missing(cell)}
     written = written_as(cells)
     if written is not None:
-        return _Looks.NO_LABEL if written[0] == "dates" else _Looks.QUANTITY, len(names)
+        return _Looks.NO_LABEL if written[0] in {"dates", "times"} else _Looks.QUANTITY, len(names)
     few = 2 <= len(names) <= MOST_CLASSES and 2 * len(names) <= max(len(cells), 40)
     return _Looks.CLASS_NAMES if few and not is_free_text(cells) else _Looks.NO_LABEL, len(names)
 

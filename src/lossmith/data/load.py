@@ -11,6 +11,7 @@ from lossmith.data.dataset import Dataset, TaskName, check_task
 from lossmith.data.errors import DataError, listed
 from lossmith.data.files import FileSet, find_files
 from lossmith.data.from_table import from_tables, read_tables
+from lossmith.data.hints import note_on_empty
 from lossmith.data.hub import PREFIX as HUB
 from lossmith.data.hub import find_on_hub
 from lossmith.data.labels import check_classes
@@ -75,7 +76,8 @@ def load_dataset(
             dataset = (read_npz if files.format == "npz" else read_idx)(files, task)
     if dataset.task == "classification":
         check_classes(dataset.targets, dataset.part, dataset.class_names, f"the data set {dataset.name!r}")
-    return replace(dataset, notes=(*notes, *dataset.notes))
+    empty = note_on_empty(dataset.inputs) if isinstance(dataset.inputs, list) else ()
+    return replace(dataset, notes=(*notes, *dataset.notes, *empty))
 
 
 def is_remote(source: str) -> bool:

@@ -29,7 +29,7 @@ def read_pictures(files: FileSet, task: TaskName | None, image_size: int | None)
         return f"{files.paths[row].parent.name}/{files.paths[row].name}"
 
     names = [path.parent.name for path in files.paths]
-    targets = read_texts(names, task, f"the set of folders in {files.name!r}", where)
+    targets = read_texts(names, task, f"the set of folders in {str(files.folder)!r}", where)
     return Dataset(
         files.name,
         files.digest(),

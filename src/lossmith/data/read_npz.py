@@ -141,10 +141,15 @@ def _piece(
         if name not in arrays:
             raise DataError(f"the file {str(path)!r} has {other} but no {name}; add the array {name}.")
     x, y = arrays[x_name], arrays[y_name]
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        sizes = ["1" if array.ndim == 0 else f"{len(array):,}" for array in (x, y)]
+    for name, array in ((x_name, x), (y_name, y)):
+        if array.ndim == 0:
+            raise DataError(
+                f"{name} of {str(path)!r} is a single value, not an array of examples; give x one row and y one label"
+                " for each example."
+            )
+    if len(x) != len(y):
         raise DataError(
-            f"{x_name} of {str(path)!r} has {sizes[0]} examples but {y_name} has {sizes[1]}; they must agree."
+            f"{x_name} of {str(path)!r} has {len(x):,} examples but {y_name} has {len(y):,}; they must agree."
         )
     if x.size == 0:
         raise DataError(
@@ -212,13 +217,13 @@ def _labels(pieces: list[_Piece], names: NDArray[Any] | None, task: TaskName | N
     targets = read_array(np.concatenate([piece.y for piece in pieces]), task, what, where)
     if names is None or targets.task != "classification" or pieces[0].y.dtype.kind in "US":
         return targets
-    codes = [int(text) for text in targets.class_names]
-    if names.ndim != 1 or min(codes) < 0 or max(codes) >= len(names):
+    first, last = targets.class_names[0], targets.class_names[-1]
+    if names.ndim != 1 or any(float(text) not in range(len(names)) for text in targets.class_names):
         raise DataError(
             f"class_names of {pieces[0].path.name!r} has the shape {names.shape}, but the labels run from"
-            f" {min(codes)} to {max(codes)}; give one name for each of 0 to {max(codes)}."
+            f" {first} to {last}; give one name for each whole number from 0 to {last}."
         )
-    return replace(targets, class_names=tuple(str(names[code]) for code in codes), notes=())
+    return replace(targets, class_names=tuple(str(names[int(text)]) for text in targets.class_names), notes=())
 
 
 def _masks(pieces: list[_Piece], names: NDArray[Any] | None) -> Targets:

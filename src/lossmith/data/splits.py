@@ -76,6 +76,7 @@ class Splits:
             subtracted and are divided by it, so that a squared error of 1 is the variance of the training targets.
         ignore: For segmentation, the target of pixels that count neither in a loss nor in a score: -100, which every
             loss ignores by default; else None.
+        notes: What of the training inputs is not read, a line each.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Splits:
     target_mean: float | None = None
     target_std: float | None = None
     ignore: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -135,7 +137,7 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
             " is undefined below 2; add examples."
         )
     shown = np.concatenate([rows.clean, rows.train])
-    encoding = _fit(dataset, shown)
+    encoding, notes = _fit(dataset, shown)
     targets, mean, std = dataset.targets, None, None
     if dataset.task == "regression":
         targets, mean, std = _standardised(dataset, shown)
@@ -160,6 +162,7 @@ def make_splits(dataset: Dataset, spec: DataSpec) -> Splits:
         target_mean=mean,
         target_std=std,
         ignore=IGNORED if dataset.task == "segmentation" else None,
+        notes=notes,
     )
     if dataset.task == "classification" and not splits.class_counts.all():
         lost = dataset.class_names[int(splits.class_counts.argmin())]
@@ -193,10 +196,11 @@ def _check_source(dataset: Dataset, spec: DataSpec) -> None:
             )
 
 
-def _fit(dataset: Dataset, train: NDArray[np.int64]) -> Encoding:
+def _fit(dataset: Dataset, train: NDArray[np.int64]) -> tuple[Encoding, tuple[str, ...]]:
+    """The encoding, and what to say of it."""
     if isinstance(dataset.inputs, list):
         return fit_text(dataset.inputs, train, dataset.columns[0].name if dataset.columns else None)
-    return fit_images(dataset, train) if dataset.kind == "image" else fit_table(dataset, train)
+    return (fit_images if dataset.kind == "image" else fit_table)(dataset, train), ()
 
 
 def _encoded(dataset: Dataset, encoding: Encoding, rows: NDArray[np.int64]) -> Tensor:

@@ -72,7 +72,7 @@ class CategoryColumn:
     def read(self, cells: Sequence[Any]) -> NDArray[np.float64]:
         """Read cells (n,) as codes, NaN where a value is missing or unknown."""
         codes = {value: float(code) for code, value in enumerate(self.values)}
-        return np.array([codes.get(text, np.nan) for text in _texts(cells)], np.float64)
+        return np.array([codes.get(str(cell).strip(), np.nan) for cell in cells], np.float64)
 
     def encode(self, codes: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, len(known)) for codes (n,)."""

@@ -43,9 +43,10 @@ def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Ca
     check_written(texts, task, what, where)
     if task != "regression":
         try:
-            values, names = encode_texts(texts, what, where)
+            values, names, notes = encode_texts(texts, what, where, decimals=task is not None)
             whole = not any("." in text for text in texts)
-            return Targets("classification", values, names, () if task else _note_of_many(names, what, whole=whole))
+            notes += () if task else _note_of_many(names, what, whole=whole)
+            return Targets("classification", values, names, notes)
         except QuantityError:
             if task is not None:
                 raise
@@ -57,7 +58,7 @@ def read_texts(texts: Sequence[str], task: TaskName | None, what: str, where: Ca
             f"{what} is no number in {where(row)} ({quoted(texts[row])}), while regression needs numbers; correct it or"
             " choose another label."
         )
-    return _numbers(numbers, what, where)
+    return _numbers(numbers, texts, task, what, where)
 
 
 def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Callable[[int], str]) -> Targets:
@@ -70,14 +71,14 @@ def read_array(values: NDArray[Any], task: TaskName | None, what: str, where: Ca
         raise DataError(f"{what} holds one label per example, while {NO_MASKS}.")
     if task != "regression":
         try:
-            codes, names = encode_array(values, what, where)
+            codes, names = encode_array(values, what, where, decimals=task is not None)
             whole = values.dtype.kind != "f"
             return Targets("classification", codes, names, () if task else _note_of_many(names, what, whole=whole))
         except QuantityError:
             if task is not None:
                 raise
     check_numbers(values, what, where)
-    return _numbers(values.astype(np.float64), what, where)
+    return _numbers(values.astype(np.float64), values, task, what, where)
 
 
 def read_mask(values: NDArray[Any], ignore: int | None, what: str) -> NDArray[np.uint8]:
@@ -143,11 +144,27 @@ def _note_of_many(names: tuple[str, ...], what: str, *, whole: bool) -> tuple[st
     return (f"{what} holds {len(names)} different numbers, read as classes; if it is a quantity, {REGRESSION}",)
 
 
-def _numbers(values: NDArray[np.float64], what: str, where: Callable[[int], str]) -> Targets:
+def _numbers(
+    values: NDArray[np.float64],
+    cells: Sequence[object] | NDArray[Any],
+    task: TaskName | None,
+    what: str,
+    where: Callable[[int], str],
+) -> Targets:
+    """Targets that are numbers, read from `cells`; if nobody asked for a regression, few of them may be classes."""
     too_large = np.abs(values) > LARGEST
     if too_large.any():
         row = int(too_large.argmax())
-        raise DataError(f"{what} is infinite or too large for float32 in {where(row)} ({values[row]:g}); correct it.")
+        raise DataError(
+            f"{what} is infinite or too large for float32 in {where(row)} ({quoted(cells[row])}); correct it."
+        )
     if values.min() == values.max():
         raise DataError(f"{what} is {values[0]:g} in all {len(values):,} examples; choose a label that varies.")
-    return Targets("regression", values)
+    if task is not None or len(np.unique(values)) > MANY_CLASSES:
+        return Targets("regression", values)
+    found = quoted(cells[int((values != np.floor(values)).argmax())])
+    said = (
+        f"{what} holds numbers that are not whole ({found}), which makes the task a regression; if each is a class,"
+        " give the task 'classification' (--task classification)"
+    )
+    return Targets("regression", values, notes=(said,))

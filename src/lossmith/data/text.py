@@ -71,24 +71,38 @@ class TextEncoding(Encoding):
         return cls(tuple(plain["tokens"]), plain["length"], plain["column"])
 
 
-def fit_text(texts: Sequence[str], train: NDArray[np.int64], column: str | None = None) -> TextEncoding:
+def fit_text(
+    texts: Sequence[str], train: NDArray[np.int64], column: str | None = None
+) -> tuple[TextEncoding, tuple[str, ...]]:
     """Learn the vocabulary and the length of the training texts.
 
     The vocabulary is the padding, the unknown token and the up to 20,000 most frequent tokens that the training texts
     hold at least twice, ties in alphabetical order. The length is the longest training text's number of tokens, at most
-    256.
+    256. Notes say what of the training texts is not read.
     """
     counts: Counter[str] = Counter()
-    length = 1
+    length, cut = 1, 0
     for row in train:
         tokens = _tokens(texts[row])
         counts.update(tokens)
         length = max(length, len(tokens))
+        cut += len(tokens) > LONGEST
     frequent = sorted((-count, token) for token, count in counts.items() if count >= RAREST)
     if not frequent:
         raise DataError("the training texts hold no token twice, so there is no vocabulary; give more texts.")
     vocabulary = (PADDING, UNKNOWN, *(token for _, token in frequent[:MOST_TOKENS]))
-    return TextEncoding(vocabulary, min(length, LONGEST), column)
+    notes: tuple[str, ...] = ()
+    if cut:
+        notes += (
+            f"{cut:,} of {len(train):,} training texts have more than {LONGEST} tokens, the longest {length:,}; the"
+            f" model reads the first {LONGEST} of each text",
+        )
+    if len(frequent) > MOST_TOKENS:
+        notes += (
+            f"the training texts hold {len(frequent):,} different tokens at least twice; the {MOST_TOKENS:,} most"
+            " frequent of them are the vocabulary, and all others are one unknown token",
+        )
+    return TextEncoding(vocabulary, min(length, LONGEST), column), notes
 
 
 def _tokens(text: str) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from lossmith.data import Dataset, TaskName, load_dataset
 
@@ -173,9 +172,25 @@ class Training(Request):
     weight_decay: Annotated[float, Option("Weight decay.", "Training", least=0, below=1e6)] = 0.0
 
 
-@functools.lru_cache(maxsize=4)
+_Question = tuple[str, str | None, TaskName | None, tuple[str, ...], int | None]
+
+
 def read_dataset(
     source: str, label: str | None, task: TaskName | None, drop: tuple[str, ...], image_size: int | None
 ) -> Dataset:
-    """`load_dataset`, which reads the same thing once in a process."""
-    return load_dataset(source, label, task, drop=drop, image_size=image_size)
+    """`load_dataset`, which reads the same thing once in a process, also where its label and task are then named."""
+    asked: _Question = (source, label, task, drop, image_size)
+    if asked not in KEPT:
+        dataset = load_dataset(source, label, task, drop=drop, image_size=image_size)
+        while len(KEPT) > MOST_KEPT - 2:
+            del KEPT[next(iter(KEPT))]
+        KEPT[asked] = dataset
+        named = replace(dataset, label=dataset.target)
+        KEPT[source, named.label, named.task, named.drop, named.image_size] = named
+    return KEPT[asked]
+
+
+KEPT: Final[dict[_Question, Dataset]] = {}
+"""What was read, the oldest first."""
+
+MOST_KEPT: Final = 4

@@ -86,7 +86,7 @@ def draft(request: Request, sources: Sources) -> Draft:
     try_model(model, splits, task, sources, request.seed)
     engine: Engine = "stacked" if can_be_stacked(model, task.outputs) else "single"
     evaluation = affordable_evaluation(engine, steps, batch_size, splits.valid)
-    notes = dataset.notes if request.model else (*dataset.notes, *why)
+    notes = (*dataset.notes, *splits.notes, *(() if request.model else why))
     if request.valid_size is None and evaluation.valid < len(splits.valid):
         notes += (
             f"{evaluation.valid:,} of {len(splits.valid):,} validation examples are used, to keep evaluation "
