@@ -14,6 +14,7 @@ import pytest
 
 from lossmith.cli import main
 from lossmith.endings import FolderError, Stopped, check_folder, sentence_of, stoppable
+from lossmith.trials.files import written_whole
 
 LOSSMITH = (sys.executable, "-c", "from lossmith.cli import main; main()")
 
@@ -112,6 +113,64 @@ def test_export_overwrites_only_when_it_is_told_to(
     code, said = told(monkeypatch, capsys, "export", "m", "--output", str(file), "--force")
     assert code == 0
     assert "class Loss" in file.read_text()
+
+
+def test_nothing_is_announced_where_a_run_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("")  # root may write everywhere, but not into a file
+    monkeypatch.chdir(tmp_path)
+    for place in ((), ("--out", "runs/mine"), ("--minutes", "1")):
+        code, said = told(monkeypatch, capsys, "compare", "iris", "--losses", "m", "--steps", "20", *place)
+        assert code == 2
+        assert len(said.splitlines()) == 1, said
+        assert "cannot be written to" in said
+
+
+def test_a_dry_run_does_not_say_that_the_plan_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = told(monkeypatch, capsys, "compare", "iris", "--losses", "m", "--steps", "20", "--dry-run")
+    assert code == 0
+    assert "metric: " in said
+    assert "plan" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_of_another_training_is_replaced_only_by_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine" / "model.safetensors"
+    train = ("train", "iris", "--model", "linear", "--steps", "5", "--out", "mine")
+    assert told(monkeypatch, capsys, *train)[0] == 0
+    first = file.read_bytes()
+    assert told(monkeypatch, capsys, *train)[0] == 0  # the same training again
+    code, said = told(monkeypatch, capsys, *train, "--seed", "1")
+    assert code == 2
+    assert "mine holds the model of another training" in said
+    assert "--force" in said
+    assert file.read_bytes() == first
+    assert told(monkeypatch, capsys, *train, "--seed", "1", "--force")[0] == 0
+    assert file.read_bytes() != first
+
+
+def test_a_file_that_cannot_be_written_is_named_without_its_temporary_name(tmp_path: Path) -> None:
+    file = tmp_path / "kept.txt"
+    file.write_text("old")
+
+    def write() -> None:
+        with written_whole(file) as place:
+            place.write_text("ne")
+            raise OSError(errno.ENOSPC, "No space left", str(place))
+
+    with pytest.raises(OSError, match="No space") as caught:
+        write()
+    assert str(file) in sentence_of(caught.value)
+    assert ".part" not in sentence_of(caught.value)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_an_unreadable_run_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lossmith.comparison.options import Options
-from lossmith.endings import check_folder, saying, sentence_of, stoppable
-from lossmith.trials.options import Request, options_of
+from lossmith.endings import check_file, check_folder, saying, sentence_of, stoppable
+from lossmith.trials.options import Training, options_of
 
 if TYPE_CHECKING:
     from lossmith.comparison.estimate import Estimate
@@ -83,6 +83,8 @@ _Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Begin without a question, however long.", rich_help_panel="Running")
 ]
 
+_Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")]
+
 
 @app.command()
 @_flattened
@@ -109,6 +111,7 @@ def compare(
     from lossmith.trials.trial import Sources
 
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
+    _check_writable(out, dry_run=dry_run)
     limit = 2.0 if quick and minutes is None else minutes
     cuts: tuple[str, ...] = ()
     if limit is None:
@@ -155,6 +158,7 @@ def selftest(
     if options.losses is not None:
         raise RequestError("--losses: a self-test compares copies of the reference; leave it out")
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
+    _check_writable(out, dry_run=dry_run)
     plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
     folder = out or _RUNS / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
     expected = _begin(plan, sources, folder, workers, dry_run=dry_run, yes=yes)
@@ -167,6 +171,13 @@ def selftest(
     ):
         found = self_test(plan, runner, folder)
     Console().print(SelfTestTable(plan, found))
+
+
+def _check_writable(out: Path | None, *, dry_run: bool) -> None:
+    """Refuse a run folder that cannot be written, or no ledger beside it, before anything is measured."""
+    if not dry_run:
+        for folder in (_RUNS,) if out is None else (out.resolve().parent, out):
+            check_folder(folder)
 
 
 def _begin(
@@ -186,7 +197,7 @@ def _begin(
     from lossmith.report.announcement import announcement
 
     errors = Console(stderr=True)
-    for line in (*announcement(plan, folder), *(f"note: {cut}" for cut in cuts)):
+    for line in (*announcement(plan, None if dry_run else folder), *(f"note: {cut}" for cut in cuts)):
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
     expected = None if finished and not dry_run else estimate_run(plan, sources, folder, workers)
     if expected is not None and expected.trainings:
@@ -202,16 +213,14 @@ def _begin(
 @app.command()
 @_flattened
 def train(
-    request: Request,
-    loss: Annotated[
-        str | None, typer.Option(help="Text form of the loss, see `lossmith list`.", rich_help_panel="Training")
-    ] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate at the first step.", rich_help_panel="Training")] = 0.004,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel="Training")] = 0.0,
+    request: Training,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the weights; default: runs/train-...", rich_help_panel="Running"),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another model in the folder.", rich_help_panel="Running")
+    ] = False,
 ) -> None:
     """Train one model with one loss and save its weights."""
     from lossmith.learned import LearnedLoss
@@ -219,19 +228,21 @@ def train(
     from lossmith.report.training import training_lines
     from lossmith.trials.request import draft
     from lossmith.trials.runner import reason_of
-    from lossmith.trials.saving import reload_snippet, save_model
+    from lossmith.trials.saving import check_unused, reload_snippet, save_model
     from lossmith.trials.texts import with_loss
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
 
     sources = Sources()
     drafted = draft(request, sources)
-    changed = replace(drafted.trial.optimizer, lr=lr, weight_decay=weight_decay)
-    text = drafted.task.reference if loss is None else drafted.task.loss_text(loss)
+    changed = replace(drafted.trial.optimizer, lr=request.lr, weight_decay=request.weight_decay)
+    text = drafted.task.reference if request.loss is None else drafted.task.loss_text(request.loss)
     trainer = replace(drafted.trial.ours, engine="single")
     trial = with_loss(replace(drafted.trial, trainer=trainer, optimizer=changed, final=True), text)
     folder = out or _RUNS / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     check_folder(folder)
+    if not force:
+        check_unused(folder, trial)
     console = Console(stderr=True)
     for note in drafted.notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
@@ -262,12 +273,15 @@ def predict(
     model: Annotated[
         str | None, typer.Option(help="path/to/file.py:factory, for a model that was trained from a file of your own.")
     ] = None,
+    force: _Force = False,
 ) -> None:
     """Predict for new examples with a model that `lossmith train` saved, as CSV."""
     from lossmith.data.files import check_exists
 
     for path in (run, data):
         check_exists(path)  # before torch is loaded, which takes seconds
+    if output is not None:
+        check_file(output, "--output", force=force)
     from lossmith.trials.predictions import predict_file
     from lossmith.trials.saving import load
 
@@ -289,6 +303,8 @@ def describe(
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures to this file.")] = None,
 ) -> None:
     """Say what a loss is: strictness, convexity, best predictions, robustness, numbers, relatives."""
+    if html is not None:
+        check_file(html, "--html", force=True)
     from lossmith.catalog import create
     from lossmith.properties import certify, to_json
     from lossmith.report.describe_page import write_description
@@ -324,11 +340,10 @@ def list_losses() -> None:
 def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended.")],
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("my_loss.py"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: _Force = False,
 ) -> None:
     """Write a loss as one readable torch file that does not import Lossmith."""
-    if output.exists() and not force:
-        raise ValueError(f"{output} exists already: give --force to overwrite it, or another --output")
+    check_file(output, "--output", force=force)
     from lossmith.export import export as write
 
     text = write(name, output)
@@ -347,6 +362,15 @@ def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder."
     Console().print(Leaderboard(load_run(run)))
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty value, which a script passes where a variable of its own is not set."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
+            option = argument.rstrip("=") or before
+            named = f"the value of {option}" if option.startswith("-") else "an argument"
+            raise ValueError(f"{named} is empty: give one, or leave it out")
+
+
 def main() -> NoReturn:
     """Run the command line; a user error prints one sentence and exits with code 2."""
     console = Console(stderr=True)
@@ -356,6 +380,7 @@ def main() -> NoReturn:
 
     try:
         with stoppable(), saying(say, lambda: "Run the same command again."):
+            _refuse_empty(sys.argv[1:])
             app()
     except (ValueError, RuntimeError, OSError) as error:
         if os.environ.get("LOSSMITH_TRACEBACK"):

@@ -24,7 +24,7 @@ class Stopped(BaseException):
 
 
 class FolderError(ValueError):
-    """A folder that cannot be written to; the message is one sentence."""
+    """A file or folder that cannot be written to; the message is one sentence."""
 
 
 @contextlib.contextmanager
@@ -74,11 +74,31 @@ def sentence_of(error: Exception) -> str:
     return f"{error.strerror}{file}"
 
 
-def check_folder(folder: Path) -> None:
+def check_file(file: Path, option: str, *, force: bool) -> None:
+    """Try whether a file can be written.
+
+    Args:
+        file: need not exist, nor its folder.
+        option: what it was named by.
+        force: whether a file that exists may be overwritten.
+
+    Raises:
+        FolderError: if it cannot, or may not.
+    """
+    if file.is_dir():
+        raise FolderError(f"{file} is a folder: name a file by {option}")
+    if not file.exists():
+        check_folder(file.parent, option)
+    elif not force:
+        raise FolderError(f"{file} exists already: give --force to overwrite it, or another {option}")
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
     """Try whether a folder can be written to, and leave nothing behind.
 
     Args:
         folder: need not exist.
+        option: what it was named by.
 
     Raises:
         FolderError: if it cannot.
@@ -89,7 +109,7 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise FolderError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from None
+        raise FolderError(f"{folder} cannot be written to ({error.strerror}): choose another {option}") from None
     finally:
         for each in missing:
             with contextlib.suppress(OSError):

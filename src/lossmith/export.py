@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 from lossmith.catalog import create
+from lossmith.comparison.files import write_file
 from lossmith.formulas import Expression, latex, substitute
 from lossmith.formulas.arithmetic import number
 from lossmith.formulas.expression import TERMINALS
@@ -36,7 +37,7 @@ def export(name: str, output: Path) -> str:
     """
     loss = create(_text(name))
     source = loss_source(loss)
-    output.write_text(source, encoding="utf-8")
+    write_file(output, source)
     return loss.text
 
 

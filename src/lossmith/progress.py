@@ -56,7 +56,7 @@ class ConsoleProgress:
         if not self._label:
             return "No training was begun."
         return (
-            f"{self._done} of {self._total} trainings of the stage '{self._label}' are done and kept. "
+            f"{self._done} of {_trainings(self._total)} of the stage '{self._label}' are done and kept. "
             "Run the same command to resume."
         )
 
@@ -70,7 +70,7 @@ class ConsoleProgress:
             self._task = self._bar.add_task(label, total=total, completed=done, left=self.left)
         elif done < total:
             kept = f", {done} of them already done" if done else ""
-            self.console.print(f"{label}: {total} trainings{kept}{self._told}", soft_wrap=True)
+            self.console.print(f"{label}: {_trainings(total)}{kept}{self._told}", soft_wrap=True)
 
     def advance(self, trainings: int) -> None:
         """Count finished trainings."""
@@ -100,6 +100,10 @@ class ConsoleProgress:
     @property
     def _told(self) -> str:
         return f", {self.left}" if self.left else ""
+
+
+def _trainings(count: int) -> str:
+    return f"{count} training{'s' * (count != 1)}"
 
 
 @contextlib.contextmanager

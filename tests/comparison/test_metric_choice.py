@@ -114,13 +114,39 @@ def test_a_metric_of_ones_own_is_in_the_plan_and_in_every_result(table: str) -> 
 
 def test_what_a_metric_from_a_file_does_wrong_is_found_before_training(table: str) -> None:
     file = Path(table).with_name("mine.py")
-    with pytest.raises(MetricError, match=r"mine\.py:broken failed: IndexError"):
-        chosen(table, f"{file}:broken")
     with pytest.raises(UserCodeError, match="no function 'absent'"):
         chosen(table, f"{file}:absent")
     with pytest.raises((UserCodeError, DataError), match="no file"):
         chosen(table, "nowhere.py:cost")
     assert chosen(table, f"{file}:youden")[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("[os.chdir('/'), 0.5][1]", ["line 4", "changes the working directory"]),
+        ("exit()", ["line 4", "SystemExit", "leave out"]),
+        ("p['b']", ["line 4", "IndexError"]),
+        ("1 / 0", ["line 4", "ZeroDivisionError"]),
+        ("None", ["line 3", "returned None for"]),
+        ("(p.argmax(1) == label) + 0j", ["line 3", "complex numbers"]),
+        ("'much'", ["line 3", "a str, not real numbers"]),
+        ("p", ["line 3", "shape (", ", 2)"]),
+        ("float('nan')", ["line 3", "not finite"]),
+        ("[[1.0], [1.0, 2.0]]", ["ValueError"]),
+    ],
+)
+def test_a_fault_of_a_metric_is_told_with_file_and_line(
+    table: str, monkeypatch: pytest.MonkeyPatch, code: str, words: list[str]
+) -> None:
+    monkeypatch.chdir(Path(table).parent)
+    Path("cost.py").write_text(f"import os\n\ndef cost(label, p):\n    return {code}\n")
+    with pytest.raises(UserCodeError) as caught:
+        chosen(table, "cost.py:cost")
+    said = str(caught.value)
+    assert said.startswith("the metric cost.py:cost")
+    assert all(word in said for word in words), said
+    assert Path.cwd() == Path(table).parent
 
 
 def test_too_few_test_examples_of_a_class_are_told(table: str) -> None:

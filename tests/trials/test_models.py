@@ -56,6 +56,9 @@ def test_texts_are_canonical() -> None:
         ("nowhere.py:make", "nowhere.py"),
         ("net.py", "file.py:function"),
         ("mlp:", "argument=value"),
+        ("m/x.txt:build", "from a file is written path/to/file.py:function"),
+        ("mlpp", r"did you mean 'mlp'\?$"),
+        ("quux", "choose one of linear, .*path/to/file.py:factory$"),
     ],
 )
 def test_bad_models_are_refused_in_a_sentence(text: str, word: str) -> None:
@@ -64,6 +67,8 @@ def test_bad_models_are_refused_in_a_sentence(text: str, word: str) -> None:
 
 
 def test_a_model_must_fit_the_data() -> None:
+    with pytest.raises(UserCodeError, match="cnn reads images"):
+        draft(Request(data="iris", model="cnn", steps=20, device="cpu"), Sources())  # before anything is trained
     for name, task in (("cnn", IRIS), ("resnet18", IRIS), ("text_bag", DIGITS)):
         with pytest.raises(UserCodeError, match=name):
             build_model(name, task, 2, Sources(), 0)
@@ -163,6 +168,26 @@ def make(input_shape, outputs):
         (NET.format(forward="self.layer(x).detach()"), ["line 8", "do not depend on its parameters"]),
         (NET.format(forward="sys.exit(3)"), ["line 9", "SystemExit: 3", "leave out"]),
         (NET.format(forward="[os.chdir('/'), self.layer(x)][1]"), ["line 9", "working directory"]),
+        (
+            "def aside():\n    os.chdir('/')\n" + NET.format(forward="[os.chdir('/'), self.layer(x)][1]"),
+            ["line 11", "working directory"],
+        ),
+        (
+            "from os import chdir\nif False:\n    chdir('/')\n" + NET.format(forward="[chdir('/'), self.layer(x)][1]"),
+            ["line 12", "working directory"],
+        ),
+        (
+            "def make(input_shape, outputs):\n    return nn.Linear(4, outputs).requires_grad_(False)\n",
+            ["line 4", "all its parameters are frozen"],
+        ),
+        (
+            "def make(input_shape, outputs):\n    return nn.Linear(64, outputs)\n",
+            ["line 4", "cannot be multiplied", "(2, 4)", "from input_shape"],
+        ),
+        (NET.format(forward="self.layer(x[:, :2])"), ["line 9", "cannot be multiplied", "(2, 4)"]),
+        ("make = nn.Linear(4, 3)\n", ["net.py:make", "a module itself", "name a function"]),
+        (NET.format(forward="self.layer(x).sigmoid()"), ["line 8", "sigmoid", "logits"]),
+        (NET.format(forward="self.layer(x).sigmoid().view(-1, 3)"), ["line 8", "sigmoid", "logits"]),
         ("def make(input_shape):\n    return nn.Linear(4, 3)\n", ["line 4", "make((4,), 3)", "too many"]),
         ("def make(input_shape, outputs):\n    return nn.Flatten()\n", ["line 4", "no parameters"]),
         ("def make(input_shape, outputs):\n    return lambda x: x\n", ["line 4", "function", "torch.nn.Module"]),

@@ -197,7 +197,7 @@ def test_masks_are_written_as_an_array(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_csv_and_says_in_a_sentence_what_is_wrong(
-    people: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    people: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     predictor, _, folder = people
 
@@ -219,3 +219,13 @@ def test_the_command_prints_csv_and_says_in_a_sentence_what_is_wrong(
     code, out, err = lossmith(str(folder), str(folder / "people.csv"))
     assert (code, out) == (2, "")
     assert "holds no model" in err
+    assert "Error" not in err
+    file = tmp_path / "keep.csv"
+    file.write_text("years of work")
+    command = (str(folder / "saved"), str(folder / "people.csv"), "--output", str(file))
+    code, out, err = lossmith(*command)
+    assert (code, out) == (2, "")
+    assert "--force" in err
+    assert file.read_text() == "years of work"
+    assert lossmith(*command, "--force")[0] == 0
+    assert file.read_bytes() == predict_file(predictor, folder / "people.csv").content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import lossmith
 from lossmith.trials.options import Request
@@ -158,20 +161,48 @@ def test_other_examples_are_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_is_refused_in_a_sentence(tmp_path: Path) -> None:
     trained("iris", tmp_path)
-    described = json.loads((tmp_path / "trial.json").read_text())
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    with safe_open(file, "pt") as saved:
+        described = json.loads(saved.metadata()["lossmith"])
     other_task, other_inputs = {"name": "smell"}, {"kind": "smell"}
     damaged = ["{", "[]", *(json.dumps({**described, **d}) for d in ({"inputs": other_inputs}, {"task": other_task}))]
     for text in damaged:
-        (tmp_path / "trial.json").write_text(text)
-        with pytest.raises(ValueError, match="holds no model that"):
+        save_file(weights, file, {"lossmith": text})
+        with pytest.raises(ValueError, match="damaged, or holds no model that"):
             lossmith.load(tmp_path)
     with pytest.raises(ValueError, match="holds no model that"):
         lossmith.load(tmp_path / "nowhere")
     other = {"trainer": {**described["trial"]["trainer"], "model": "mlp:width=5"}}
-    (tmp_path / "trial.json").write_text(json.dumps({**described, "trial": other}))
+    save_file(weights, file, {"lossmith": json.dumps({**described, "trial": other})})
     with pytest.raises(ValueError, match="not those of the model"):
         lossmith.load(tmp_path)
-    (tmp_path / "trial.json").write_text(json.dumps(described))
-    (tmp_path / "model.safetensors").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="holds no model that"):
+    save_file(weights, file)  # someone else's
+    with pytest.raises(ValueError, match="damaged, or holds no model that"):
         lossmith.load(tmp_path)
+    file.write_bytes(b"PK")
+    with pytest.raises(ValueError, match="damaged, or holds no model that"):
+        lossmith.load(tmp_path)
+
+
+def test_a_model_that_is_saved_over_another_is_old_or_new_but_never_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before each of the renamings that saving consists of."""
+    splits, outputs, _ = trained("iris", tmp_path, model="linear")
+    replace_file, renamed = Path.replace, 0
+
+    def killed_later(self: Path, target: Path) -> Path:
+        nonlocal renamed
+        renamed += 1
+        if renamed > survived:
+            raise KeyboardInterrupt
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed_later)
+    for survived in range(3):
+        renamed = 0
+        with contextlib.suppress(KeyboardInterrupt):
+            trained("iris", tmp_path, model="mlp")
+        model = lossmith.load(tmp_path).model
+        assert torch.equal(model(splits.test.inputs), outputs) is (survived == 0)

@@ -37,8 +37,9 @@ class Estimate:
     evaluation: float
 
     def __str__(self) -> str:
+        trainings = f"{self.trainings:,} training{'s' * (self.trainings != 1)}"
         return (
-            f"about {duration(self.seconds)}; {self.trainings:,} trainings of {self.steps:,} steps; evaluation "
+            f"about {duration(self.seconds)}; {trainings} of {self.steps:,} steps; evaluation "
             f"{self.evaluation:.0%} of it".replace("%", " %")
         )
 

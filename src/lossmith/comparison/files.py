@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lossmith.trials.files import written_whole
 
 if TYPE_CHECKING:
     Number = float
@@ -19,13 +20,8 @@ else:
 
 def write_file(file: Path, text: str) -> None:
     """Write a file whole or not at all, its folder with it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.part")  # two processes may write it at once
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(file) as place:
+        place.write_text(text, encoding="utf-8", newline="")
 
 
 def csv_text(rows: Sequence[dict[str, str]]) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 
 from lossmith.catalog import nearest
 from lossmith.tasks import FEW_UNITS, OF_CLASSES, Classification, MetricError, OwnMetric
+from lossmith.trials.own_metric import own_metric
 from lossmith.trials.request import Draft
 from lossmith.trials.trial import Sources
-from lossmith.trials.user_code import canonical_function, load_function
+from lossmith.trials.user_code import canonical_function
 
 ASKED_FOR: Final = "as asked for"
 """Why a metric is used that the user named."""
@@ -46,11 +47,8 @@ def _settled(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft,
         return _with_own_metric(drafted, text, sources), ASKED_FOR
     names = {_plain(name): name for name in task.metric_names}
     if _plain(text) not in names:
-        known = [short_name(name) for name in task.metric_names]
-        raise MetricError(
-            f"--metric {text}: there is no such metric of {task.name}; {nearest(text, known)}, or "
-            "path/to/file.py:function"
-        )
+        known = [*map(short_name, task.metric_names), "path/to/file.py:function"]
+        raise MetricError(f"--metric {text}: there is no such metric of {task.name}; {nearest(text, known)}")
     return replace(drafted, task=replace(task, metric=names[_plain(text)])), ASKED_FOR
 
 
@@ -80,7 +78,7 @@ def _with_own_metric(drafted: Draft, text: str, sources: Sources) -> Draft:
     if not isinstance(task, Classification):
         raise MetricError(f"--metric {text}: a metric from a file is for classification, and this is {task.name}")
     canonical = canonical_function(text, "metric", sources)
-    metric = OwnMetric(canonical, function=load_function(canonical, "metric", sources))
+    metric = own_metric(canonical, sources)
     label = drafted.splits.valid.targets.cpu().numpy()
     guess = metric.units(label, np.tile(np.array(task.shares), (len(label), 1)), spread=False)
     known = OwnMetric(canonical, float(f"{guess.mean():.6g}"))

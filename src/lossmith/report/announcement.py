@@ -9,13 +9,18 @@ from lossmith.comparison.plan import Plan
 from lossmith.tasks import metric_said
 
 
-def announcement(plan: Plan, folder: Path) -> list[str]:
-    """What will be compared, on what, by which metric, and what was chosen that the user should know of."""
+def announcement(plan: Plan, folder: Path | None) -> list[str]:
+    """What will be compared, on what, by which metric, and what was chosen that the user should know of.
+
+    Args:
+        plan: the plan.
+        folder: where it will be written; ``None``: nowhere.
+    """
+    written = "" if folder is None else f"; the plan is {folder}/plan.toml"
     trial, said = plan.trial, metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
     return [
         f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
-        f"{trial.steps} steps per run, {plan.budget} tuning runs and a final one each in {_times(plan)}; the plan is "
-        f"{folder}/plan.toml",
+        f"{trial.steps} steps per run, {plan.budget} tuning runs and a final one each in {_times(plan)}{written}",
         f"metric: {said}" + ("" if plan.metric_reason == ASKED_FOR else "; --metric takes another"),
         *(f"note: {note}" for note in plan.notes),
     ]

@@ -143,13 +143,15 @@ class OwnMetric:
     Args:
         text: ``file.py:function#hash``.
         guess: what it gives for the shares of the classes as probabilities of every validation example.
-        function: takes class indices (n,) and probabilities (n, C), both NumPy arrays; higher is better. ``None`` where
-            results are read that hold its values already.
+        function: takes class indices (n,) and probabilities (n, C); higher is better. Returns finite numbers, of the
+            shape () or (n,). ``None`` where results are read that hold its values already.
     """
 
     text: str
     guess: float = math.nan
-    function: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+    function: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     def units(
         self, label: NDArray[np.int64], probabilities: NDArray[np.float64], *, spread: bool
@@ -164,30 +166,13 @@ class OwnMetric:
 
         Returns:
             Shape (n,).
-
-        Raises:
-            MetricError: if the function fails, or returns neither a finite number nor n of them.
         """
-        found = self._call(label, probabilities)
+        function = self.function
+        assert function is not None, "a metric is evaluated where its file is"
+        found = function(label, probabilities)
         if found.ndim:
             return found
         whole = float(found)
         if not spread or len(label) < 2:
             return np.full(len(label), whole)
-        return jackknife(lambda rows: float(self._call(label[rows], probabilities[rows]).mean()), len(label), whole)
-
-    def _call(self, label: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert self.function is not None, "a metric is evaluated where its file is"
-        name = self.text.partition("#")[0]
-        try:
-            found = np.asarray(self.function(label.copy(), probabilities.copy()), dtype=np.float64)
-        except (Exception, SystemExit) as error:  # a user's function may raise whatever it likes
-            said = next(iter(str(error).splitlines()), "")
-            raise MetricError(f"the metric {name} failed: {type(error).__name__}: {said}") from error
-        if found.shape not in {(), label.shape} or not np.isfinite(found).all():
-            shape = "a number" if found.shape == () else f"an array of the shape {found.shape}"
-            raise MetricError(
-                f"the metric {name} gave {shape}{'' if np.isfinite(found).all() else ' that is not finite'} for "
-                f"{len(label)} examples: return a finite number, or one for each example"
-            )
-        return found
+        return jackknife(lambda rows: float(function(label[rows], probabilities[rows]).mean()), len(label), whole)

@@ -144,7 +144,7 @@ def canonical_model(text: str, sources: Sources) -> str:
     Raises:
         UserCodeError: if there is no such model, argument, file or factory.
     """
-    if ".py" in text:
+    if ".py" in text or any(mark in text.partition(":")[0] for mark in "./\\"):
         return canonical_function(text, "model", sources)
     parsed = _parse(text)
     return str(parsed)
@@ -189,7 +189,7 @@ def build_model(text: str, data: Splits | Encoding, outputs: int, sources: Sourc
 def _parse(text: str) -> LossText:
     parsed = parse_loss(text)
     if parsed.name not in MODELS:
-        raise ModelError(f"unknown model {parsed.name!r}: {nearest(parsed.name, MODELS)}, or path/to/file.py:factory")
+        raise ModelError(f"unknown model {parsed.name!r}: {nearest(parsed.name, [*MODELS, 'path/to/file.py:factory'])}")
     known = inspect.signature(MODELS[parsed.name]).parameters
     choices = [name for name, p in known.items() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     arguments = []

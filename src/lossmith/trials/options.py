@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import UnionType
@@ -26,6 +27,7 @@ class Option:
         help: what the option does, in a few words.
         panel: the heading under which it stands.
         least: the smallest value allowed.
+        below: what a value must lie below.
         parse: what turns the text of the option into a value; ``None``: the type does.
         names: names other than its own.
         positional: whether it is given without its name.
@@ -34,9 +36,18 @@ class Option:
     help: str
     panel: str
     least: float | None = None
+    below: float | None = None
     parse: Callable[[str], Any] | None = None
     names: tuple[str, ...] = ()
     positional: bool = False
+
+    def check_range(self, flag: str, value: Any) -> None:
+        """Refuse a value that is too small or too large, or no number, in a sentence that begins with the option."""
+        least, below = self.least, self.below
+        if (least is None or value >= least) and (below is None or value < below):
+            return
+        limits = [*([f"at least {least:g}"] if least is not None else []), *([f"below {below:g}"] if below else [])]
+        raise RequestError(f"{flag} {value}: must be {' and '.join(limits)}")
 
 
 def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
@@ -98,12 +109,18 @@ class Request:
         int | None,
         Option("Number of validation examples to use; default: as many as cost little.", "Data", least=2),
     ] = None
-    label_noise: Annotated[float, Option("Fraction of wrong labels in training and validation.", "Data")] = 0.0
+    label_noise: Annotated[
+        float, Option("Fraction of wrong labels in training and validation.", "Data", least=0, below=1)
+    ] = 0.0
     imbalance: Annotated[
-        float, Option("Size of the largest class over the smallest, in training and validation.", "Data")
+        float,
+        Option(
+            "Size of the largest class over the smallest, in training and validation.", "Data", least=1, below=math.inf
+        ),
     ] = 1.0
     outliers: Annotated[
-        float, Option("Fraction of outliers among regression targets, in training and validation.", "Data")
+        float,
+        Option("Fraction of outliers among regression targets, in training and validation.", "Data", least=0, below=1),
     ] = 0.0
     seed: Annotated[int, Option("Seed of all random choices.", "Data", least=0)] = 0
     model: Annotated[
@@ -128,8 +145,8 @@ class Request:
             value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
             if value is not None and choices and value not in choices:
                 raise RequestError(f"{flag} {value}: choose one of {', '.join(choices)}")
-            if value is not None and option.least is not None and not value >= option.least:
-                raise RequestError(f"{flag} {value}: must be at least {option.least:g}")
+            if value is not None:
+                option.check_range(flag, value)
         if self.epochs is not None and self.steps is not None:
             raise RequestError("--epochs and --steps exclude each other: give one of them")
 
@@ -140,6 +157,19 @@ class Request:
             DataError: if it cannot be read.
         """
         return read_dataset(self.data, self.label, self.task, self.drop or (), self.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Request):
+    """What a user may ask of one training besides what `Request` holds; ``None`` leaves the choice to us.
+
+    Raises:
+        RequestError: as `Request`.
+    """
+
+    loss: Annotated[str | None, Option("Text form of the loss, see `lossmith list`.", "Training")] = None
+    lr: Annotated[float, Option("Learning rate at the first step.", "Training", least=1e-12, below=1e6)] = 0.004
+    weight_decay: Annotated[float, Option("Weight decay.", "Training", least=0, below=1e6)] = 0.0
 
 
 _Question = tuple[str, str | None, TaskName | None, tuple[str, ...], int | None]

@@ -11,6 +11,7 @@ import numpy as np
 
 from lossmith.data.errors import DataError, listed
 from lossmith.data.unlabelled import Unlabelled, read_unlabelled
+from lossmith.trials.files import written_whole
 from lossmith.trials.saving import Predictor
 
 
@@ -59,9 +60,8 @@ def predict_file(
     chances = predictor.probabilities(found.examples) if probabilities else None
     content = _archive(predicted) if of_masks else _csv(predictor, found, predicted, chances)
     if output is not None:
-        partial = output.with_name(f"{output.name}.part")
-        partial.write_bytes(content)
-        partial.replace(output)
+        with written_whole(output) as place:
+            place.write_bytes(content)
     expected = {predictor.label, *predictor.drop}
     unused = [name for name in found.unused if name not in expected]
     note = f"the model was not trained with the columns {listed(unused)}, which are not used"

@@ -11,16 +11,20 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lossmith.data import Encoding, Splits, encoding_of
 from lossmith.tasks import TASKS, Classification, Segmentation, Task
+from lossmith.trials.files import written_whole
 from lossmith.trials.models import ModelError, build_model, canonical_model
 from lossmith.trials.trial import Sources, Trial
 
-_WEIGHTS, _DESCRIPTION = "model.safetensors", "trial.json"
+_FILE: Final = "model.safetensors"
+_DESCRIPTION: Final = "lossmith"
+"""The entry of the file's metadata that says in JSON what trained the model and what it reads."""
+_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 _BATCH: Final = 256
 _VALUES: Final = 2**20
 
@@ -103,7 +107,7 @@ class Predictor:
 
 
 def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, folder: Path) -> None:
-    """Write ``model.safetensors`` and ``trial.json`` into a folder, for `load`.
+    """Write ``model.safetensors`` into a folder, for `load`; a file that is there is replaced whole.
 
     Args:
         model: the trained model, on the CPU.
@@ -112,17 +116,37 @@ def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, folde
         task: what scores it.
         folder: made if absent.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / _WEIGHTS
-    partial = file.with_name("model.part")
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, partial)
-    partial.replace(file)
     described = {
         "trial": json.loads(trial.json),
         "task": {"name": task.name, **asdict(task)},
         "inputs": splits.encoding.plain(),
     }
-    (folder / _DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with written_whole(folder / _FILE) as place:
+        save_file(weights, place, {_DESCRIPTION: json.dumps(described)})
+
+
+def check_unused(folder: Path, trial: Trial) -> None:
+    """Refuse a folder that holds the model of another trial.
+
+    Raises:
+        ModelError: if it does; one sentence.
+    """
+    if not (folder / _FILE).exists():
+        return
+    try:
+        same = _described(folder)["trial"] == json.loads(trial.json)
+    except _UNREADABLE:
+        same = False
+    if not same:
+        raise ModelError(f"{folder} holds the model of another training: give --force to replace it, or another --out")
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What was written beside the weights."""
+    with safe_open(folder / _FILE, "pt") as file:
+        described: dict[str, Any] = json.loads(file.metadata()[_DESCRIPTION])
+    return described
 
 
 def load(folder: str | Path, model: str | None = None) -> Predictor:
@@ -143,16 +167,18 @@ def load(folder: str | Path, model: str | None = None) -> Predictor:
     """
     folder = Path(folder)
     try:
-        described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        described = _described(folder)
         text, of_task = described["trial"]["trainer"]["model"], dict(described["task"])
         encoding = encoding_of(described["inputs"])
         task = TASKS[of_task.pop("name")].from_plain(of_task)
-        weights = load_file(folder / _WEIGHTS)
+        weights = load_file(folder / _FILE)
         data = described["trial"]["trainer"]["data"]
         read_as = {"label": data["label"], "drop": tuple(data["drop"]), "image_size": data["image_size"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except FileNotFoundError:
+        raise ModelError(f"{folder} holds no model that `lossmith train` saved: give the folder of one") from None
+    except _UNREADABLE:
         raise ModelError(
-            f"{folder} holds no model that `lossmith train` saved ({type(error).__name__}: {error}); give its folder"
+            f"{folder / _FILE} is damaged, or holds no model that this version of `lossmith train` saved: train it anew"
         ) from None
     built = _build(text, model, encoding, task, folder)
     try:

@@ -16,18 +16,18 @@ from torch import nn
 from lossmith.data import Examples, Splits, make_splits
 from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
-from lossmith.tasks import Classification, OwnMetric, Task, task_for
+from lossmith.tasks import Classification, Task, task_for
 from lossmith.trials.batches import trial_batches
 from lossmith.trials.function import train_function
 from lossmith.trials.models import build_model
 from lossmith.trials.options import read_dataset
+from lossmith.trials.own_metric import own_metric
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.seeding import seeded
 from lossmith.trials.stacks import Models
 from lossmith.trials.state import TrainingState, make_stepper
 from lossmith.trials.steppers import Stepper, TrainingLoss
 from lossmith.trials.trial import FunctionTrainer, Sources, Trial
-from lossmith.trials.user_code import load_function
 
 _OBSERVED_BATCHES = 3
 
@@ -222,4 +222,4 @@ def scoring_task(trial: Trial, splits: Splits, sources: Sources) -> Task:
     task, text = task_for(splits), trial.ours.metric
     if text is None or not isinstance(task, Classification):
         return task
-    return replace(task, own=OwnMetric(text, function=load_function(text, "metric", sources)))
+    return replace(task, own=own_metric(text, sources))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import importlib.util
@@ -89,12 +88,14 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def guarded(what: str, path: str) -> Iterator[None]:
+def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None]:
     """Run a user's code; the working directory stays.
 
     Args:
         what: how the sentence about a failure begins.
         path: the user's file.
+        at: where the code stands, from `line_in`, for an error that is raised elsewhere.
+        hint: how the sentence ends for a `RuntimeError`, which is what torch raises for shapes that do not fit.
 
     Raises:
         UserCodeError: whatever the code raises, exits included, and where it changes the working directory; the message
@@ -102,7 +103,8 @@ def guarded(what: str, path: str) -> Iterator[None]:
     """
     before = Path.cwd()
     try:
-        yield
+        with _noting_chdir(path):
+            yield
     except UserCodeError:
         raise
     except (Exception, SystemExit) as error:
@@ -110,11 +112,14 @@ def guarded(what: str, path: str) -> Iterator[None]:
         fault = f"{type(error).__name__}: {said}" if said else type(error).__name__
         if isinstance(error, SystemExit):
             fault += "; leave out what ends the program"
-        raise UserCodeError(f"{what}{_in_line(_line_of(error, path))}: {fault}") from error
+        if isinstance(error, RuntimeError):
+            fault += hint
+        raise UserCodeError(f"{what}{_in_line(_line_of(error, path)) or at}: {fault}") from error
     else:
         if Path.cwd() != before:
-            line = _in_line(_line_of_call(Path(path), "chdir"))
-            raise UserCodeError(f"{what}{line}: it changes the working directory, leave that out")
+            raise UserCodeError(
+                f"{what}{_in_line(_chdir_lines.get(path)) or at}: it changes the working directory, leave that out"
+            )
     finally:
         os.chdir(before)
 
@@ -137,11 +142,26 @@ def _line_of(error: BaseException, path: str) -> int | None:
     return next((frame.lineno for frame in reversed(frames) if frame.filename == path), None)
 
 
-def _line_of_call(file: Path, name: str) -> int | None:
-    """The first line on which a function of that name is called."""
-    calls = [node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Call)]
-    names = [(call.lineno, {getattr(call.func, "attr", None), getattr(call.func, "id", None)}) for call in calls]
-    return min((line for line, of in names if name in of), default=None)
+_chdir_lines: Final[dict[str, int]] = {}
+"""By file, the line that changed the working directory last."""
+
+
+@contextlib.contextmanager
+def _noting_chdir(file: str) -> Iterator[None]:
+    """Note the line of a file that calls `os.chdir`, also where the file has imported the function by name."""
+    chdir = os.chdir
+
+    def noting(path: int | str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
+        for frame in traceback.extract_stack():
+            if frame.filename == file and frame.lineno is not None:
+                _chdir_lines[file] = frame.lineno
+        chdir(path)
+
+    os.chdir = noting
+    try:
+        yield
+    finally:
+        os.chdir = chdir
 
 
 def file_digest(file: Path) -> str:
