@@ -191,14 +191,16 @@ def paired_difference(folds: Sequence[ArrayLike]) -> PairedDifference:
 
 
 def effective_number(sizes: FloatArray) -> float:
-    """How many numbers there are in effect, (sum x^2)^2 / sum x^4: equal ones count fully, small ones hardly.
+    """How many numbers there are in effect, (sum x^2)^2 / sum x^4 with x = min(1, number / half the largest).
+
+    Numbers of at least half the largest count fully, small ones hardly.
 
     A mean over many examples of which few carry all the weight is no more normal than a mean over these few.
     """
     largest = float(np.max(sizes, initial=0.0))
     if largest == 0.0:
         return 0.0
-    squares = np.square(sizes / largest)
+    squares = np.square(np.minimum(1.0, sizes / (largest / 2)))
     return round(float(squares.sum() ** 2 / np.square(squares).sum()), 6)
 
 
