@@ -156,7 +156,7 @@ def test_a_recommendation_is_held_against_all_copies_too(
     """
 
     def valid(self: MadeUp, run: Run, given: Outcome) -> Judged:
-        return outcomes(50, 36, first=14 * (run.arm in NAMES[:2]), start=50 * run.repeat)
+        return outcomes(50, 36, first=14 * (run.arm in NAMES[:2]), start=50 * (run.repeat + 10 * run.fold))
 
     gap = (np.arange(50) < 36).astype(float) - (np.arange(50) >= 14)
     p = stats.ttest_1samp(np.tile(gap, 6) + delta, 0.0).pvalue

@@ -532,6 +532,15 @@ def test_what_all_arms_share_in_a_repeat_cancels(shared: bool) -> None:
         assert (after.mean, after.variance, after.df) == pytest.approx((before.mean, before.variance, before.df))
 
 
+def test_the_estimator_sums_scores_of_single_precision_in_double() -> None:
+    bank = pipelines(np.random.default_rng(7), ["a", "b", "c"], [60, 80], 2)
+    single = {name: [[np.float32(1000 + run) for run in fold] for fold in of] for name, of in bank.items()}
+    double = {name: [[run.astype(np.float64) for run in fold] for fold in of] for name, of in single.items()}
+    for units in (None, units_of(bank, shared=False)):
+        found, expected = (Estimator(each, "abc", units).difference("a", "b", "c") for each in (single, double))
+        assert (found.mean, found.variance, found.df) == pytest.approx((expected.mean, expected.variance, expected.df))
+
+
 def test_losses_that_change_places_change_the_sign_alone() -> None:
     bank = pipelines(np.random.default_rng(2), ["a", "b", "c"], [50, 70], 2, a=3.0)
     estimator = Estimator(bank, "abc")
