@@ -28,7 +28,7 @@ Units = Sequence[Sequence[NDArray[np.int64]]]
 class Estimator:
     """Differences between arms in which a run is a whole pipeline: tuning, choice and final training.
 
-    All arms of repeat r in fold f share their data and what a seed decides. Let y_afr be the mean score of arm a there,
+    All arms of repeat r in fold f share their data. Let y_afr be the mean score of arm a there,
     w_f the share of fold f in all units, and e_afr = y_afr minus the median over the A pooled arms, in which what all
     share cancels. With ``g = 1 - 2/A + m`` and m the variance of the median of A standard normal numbers:
 

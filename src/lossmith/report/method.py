@@ -143,9 +143,9 @@ def _budget(design: Design) -> str:
 def _repeats(design: Design, results: Summary) -> str:
     return (
         f"Tuning, choice and one final training were done {design.repeats} times{_per_fold(design)}, each time with "
-        "other seeds and another draw of the validation part. Seeds and parts are the same for every loss - the same "
-        f"initial weights, the same order of batches - but for {results.again}, which has its own seeds. The measure, "
-        f"fixed in advance, is the test {results.metric}."
+        "other seeds and another draw of the validation part. Parts are the same for every loss. Seeds are each loss's "
+        "own: the luck of one would otherwise be that of many. The measure, fixed in advance, is the test "
+        f"{results.metric}."
     )
 
 
