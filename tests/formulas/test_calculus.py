@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 
 import pytest
@@ -177,6 +178,7 @@ def test_digest_is_that_of_the_text() -> None:
 @settings(deadline=None, max_examples=300)
 @given(trees())
 def test_the_canonical_form_has_the_same_slope(tree: Expression) -> None:
+    assume(not re.search(r"e[-+]?\d{3}", str(tree)))  # the square of such a number is 0 or infinite among floats
     try:
         form = canonical(tree)
     except FormulaError as error:
