@@ -161,12 +161,10 @@ class Archive:
 
 def standard_error(units: Sequence[Units | None], others: Sequence[Units | None]) -> NDArray[np.float64]:
     """The standard error of the mean paired difference on each problem."""
-    return np.array(
-        [
-            np.inf if a is None or b is None else np.std(a - b, ddof=1, dtype=np.float64) / math.sqrt(len(a))
-            for a, b in zip(units, others, strict=True)
-        ]
-    )
+    return np.array([
+        np.inf if a is None or b is None else np.std(a - b, ddof=1, dtype=np.float64) / math.sqrt(len(a))
+        for a, b in zip(units, others, strict=True)
+    ])
 
 
 def _as_good(mark: Mark, last: Mark) -> bool:
