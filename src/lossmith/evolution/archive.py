@@ -38,6 +38,15 @@ class Mark:
         """Standard errors of the scores over the validation examples."""
         return tuple(math.inf if of is None else float(of.std(ddof=1)) / math.sqrt(len(of)) for of in self.units)
 
+    def is_as_good_as(self, last: Mark) -> bool:
+        """Whether a candidate is at most one standard error worse than another, on average over the problems."""
+        worse = np.subtract(self.scores, last.scores)
+        if not np.isfinite(worse).all():
+            return False
+        if (worse > 0).all() and np.mean(worse / np.add(self.spreads, last.spreads)) > 1:  # errors cannot be larger
+            return False
+        return bool(np.mean(worse / np.maximum(standard_error(self.units, last.units), 1e-12)) <= 1)
+
 
 @dataclass(eq=False)
 class Entry:
@@ -124,7 +133,7 @@ class Archive:
         kept = usable[: math.ceil(len(usable) / HALVING)]
         last = self.entries[kept[-1][1]].marks[rung]
         passed = {number for _, number in kept}
-        passed |= {number for _, number in usable if _as_good(self.entries[number].marks[rung], last)}
+        passed |= {number for _, number in usable if self.entries[number].marks[rung].is_as_good_as(last)}
         return [self.entries[n] for n in sorted(passed) if rung + 1 not in self.entries[n].marks]
 
     def correlation(self, rung: int) -> float | None:
@@ -165,12 +174,3 @@ def standard_error(units: Sequence[Units | None], others: Sequence[Units | None]
         np.inf if a is None or b is None else np.std(a - b, ddof=1, dtype=np.float64) / math.sqrt(len(a))
         for a, b in zip(units, others, strict=True)
     ])
-
-
-def _as_good(mark: Mark, last: Mark) -> bool:
-    """Whether a candidate is at most one standard error worse than another, on average over the problems."""
-    worse = np.subtract(mark.scores, last.scores)
-    if (worse > 0).all() and np.mean(worse / np.add(mark.spreads, last.spreads)) > 1:  # errors cannot be larger
-        return False
-    errors = standard_error(mark.units, last.units)
-    return bool(np.mean(worse / np.maximum(errors, 1e-12)) <= 1)

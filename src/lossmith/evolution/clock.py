@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,18 @@ class Clock:
     """The seconds at which generations ended.
 
     Generations that ended before an interruption keep their seconds when they are gone through again, and once the time
-    was up after some generation it is up after that generation for ever.
+    of a phase was up after some generation it is up after that generation for ever.
 
     Args:
         file: where the seconds are kept.
-        limit: seconds after which no generation begins; ``None`` for no limit.
+        limits: seconds after which a phase begins no generation, by its name; ``None`` for no limit.
     """
 
-    def __init__(self, file: Path, limit: float | None) -> None:
-        self.file, self.limit = file, limit
+    def __init__(self, file: Path, limits: Mapping[str, float | None]) -> None:
+        self.file, self.limits = file, limits
         kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         self.marks: list[float] = kept.get("seconds", [])
-        self.last: int | None = kept.get("generations")
+        self.ends: dict[str, int] = kept.get("ends", {})
         self.seconds = 0.0
         self._begun = time.monotonic()
 
@@ -34,13 +35,14 @@ class Clock:
         """Seconds of search so far."""
         return self.seconds + time.monotonic() - self._begun
 
-    def is_over(self, generation: int) -> bool:
-        """Whether the time is up before a generation begins."""
-        if self.last is not None:
-            return generation >= self.last
-        if generation < max(1, len(self.marks)) or self.limit is None or self.now < self.limit:
+    def is_over(self, phase: str, generation: int) -> bool:
+        """Whether the time of a phase is up before a generation begins; there is always a first one."""
+        if phase in self.ends:
+            return generation >= self.ends[phase]
+        limit = self.limits[phase]
+        if generation < max(1, len(self.marks)) or limit is None or self.now < limit:
             return False
-        self.last = generation
+        self.ends[phase] = generation
         self._write()
         return True
 
@@ -55,4 +57,4 @@ class Clock:
         self._begun = time.monotonic()
 
     def _write(self) -> None:
-        write_file(self.file, json.dumps({"seconds": self.marks, "generations": self.last}))
+        write_file(self.file, json.dumps({"seconds": self.marks, "ends": self.ends}))

@@ -148,7 +148,9 @@ def tidied(expression: Expression) -> Expression:
         if not args:
             return node
         result = folded(node.op, *args)
-        return constant(rounded(result.value)) if result.is_constant else result
+        if result.is_constant:
+            return constant(rounded(result.value))
+        return node if result.args == node.args and result.op == node.op else result  # trees share what is unchanged
 
     return fold(expression, put)
 

@@ -53,18 +53,18 @@ class SearchOptions(Request):
     ] = None
     time: Annotated[bool, Option("Search for losses that change during training, too.", "Search")] = False
     also: Annotated[
-        tuple[str, ...],
+        tuple[str, ...] | None,
         Option("Search on these too, DATA:MODEL,...; the fitness is the mean rank.", "Search", parse=_parse_list),
-    ] = ()
+    ] = None
     fitness: Annotated[
         Fitness, Option("Validation cross-entropy with temperature scaling (nll_scaled) or without (nll).", "Search")
     ] = "nll_scaled"
     max_size: Annotated[int, Option("Most nodes of a formula.", "Search", least=3, below=1000)] = 32
     max_depth: Annotated[int, Option("Most nodes between the root of a formula and a leaf.", "Search", least=2)] = 8
     transfer: Annotated[
-        tuple[str, ...],
-        Option("Compare the winner on these data sets too, comma-separated.", "Comparison", parse=_parse_list),
-    ] = ()
+        tuple[str, ...] | None,
+        Option("Compare the winner on these too, DATA or DATA:MODEL,...", "Comparison", parse=_parse_list),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

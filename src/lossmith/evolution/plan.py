@@ -90,8 +90,8 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
     seeds = _seeds(options)
     own = _classified(draft(replace(options, folds=0), sources), options.data)
     problems = [_problem(own, options)]
-    for text in options.also:
-        data, model = _data_and_model(text)
+    for text in options.also or ():
+        data, model = data_and_model(text, "--also")
         asked = replace(options, data=data, model=model, label=None, drop=None, train_size=None, image_size=None)
         problems.append(_problem(_classified(draft(replace(asked, folds=0), sources), data), options))
     parts = [_part(problems[0], stage, options.data) for stage in ("search", "choice")]
@@ -165,17 +165,28 @@ def _problem(drafted: Draft, options: SearchOptions) -> Problem:
     )
 
 
-def _data_and_model(text: str) -> tuple[str, str | None]:
-    """Data and model of ``DATA:MODEL``; the model may be left out."""
+def data_and_model(text: str, option: str) -> tuple[str, str | None]:
+    """Data and model of ``DATA:MODEL``; the model may be left out.
+
+    Args:
+        text: what was given.
+        option: by which option, for the error.
+
+    Returns:
+        The data, and the model or ``None``.
+
+    Raises:
+        RequestError: if there is no such model.
+    """
     data, colon, model = text.partition(":")
     if data in {"openml", "hf"}:
         rest, colon, model = model.partition(":")
         data = f"{data}:{rest}"
     if colon and not model:
-        raise RequestError(f"--also {text}: name a model after the colon, or leave it out")
+        raise RequestError(f"{option} {text}: name a model after the colon, or leave it out")
     known = model.partition(":")[0]
     if model and known not in MODELS and ".py" not in model:
-        raise RequestError(f"--also {text}: unknown model {known!r}: {nearest(known, MODELS)}")
+        raise RequestError(f"{option} {text}: unknown model {known!r}: {nearest(known, MODELS)}")
     return data, model or None
 
 

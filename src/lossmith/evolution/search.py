@@ -54,7 +54,7 @@ class Evaluator:
         plans = [(search, *job, self.planned(*job)) for search, of in jobs.items() for job in of]
         results = self.runner.run([trial for *_, plan in plans for trial in _trials(plan)], label)
         for search, entry, rung, plan in plans:
-            entry.marks[rung] = _mark(plan, results)
+            entry.marks[rung] = mark_of(plan, results)
             search.trainings += len(_trials(plan))
 
     def planned(self, entry: Entry, rung: int) -> Plan:
@@ -95,7 +95,8 @@ def _trials(plan: Plan) -> list[Trial]:
     return [trial for of_problem in plan for trials in of_problem.values() for trial in trials]
 
 
-def _mark(plan: Plan, results: Results) -> Mark:
+def mark_of(plan: Plan, results: Results) -> Mark:
+    """What a candidate achieved: its best learning rate on each problem."""
     best = []
     for of_problem in plan:
         tried = {factor: mean_units(trials, results) for factor, trials in of_problem.items()}
@@ -149,6 +150,14 @@ class Search:
         """The candidates to train on a higher rung, each with the rung."""
         return [(entry, k + 1) for k in range(len(LADDER) - 1) for entry in self.archive.promotable(k)]
 
+    def take(self, formulas: Sequence[Expression], parent: Entry) -> list[Entry | None]:
+        """The candidates that formulas with other constants become; ``None`` for one that a filter rejects."""
+        sifted = self.screen.sift(formulas)
+        return [
+            self.archive.add(found.expression, "constants", (parent.number,)) if found.rejected is None else None
+            for found in sifted
+        ]
+
     def _sifted(self, proposals: Sequence[Proposal]) -> list[Entry]:
         sifted = self.screen.sift([proposal.formula for proposal in proposals])
         return [
@@ -160,7 +169,7 @@ class Search:
 
 def run_generations(
     plan: SearchPlan, searches: Sequence[Search], evaluator: Evaluator, clock: Clock, told: Callable[[], None]
-) -> None:
+) -> int:
     """Search until the time or the evaluations are used up.
 
     All searches train a generation together, with those that the generation before promoted.
@@ -171,11 +180,14 @@ def run_generations(
         evaluator: trains the candidates.
         clock: knows how long it took before, where a search is resumed.
         told: called after each generation.
+
+    Returns:
+        The number of generations.
     """
     size, limit = plan.options.population, plan.options.evaluations
     for generation in itertools.count():
         left = size if limit is None else limit - len(searches[0].archive.on(0))
-        if left <= 0 or (limit is None and clock.is_over(generation)):
+        if left <= 0 or (limit is None and clock.is_over("search", generation)):
             break
         newest = {search: search.breed(generation, min(size, left)) for search in searches}
         if not any(newest.values()):
@@ -187,6 +199,7 @@ def run_generations(
             search.learn(generation, of, clock.seconds)
         told()
     promote_all(searches, evaluator)
+    return generation
 
 
 def promote_all(searches: Sequence[Search], evaluator: Evaluator) -> None:

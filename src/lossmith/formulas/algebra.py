@@ -8,8 +8,19 @@ from fractions import Fraction
 from typing import Final
 
 from lossmith.formulas.exact import LONGEST, as_float, exact_value, parts_of, power, primitive
-from lossmith.formulas.expression import Expression, apply, constant
-from lossmith.formulas.terms import Form, Product, Terms, Writer, add, is_not_negative, number, same, scaled, value_of
+from lossmith.formulas.expression import Expression, constant
+from lossmith.formulas.terms import (
+    Form,
+    Product,
+    Terms,
+    Writer,
+    add_to,
+    is_not_negative,
+    number,
+    same,
+    scaled,
+    value_of,
+)
 
 _LARGEST: Final = 32  # a product of sums is expanded only up to this many terms
 _HIGHEST: Final = 4  # highest power of a sum that is expanded
@@ -48,7 +59,7 @@ class Algebra(Writer):
         alone = len(product) == 1 and product[0][1] == 1
         positive = factor > 0 and (alone or all(is_not_negative(base) for base, _ in product))
         if not positive and exponent.denominator != 1:
-            product, factor = ((self.expression(a.factors), _ONE),), _ONE
+            product, factor = ((self.expression(a.factors), 1),), _ONE
         powers = tuple((base, power * exponent) for base, power in product)
         return same(self._multiplied(self.term(powers, _ONE), self.power_of(factor, exponent)))
 
@@ -82,15 +93,15 @@ class Algebra(Writer):
         Exponents of equal bases are added, powers of y are dropped (y is 0 or 1), numbers are computed, and the factors
         are sorted. A product that consists of one remembered sum becomes that sum again.
         """
-        powers: dict[Expression, Fraction] = {}
+        powers: dict[Expression, Fraction | int] = {}
         for base, exponent in product:
-            powers[base] = powers.get(base, Fraction(0)) + exponent
+            powers[base] = powers[base] + exponent if base in powers else exponent
         for base in [base for base in powers if base.is_constant]:
-            value = power(Fraction(base.value), powers[base])
+            value = power(Fraction(base.value), Fraction(powers[base]))
             if value is not None:
                 factor *= value
                 del powers[base]
-        kept = [(base, _ONE if base.name == "y" and k > 0 else k) for base, k in powers.items() if k]
+        kept = [(base, 1 if base.name == "y" and k > 0 else _whole(k)) for base, k in powers.items() if k]
         if len(kept) == 1 and kept[0][1] == 1 and kept[0][0] in self._sums:
             return scaled(self._sums[kept[0][0]], factor)
         return {tuple(sorted(kept, key=lambda pair: self.text(pair[0]))): factor}
@@ -115,13 +126,13 @@ class Algebra(Writer):
 
     def opaque(self, op: str, *operands: Terms) -> Terms:
         """Apply a function about which nothing more is known."""
-        return {((apply(op, *map(self.expression, operands)), _ONE),): _ONE}
+        return {((self.apply(op, *map(self.expression, operands)), 1),): _ONE}
 
     def _multiplied(self, a: Terms, b: Terms) -> Terms:
         result: Terms = {}
         for product_a, factor_a in a.items():
             for product_b, factor_b in b.items():
-                result = add(result, self.term((*product_a, *product_b), factor_a * factor_b))
+                add_to(result, self.term((*product_a, *product_b), factor_a * factor_b))
         return result
 
     def _as_factor(self, a: Terms) -> Terms:
@@ -133,12 +144,17 @@ class Algebra(Writer):
             leading = _ONE if leading > 0 else -_ONE
         if not all(_is_short(factor / leading) for factor in a.values()):
             leading = Fraction(2) ** round(math.log2(abs(leading))) * (1 if leading > 0 else -1)
-        return {((self.expression(scaled(a, 1 / leading)), _ONE),): leading}
+        return {((self.expression(scaled(a, 1 / leading)), 1),): leading}
 
     def _leading(self, a: Terms) -> Fraction:
         """The coefficient of the term that is written first, constant terms aside."""
         moving = {product: factor for product, factor in a.items() if product} or a
-        return a[min(moving, key=lambda product: self.text(self.write({product: _ONE})))]
+        return a[min(moving, key=self.text_of_product)]
+
+
+def _whole(exponent: Fraction | int) -> Fraction | int:
+    """The exponent as an int if it is whole."""
+    return exponent.numerator if exponent.denominator == 1 else exponent
 
 
 def _is_short(value: Fraction) -> bool:

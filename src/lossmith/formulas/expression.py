@@ -214,6 +214,21 @@ def fold(expression: Expression, combine: Callable[[Expression, list[T]], T]) ->
     return done[id(expression)]
 
 
+def fold_known(expression: Expression, combine: Callable[[Expression, list[T]], T], known: dict[Expression, T]) -> T:
+    """As `fold`, for many trees: the results of subtrees that are ``known`` are used, and new ones are added."""
+    stack = [expression]
+    while stack:
+        node = stack[-1]
+        waiting = [arg for arg in node.args if arg not in known]
+        if waiting:
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        if node not in known:
+            known[node] = combine(node, [known[arg] for arg in node.args])
+    return known[expression]
+
+
 def to_postfix(expression: Expression) -> tuple[tuple[str | float, tuple[int, ...]], ...]:
     """Flatten a tree to steps ``(operation, operands)``, with equal subtrees listed once; the last is the root.
 

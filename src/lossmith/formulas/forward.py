@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.expression import PROTECTION, Expression
+from lossmith.formulas.expression import PROTECTION, Expression, fold_known
 
 Array: TypeAlias = NDArray[np.float64]
 Dual: TypeAlias = tuple[Array, Array | None]
@@ -55,30 +55,20 @@ def values_and_slopes(
 
 def dual(expression: Expression, u: ArrayLike, y: ArrayLike, n: ArrayLike, t: ArrayLike, memo: Memo) -> Dual:
     """The value and slope of `values_and_slopes` at the smallest shapes that hold them."""
-    if expression in memo:
-        return memo[expression]
+
+    def combine(node: Expression, operands: list[Dual]) -> Dual:
+        if operands:
+            return cast("Dual", _RULES[node.op](*operands))
+        return _leaf(node, u, {"y": y, "n": n, "t": t})
+
     with np.errstate(all="ignore"):
-        stack = [expression]
-        while stack:
-            node = stack[-1]
-            waiting = [arg for arg in node.args if arg not in memo]
-            if waiting:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            if node.args:
-                memo[node] = _RULES[node.op](*[memo[arg] for arg in node.args])
-            elif node.is_constant:
-                memo[node] = np.float64(node.value), None  # type: ignore[assignment]
-            else:
-                memo[node] = _terminal(node.name, u, y, n, t)
-    return memo[expression]
+        return fold_known(expression, combine, memo)
 
 
-def _terminal(name: str, u: ArrayLike, y: ArrayLike, n: ArrayLike, t: ArrayLike) -> Dual:
-    given = {"y": y, "n": n, "t": t}
-    if name in given:
-        return np.asarray(given[name], dtype=np.float64), None
+def _leaf(leaf: Expression, u: ArrayLike, given: Mapping[str, ArrayLike]) -> Dual:
+    name = leaf.name
+    if leaf.is_constant or name in given:
+        return np.asarray(leaf.value if leaf.is_constant else given[name], dtype=np.float64), None
     logit = np.asarray(u, dtype=np.float64)
     if name == "p":
         p = _sigmoid_of(logit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from lossmith.formulas.expression import Expression, fold
+from lossmith.formulas.expression import Expression, fold_known
 from lossmith.formulas.normal import Normaliser
-from lossmith.formulas.terms import Product
+from lossmith.formulas.terms import Form, Product
 
 _PASSES: Final = 4
+_MOST_FORMS: Final = 20_000
 
 
 def canonical(expression: Expression) -> Expression:
@@ -36,11 +37,7 @@ def canonical(expression: Expression) -> Expression:
     Raises:
         FormulaError: if a number cannot be written in doubles, or the form would have more than 20,000 nodes.
     """
-    for _ in range(_PASSES):
-        previous, expression = expression, _once(expression)
-        if expression == previous:
-            break
-    return expression
+    return Identifier().canonical(expression)
 
 
 def digest(expression: Expression) -> str:
@@ -55,13 +52,45 @@ def digest(expression: Expression) -> str:
     Raises:
         FormulaError: as `canonical`.
     """
-    return hashlib.sha256(str(canonical(expression)).encode()).hexdigest()[:32]
+    return Identifier().digest(expression)
 
 
-def _once(expression: Expression) -> Expression:
-    normaliser = Normaliser()
-    terms = fold(expression, normaliser.node).terms
-    return normaliser.write({product: factor for product, factor in terms.items() if _moves(product)})
+class Identifier:
+    """Finds the canonical forms of many formulas, and computes what they share once.
+
+    The results are those of `canonical` and `digest`, in any order. What is kept is given up from time to time, so that
+    memory is bounded.
+    """
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._normaliser = Normaliser()
+        self._forms: dict[Expression, Form] = {}
+
+    def digest(self, expression: Expression) -> str:
+        """As `lossmith.formulas.digest`."""
+        return hash_of(self.canonical(expression))
+
+    def canonical(self, expression: Expression) -> Expression:
+        """As `lossmith.formulas.canonical`."""
+        if len(self._forms) > _MOST_FORMS:
+            self._start()
+        for _ in range(_PASSES):
+            previous, expression = expression, self._once(expression)
+            if expression == previous:
+                break
+        return expression
+
+    def _once(self, expression: Expression) -> Expression:
+        terms = fold_known(expression, self._normaliser.node, self._forms).terms
+        return self._normaliser.write({product: factor for product, factor in terms.items() if _moves(product)})
+
+
+def hash_of(form: Expression) -> str:
+    """The digest of a formula, given its canonical form."""
+    return hashlib.sha256(str(form).encode()).hexdigest()[:32]
 
 
 def _moves(product: Product) -> bool:

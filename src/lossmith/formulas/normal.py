@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from lossmith.formulas.algebra import Algebra
-from lossmith.formulas.expression import PROTECTION, Expression, apply, terminal
+from lossmith.formulas.expression import PROTECTION, Expression, terminal
 from lossmith.formulas.terms import EULER, Form, Terms, add, is_not_negative, number, same, scaled, value_of
 
 _ONE: Final = Fraction(1)
@@ -23,7 +23,7 @@ class Normaliser(Algebra):
         if node.is_constant:
             return same(number(Fraction(node.value)))
         if node.name:
-            return same({((node, _ONE),): _ONE})
+            return same({((node, 1),): _ONE})
         rule: Callable[..., Form] | None = getattr(self, f"_{node.op}", None)
         return same(self.function(node.op, *(each.terms for each in operands))) if rule is None else rule(*operands)
 
@@ -50,8 +50,8 @@ class Normaliser(Algebra):
             return self.power(a, exponent)
         if base is not None and base > 0:
             return self._exp(self._mul(b, self._log(a)))
-        if a.terms == {((_P, _ONE),): _ONE}:
-            return self._exp(self._mul(b, same({((_C, _ONE),): -_ONE})))
+        if a.terms == {((_P, 1),): _ONE}:
+            return self._exp(self._mul(b, same({((_C, 1),): -_ONE})))
         return same(self.opaque("pow", a.terms, b.terms))
 
     def _sqrt(self, a: Form) -> Form:
@@ -69,12 +69,12 @@ class Normaliser(Algebra):
         for product, factor in a.terms.items():
             if not product:
                 factors.append((EULER, factor))
-            elif product == ((_C, _ONE),):
+            elif product == ((_C, 1),):
                 factors.append((_P, -factor))
             elif len(product) == 1 and product[0][0].op == "log" and product[0][1] == 1:
                 factors.append((product[0][0].args[0], factor))
             else:
-                base = apply("exp", self.expression({product: _ONE}))
+                base = self.apply("exp", self.expression({product: _ONE}))
                 self.exponents[base] = product
                 factors.append((base, factor))
         return same(self.term(tuple(factors), _ONE))
@@ -92,11 +92,11 @@ class Normaliser(Algebra):
             result = add(result, scaled(self.function("log", number(Fraction(base.value))), Fraction(times)))
         for base, power in product:
             if base == _P:
-                result = add(result, {((_C, _ONE),): -power})
+                result = add(result, {((_C, 1),): Fraction(-power)})
             elif base.op == "exp":
-                result = add(result, {self.exponents[base]: power})
+                result = add(result, {self.exponents[base]: Fraction(power)})
             else:
-                result = add(result, {((apply("log", base), _ONE),): power})
+                result = add(result, {((self.apply("log", base), 1),): Fraction(power)})
         return same(result)
 
     def _expm1(self, a: Form) -> Form:

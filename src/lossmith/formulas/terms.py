@@ -12,8 +12,8 @@ from lossmith.formulas.exact import is_negative, log_size, negative, numeral, nu
 from lossmith.formulas.expression import Expression, apply, constant
 from lossmith.formulas.printer import to_text
 
-Product: TypeAlias = tuple[tuple[Expression, Fraction], ...]
-"""Pairs of a base and its exponent; the empty product is 1."""
+Product: TypeAlias = tuple[tuple[Expression, Fraction | int], ...]
+"""Pairs of a base and its exponent, an int if it is whole, which hashes faster; the empty product is 1."""
 Terms: TypeAlias = dict[Product, Fraction]
 """A sum: products with their nonzero coefficients."""
 
@@ -57,9 +57,20 @@ def value_of(a: Terms) -> Fraction | None:
 def add(a: Terms, b: Terms) -> Terms:
     """The sum of two sums."""
     total = dict(a)
+    add_to(total, b)
+    return total
+
+
+def add_to(total: Terms, b: Terms) -> None:
+    """Add a sum to another one, which is changed."""
     for product, factor in b.items():
-        total[product] = total.get(product, Fraction(0)) + factor
-    return {product: factor for product, factor in total.items() if factor}
+        known = total.get(product)
+        if known is None:
+            total[product] = factor
+        elif known == -factor:
+            del total[product]
+        else:
+            total[product] = known + factor
 
 
 def scaled(a: Terms, factor: Fraction) -> Terms:
@@ -82,11 +93,24 @@ class Writer:
     def __init__(self) -> None:
         self._texts: dict[Expression, str] = {}
         self._written: dict[tuple[tuple[Product, Fraction], ...], Expression] = {}  # nested sums are written often
+        self._made: dict[Expression, Expression] = {}
+        self._product_texts: dict[Product, str] = {}
         self.exponents: dict[Expression, Product] = {EULER: ()}
 
     def text(self, expression: Expression) -> str:
         """The text of an expression, by which factors and terms are sorted."""
-        return to_text(expression, self._texts)
+        return self._texts.get(expression) or to_text(expression, self._texts)
+
+    def text_of_product(self, product: Product) -> str:
+        """The text of a product."""
+        if product not in self._product_texts:
+            self._product_texts[product] = self.text(self.write({product: Fraction(1)}))
+        return self._product_texts[product]
+
+    def apply(self, op: str, *args: Expression) -> Expression:
+        """Apply an operator; equal results are one object, which makes them fast to compare."""
+        node = apply(op, *args)
+        return self._made.setdefault(node, node)
 
     def write(self, a: Terms) -> Expression:
         """Write a sum, the digits of coefficients beyond a double last.
@@ -96,7 +120,8 @@ class Writer:
         """
         key = tuple(a.items())
         if key not in self._written:
-            self._written[key] = self._write(a)
+            written = self._write(a)
+            self._written[key] = self._made.setdefault(written, written)
         return self._written[key]
 
     def _write(self, a: Terms) -> Expression:
@@ -109,36 +134,37 @@ class Writer:
             *((factors, each) for factors, (_, *beyond) in parts for each in beyond),
         ]:
             if total is None:
-                total = _times(part, factors)
+                total = self._times(part, factors)
             elif is_negative(part):
-                total = apply("sub", total, _times(negative(part), factors))
+                total = self.apply("sub", total, self._times(negative(part), factors))
             else:
-                total = apply("add", total, _times(part, factors))
+                total = self.apply("add", total, self._times(part, factors))
         if total is not None and total.size > _MAX_NODES:
             raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
         return total or ZERO
 
     def _factors(self, product: Product, coefficient: Fraction) -> tuple[list[Expression], Fraction]:
         """The sorted factors of a term, its exponentials merged into one, and the coefficient that is left."""
-        exponent = {self.exponents[base]: power for base, power in product if base.op == "exp"}
+        exponent = {self.exponents[base]: Fraction(power) for base, power in product if base.op == "exp"}
         if abs(log_size(coefficient)) > _LARGEST_LOG:
             twos = Fraction(round(log_size(coefficient) / math.log(2)))
             coefficient /= Fraction(2) ** int(twos)
-            exponent = add(exponent, {((_LOG_2, Fraction(1)),): twos})
+            exponent = add(exponent, {((_LOG_2, 1),): twos})
         factors = [
-            base if power == 1 else apply("pow", base, numeral(power)) for base, power in product if base.op != "exp"
+            base if power == 1 else self.apply("pow", base, numeral(Fraction(power)))
+            for base, power in product
+            if base.op != "exp"
         ]
         if exponent:
-            factors.append(apply("exp", self.write(exponent)))
+            factors.append(self.apply("exp", self.write(exponent)))
         return sorted(factors, key=self.text), coefficient
 
-
-def _times(value: Expression, factors: list[Expression]) -> Expression:
-    """Multiply a number by factors."""
-    if not factors:
-        return value
-    alone = value.is_constant and abs(value.value) == 1
-    result = factors[0] if alone else apply("mul", value, factors[0])
-    for factor in factors[1:]:
-        result = apply("mul", result, factor)
-    return apply("neg", result) if value.is_number(-1) else result
+    def _times(self, value: Expression, factors: list[Expression]) -> Expression:
+        """Multiply a number by factors."""
+        if not factors:
+            return value
+        alone = value.is_constant and abs(value.value) == 1
+        result = factors[0] if alone else self.apply("mul", value, factors[0])
+        for factor in factors[1:]:
+            result = self.apply("mul", result, factor)
+        return self.apply("neg", result) if value.is_number(-1) else result

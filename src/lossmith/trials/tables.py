@@ -21,6 +21,7 @@ from torch import Tensor
 
 from lossmith.formulas import Expression
 from lossmith.formulas.forward import values_and_slopes
+from lossmith.losses import FormulaLoss
 
 LOW, HIGH, PER_UNIT = -24.0, 12.0, 32
 """The range of u and the number of intervals per unit: p from 4e-11 to 1 - 6e-6."""
@@ -88,3 +89,27 @@ def slopes_of(formula: Expression, classes: int, t: float) -> NDArray[np.float32
     _, slopes = values_and_slopes(formula, _GRID, y, float(classes), t)
     with np.errstate(over="ignore"):
         return np.broadcast_to(slopes, (2, POINTS)).astype(np.float32)
+
+
+def gradient_error(formula: Expression, classes: int, seed: int = 0) -> float:
+    """The relative error of the gradients by table against those of the loss itself, at the end of training.
+
+    Args:
+        formula: the loss.
+        classes: the number of classes C.
+        seed: of the logits: 3,000 of standard deviation 1, 3 and 10 in equal parts, with random targets.
+
+    Returns:
+        The norm of the difference over the norm of the exact gradient, in float64 at t = 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64).repeat(1000)
+    logits = torch.randn(3000, classes, dtype=torch.float64, generator=generator) * spread[:, None]
+    targets = torch.randint(classes, (3000,), generator=generator)
+    loss = FormulaLoss(formula, reduction="sum").eval()
+    leaf = logits.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(loss(leaf, targets), leaf)
+    tables = SlopeTables([formula], classes)
+    tables.set_progress(1.0)
+    found = tables.gradient(logits.float()[None], targets[None])[0].double()
+    return float((found - exact).norm() / exact.norm())
