@@ -15,7 +15,7 @@ from lossmith.report.evolution.draw import pictures
 from lossmith.report.evolution.finals import final_tables
 from lossmith.report.evolution.method import how_it_was_done
 from lossmith.report.evolution.portrait import portrait
-from lossmith.report.evolution.search_run import SearchRun, score_of
+from lossmith.report.evolution.search_run import SearchRun
 from lossmith.report.html import asset, environment
 
 _MOST_ANCESTORS: Final = 25
@@ -58,7 +58,7 @@ def render_search(run: SearchRun) -> str:
             nats=said.nats,
             error=said.error,
             percent=said.percent,
-            score=score_of,
+            result=said.result,
         )
     )
 
@@ -85,7 +85,7 @@ def _tables(run: SearchRun) -> dict[str, Any]:
         "fates": said.fates(found.searches),
         "beside": said.beside_the_filters(found.searches),
         "rung_head": said.RUNG_HEAD,
-        "rungs": [said.rung_cells(place, rung) for place, rung in enumerate(found.rungs)],
+        "rungs": said.rung_rows(found),
         "rung_sentences": said.rung_sentences(found),
     }
 

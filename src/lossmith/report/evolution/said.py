@@ -75,6 +75,13 @@ def error(value: float) -> str:
     return f"{value:.4f}" if is_known(value) else MISSING
 
 
+def result(candidate: Candidate) -> str:
+    """What a candidate achieved, and on which rung."""
+    if candidate.rung < 0:
+        return "not trained"
+    return f"{nats(score_of(candidate))}{' nats' * is_known(score_of(candidate))} on rung {candidate.rung + 1}"
+
+
 def facts(run: SearchRun) -> list[str]:
     """What was searched, in a line under the title."""
     found = run.found
@@ -123,15 +130,20 @@ def beside_the_filters(searches: Sequence[SearchFindings]) -> list[str]:
     ]
 
 
-def rung_cells(place: int, rung: RungFindings) -> tuple[str, ...]:
-    """A rung of successive halving as a row; see `RUNG_HEAD`."""
+def rung_rows(found: Found) -> list[tuple[str, ...]]:
+    """The rungs of successive halving; see `RUNG_HEAD`."""
+    return [_rung(place, rung, len(found.rungs)) for place, rung in enumerate(found.rungs)]
+
+
+def _rung(place: int, rung: RungFindings, count: int) -> tuple[str, ...]:
+    last = place == count - 1
     return (
         str(place + 1),
         f"{rung.steps:,}",
         str(rung.seeds),
         "the loss itself" if rung.exact else "its table of slopes",
         f"{rung.trained:,}",
-        f"{rung.promoted:,}",
+        MISSING if last else f"{rung.promoted:,}",
         MISSING if rung.correlation is None or not is_known(rung.correlation) else f"{rung.correlation:.2f}",
     )
 

@@ -106,7 +106,7 @@ def _check(found: Found) -> None:
     for search in found.searches:
         places = [each.rung for each in (*search.hall_of_fame, *search.lineage)]
         places += [point.rung for point in search.course]
-        if not all(0 <= rung < max(1, len(found.rungs)) for rung in places):
+        if not all(-1 <= rung < max(1, len(found.rungs)) for rung in places):
             raise ReadError(f"a rung of the {search.strategy} search does not exist")
     for name in found.comparisons:
         if not _COMPARISON.fullmatch(name) or name.endswith(("/.", "/..")):
