@@ -338,7 +338,9 @@ def list_losses() -> None:
 
 @app.command()
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended or found.")
+    ],
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("my_loss.py"),
     force: _Force = False,
 ) -> None:
@@ -352,10 +354,16 @@ def export(
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
-    """Show the results of a finished comparison."""
-    from lossmith.report.folder import find_run
+    """Show the results of a finished comparison or search."""
+    from lossmith.report.folder import SEARCH, find_run
 
-    find_run(run)  # a wrong folder is refused before torch is loaded
+    _, results = find_run(run)  # a wrong folder is refused before torch is loaded
+    if results.name == SEARCH:
+        from lossmith.report.evolution.search_run import load_search
+        from lossmith.report.evolution.terminal import SearchEnd
+
+        Console().print(SearchEnd(load_search(run)))
+        return
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
 
