@@ -134,4 +134,3 @@ def _interval(difference: PairedDifference) -> str:
     interval = difference.interval()
     shown = "" if interval is None else f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
     return f"{100 * difference.mean:+.2f} points{shown}"
-
