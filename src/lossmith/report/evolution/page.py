@@ -73,7 +73,7 @@ def _tables(run: SearchRun) -> dict[str, Any]:
             (
                 search,
                 [
-                    (said.member_cells(rank, member, len(found.rungs)), member.formula, member.on_front)
+                    (said.member_cells(rank, member, len(found.rungs)), member.on_front)
                     for rank, member in said.hall_of(search)
                 ],
             )

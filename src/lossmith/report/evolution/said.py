@@ -218,16 +218,17 @@ def hall_of(search: SearchFindings, most: int | None = None) -> list[tuple[int, 
 
 
 def member_cells(rank: int, member: Candidate, rungs: int) -> tuple[str, ...]:
-    """A member of the hall of fame as a row, its formula apart; see `MEMBER_HEAD`."""
+    """A member of the hall of fame as a row; see `MEMBER_HEAD`."""
     return (
         str(rank),
-        f"{member.complexity}",
         nats(score_of(member)),
         error(member.error),
+        member.formula,
+        f"{member.complexity}",
         f"{member.rung + 1} of {rungs}",
         f"{significant(member.lr_factor, 3)}",
         operator(member.operator),
     )
 
 
-MEMBER_HEAD: Final = ("#", "nodes", "score", "± error", "rung", "learning rate", "made by")
+MEMBER_HEAD: Final = ("#", "score", "± error", "formula", "nodes", "rung", "learning rate", "made by")

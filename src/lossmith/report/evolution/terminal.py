@@ -52,7 +52,7 @@ class SearchEnd:
 
 def members(search: SearchFindings, options: ConsoleOptions) -> Table:
     """The best of a hall of fame: score, error, nodes, formula."""
-    table = _table(("#", "right"), ("score", "right"), ("± error", "right"), ("nodes", "right"), ("formula", "left"))
+    table = _table(("#", "right"), ("score", "right"), ("error", "right"), ("nodes", "right"), ("formula", "left"))
     for rank, member in said.hall_of(search, _MEMBERS):
         cells = (str(rank), said.nats(score_of(member)), said.error(member.error), str(member.complexity))
         table.add_row(*(plain_text(cell, options) for cell in (*cells, member.formula)))
