@@ -218,9 +218,9 @@ def write_plan(plan: Plan, folder: Path) -> None:
     write_file(file, plan.text)
 
 
-def derive_seed(*numbers: int) -> int:
-    """A seed below 2^31 from several numbers."""
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big") >> 1
+def derive_seed(*parts: float | str) -> int:
+    """A seed below 2^31 from several numbers and words."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
 
 
 def _budget(options: Options, lrs: int) -> int:

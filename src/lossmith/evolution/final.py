@@ -40,8 +40,7 @@ class Compared:
 
 
 def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Options]:
-    """What is compared: the losses on the data searched, with the examples the search never saw as the test part, then
-    on the data of ``--transfer``.
+    """What is compared: the losses on the data searched, where the search never saw the test part, then elsewhere.
 
     Args:
         options: of the search.

@@ -12,6 +12,7 @@ from lossmith.catalog import available, create, nearest
 from lossmith.comparison.files import toml_text, write_file
 from lossmith.comparison.plan import PlanError
 from lossmith.data import Splits
+from lossmith.data.spec import Stage
 from lossmith.evolution.options import SearchOptions
 from lossmith.evolution.problem import LADDER, Problem
 from lossmith.formulas import Expression, parse, substitute
@@ -94,7 +95,7 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
         data, model = data_and_model(text, "--also")
         asked = replace(options, data=data, model=model, label=None, drop=None, train_size=None, image_size=None)
         problems.append(_problem(_classified(draft(replace(asked, folds=0), sources), data), options))
-    parts = [_part(problems[0], stage, options.data) for stage in ("search", "choice")]
+    parts = [_part(problems[0], "search", options.data), _part(problems[0], "choice", options.data)]
     return SearchPlan(
         name=own.splits.name,
         options=options,
@@ -190,6 +191,6 @@ def data_and_model(text: str, option: str) -> tuple[str, str | None]:
     return data, model or None
 
 
-def _part(problem: Problem, stage: str, data: str) -> Splits:
+def _part(problem: Problem, stage: Stage, data: str) -> Splits:
     trial = problem.trial
     return load_splits(replace(trial.ours.data, stage=stage, valid_size=None), data)

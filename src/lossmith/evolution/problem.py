@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossmith.comparison.plan import ADAM_LRS, SGD_LRS, derive_seed
+from lossmith.data.spec import Stage
 from lossmith.formulas import Expression
 from lossmith.formulas.forward import values_and_slopes
 from lossmith.trials.result import TrialResult
@@ -74,7 +75,7 @@ class Problem:
         """Optimiser steps of a training on a rung."""
         return max(1, round(rung.share * self.trial.steps))
 
-    def training(self, formula: str, lr: float, rung: Rung, repeat: int, stage: str = "search") -> Trial:
+    def training(self, formula: str, lr: float, rung: Rung, repeat: int, stage: Stage = "search") -> Trial:
         """One training of a candidate.
 
         Args:
@@ -115,7 +116,9 @@ def strictness(formula: Expression, classes: int) -> float:
     return float(other - target)
 
 
-def tuned_rates(problems: Sequence[Problem], ladder: Sequence[Rung], runner: Runner) -> tuple[list[list[float]], ...]:
+def tuned_rates(
+    problems: Sequence[Problem], ladder: Sequence[Rung], runner: Runner
+) -> tuple[list[list[float]], list[list[float]]]:
     """The reference's best learning rate for each problem on each rung, and its score with it.
 
     Args:
@@ -153,4 +156,5 @@ def mean_units(trials: Sequence[Trial], results: Mapping[Trial, TrialResult]) ->
         if result is None or result.valid is None or not np.isfinite(result.scores["nll"]):
             return None
         units.append(-result.valid.score.astype(np.float32))
-    return np.mean(units, axis=0, dtype=np.float32)
+    mean: Units = np.mean(units, axis=0, dtype=np.float32)
+    return mean

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from lossmith.data.spec import Stage
 from lossmith.evolution.archive import Archive, Entry, Mark
 from lossmith.evolution.clock import Clock
 from lossmith.evolution.filters import Screen
@@ -81,7 +82,7 @@ def trainings(
     rung: Rung,
     rate: float,
     factors: Sequence[float],
-    stage: str = "search",
+    stage: Stage = "search",
 ) -> dict[float, list[Trial]]:
     """The trainings of a candidate on one problem, by learning-rate factor."""
     scale = problem.scale(formula)

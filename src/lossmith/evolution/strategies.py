@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ class Strategy(Protocol):
     def propose(self, rng: np.random.Generator, count: int) -> list[Proposal]:
         """Make so many new candidates; some will be rejected by filters."""
 
+    @abstractmethod
     def learn(self, archive: Archive, newest: Sequence[Entry]) -> None:
         """Take in a generation, whose candidates have been trained."""
 
@@ -52,7 +54,7 @@ class Random(Strategy):
         """Nothing."""
 
 
-class _Evolving(Strategy):
+class _Evolving(Strategy, ABC):
     """A population from which parents are drawn by tournaments; at first random search.
 
     Attributes:
@@ -77,9 +79,10 @@ class _Evolving(Strategy):
 
     def draw(self, rng: np.random.Generator) -> Entry:
         """A parent: the best of a few, then the smaller of two of these."""
-        places = np.sort(rng.integers(len(self.population), size=(2, _TOURNAMENT)).min(1))
-        two = sorted((self.population[place] for place in places), key=lambda e: e.complexity)
-        return two[0] if rng.random() < _SMALLER_WINS else two[1]
+        places = sorted(_best_of(rng, len(self.population), _TOURNAMENT) for _ in range(2))
+        better, worse = (self.population[place] for place in places)
+        smaller, larger = (worse, better) if worse.complexity < better.complexity else (better, worse)
+        return smaller if rng.random() < _SMALLER_WINS else larger
 
 
 class Tournament(_Evolving):
@@ -111,7 +114,7 @@ class Ageing(_Evolving):
 
     def draw(self, rng: np.random.Generator) -> Entry:
         """The best of a sample."""
-        return self.population[int(rng.integers(len(self.population), size=_SAMPLE).min())]
+        return self.population[_best_of(rng, len(self.population), _SAMPLE)]
 
 
 class Pareto(_Evolving):
@@ -128,31 +131,31 @@ class Pareto(_Evolving):
         survivors: list[Entry] = []
         left = ordered
         while left and len(survivors) < self.size:
-            front, rest, smallest = [], [], np.inf
-            for entry in left:  # the best first: none is dominated but by a smaller one before it
-                (front if entry.complexity < smallest else rest).append(entry)
-                smallest = min(smallest, entry.complexity)
+            front: list[Entry] = []
+            for entry in left:  # the best first: an entry is dominated if one before it is as small
+                if not front or entry.complexity < front[-1].complexity:
+                    front.append(entry)
+            taken = {entry.number for entry in front}
+            rest = [entry for entry in left if entry.number not in taken]
             survivors += _uncrowded(front, place)
             left = rest
         self.population = survivors[: self.size]
 
     def draw(self, rng: np.random.Generator) -> Entry:
         """The better of two, by front, then by crowding."""
-        return self.population[int(rng.integers(len(self.population), size=2).min())]
+        return self.population[_best_of(rng, len(self.population), 2)]
+
+
+def _best_of(rng: np.random.Generator, size: int, drawn: int) -> int:
+    """The smallest of some places, drawn with replacement."""
+    return int(rng.integers(size, size=drawn).min())
 
 
 def _uncrowded(front: list[Entry], place: dict[int, int]) -> list[Entry]:
     """A front, the most isolated first; its ends are infinitely isolated."""
-    if len(front) < 3:
-        return front
-    places = np.array([place[entry.number] for entry in front], float)
-    sizes = np.array([entry.complexity for entry in front], float)
+    objectives = np.array([(place[entry.number], entry.complexity) for entry in front], float)
     crowding = np.full(len(front), np.inf)
-    for values in (places, sizes):
-        span = max(values.max() - values.min(), 1.0)
-        crowding[1:-1] += 0.0
-        inner = np.abs(values[2:] - values[:-2]) / span
-        crowding[1:-1] = np.where(np.isinf(crowding[1:-1]), inner, crowding[1:-1] + inner)
+    crowding[1:-1] = (np.abs(objectives[2:] - objectives[:-2]) / np.maximum(np.ptp(objectives, 0), 1)).sum(1)
     return [front[i] for i in np.argsort(-crowding, kind="stable")]
 
 
@@ -167,5 +170,11 @@ def make_strategy(name: StrategyName, grammar: Grammar, size: int) -> Strategy:
     Returns:
         The strategy.
     """
-    kinds = {"tournament": Tournament, "ageing": Ageing, "pareto": Pareto}
-    return Random(grammar) if name == "random" else kinds[name](grammar, size)
+    if name == "random":
+        return Random(grammar)
+    kinds: dict[str, Callable[[Grammar, int], Strategy]] = {
+        "tournament": Tournament,
+        "ageing": Ageing,
+        "pareto": Pareto,
+    }
+    return kinds[name](grammar, size)
