@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,15 @@ def test_words_that_look_like_markup_are_printed_as_they_are() -> None:
 
 def test_found_is_what_the_tables_say() -> None:
     assert found().searches == SEARCHES
+
+
+def test_a_long_stage_says_what_is_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in ten trainings took 30 seconds, so the other nine tenths take 270."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    display = SearchDisplay(Console(file=io.StringIO(), width=80))
+    display.start("tuning", 110, 10)
+    assert display.stage == "tuning: 10 of 110 trainings"
+    now[0] += 30
+    display.advance(10)
+    assert display.stage == "tuning: 20 of 110 trainings, about 4.5 min left"
