@@ -44,7 +44,7 @@ class Rung:
 
 LADDER: Final = (
     Rung(0.2, 1, (0.5, 2.0), False),
-    Rung(0.5, 1, (0.5, 2.0), False),
+    Rung(0.5, 1, (), False),
     Rung(1.0, 2, (), True),
 )
 CHOICE: Final = Rung(1.0, 3, (0.5, 1.0, 2.0), True)

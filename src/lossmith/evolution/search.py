@@ -127,6 +127,12 @@ class Search:
         self.trainings = 0
         self.course: list[CoursePoint] = []
 
+    @property
+    def judged(self) -> int:
+        """Distinct canonical forms that a filter rejected or that passed all of them."""
+        counts = self.screen.counts
+        return self.screen.seen - counts["duplicate"] - counts["too large"]
+
     def breed(self, generation: int, count: int) -> list[Entry]:
         """Make the candidates of a generation that pass the filters: about so many, fewer where few are found."""
         rng = np.random.default_rng([*self.stream, generation])
@@ -145,7 +151,7 @@ class Search:
         scores = [entry.marks[highest].scores[0] for entry in self.archive.on(highest)]
         best = min(scores, default=np.inf)
         trained = len(self.archive.on(0))
-        self.course.append(CoursePoint(generation, seconds, self.screen.judged, trained, best, highest))
+        self.course.append(CoursePoint(generation, seconds, self.judged, trained, best, highest))
 
     def promotions(self) -> list[Job]:
         """The candidates to train on a higher rung, each with the rung."""

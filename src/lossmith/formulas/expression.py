@@ -73,12 +73,17 @@ class Expression:
     _hash: int = field(init=False)
 
     def __post_init__(self) -> None:
-        own = frozenset({self.name}) if self.name else frozenset()
+        size, depth = 1, 0
+        terminals: frozenset[str] = frozenset({self.name}) if self.name else frozenset()
+        for arg in self.args:
+            size += arg.size
+            depth = max(depth, arg.depth)
+            terminals |= arg.terminals
         set_once = object.__setattr__
-        set_once(self, "size", 1 + sum(arg.size for arg in self.args))
-        set_once(self, "depth", 1 + max((arg.depth for arg in self.args), default=0))
-        set_once(self, "terminals", own.union(*(arg.terminals for arg in self.args)))
-        set_once(self, "_hash", hash((self.op, self.value, self.name, tuple(arg._hash for arg in self.args))))
+        set_once(self, "size", size)
+        set_once(self, "depth", 1 + depth)
+        set_once(self, "terminals", terminals)
+        set_once(self, "_hash", hash((self.op, self.value, self.name, self.args)))
 
     @property
     def is_constant(self) -> bool:

@@ -71,7 +71,11 @@ class Identifier:
 
     def digest(self, expression: Expression) -> str:
         """As `lossmith.formulas.digest`."""
-        return hash_of(self.canonical(expression))
+        return self.hash_of(self.canonical(expression))
+
+    def hash_of(self, form: Expression) -> str:
+        """The digest of a formula, given its canonical form."""
+        return hashlib.sha256(self._normaliser.text(form).encode()).hexdigest()[:32]
 
     def canonical(self, expression: Expression) -> Expression:
         """As `lossmith.formulas.canonical`."""
@@ -86,11 +90,6 @@ class Identifier:
     def _once(self, expression: Expression) -> Expression:
         terms = fold_known(expression, self._normaliser.node, self._forms).terms
         return self._normaliser.write({product: factor for product, factor in terms.items() if _moves(product)})
-
-
-def hash_of(form: Expression) -> str:
-    """The digest of a formula, given its canonical form."""
-    return hashlib.sha256(str(form).encode()).hexdigest()[:32]
 
 
 def _moves(product: Product) -> bool:

@@ -93,7 +93,7 @@ class Writer:
     def __init__(self) -> None:
         self._texts: dict[Expression, str] = {}
         self._written: dict[tuple[tuple[Product, Fraction], ...], Expression] = {}  # nested sums are written often
-        self._made: dict[Expression, Expression] = {}
+        self._made: dict[tuple[str, tuple[Expression, ...]], Expression] = {}
         self._product_texts: dict[Product, str] = {}
         self.exponents: dict[Expression, Product] = {EULER: ()}
 
@@ -109,8 +109,10 @@ class Writer:
 
     def apply(self, op: str, *args: Expression) -> Expression:
         """Apply an operator; equal results are one object, which makes them fast to compare."""
-        node = apply(op, *args)
-        return self._made.setdefault(node, node)
+        key = op, args
+        if key not in self._made:
+            self._made[key] = apply(op, *args)
+        return self._made[key]
 
     def write(self, a: Terms) -> Expression:
         """Write a sum, the digits of coefficients beyond a double last.
@@ -120,8 +122,7 @@ class Writer:
         """
         key = tuple(a.items())
         if key not in self._written:
-            written = self._write(a)
-            self._written[key] = self._made.setdefault(written, written)
+            self._written[key] = self._write(a)
         return self._written[key]
 
     def _write(self, a: Terms) -> Expression:
