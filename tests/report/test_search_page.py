@@ -122,6 +122,7 @@ def test_the_choice_and_the_descent(page: str) -> None:
     for member in lineage():
         if member.number != 5100:  # one of two versions of the same constants
             assert f"#{member.number} " in descent
+    assert "#0 named loss cross_entropy, 4 nodes, 0.0921 nats on rung 3" in descent
     assert "one-point crossover of #7011 and #6400" in descent
     assert "#7011 tuned constants of #3000" in descent
     assert "with 1 earlier version of its constants" in descent

@@ -11,7 +11,7 @@ from rich.live import Live
 from lossmith.comparison.estimate import duration
 from lossmith.evolution.findings import SearchFindings
 from lossmith.report.evolution import said
-from lossmith.report.evolution.search_run import judged, score_of
+from lossmith.report.evolution.search_run import judged, score_of, trained
 from lossmith.report.evolution.terminal import members, rejections
 from lossmith.report.terminal import plain_text
 
@@ -107,7 +107,7 @@ class SearchDisplay:
 
     @property
     def _trained(self) -> int:
-        return sum(sum(search.trained[:1]) for search in self._searches)
+        return sum(map(trained, self._searches))
 
     @property
     def _left(self) -> list[str]:

@@ -68,14 +68,15 @@ def render_search(run: SearchRun) -> str:
 def _tables(run: SearchRun) -> dict[str, Any]:
     """What the tables and lists of the page hold, by its name in the template."""
     found = run.found
-    descent = list(said.descent(found.searches[0]))
+    named = {formula: text for text, formula in run.design.seeds.items()}
+    descent = list(said.descent(found.searches[0], named))
     return {
         "member_head": said.MEMBER_HEAD,
         "halls": [
             (
                 search,
                 [
-                    (said.member_cells(rank, member, len(found.rungs)), member.on_front)
+                    (said.member_cells(rank, member, len(found.rungs), named), member.on_front)
                     for rank, member in said.hall_of(search)
                 ],
             )
