@@ -15,6 +15,7 @@ from search_example import final, make_search, write_search
 
 from lossmith.evolution.findings import Choice, Found
 from lossmith.report.evolution.page import render_search, write_search_report
+from lossmith.report.evolution.said import descent
 from lossmith.report.evolution.search_run import load_search
 from made_search import (
     CONTROL_WINNER,
@@ -217,3 +218,33 @@ def test_words_made_of_markup_are_escaped_everywhere(tmp_path: Path) -> None:
     assert Page(page).open == []
     assert Page(page).text.count(HOSTILE) > 10
     assert "It could not be described" in body(page, "winner")
+
+
+def test_scores_of_different_rungs_are_not_drawn_on_one_axis(tmp_path: Path) -> None:
+    """Three of twelve and three of five members were last trained on a shorter rung."""
+    slow = replace(control(), course=control().course[:4])
+    page = alone(found(searches=(strategy(), slow), winner="", control_winner=None), tmp_path)
+    assert "6 members of the halls of fame were last trained on shorter rungs" in body(page, "front")
+    assert "No point of random search lies on that rung." in body(page, "course")
+
+
+def test_a_simple_candidate_that_is_far_worse_does_not_stretch_the_axis(tmp_path: Path) -> None:
+    far = tuple(candidate(11, number, scores=(2.0,), fitness=2.0, complexity=3, rung=2) for number in (1, 2))
+    searches = (replace(strategy(), hall_of_fame=(*strategy().hall_of_fame, *far)), control())
+    page = alone(found(searches=searches, winner="", control_winner=None), tmp_path)
+    assert "2 of the simplest candidates lie above the axis." in body(page, "front")
+
+
+def test_finalists_stand_by_score_and_those_without_one_last(tmp_path: Path) -> None:
+    page = alone(found(choices=found().choices[::-1], winner="", control_winner=None), tmp_path)
+    text = body(page, "choice")
+    assert text.index("0.0902") < text.index("0.0911") < text.index("no score") < text.index("0.0967")
+
+
+def test_an_ancestor_with_two_children_is_not_folded_into_one_of_them() -> None:
+    shared = candidate(1, 3, (), operator="constants")
+    one, other = (candidate(1, number, (3,), operator="constants") for number in (4, 5))
+    child = candidate(0, 6, (4, 5), operator="uniform crossover")
+    steps = list(descent(replace(strategy(), lineage=(child, other, one, shared)), {}))
+    assert [step.candidate.number for step in steps] == [6, 5, 4, 3]
+    assert not any(step.repeats for step in steps)

@@ -38,6 +38,12 @@ def test_the_losses_found_have_short_names_in_the_comparisons(tmp_path: Path) ->
     assert names["cross_entropy"] == "cross_entropy"
 
 
+def test_a_control_keeps_its_name_even_if_it_won(tmp_path: Path) -> None:
+    folder = write_search(tmp_path, found(comparisons=("comparisons/digits",)))
+    write_found(folder, found(winner="cross_entropy", comparisons=("comparisons/digits",)))
+    assert "the winner" not in [row.name for row in load_search(folder).comparisons[0].results.rows]
+
+
 def test_a_search_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     write_found(tmp_path, found())
     (tmp_path / "evolution.json").unlink()
