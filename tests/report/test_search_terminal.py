@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_the_end_fits_and_says_everything(tmp_path: Path, width: int, encoding: 
 
 def test_a_stopped_search_says_so(tmp_path: Path) -> None:
     text = printed(SearchEnd(make_search(tmp_path, stopped())))
-    assert "stopped before its end" in text
+    assert "The same command goes on where it stopped" in text
     assert "Winner" not in text
     assert FORMULAS[0] in text
 
@@ -66,6 +67,15 @@ def test_the_display_shows_time_speed_hall_of_fame_and_filters_at_80_columns() -
         assert member.formula in text
     assert "duplicate 4,211" in text
     assert "duplicate 2,105" in text
+
+
+def test_a_long_formula_takes_one_line_while_the_search_runs() -> None:
+    long = replace(strategy(), hall_of_fame=(replace(strategy().hall_of_fame[0], formula="-y*log(p)" * 30),))
+    display = SearchDisplay(Console(file=io.StringIO(), width=80))
+    display.generation((long,), 60.0)
+    lines = printed(display).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert sum("log(p)" in line for line in lines) == 1
 
 
 def test_time_left_follows_from_evaluations_too() -> None:

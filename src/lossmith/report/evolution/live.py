@@ -77,7 +77,7 @@ class SearchDisplay:
         if self._label:
             yield plain_text(self.stage, options)
         for search in self._searches[:1]:
-            yield members(search, options)
+            yield members(search, options, cut=True)
         for search in self._searches:
             yield plain_text(f"{said.strategy(search)} rejected: {rejections(search)}", options, "dim")
 
