@@ -41,7 +41,8 @@ def front(run: SearchRun) -> Picture:
     for place, members in reversed(shown.items()):
         _points(ax, members, _look(place), several)
     winner = _winner(run)
-    if winner is not None and winner in shown.get(0, []):
+    ringed = winner is not None and winner in shown[0]
+    if winner is not None and ringed:
         spot = (winner.complexity, _height(winner, several))
         ax.plot(*spot, "o", color=INK, markersize=11, markerfacecolor="none", markeredgewidth=1.3, zorder=6)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -56,8 +57,8 @@ def front(run: SearchRun) -> Picture:
         "front",
         "Score against complexity",
         f"Each mark is a member of a hall of fame that was trained on {top}, which is the highest reached; lower is "
-        f"better ({scale}). The steps join those that no smaller formula of the same search equals. The ring is the "
-        "winner.",
+        f"better ({scale}). The steps join those that no smaller formula of the same search equals."
+        f"{' The ring is the winner.' if ringed else ''}",
         (svg,) if finite(values) else (),
         "pair",
         _legend(run, with_reference=bool(reference)),
