@@ -164,7 +164,7 @@ def _problem(drafted: Draft, options: SearchOptions) -> Problem:
         trial=drafted.trial,
         classes=drafted.task.outputs,
         scaled=options.fitness == "nll_scaled",
-        balanced=drafted.task.is_imbalanced(drafted.splits),
+        balanced=options.fitness == "nll_scaled" and drafted.task.is_imbalanced(drafted.splits),
         valid_rows=options.valid_size or VALID_ROWS,
         seed=options.seed,
     )
