@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from lossmith import losses
@@ -13,6 +14,7 @@ from lossmith.learned.frozen import source_of
 from lossmith.losses.base import ClassificationLoss
 from lossmith.losses.loss import Kind, Loss
 from lossmith.losses.text import SUM, LossText, LossTextError, Term, Tune, Value, parse_loss, sum_text, terms_of
+from lossmith.losses.text_file import text_in
 from lossmith.losses.wrapper import Wrapper
 
 _CLASSES: Final[tuple[type[Loss], ...]] = (
@@ -96,9 +98,10 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
 
     Args:
         spec: the text form, for example ``"rooted:k=3"``, ``"dynamical(focal:gamma=1):amplitude=20,period=100"`` or
-            ``"cross_entropy+0.5*soft_dice"``, or ``"@path"`` for a saved loss.
+            ``"cross_entropy+0.5*soft_dice"``, or ``"@path"`` for a file: a learned loss that was saved, or a line of
+            text that holds a text form, such as the ``best.loss`` of `lossmith evolve`.
         **arguments: further constructor arguments, which override those in the text. For classification losses they
-            include the common ones, such as ``weight`` and ``reduction``. A saved loss takes none.
+            include the common ones, such as ``weight`` and ``reduction``. A learned loss that was saved takes none.
 
     Returns:
         The loss, a `torch.nn.Module`. ``create(loss.text)`` creates it again.
@@ -111,7 +114,7 @@ def create(spec: str | LossText, **arguments: Any) -> Loss:
     if text.name.startswith("@"):
         return _saved(text, arguments)
     if text.name == SUM:
-        return _sum(terms_of(str(text)), arguments)
+        return _sum(list(_terms(text)), arguments)
     cls = _lookup(text.name)
     given: dict[str, Any] = dict(text.arguments) | arguments
     if issubclass(cls, Wrapper):
@@ -142,7 +145,7 @@ def canonical(spec: str) -> str:
     if text.name.startswith("@"):
         return _saved(text, {}).text
     if text.name == SUM:
-        terms = [Term(term.factor, canonical(term.text)) for term in terms_of(str(text))]
+        terms = [Term(term.factor, canonical(term.text)) for term in _terms(text)]
         create(_without_tuned(sum_text(terms)))
         return str(sum_text(terms))
     cls = _lookup(text.name)
@@ -173,12 +176,38 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
 
 
+def opened(text: LossText) -> LossText:
+    """A loss, or if it is ``@path`` of a text file, the loss that the file holds.
+
+    Raises:
+        ValueError: if the file cannot be read or does not hold the text form of a loss.
+    """
+    if not text.name.startswith("@"):
+        return text
+    try:
+        source = source_of(text.name[1:])
+        held = text_in(Path(source.partition("#")[0]))
+        if held is None:
+            return text
+        for term in terms_of(held):
+            _lookup(parse_loss(term.text).name)
+        return parse_loss(held)
+    except (OSError, ValueError) as error:
+        raise _not_saved(text, error) from None
+
+
 def _parse(spec: object) -> LossText:
-    if isinstance(spec, LossText):
-        return spec
-    if not isinstance(spec, str):
+    if not isinstance(spec, str | LossText):
         raise LossTextError(f"a loss is given by its text form, such as 'rooted:k=3', not by {spec!r}")
-    return parse_loss(spec)
+    return opened(parse_loss(spec) if isinstance(spec, str) else spec)
+
+
+def _terms(text: LossText) -> Iterator[Term]:
+    """The terms of a sum, with those of a sum that a file holds in place of the file."""
+    for term in terms_of(str(text)):
+        inside = _parse(term.text)
+        for each in terms_of(str(inside)) if inside.name == SUM else [Term(1.0, term.text)]:
+            yield Term(term.factor * each.factor, each.text)
 
 
 def _lookup(name: str) -> type[Loss]:
@@ -203,11 +232,18 @@ def _saved(text: LossText, arguments: dict[str, Any]) -> FrozenLoss | AdaptiveRe
             raise ValueError("it names another kind of loss")
         loss.load_state_dict(weights)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:100]
-        raise LossTextError(f"{text.name!r} is not a saved loss ({reason}): give a file written by save()") from None
+        raise _not_saved(text, error) from None
     frozen = loss.freeze()
     frozen.source = source
     return frozen
+
+
+def _not_saved(text: LossText, error: Exception) -> LossTextError:
+    reason = str(error).partition("\n")[0][:100]
+    return LossTextError(
+        f"{text.name!r} is not a saved loss ({reason}): give a file written by save(), or one with the text form of a "
+        "loss in one line"
+    )
 
 
 def _sum(terms: Sequence[Term], arguments: dict[str, Any]) -> losses.SumLoss:

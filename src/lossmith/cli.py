@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lossmith.comparison.options import Options
-from lossmith.endings import check_file, check_folder, saying, sentence_of, stoppable
+from lossmith.endings import Stopped, check_file, check_folder, saying, sentence_of, stoppable
+from lossmith.evolution.options import SearchOptions
 from lossmith.trials.options import Training, options_of
 
 if TYPE_CHECKING:
@@ -171,6 +172,52 @@ def selftest(
     ):
         found = self_test(plan, runner, folder)
     Console().print(SelfTestTable(plan, found))
+
+
+@app.command()
+@_flattened
+def evolve(
+    options: SearchOptions,
+    workers: _Workers = None,
+    time_limit: _TimeLimit = None,
+    out: _RunFolder = None,
+    dry_run: _DryRun = False,
+) -> None:
+    """Discover a loss for your data by genetic programming. Run it again to resume."""
+    from lossmith.evolution.plan import make_search_plan, write_search_plan
+    from lossmith.evolution.session import carry_out_search
+    from lossmith.report.evolution.announcement import search_announcement
+    from lossmith.report.evolution.live import SearchDisplay
+    from lossmith.report.evolution.page import write_search_report
+    from lossmith.report.evolution.search_run import load_search
+    from lossmith.report.evolution.terminal import SearchEnd
+    from lossmith.report.folder import SEARCH
+    from lossmith.trials.trial import Sources
+
+    sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
+    _check_writable(out, dry_run=dry_run)
+    plan = make_search_plan(options, sources)
+    folder = out or _RUNS / f"evolve-{plan.name}-{plan.problems[0].trial.ours.title.split(':')[0]}-{plan.digest}"
+    for line in search_announcement(plan, None if dry_run else folder):
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    if dry_run:
+        return
+    write_search_plan(plan, folder)
+
+    def shown() -> None:
+        run = load_search(folder)
+        write_search_report(run)
+        Console().print(SearchEnd(run))
+
+    with SearchDisplay(errors) as display, saying(errors.print, lambda: display.kept):
+        try:
+            carry_out_search(plan, sources, folder, workers=workers, time_limit=time_limit, watcher=display)
+        except (KeyboardInterrupt, Stopped):
+            display.close()
+            if (folder / SEARCH).is_file():
+                shown()
+            raise
+    shown()
 
 
 def _check_writable(out: Path | None, *, dry_run: bool) -> None:
@@ -338,7 +385,9 @@ def list_losses() -> None:
 
 @app.command()
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Text form of a loss, or a run folder: its recommended or found.")
+    ],
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("my_loss.py"),
     force: _Force = False,
 ) -> None:
@@ -352,10 +401,16 @@ def export(
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
-    """Show the results of a finished comparison."""
-    from lossmith.report.folder import find_run
+    """Show the results of a finished comparison or search."""
+    from lossmith.report.folder import SEARCH, find_run
 
-    find_run(run)  # a wrong folder is refused before torch is loaded
+    _, results = find_run(run)  # a wrong folder is refused before torch is loaded
+    if results.name == SEARCH:
+        from lossmith.report.evolution.search_run import load_search
+        from lossmith.report.evolution.terminal import SearchEnd
+
+        Console().print(SearchEnd(load_search(run)))
+        return
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
 

@@ -25,7 +25,7 @@ def export(name: str, output: Path) -> str:
     """Write a loss to a file that needs torch alone.
 
     Args:
-        name: the text form of a loss, or a run folder, which stands for the loss it recommends.
+        name: the text form of a loss, or a run folder, which stands for the loss it recommends or found.
         output: the file.
 
     Returns:
@@ -82,10 +82,19 @@ def loss_source(loss: Loss) -> str:
 
 
 def _text(name: str) -> str:
-    """A loss's text; of a run folder, that of the loss it recommends."""
+    """A loss's text; of a run folder, that of the loss it recommends, or of the winner of a search."""
     folder = Path(name)
     if not folder.is_dir():
         return name
+    from lossmith.report.folder import SEARCH, RunError, find_run
+
+    if find_run(folder)[1].name == SEARCH:
+        from lossmith.report.evolution.search_run import load_search
+
+        winner = load_search(folder).found.winner
+        if not winner:
+            raise RunError(f"the search in {name} was stopped before it chose a loss: run the same command again")
+        return winner
     from lossmith.report.run import load_run
 
     results = load_run(folder).results

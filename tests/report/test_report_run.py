@@ -17,8 +17,9 @@ from lossmith.comparison.files import Number
 from lossmith.comparison.options import Options
 from lossmith.comparison.plan import make_plan
 from lossmith.export import export
+from lossmith.report.folder import RunError
 from lossmith.report.reading import ReadError, clean, read
-from lossmith.report.run import Design, RunError, load_run
+from lossmith.report.run import Design, load_run
 from lossmith.trials.trial import Sources
 
 

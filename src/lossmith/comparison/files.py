@@ -6,7 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
 
 from lossmith.trials.files import written_whole
 
@@ -24,6 +26,11 @@ def write_file(file: Path, text: str) -> None:
         place.write_text(text, encoding="utf-8", newline="")
 
 
+def toml_text(values: dict[str, Any]) -> str:
+    """Values as TOML; those that are ``None`` are left out."""
+    return tomli_w.dumps(_without_none(values))
+
+
 def csv_text(rows: Sequence[dict[str, str]]) -> str:
     """Rows as CSV, with the keys of the first as the header."""
     buffer = io.StringIO()
@@ -31,3 +38,11 @@ def csv_text(rows: Sequence[dict[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(item) for item in value]
+    return value

@@ -12,10 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import tomli_w
-
 from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
-from lossmith.comparison.files import write_file
+from lossmith.comparison.files import toml_text, write_file
 from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
@@ -29,9 +27,9 @@ from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import Sources, Trial
 from lossmith.trials.user_code import UserCodeError
 
-_ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
+ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
-_SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
+SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
 _LEAST_STEPS: Final = 20
 _STREAMS: Final = {"tuning": 0, "final": 1}
 
@@ -98,7 +96,7 @@ class Plan:
         task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "meaning")} | asdict(self.task)
         of_trial = trainer | {"optimizer": asdict(trial.optimizer), "steps": trial.steps, "seed": trial.seed}
         own = {name: value for name, value in asdict(self).items() if name != "trial"}
-        return tomli_w.dumps(_without_none(own | of_trial | {"task": task}))
+        return toml_text(own | of_trial | {"task": task})
 
     @property
     def digest(self) -> str:
@@ -220,9 +218,9 @@ def write_plan(plan: Plan, folder: Path) -> None:
     write_file(file, plan.text)
 
 
-def derive_seed(*numbers: int) -> int:
-    """A seed below 2^31 from several numbers."""
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:4], "big") >> 1
+def derive_seed(*parts: float | str) -> int:
+    """A seed below 2^31 from several numbers and words."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
 
 
 def _budget(options: Options, lrs: int) -> int:
@@ -236,7 +234,7 @@ def _budget(options: Options, lrs: int) -> int:
 
 
 def _grid(options: Options) -> tuple[float, ...]:
-    full = _SGD_LRS if options.optimizer == "sgd" else _ADAM_LRS
+    full = SGD_LRS if options.optimizer == "sgd" else ADAM_LRS
     if options.lrs is None:
         return full
     if isinstance(options.lrs, int):
@@ -276,14 +274,6 @@ def _try_out(
             )
         ratios.append(float(f"{ratio:.4g}"))
     return ratios, tuple(dict.fromkeys(notes))
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, (list, tuple)):
-        return [_without_none(item) for item in value]
-    return value
 
 
 def _difference_from(file: Path, plan: Plan) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lossmith.comparison.outputs import write_runs, write_summary
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.protocol import run_protocol
+from lossmith.comparison.protocol import Findings, run_protocol
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.summary import summarise
 from lossmith.trials.executors import MakeExecutor
@@ -85,8 +85,13 @@ def carry_out(
         progress=progress,
         make_executor=make_executor,
     ) as runner:
-        findings = run_protocol(plan, runner, folder)
+        return conclude(plan, runner, folder)[1]
+
+
+def conclude(plan: Plan, runner: Runner, folder: Path) -> tuple[Findings, Summary]:
+    """`carry_out` with a runner at hand; returns the findings too."""
+    findings = run_protocol(plan, runner, folder)
     summary = summarise(plan, findings)
     write_runs(plan, findings.runs, folder)
     write_summary(summary, folder)
-    return summary
+    return findings, summary

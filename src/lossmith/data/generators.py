@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     OUTLIERS_TRAIN = 13
     OUTLIERS_VALID = 14
     SUBSAMPLE_VALID = 15
+    CHOICE = 16
 
 
 def generator(split_seed: int, purpose: Purpose, fold: int = 0, repeat: int = 0) -> np.random.Generator:

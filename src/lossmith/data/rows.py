@@ -15,6 +15,8 @@ from lossmith.data.spec import CleanSet, DataSpec
 Index = NDArray[np.int64]
 
 HELD_OUT = 0.2
+FOR_CHOICE = 0.25
+"""Of the examples outside the test part: what a search for losses never sees, on which its winner is chosen."""
 LEAST = 4
 """So many examples leave one for validation and one for training in any split without classes."""
 
@@ -44,6 +46,8 @@ def choose_rows(dataset: Dataset, spec: DataSpec) -> Rows:
     rows = _fold(dataset, spec) if spec.folds else _hold_out(dataset, spec)
     if spec.clean is not None:
         rows = _with_clean_set(rows, dataset, spec.clean)
+    if spec.stage != "all":
+        rows = _of_stage(rows, dataset, spec)
     if spec.train_size is not None:
         rows = _subsample(rows, dataset, spec, spec.train_size)
     if spec.imbalance > 1:
@@ -90,6 +94,19 @@ def _fold(dataset: Dataset, spec: DataSpec) -> Rows:
     draw = generator(spec.split_seed, Purpose.VALID, spec.fold, spec.repeat)
     valid, train = _take(strata, rest, round(HELD_OUT * len(rest)), draw, leave_one=True)
     return Rows(train, valid, test)
+
+
+def _of_stage(rows: Rows, dataset: Dataset, spec: DataSpec) -> Rows:
+    """Put the examples of the choice aside; what is left is trained on, or split for a search."""
+    strata, pool = _strata(dataset), np.sort(np.concatenate([rows.train, rows.valid]))
+    _check_counts(dataset, pool, 3, "a search, a choice and their training")
+    draw = generator(spec.split_seed, Purpose.CHOICE, spec.fold)
+    aside, rest = _take(strata, pool, round(FOR_CHOICE * len(pool)), draw, leave_one=True)
+    if spec.stage == "choice":
+        return replace(rows, train=rest, valid=aside)
+    draw = generator(spec.split_seed, Purpose.VALID, spec.fold, spec.repeat)
+    valid, train = _take(strata, rest, round(HELD_OUT * len(rest)), draw, leave_one=True)
+    return replace(rows, train=train, valid=valid)
 
 
 def _check_counts(dataset: Dataset, rows: Index, needed: int, what: str) -> None:

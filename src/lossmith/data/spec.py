@@ -12,6 +12,7 @@ from lossmith.data.dataset import TaskName, check_task
 from lossmith.data.errors import DataError
 
 NoiseKind = Literal["symmetric", "asymmetric"]
+Stage = Literal["all", "search", "choice"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class DataSpec:
         outliers: Share of the training and of the validation targets of a regression that become outliers, in [0, 1).
         drop: The columns of a table that are left out.
         image_size: The side in pixels to which images of files are brought; None for their own size.
+        stage: Which of the examples outside the test part are used. "all": all of them. A search for losses puts a
+            quarter aside: "search" trains and validates on the rest, "choice" trains on the rest and validates on what
+            was put aside.
 
     Raises:
         DataError: If an argument is out of its range.
@@ -109,6 +113,7 @@ class DataSpec:
     valid_size: int | None = None
     drop: tuple[str, ...] = ()
     image_size: int | None = None
+    stage: Stage = "all"
 
     def __post_init__(self) -> None:
         for name in ("train_size", "valid_size", "image_size"):
@@ -134,6 +139,10 @@ class DataSpec:
             raise DataError(f"fold is {self.fold} of {self.folds} folds; they are counted from 0.")
         if self.noise not in get_args(NoiseKind):
             raise DataError(f"noise is {self.noise!r}; it is one of {', '.join(get_args(NoiseKind))}.")
+        if self.stage not in get_args(Stage):
+            raise DataError(f"stage is {self.stage!r}; it is one of {', '.join(get_args(Stage))}.")
+        if self.clean is not None and self.stage != "all":
+            raise DataError("a clean set takes the place of the validation part; leave the stage out.")
         if self.clean is not None and self.imbalance > 1:
             raise DataError("a clean set cannot be drawn from thinned classes; leave imbalance out.")
         self._check_task()

@@ -17,7 +17,7 @@ class Candidate:
         complexity: number of nodes of the formula.
         operator: how it was made: ``"seed"``, ``"random"``, ``"constants"``, or the name of a variation.
         parents: the numbers of the candidates it was made from.
-        rung: the last rung it was trained on, from 0.
+        rung: the last rung it was trained on, from 0; -1: on none.
         fitness: what selection saw there, lower is better: nats per example, or a mean rank over several problems.
         scores: nats per validation example on each problem, at its last rung; infinite where it could not be trained.
         error: standard error of the mean of the scores over validation examples.
@@ -34,7 +34,7 @@ class Candidate:
     fitness: Number
     scores: tuple[Number, ...]
     error: Number
-    lr_factor: float
+    lr_factor: Number
     on_front: bool
 
 

@@ -23,6 +23,7 @@ _MOST_LOSS, _LEAST_LOSS = 5.5, -1.5
 _P: Final = "probability of the target"
 _STEEPEST: Final = -3.0
 _STRICTNESS: Final = (0.001, 200.0)
+_LEAST: Final = 0.7  # of its size to which a formula shrinks on a narrow page; beyond, it scrolls
 _WIDE: Final = 1000.0  # numbers beyond have no room beside an axis
 
 
@@ -31,14 +32,19 @@ def pictures(certificate: Certificate | RegressionCertificate) -> tuple[Picture,
     with style():
         if isinstance(certificate, RegressionCertificate):
             return (_regression(certificate),)
-        found = [_curves(certificate)]
+        found = [curves(certificate)]
         if certificate.optimum is not None:
             found.append(_predictions(certificate))
         return tuple(found)
 
 
-def formula_svg(latex: str) -> str | None:
-    """A formula set in type, as SVG; None if Matplotlib cannot set it."""
+def formula_svg(latex: str, key: str = "formula") -> str | None:
+    """A formula set in type, as SVG; None if Matplotlib cannot set it.
+
+    Args:
+        latex: the formula.
+        key: sets the ids of this drawing apart from those of others on the page.
+    """
     with style():
         mpl.rcParams.update({"svg.fonttype": "path", "mathtext.fontset": "cm"})
         figure, ax = drawing(600, 44, (0, 0, 0, 0))
@@ -50,11 +56,13 @@ def formula_svg(latex: str) -> str | None:
             return None
         width, height = (72 / figure.dpi * size for size in (box.width, box.height))
         figure.set_size_inches((width + 4) / 72, (height + 6) / 72)
-        drawn = to_svg(figure, "formula", "The formula")
-        return drawn.replace("<svg ", f'<svg style="width: {width / 7.5:.1f}rem" ', 1)
+        drawn = to_svg(figure, key, "The formula")
+        rem = width / 7.5
+        return drawn.replace("<svg ", f'<svg style="width: {rem:.1f}rem; min-width: {_LEAST * rem:.1f}rem" ', 1)
 
 
-def _curves(certificate: Certificate) -> Picture:
+def curves(certificate: Certificate) -> Picture:
+    """Value, slope and strictness beside cross-entropy's."""
     curve = certificate.curve
     p = curve.p
     cross_entropy = [-math.log(q) for q in p]

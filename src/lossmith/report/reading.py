@@ -37,6 +37,11 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def clean_lines(text: str) -> str:
+    """The same line by line."""
+    return "\n".join(map(clean, text.splitlines()))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean(str(key)): _plain(item) for key, item in value.items()}

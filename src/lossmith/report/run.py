@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from lossmith.comparison.rows import Row, Summary
-from lossmith.report.folder import RunError, find_run
-from lossmith.report.reading import ReadError, clean, read
+from lossmith.report.folder import COMPARISON, find_run, refusing
+from lossmith.report.reading import ReadError, clean_lines, read
 from lossmith.tasks import TASKS, Words, metric_said
 
 
@@ -105,31 +104,15 @@ class Run:
 
 def load_run(folder: Path) -> Run:
     """Read a finished run folder; nothing in it is executed, and whatever is wrong with it is a `RunError`."""
-    plan, summary = find_run(folder)
-    with _refusing(plan):
+    plan, summary = find_run(folder, COMPARISON)
+    with refusing(plan):
         text = plan.read_text(encoding="utf-8")
         design = read(Design, tomllib.loads(text))
         design = replace(design, model=design.model.partition("#")[0])  # people know their file by its name
-    with _refusing(summary):
+    with refusing(summary):
         results = read(Summary, msgspec.json.decode(summary.read_bytes()))
         _check(results, design)
-    return Run(folder, "\n".join(map(clean, text.splitlines())), design, results)
-
-
-@contextmanager
-def _refusing(file: Path) -> Iterator[None]:
-    """Turn whatever is wrong with a file into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{clean(str(file))} cannot be read ({error.strerror}): make it readable, or give another run folder"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(
-            f"{clean(str(file))} is damaged ({clean(str(error))}): delete it and run the same `lossmith compare` "
-            "command again"
-        ) from None
+    return Run(folder, clean_lines(text), design, results)
 
 
 def _check(results: Summary, design: Design) -> None:

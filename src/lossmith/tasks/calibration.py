@@ -11,12 +11,15 @@ CALIBRATION_BINS: Final = 15
 _LOG_TEMPERATURE_BOUNDS: Final = (-5.0, 7.0)
 
 
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], weights: NDArray[np.floating] | None = None
+) -> float:
     """Fit the temperature T that minimises the cross-entropy of softmax(logits / T).
 
     Args:
         logits: shape (n, C), n > 0.
         labels: class indices, shape (n,).
+        weights: of the examples, shape (n,); ``None``: they are equal.
 
     Returns:
         T, between e^-5 and e^7; 1 if a logit is not finite.
@@ -33,7 +36,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
 
     def nll(log_temperature: float) -> float:
         factor = np.exp(-log_temperature)
-        return float((np.log(np.exp(below * factor).sum(1)) - of_label * factor).mean())
+        terms = np.log(np.exp(below * factor).sum(1)) - of_label * factor
+        return float((terms if weights is None else weights * terms).mean())
 
     found = minimize_scalar(nll, bounds=_LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-3})
     return float(np.exp(found.x))

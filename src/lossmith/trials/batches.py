@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from lossmith.data import Splits
 from lossmith.trials.trial import Plain, Trial
 
 _CLEAN_STREAM = 4_000_037  # added to a trial's seed for the order of its clean examples
@@ -60,6 +61,31 @@ def trial_batches(trial: Trial, size: int, clean: int) -> Iterator[Tensor]:
         share = 1.0 if how.clean == "last" else how.clean_share
         count = round(share * len(rows)) if step >= begin else 0
         yield torch.cat([torch.tensor(list(itertools.islice(stream, count)), dtype=torch.int64), rows[count:]])
+
+
+class StackBatches:
+    """The batches of trials that are trained side by side, as row numbers.
+
+    Args:
+        trials: one per slice.
+        splits: what they are trained on.
+        row_multiple: what the number of rows is padded to a multiple of.
+        device: where the row numbers are needed.
+    """
+
+    def __init__(self, trials: Sequence[Trial], splits: Splits, row_multiple: int, device: str) -> None:
+        self.keys = [(trial.seed, trial.stepper) for trial in trials]  # what decides the order of examples
+        self.orders = {
+            key: trial_batches(trial, len(splits.train), splits.clean)
+            for key, trial in zip(self.keys, trials, strict=True)
+        }
+        self.row_multiple, self.device = row_multiple, device
+
+    def draw(self) -> tuple[Tensor, int]:
+        """The row numbers (M, B') of the next batches, padded, and the size B of a batch."""
+        drawn = {key: next(rows) for key, rows in self.orders.items()}
+        rows = torch.stack([drawn[key] for key in self.keys], 1)
+        return pad_rows(rows, self.row_multiple).T.contiguous().to(self.device), len(rows)
 
 
 def _one_by_one(size: int, seed: int) -> Iterator[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossmith.data import Examples, Splits
 from lossmith.learned import LearnedLoss
@@ -131,6 +131,28 @@ class TrainingState:
         return [Judged.join(parts) for parts in judged]
 
 
+def make_models(trials: Sequence[Trial], splits: Splits, task: Task, sources: Sources, device: str) -> Models:
+    """The models of trials that do not learn their losses.
+
+    Args:
+        trials: one, or alike stacked ones.
+        splits: what they are trained on.
+        task: what scores them.
+        sources: where to find a model's file.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The models, with initial weights.
+    """
+    modules = {
+        seed: build_model(trials[0].ours.model, splits, task.outputs, sources, seed).to(device)
+        for seed in {trial.seed for trial in trials}
+    }
+    if not trials[0].is_stacked:
+        return SingleModel(modules[trials[0].seed], trials[0].optimizer)
+    return StackedModels([modules[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
+
+
 def make_stepper(
     trials: Sequence[Trial],
     splits: Splits,
@@ -153,21 +175,15 @@ def make_stepper(
         The stepper and the models.
     """
     first = trials[0]
-
-    def model(seed: int) -> nn.Module:
-        return build_model(first.ours.model, splits, task.outputs, sources, seed).to(device)
+    if isinstance(first.stepper, Plain):
+        models = make_models(trials, splits, task, sources, device)
+        return PlainStepper(trials, models, splits, task, device), models
 
     def single(seed: int) -> SingleModel:
-        return SingleModel(model(seed), first.optimizer)
+        model = build_model(first.ours.model, splits, task.outputs, sources, seed).to(device)
+        return SingleModel(model, first.optimizer)
 
-    if not isinstance(first.stepper, Plain):
-        loss, notes = noted_loss(first.loss, splits, task, first.steps)
-        assert isinstance(loss, LearnedLoss)
-        learning = LearningStepper(first, loss, notes, single, splits, task, device, replayed)
-        return learning, learning.models
-    if not first.is_stacked:
-        models: Models = single(first.seed)
-    else:
-        modules = {seed: model(seed) for seed in {t.seed for t in trials}}
-        models = StackedModels([modules[trial.seed] for trial in trials], [trial.optimizer for trial in trials])
-    return PlainStepper(trials, models, splits, task, device), models
+    loss, notes = noted_loss(first.loss, splits, task, first.steps)
+    assert isinstance(loss, LearnedLoss)
+    learning = LearningStepper(first, loss, notes, single, splits, task, device, replayed)
+    return learning, learning.models

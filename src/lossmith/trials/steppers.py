@@ -18,7 +18,7 @@ from lossmith.learned import AdaptiveLoss
 from lossmith.losses import ClassificationLoss, DynamicalLoss, RegressionLoss
 from lossmith.losses.entries import log_slope_limit
 from lossmith.tasks import Task
-from lossmith.trials.batches import pad_rows, trial_batches
+from lossmith.trials.batches import StackBatches
 from lossmith.trials.result import Series
 from lossmith.trials.stacks import Models
 from lossmith.trials.trial import Trial
@@ -67,15 +67,15 @@ class PlainStepper(Stepper):
     """
 
     def __init__(self, trials: Sequence[Trial], models: Models, splits: Splits, task: Task, device: str) -> None:
-        self.trials, self.models, self.splits, self.task, self.device = trials, models, splits, task, device
+        self.trials, self.models, self.splits, self.task = trials, models, splits, task
         self.groups = _loss_groups(trials, splits, task, device)
-        self.orders = {_order(t): trial_batches(t, len(splits.train), splits.clean) for t in trials}
+        self.batches = StackBatches(trials, splits, models.row_multiple, device)
         self.gradient_ratio = torch.full((len(trials),), torch.nan, device=device)
         self.extended = torch.zeros(len(trials), device=device)
 
     @override
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        rows, size = self._draw()
+        rows, size = self.batches.draw()
         inputs, targets = self.splits.train.batch(rows)
         outputs = self.models.logits(inputs)
         if step == 0:
@@ -104,12 +104,6 @@ class PlainStepper(Stepper):
     def _group(self, i: int) -> _Group:
         return next(group for group in self.groups if i < group.slices.stop)
 
-    def _draw(self) -> tuple[Tensor, int]:
-        """The row numbers (M, B') of the next batches, padded, and the size B of a batch."""
-        drawn = {order: next(rows) for order, rows in self.orders.items()}
-        rows = torch.stack([drawn[_order(trial)] for trial in self.trials], 1)
-        return pad_rows(rows, self.models.row_multiple).T.contiguous().to(self.device), len(rows)
-
     def _count_extensions(self, outputs: Tensor, targets: Tensor) -> None:
         extending = [group for group in self.groups if group.extends_above is not None]
         if len(extending) > 1:  # mostly no loss is continued: one look at all slices, instead of one for each loss
@@ -122,11 +116,6 @@ class PlainStepper(Stepper):
             part, of = outputs[group.slices], targets[group.slices]
             found = group.loss.extended(part.flatten(0, 1), of.flatten(0, 1))
             self.extended[group.slices] += found.view(of.shape).flatten(1).sum(1)
-
-
-def _order(trial: Trial) -> tuple[object, ...]:
-    """What trials share that meet the same examples in the same order."""
-    return trial.seed, trial.stepper
 
 
 class _Group(NamedTuple):

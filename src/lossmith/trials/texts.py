@@ -79,7 +79,7 @@ def parse(text: str) -> Parsed:
     Raises:
         ValueError: if the text is malformed, or no loss or setting has that name.
     """
-    whole = sum_text(terms_of(text))  # 1*adaptive is adaptive
+    whole = catalog.opened(sum_text(terms_of(text)))  # 1*adaptive is adaptive
     if whole.name not in _DEFAULTS:
         return Parsed(whole, {}, None)
     arguments = dict(whole.arguments)

@@ -18,6 +18,7 @@ from lossmith.data.spec import DataSpec
 from lossmith.kernels.threads import one_thread
 from lossmith.tasks import Classification, Task, task_for
 from lossmith.trials.batches import trial_batches
+from lossmith.trials.candidates import train_candidates
 from lossmith.trials.function import train_function
 from lossmith.trials.models import build_model
 from lossmith.trials.options import read_dataset
@@ -27,7 +28,7 @@ from lossmith.trials.seeding import seeded
 from lossmith.trials.stacks import Models
 from lossmith.trials.state import TrainingState, make_stepper
 from lossmith.trials.steppers import Stepper, TrainingLoss
-from lossmith.trials.trial import FunctionTrainer, Sources, Trial
+from lossmith.trials.trial import FunctionTrainer, SearchTrainer, Sources, Trial
 
 _OBSERVED_BATCHES = 3
 
@@ -84,6 +85,12 @@ def train_many(
         if isinstance(stack[0].trainer, FunctionTrainer):
             with guest(stack[0].seed, device):
                 results[stack[0]] = train_function(stack[0], sources, time_limit)
+            continue
+        if isinstance(stack[0].trainer, SearchTrainer):
+            splits = splits_of(stack[0], sources, device)
+            with guest(stack[0].seed, device):
+                found = train_candidates(stack, splits, task_for(splits), sources, device, time_limit)
+            results |= zip(stack, found, strict=True)
             continue
         source = _source_result(stack[0], sources, device, replayed or {})
         with guest(stack[0].seed, device):

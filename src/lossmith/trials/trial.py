@@ -93,8 +93,26 @@ class ModelTrainer:
             repeat=0,
             drop=(),
             image_size=None,
+            stage="all",
         )
         return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SearchTrainer(ModelTrainer):
+    """A cheap trainer for the many trainings of a search: no learning curve, judged by cross-entropy alone.
+
+    The score of a validation example is minus its cross-entropy in nats, times its weight.
+
+    Args:
+        tabulated: whether the loss, a formula, is trained by a table of its slopes; see `lossmith.trials.tables`.
+        scaled: whether outputs are divided by the temperature that minimises the mean cross-entropy.
+        balanced: whether each class has the same weight, whatever its number of examples.
+    """
+
+    tabulated: bool = True
+    scaled: bool = True
+    balanced: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""The final comparisons: the winner against its rivals, on the data searched and on others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from lossmith.comparison.options import Options
+from lossmith.comparison.plan import Plan, make_plan, write_plan
+from lossmith.comparison.protocol import Findings
+from lossmith.comparison.results import test_estimator, test_scores
+from lossmith.comparison.rows import Gap, Summary
+from lossmith.comparison.session import conclude
+from lossmith.comparison.statistics import PairedDifference
+from lossmith.evolution.options import SearchOptions
+from lossmith.evolution.plan import data_and_model
+from lossmith.trials.options import Request
+from lossmith.trials.runner import Runner
+from lossmith.trials.trial import Sources
+
+RIVALS = ("ngl", "focal")
+RIVALS_UNDER_NOISE = ("gce", "symmetric")
+FOLDER = "comparisons"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A final comparison.
+
+    Args:
+        folder: relative to the run folder.
+        summary: of the comparison.
+        against_control: the winner minus random search's; ``None`` where there is no such row.
+    """
+
+    folder: str
+    summary: Summary
+    against_control: PairedDifference | None
+
+
+def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Options]:
+    """What is compared: the losses on the data searched, where the search never saw the test part, then elsewhere.
+
+    Args:
+        options: of the search.
+        losses: the winner first.
+
+    Returns:
+        The options of each comparison.
+    """
+    rivals = RIVALS + (RIVALS_UNDER_NOISE if options.label_noise else ())
+    asked = tuple(dict.fromkeys([*losses, *rivals]))
+    own = {field.name: getattr(options, field.name) for field in fields(Request)}
+    plain = {name: own[name] for name in ("seed", "optimizer", "schedule", "select", "device")}
+    found = [Options(**own | {"folds": 0}, losses=asked)]
+    for text in options.transfer or ():
+        data, model = data_and_model(text, "--transfer")
+        found.append(Options(**plain, data=data, model=model, folds=None, losses=asked))
+    return found
+
+
+def compare_all(
+    options: Sequence[Options], winner: str, control: str | None, sources: Sources, runner: Runner, folder: Path
+) -> list[Compared]:
+    """Carry out the final comparisons.
+
+    Args:
+        options: of each.
+        winner: text form of the winner.
+        control: that of random search's winner.
+        sources: where data and models lie; filled in.
+        runner: what runs the trainings.
+        folder: the run folder.
+
+    Returns:
+        What they found.
+    """
+    found: list[Compared] = []
+    for each in options:
+        plan = make_plan(each, sources)
+        model = plan.trial.trainer.title.replace(":", "-").replace("/", "-")
+        place = f"{FOLDER}/{len(found) + 1}-{plan.name}-{model}"
+        write_plan(plan, folder / place)
+        findings, summary = conclude(plan, runner, folder / place)
+        found.append(Compared(place, summary, _against(plan, findings, winner, control)))
+    return found
+
+
+def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
+    """What the comparison on the data searched says of the winner.
+
+    Args:
+        compared: that comparison.
+        winner: the text form of the winner.
+        name: what the data set is called.
+        examples: number of test examples.
+
+    Returns:
+        A sentence or two.
+    """
+    summary = compared.summary
+    row = next((row for row in summary.rows if row.loss == winner), None)
+    if row is None or row.untrained is not None:
+        return f"The loss found could not be trained under the budget of the comparison on {name}."
+    against = [("cross-entropy", _points(row.against_reference)), ("tuned label smoothing", _points(row.against_rival))]
+    if compared.against_control is not None:
+        against.append(("the best of random search", _interval(compared.against_control)))
+    told = ", ".join(f"{points} against {other}" for other, points in against if points)
+    return (
+        f"On the {examples:,} examples of {name} that the search never saw, the loss found scores "
+        f"{100 * row.score:.1f} % {summary.metric}: {told}. {_capitalised(row.verdict)}"
+    )
+
+
+def _against(plan: Plan, findings: Findings, winner: str, control: str | None) -> PairedDifference | None:
+    """The winner minus random search's, where both could be trained."""
+    names = {arm.loss: arm.name for arm in plan.arms}
+    both = [names.get(text) for text in (winner, control)] if control is not None and control != winner else [None]
+    if any(name is None or name in findings.untrained for name in both):
+        return None
+    estimator = test_estimator(plan, test_scores(plan, findings.runs), findings.untrained)
+    return estimator.difference(str(both[0]), str(both[1]))
+
+
+def _points(gap: Gap | None) -> str:
+    if gap is None:
+        return ""
+    low, high = (100 * bound for bound in gap.interval) if gap.interval else (None, None)
+    return f"{100 * gap.mean:+.2f} points" + ("" if low is None else f" [{low:+.2f}, {high:+.2f}]")
+
+
+def _interval(difference: PairedDifference) -> str:
+    interval = difference.interval()
+    shown = "" if interval is None else f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+    return f"{100 * difference.mean:+.2f} points{shown}"
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,72 @@
+"""What a user may ask of a search for losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from lossmith.trials.options import Option, Request, RequestError
+
+StrategyName = Literal["tournament", "ageing", "pareto", "random"]
+Fitness = Literal["nll_scaled", "nll"]
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _parse_losses(text: str) -> tuple[str, ...]:
+    from lossmith.losses.text import split_losses  # beside the losses, which need torch
+
+    return () if text == "none" else tuple(split_losses(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Request):
+    """What a user may ask of a search besides what `Request` holds; ``None`` leaves the choice to us.
+
+    Raises:
+        RequestError: as `Request`; if both a time and a number of evaluations are given.
+    """
+
+    minutes: Annotated[
+        float | None, Option("Minutes to search; choosing and comparing come on top. Default: 5.", "Search", least=0.05)
+    ] = None
+    evaluations: Annotated[
+        int | None, Option("Losses to train, instead of minutes; random search trains as many.", "Search", least=20)
+    ] = None
+    strategy: Annotated[
+        StrategyName,
+        Option(
+            "tournament, ageing (the oldest die), pareto (score against complexity), or random.",
+            "Search",
+        ),
+    ] = "tournament"
+    population: Annotated[int, Option("Losses in a generation.", "Search", least=10, below=10_000)] = 96
+    seed_losses: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Losses of the first generation, comma-separated, or none; default: all that have a formula.",
+            "Search",
+            parse=_parse_losses,
+        ),
+    ] = None
+    time: Annotated[bool, Option("Search for losses that change during training, too.", "Search")] = False
+    also: Annotated[
+        tuple[str, ...] | None,
+        Option("Search on these too, DATA:MODEL,...; the fitness is the mean rank.", "Search", parse=_parse_list),
+    ] = None
+    fitness: Annotated[
+        Fitness, Option("Validation cross-entropy with temperature scaling (nll_scaled) or without (nll).", "Search")
+    ] = "nll_scaled"
+    max_size: Annotated[int, Option("Most nodes of a formula.", "Search", least=3, below=1000)] = 32
+    max_depth: Annotated[int, Option("Most nodes between the root of a formula and a leaf.", "Search", least=2)] = 8
+    transfer: Annotated[
+        tuple[str, ...] | None,
+        Option("Compare the winner on these too, DATA or DATA:MODEL,...", "Comparison", parse=_parse_list),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.minutes is not None and self.evaluations is not None:
+            raise RequestError("--minutes and --evaluations exclude each other: give one of them")

@@ -1,0 +1,196 @@
+"""The plan of a search: everything that is decided before the first training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from lossmith.catalog import available, create, nearest
+from lossmith.comparison.files import toml_text, write_file
+from lossmith.comparison.plan import PlanError
+from lossmith.data import Splits
+from lossmith.data.spec import Stage
+from lossmith.evolution.options import SearchOptions
+from lossmith.evolution.problem import LADDER, Problem
+from lossmith.formulas import Expression, parse, substitute
+from lossmith.losses.loss import Loss
+from lossmith.tasks import Classification
+from lossmith.trials.models import MODELS
+from lossmith.trials.options import RequestError
+from lossmith.trials.request import Draft, draft
+from lossmith.trials.training import load_splits
+from lossmith.trials.trial import Sources
+
+DEFAULT_MINUTES = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """A search as a value; two equal plans that are limited by evaluations have equal results.
+
+    Args:
+        name: what the data set is called.
+        options: what was asked for.
+        problems: what candidates are trained on, the user's own data first.
+        seeds: the formulas of the first generation by the text of the loss.
+        examples: number of examples for the search, the choice and the final comparison.
+        device: ``"cpu"`` or ``"cuda"``.
+        versions: of Lossmith and torch.
+        notes: what a user should know of how the data were read and what was chosen.
+    """
+
+    name: str
+    options: SearchOptions
+    problems: tuple[Problem, ...]
+    seeds: dict[str, str]
+    examples: tuple[int, int, int]
+    device: str
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def minutes(self) -> float | None:
+        """How long the search takes; ``None`` where it is limited by evaluations."""
+        if self.options.evaluations is not None:
+            return None
+        return self.options.minutes or DEFAULT_MINUTES
+
+    @property
+    def formulas(self) -> list[Expression]:
+        """The formulas of the first generation."""
+        return list(map(parse, self.seeds.values()))
+
+    @property
+    def text(self) -> str:
+        """The plan as TOML."""
+        own = asdict(self) | {"ladder": [asdict(rung) for rung in LADDER]}
+        return toml_text(own)
+
+    @property
+    def digest(self) -> str:
+        """The first 8 hexadecimal digits of the text's SHA-256."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:8]
+
+
+def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
+    """Plan a search; every model is tried once on a batch of its data, so that mistakes show at once.
+
+    Args:
+        options: what was asked for.
+        sources: where data and models lie; filled in.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: if data, model, a loss or an option does not do; the message is one sentence.
+    """
+    seeds = _seeds(options)
+    own = _classified(draft(replace(options, folds=0), sources), options.data)
+    problems = [_problem(own, options)]
+    for text in options.also or ():
+        data, model = data_and_model(text, "--also")
+        asked = replace(options, data=data, model=model, label=None, drop=None, train_size=None, image_size=None)
+        problems.append(_problem(_classified(draft(replace(asked, folds=0), sources), data), options))
+    parts = [_part(problems[0], "search", options.data), _part(problems[0], "choice", options.data)]
+    return SearchPlan(
+        name=own.splits.name,
+        options=options,
+        problems=tuple(problems),
+        seeds=seeds,
+        examples=(len(parts[0].train) + len(parts[0].valid), len(parts[1].valid), len(own.splits.test)),
+        device=own.device,
+        versions={"lossmith": version("lossmith"), "torch": version("torch")},
+        notes=own.notes,
+    )
+
+
+def write_search_plan(plan: SearchPlan, folder: Path) -> None:
+    """Write the plan into its run folder, unless it stands there already.
+
+    Raises:
+        PlanError: if the folder holds another plan.
+    """
+    file = folder / "plan.toml"
+    if file.exists() and file.read_text(encoding="utf-8") != plan.text:
+        raise PlanError(
+            f"{folder} holds the run of another plan: choose another --out, or give the options it was made with"
+        )
+    write_file(file, plan.text)
+
+
+def formula_of(text: str) -> Expression | None:
+    """The formula of a loss, or ``None`` where it has none.
+
+    Raises:
+        ValueError: if there is no such loss.
+    """
+    loss = create(text)
+    if not isinstance(loss, Loss) or loss.kind != "classification" or loss.formula is None:
+        return None
+    return substitute(parse(loss.formula))
+
+
+def _seeds(options: SearchOptions) -> dict[str, str]:
+    if options.seed_losses is None:
+        asked: Sequence[str] = [info.name for info in available("classification") if "EXPR" not in info.text]
+        found = {text: formula_of(text) for text in asked if "LOSS" not in text}
+    else:
+        found = {text: formula_of(text) for text in options.seed_losses}
+        for text, formula in found.items():
+            if formula is None:
+                raise RequestError(f"--seed-losses: {text} has no formula to begin with, leave it out")
+    usable = {text: formula for text, formula in found.items() if formula is not None}
+    return {text: str(of) for text, of in usable.items() if options.time or not of.depends_on("t")}
+
+
+def _classified(drafted: Draft, data: str) -> Draft:
+    if not isinstance(drafted.task, Classification):
+        raise RequestError(
+            f"{data} is a {drafted.task.name} task, and `lossmith evolve` searches for losses of classification"
+        )
+    return drafted
+
+
+def _problem(drafted: Draft, options: SearchOptions) -> Problem:
+    return Problem(
+        name=f"{drafted.splits.name}:{drafted.trial.trainer.title}",
+        trial=drafted.trial,
+        classes=drafted.task.outputs,
+        scaled=options.fitness == "nll_scaled",
+        balanced=drafted.task.is_imbalanced(drafted.splits),
+        seed=options.seed,
+    )
+
+
+def data_and_model(text: str, option: str) -> tuple[str, str | None]:
+    """Data and model of ``DATA:MODEL``; the model may be left out.
+
+    Args:
+        text: what was given.
+        option: by which option, for the error.
+
+    Returns:
+        The data, and the model or ``None``.
+
+    Raises:
+        RequestError: if there is no such model.
+    """
+    data, colon, model = text.partition(":")
+    if data in {"openml", "hf"}:
+        rest, colon, model = model.partition(":")
+        data = f"{data}:{rest}"
+    if colon and not model:
+        raise RequestError(f"{option} {text}: name a model after the colon, or leave it out")
+    known = model.partition(":")[0]
+    if model and known not in MODELS and ".py" not in model:
+        raise RequestError(f"{option} {text}: unknown model {known!r}: {nearest(known, MODELS)}")
+    return data, model or None
+
+
+def _part(problem: Problem, stage: Stage, data: str) -> Splits:
+    trial = problem.trial
+    return load_splits(replace(trial.ours.data, stage=stage, valid_size=None), data)

@@ -1,0 +1,215 @@
+"""The search: generations of candidates are made, sifted, trained, and promoted to longer trainings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from lossmith.data.spec import Stage
+from lossmith.evolution.archive import Archive, Entry, Mark
+from lossmith.evolution.clock import Clock
+from lossmith.evolution.filters import Screen
+from lossmith.evolution.findings import CoursePoint
+from lossmith.evolution.plan import SearchPlan
+from lossmith.evolution.problem import LADDER, Problem, Rung, mean_units
+from lossmith.evolution.strategies import Proposal, Strategy
+from lossmith.formulas import Expression
+from lossmith.trials.result import TrialResult
+from lossmith.trials.runner import Runner
+from lossmith.trials.trial import Trial
+
+_TRIES: Final = 40
+"""Candidates that are made at most for each that passes the filters."""
+_BATCH: Final = 64
+"""Candidates that are sifted at a time, at least."""
+
+Results = Mapping[Trial, TrialResult]
+Plan = list[dict[float, list[Trial]]]
+"""The trainings of a candidate: for each problem those with each learning-rate factor."""
+Job = tuple[Entry, int]
+"""A candidate with a rung to train it on."""
+
+
+class Evaluator:
+    """Plans the trainings of candidates and reads their results.
+
+    Args:
+        problems: what they are trained on.
+        rates: the reference's learning rate for each problem on each rung.
+        runner: what runs the trainings.
+    """
+
+    def __init__(self, problems: Sequence[Problem], rates: Sequence[Sequence[float]], runner: Runner) -> None:
+        self.problems, self.rates, self.runner = problems, rates, runner
+
+    def evaluate(self, jobs: Mapping[Search, Sequence[Job]], label: str) -> None:
+        """Train candidates on rungs and write down what they achieve.
+
+        Args:
+            jobs: the candidates of each search.
+            label: what this is called in the progress display.
+        """
+        plans = [(search, *job, self.planned(*job)) for search, of in jobs.items() for job in of]
+        results = self.runner.run([trial for *_, plan in plans for trial in _trials(plan)], label)
+        for search, entry, rung, plan in plans:
+            entry.marks[rung] = mark_of(plan, results)
+            search.trainings += len(_trials(plan))
+
+    def planned(self, entry: Entry, rung: int) -> Plan:
+        """The trainings of a candidate on a rung, by learning-rate factor, for each problem."""
+        text, of = str(entry.formula), LADDER[rung]
+        below = entry.marks.get(max((k for k in entry.marks if k < rung), default=-1))
+        return [
+            trainings(
+                problem,
+                entry.formula,
+                text,
+                of,
+                self.rates[i][rung],
+                of.factors or ((below.factors[i],) if below else (1.0,)),
+            )
+            for i, problem in enumerate(self.problems)
+        ]
+
+
+def trainings(
+    problem: Problem,
+    formula: Expression,
+    text: str,
+    rung: Rung,
+    rate: float,
+    factors: Sequence[float],
+    stage: Stage = "search",
+) -> dict[float, list[Trial]]:
+    """The trainings of a candidate on one problem, by learning-rate factor."""
+    scale = problem.scale(formula)
+    return {
+        factor: [problem.training(text, rate * factor / scale, rung, repeat, stage) for repeat in range(rung.seeds)]
+        for factor in factors
+    }
+
+
+def _trials(plan: Plan) -> list[Trial]:
+    return [trial for of_problem in plan for trials in of_problem.values() for trial in trials]
+
+
+def mark_of(plan: Plan, results: Results) -> Mark:
+    """What a candidate achieved: its best learning rate on each problem."""
+    best = []
+    for of_problem in plan:
+        tried = {factor: mean_units(trials, results) for factor, trials in of_problem.items()}
+        means = {f: np.inf if units is None else float(units.mean(dtype=np.float64)) for f, units in tried.items()}
+        factor = min(means, key=lambda f: (means[f], f))
+        best.append((means[factor], tried[factor], factor))
+    scores, units, factors = zip(*best, strict=True)
+    return Mark(scores, units, factors)
+
+
+class Search:
+    """One search: a strategy with the filters that its candidates pass and the archive that they enter.
+
+    Args:
+        name: of the strategy.
+        strategy: makes candidates.
+        screen: the filters.
+        seeds: formulas of the first generation.
+        stream: what its random numbers are drawn from.
+    """
+
+    def __init__(
+        self, name: str, strategy: Strategy, screen: Screen, seeds: Sequence[Expression], stream: tuple[int, ...]
+    ) -> None:
+        self.name, self.strategy, self.screen, self.seeds, self.stream = name, strategy, screen, seeds, stream
+        self.archive = Archive(len(LADDER))
+        self.trainings = 0
+        self.course: list[CoursePoint] = []
+
+    @property
+    def judged(self) -> int:
+        """Distinct canonical forms that a filter rejected or that passed all of them."""
+        counts = self.screen.counts
+        return self.screen.seen - counts["duplicate"] - counts["too large"]
+
+    def breed(self, generation: int, count: int) -> list[Entry]:
+        """Make the candidates of a generation that pass the filters: about so many, fewer where few are found."""
+        rng = np.random.default_rng([*self.stream, generation])
+        proposals = [Proposal(formula, "seed") for formula in self.seeds] if generation == 0 else []
+        entries, tried = self._sifted(proposals), 0
+        while len(entries) < count and tried < _TRIES * count:
+            made = self.strategy.propose(rng, max(_BATCH, count - len(entries)))
+            tried += len(made)
+            entries += self._sifted(made)
+        return entries
+
+    def learn(self, generation: int, newest: Sequence[Entry], seconds: float) -> None:
+        """Take in a generation that has been trained."""
+        self.strategy.learn(self.archive, newest)
+        highest = max((entry.rung for entry in self.archive.entries if entry.marks), default=0)
+        scores = [entry.marks[highest].scores[0] for entry in self.archive.on(highest)]
+        best = min(scores, default=np.inf)
+        trained = len(self.archive.on(0))
+        self.course.append(CoursePoint(generation, seconds, self.judged, trained, best, highest))
+
+    def promotions(self) -> list[Job]:
+        """The candidates to train on a higher rung, each with the rung."""
+        return [(entry, k + 1) for k in range(len(LADDER) - 1) for entry in self.archive.promotable(k)]
+
+    def take(self, formulas: Sequence[Expression], parent: Entry) -> list[Entry | None]:
+        """The candidates that formulas with other constants become; ``None`` for one that a filter rejects."""
+        sifted = self.screen.sift(formulas)
+        return [
+            self.archive.add(found.expression, "constants", (parent.number,)) if found.rejected is None else None
+            for found in sifted
+        ]
+
+    def _sifted(self, proposals: Sequence[Proposal]) -> list[Entry]:
+        sifted = self.screen.sift([proposal.formula for proposal in proposals])
+        return [
+            self.archive.add(found.expression, proposal.operator, proposal.parents)
+            for proposal, found in zip(proposals, sifted, strict=True)
+            if found.rejected is None
+        ]
+
+
+def run_generations(
+    plan: SearchPlan, searches: Sequence[Search], evaluator: Evaluator, clock: Clock, told: Callable[[], None]
+) -> int:
+    """Search until the time or the evaluations are used up.
+
+    All searches train a generation together, with those that the generation before promoted.
+
+    Args:
+        plan: the plan.
+        searches: the strategy's and its control.
+        evaluator: trains the candidates.
+        clock: knows how long it took before, where a search is resumed.
+        told: called after each generation.
+
+    Returns:
+        The number of generations.
+    """
+    size, limit = plan.options.population, plan.options.evaluations
+    for generation in itertools.count():
+        left = size if limit is None else limit - len(searches[0].archive.on(0))
+        if left <= 0 or (limit is None and clock.is_over("search", generation)):
+            break
+        newest = {search: search.breed(generation, min(size, left)) for search in searches}
+        if not any(newest.values()):
+            break
+        jobs = {search: [(entry, 0) for entry in of] + search.promotions() for search, of in newest.items()}
+        evaluator.evaluate(jobs, f"generation {generation}")
+        clock.mark(generation)
+        for search, of in newest.items():
+            search.learn(generation, of, clock.seconds)
+        told()
+    promote_all(searches, evaluator)
+    return generation
+
+
+def promote_all(searches: Sequence[Search], evaluator: Evaluator) -> None:
+    """Train on higher rungs whatever deserves it, until nothing does."""
+    while any((jobs := {search: search.promotions() for search in searches}).values()):
+        evaluator.evaluate(jobs, "longer trainings")

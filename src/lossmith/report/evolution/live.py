@@ -1,0 +1,118 @@
+"""What a search shows while it runs: a display that renews itself in a terminal or notebook, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+
+from lossmith.comparison.estimate import duration
+from lossmith.evolution.findings import SearchFindings
+from lossmith.report.evolution import said
+from lossmith.report.evolution.search_run import judged, score_of
+from lossmith.report.evolution.terminal import members, rejections
+from lossmith.report.terminal import plain_text
+
+_SECONDS_BETWEEN_LINES = 15.0
+_PER_SECOND = 2.0
+
+
+class SearchDisplay:
+    """Shows how far a search has come; a `Watcher`, and a context in which the display stands.
+
+    Args:
+        console: the console to print to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._searches: tuple[SearchFindings, ...] = ()
+        self._limit: tuple[float | None, int | None] = (None, None)
+        self._begun, self._seconds, self._shown = time.monotonic(), 0.0, -_SECONDS_BETWEEN_LINES
+        self._label, self._total, self._done = "", 0, 0
+        self._live: Live | None = None
+        if console.is_terminal or console.is_jupyter:
+            self._live = Live(self, console=console, refresh_per_second=_PER_SECOND, transient=True)
+
+    def __enter__(self) -> SearchDisplay:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the display away."""
+        if self._live is not None:
+            self._live.stop()
+
+    def begin(self, seconds: float | None, evaluations: int | None) -> None:
+        """See `Watcher.begin`."""
+        self._limit, self._begun = (seconds, evaluations), time.monotonic()
+
+    def generation(self, searches: tuple[SearchFindings, ...], seconds: float) -> None:
+        """See `Watcher.generation`."""
+        self._searches, self._seconds = searches, seconds
+        self._tell()
+
+    def start(self, label: str, total: int, done: int) -> None:
+        """See `Progress.start`."""
+        self._label, self._total, self._done = label, total, done
+
+    def advance(self, trainings: int) -> None:
+        """See `Progress.advance`."""
+        self._done += trainings
+        self._tell()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield plain_text(self.headline, options, "bold")
+        if self._label:
+            yield plain_text(f"{self._label}: {self._done:,} of {self._total:,} trainings", options)
+        for search in self._searches[:1]:
+            yield members(search, options)
+        for search in self._searches:
+            yield plain_text(f"{said.strategy(search)} rejected: {rejections(search)}", options, "dim")
+
+    @property
+    def headline(self) -> str:
+        """Time left, candidates, candidates per minute, in a line."""
+        count, trained = sum(map(judged, self._searches)), self._trained
+        said_so_far = [f"{count:,} candidates", f"{trained:,} trained"] if self._searches else ["searching"]
+        if self._searches and self._seconds > 0:
+            said_so_far.append(f"{60 * count / self._seconds:,.0f} a minute")
+        return ", ".join([*said_so_far, *self._left])
+
+    @property
+    def kept(self) -> str:
+        """What is kept of a search that is stopped now, in a sentence or two."""
+        return "What was trained is kept. Run the same command to resume."
+
+    @property
+    def _trained(self) -> int:
+        return sum(sum(search.trained[:1]) for search in self._searches)
+
+    @property
+    def _left(self) -> list[str]:
+        seconds, evaluations = self._limit
+        left = None
+        if seconds is not None:
+            left = seconds - (time.monotonic() - self._begun)
+        elif evaluations is not None and self._trained:
+            left = self._seconds * (evaluations - self._trained) / self._trained
+        return [f"about {duration(left)} of search left"] if left is not None and left > 0 else []
+
+    def _tell(self) -> None:
+        """Print a line where no display stands, if the last one is some time ago."""
+        if self._live is not None or time.monotonic() - self._shown < _SECONDS_BETWEEN_LINES:
+            return
+        self._shown = time.monotonic()
+        best = [member for search in self._searches[:1] for member in search.hall_of_fame[:1]]
+        of = [f"best {said.nats(score_of(member))}: {member.formula}" for member in best]
+        stage = [f"{self._label}: {self._done:,} of {self._total:,}"] if self._label else []
+        line = "; ".join([self.headline, *stage, *of])
+        self.console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,87 @@
+"""A loss that was found, as the page shows it: typeset, described, and beside what it resembles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from lossmith.catalog import create
+from lossmith.properties import certify
+from lossmith.properties.certificate import Certificate
+from lossmith.properties.nearest import nearest
+from lossmith.report.description import Section, sections
+from lossmith.report.draw_certificate import formula_svg, pictures
+from lossmith.report.numbers import significant
+from lossmith.report.scene import Picture
+
+_SHORT = ("Kind", "Proper", "Best prediction", "Convex in logits", "Gradient's norm", "Label noise")
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A loss.
+
+    Args:
+        text: its text form.
+        typeset: its formula as SVG; ``None`` where it cannot be set.
+        resembles: which named loss it is like, in sentences.
+        short: the heart of its certificate.
+        sections: the whole certificate; none where the loss cannot be described, and then `resembles` says why.
+        pictures: of the certificate, with their panels.
+    """
+
+    text: str
+    typeset: Markup | None
+    resembles: tuple[str, ...]
+    short: tuple[tuple[str, str], ...] = ()
+    sections: tuple[Section, ...] = ()
+    pictures: tuple[tuple[Picture, list[Markup]], ...] = ()
+
+
+def portrait(text: str, num_classes: int, key: str) -> Portrait:
+    """Describe a loss for a number of classes; `key` sets its drawing apart from others on the page."""
+    try:
+        certificate = certify(create(text), num_classes)
+        if not isinstance(certificate, Certificate):
+            raise ValueError("it is no classification loss")
+    except ValueError as error:
+        return Portrait(text, None, (f"It could not be described: {error}.",))
+    drawn = None if certificate.latex is None else formula_svg(certificate.latex, key)
+    parts = sections(certificate)
+    said = {label: words for part in parts for label, words in part.rows}
+    return Portrait(
+        text,
+        None if drawn is None else Markup(drawn),
+        (*resemblance(text, num_classes), *_start(certificate)),
+        tuple((label, said[label]) for label in _SHORT if label in said),
+        parts,
+        tuple((each, [Markup(panel) for panel in each.panels]) for each in pictures(certificate)),
+    )
+
+
+def resemblance(text: str, num_classes: int) -> tuple[str, ...]:
+    """Which named loss a loss is like, in a sentence; none where that cannot be said."""
+    try:
+        found = nearest(create(text), num_classes)
+    except ValueError:
+        return ()
+    if found is None:
+        return ()
+    if found.alike:
+        return (f"It pulls on the target as {found.known} does, but for a factor.",)
+    return (
+        f"Of the named losses it is most like {found.known}: its pull on the target differs by "
+        f"{significant(100 * found.apart)} %, a factor aside.",
+    )
+
+
+def _start(certificate: Certificate) -> tuple[str, ...]:
+    """What its confidence is capped by, as label smoothing's is."""
+    start = next((each for each in certificate.starts if each.num_classes == certificate.num_classes), None)
+    if start is None or start.cap is None or start.smoothing is None or not 1e-6 < start.smoothing <= 1:
+        return ()
+    return (
+        f"For a sure label its best prediction is p = {start.cap:.3f}, as that of label smoothing by "
+        f"{start.smoothing:.2g}.",
+    )
