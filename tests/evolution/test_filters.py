@@ -90,7 +90,10 @@ def test_cross_entropy_has_strictness_1() -> None:
         ("exp(exp(c*c))*y", "not finite"),
         ("y*log(p - 0.5)", "not finite"),
         ("y*c/(n - 100)", "not finite"),
+        ("y*c/square(n - 5)", "not finite"),  # for a number of classes that the data do not have
+        ("y*c + 1/(n - 100)", "not finite"),  # the value alone
         ("p*p + 0*y + max(y, 2)*p", "wrong way"),  # y is there, and the gradient does not know it
+        ("square(p)*(square(sin(y + 0.7)) + square(cos(y + 0.7)))", "wrong way"),  # 1 but for rounding
         ("y*c*(5 - n)", "wrong way"),  # up for two classes, down for ten
     ],
 )
@@ -203,6 +206,14 @@ def test_the_order_decides_and_nothing_else() -> None:
     assert [each[:4] for each in found] == [each[:4] for each in expected]
     assert pieces.counts == whole.counts
     np.testing.assert_array_equal([each.strictness for each in found], [each.strictness for each in expected])
+
+
+def test_giving_up_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = ramped(np.random.default_rng(6), GRAMMAR, 200)
+    expected = [each[:4] for each in Screen(10, GRAMMAR).sift(candidates)]
+    monkeypatch.setattr("lossmith.evolution.filters._MOST_KEPT", 5)
+    monkeypatch.setattr("lossmith.formulas.identity._MOST_FORMS", 5)
+    assert [each[:4] for each in Screen(10, GRAMMAR).sift(candidates)] == expected
 
 
 def test_every_candidate_is_counted_once() -> None:
