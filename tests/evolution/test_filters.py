@@ -91,6 +91,7 @@ def test_cross_entropy_has_strictness_1() -> None:
         ("y*log(p - 0.5)", "not finite"),
         ("y*c/(n - 100)", "not finite"),
         ("y*c/square(n - 5)", "not finite"),  # for a number of classes that the data do not have
+        ("1e308*y*c*exp(p - 1) + 1e308*y*(1 - p)", "not finite"),  # finite itself, but not its gradient by the logits
         ("y*c + 1/(n - 100)", "not finite"),  # the value alone
         ("p*p + 0*y + max(y, 2)*p", "wrong way"),  # y is there, and the gradient does not know it
         ("square(p)*(square(sin(y + 0.7)) + square(cos(y + 0.7)))", "wrong way"),  # 1 but for rounding

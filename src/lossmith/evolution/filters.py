@@ -115,11 +115,12 @@ class Screen:
         """
         results: list[Sifted] = []
         tables: dict[int, Array] = {}
-        for candidate in candidates:
-            sifted, table = self._examine(candidate)
-            if table is not None:
-                tables[len(results)] = table
-            results.append(sifted)
+        with np.errstate(all="ignore"):
+            for candidate in candidates:
+                sifted, table = self._examine(candidate)
+                if table is not None:
+                    tables[len(results)] = table
+                results.append(sifted)
         if tables:
             with self._timed("descent"):
                 learned = learns(np.stack(list(tables.values())), _GRID)
