@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import numpy as np
@@ -235,3 +236,16 @@ def test_every_candidate_is_counted_once() -> None:
 def test_flipping_is_exact_and_short() -> None:
     for text, expected in (("p - y", "y - p"), ("-p", "p"), ("p*y", "-(p*y)"), ("p + y", "-(p + y)")):
         assert str(flip(parse(text))) == expected
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(enabled: bool) -> None:
+    try:
+        (gc.enable if enabled else gc.disable)()
+        sift("y*c")
+        assert gc.isenabled() is enabled
+        with pytest.raises(AttributeError):
+            Screen(10, GRAMMAR).sift(["no formula"])  # type: ignore[list-item]
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
