@@ -77,12 +77,12 @@ def candidate(place: int, number: int, parents: tuple[int, ...] = (), worse: flo
     return replace(usual, **changes)
 
 
-def course(best: float, slower: int = 1) -> tuple[CoursePoint, ...]:
+def course(best: float, most: int, slower: int = 1) -> tuple[CoursePoint, ...]:
     points = []
     for generation in range(14):
         rung = min(2, generation // 2)
         score = best + 0.05 * (2 - rung) + 0.03 * math.exp(-generation / (3 * slower))
-        judged, trained = 700 * (generation + 1), 300 * (generation + 1)
+        judged, trained = 700 * (generation + 1), most * (generation + 1) // 14
         points.append(CoursePoint(generation, 20.0 * generation + 15, judged, trained, score, rung))
     return tuple(points)
 
@@ -108,7 +108,7 @@ def strategy() -> SearchFindings:
         trained=(4200, 610, 74),
         trainings=9310,
         failed=33,
-        course=course(SCORES[0]),
+        course=course(SCORES[0], 4200),
         hall_of_fame=tuple(candidate(place, 8120 - 7 * place) for place in range(12)),
         lineage=lineage(),
     )
@@ -123,7 +123,7 @@ def control() -> SearchFindings:
         trained=(4102, 575, 70),
         trainings=9120,
         failed=71,
-        course=course(SCORES[7] * 1.01, slower=2),
+        course=course(SCORES[7] * 1.01, 4102, slower=2),
         hall_of_fame=tuple(candidate(place, 3000 - place, worse=1.01, operator="random") for place in members),
         lineage=(candidate(7, 2993, worse=1.01, operator="random"),),
     )

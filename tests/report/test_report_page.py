@@ -7,51 +7,18 @@ import hashlib
 import html
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import tomli_w
+from html_page import Page, body
 from report_example import CANDIDATES, HOSTILE, as_run, changed, make_run, plan, row, summary, untrained, usual
 
 from lossmith.comparison.headlines import FEWER_STEPS, HEADLINES
 from lossmith.comparison.verdict import RULES
 from lossmith.report.page import render, write_report
 from lossmith.tasks import Classification
-
-VOID = {"meta", "wbr", "br", "img", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """The tags with their attributes, the text, and whether every tag is closed in its turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self.open):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", "".join(self.words))
 
 
 @pytest.fixture(name="page", scope="module")
@@ -74,10 +41,6 @@ def _hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
         speed_sentences=(HOSTILE,),
     )
     return render(make_run(tmp_path_factory.mktemp("hostile"), of))
-
-
-def body(page: str, section: str) -> str:
-    return Page(page[page.index(f'<section id="{section}"') :].partition("</section>")[0] + "</section>").text
 
 
 def test_every_tag_is_closed(page: str) -> None:

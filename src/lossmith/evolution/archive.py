@@ -15,7 +15,7 @@ from scipy.stats import kendalltau, rankdata
 from lossmith.evolution.problem import Units
 from lossmith.formulas import Expression
 
-HALVING: Final = 8
+HALVING: Final = 32
 """One in so many goes on to the next rung, besides those that are as good as the last of them."""
 
 

@@ -109,7 +109,7 @@ def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
     told = ", ".join(f"{points} against {other}" for other, points in against if points)
     return (
         f"On the {examples:,} examples of {name} that the search never saw, the loss found scores "
-        f"{100 * row.score:.1f} % {summary.metric}: {told}. {_capitalised(row.verdict)}"
+        f"{100 * row.score:.1f} % {summary.metric}: {told}. It{row.verdict.removeprefix(row.name)}"
     )
 
 
@@ -134,7 +134,3 @@ def _interval(difference: PairedDifference) -> str:
     interval = difference.interval()
     shown = "" if interval is None else f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
     return f"{100 * difference.mean:+.2f} points{shown}"
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from lossmith.catalog import available, create, nearest
 from lossmith.comparison.files import toml_text, write_file
@@ -24,7 +25,9 @@ from lossmith.trials.request import Draft, draft
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Sources
 
-DEFAULT_MINUTES = 5.0
+DEFAULT_MINUTES: Final = 5.0
+VALID_ROWS: Final = 1000
+"""Validation examples that a candidate is judged on, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +165,7 @@ def _problem(drafted: Draft, options: SearchOptions) -> Problem:
         classes=drafted.task.outputs,
         scaled=options.fitness == "nll_scaled",
         balanced=drafted.task.is_imbalanced(drafted.splits),
+        valid_rows=options.valid_size or VALID_ROWS,
         seed=options.seed,
     )
 

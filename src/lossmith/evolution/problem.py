@@ -20,9 +20,9 @@ from lossmith.trials.trial import SearchTrainer, Trial
 Units = NDArray[np.float32]
 """Nats of each validation example."""
 
-VALID_ROWS: Final = 1000
-"""Validation examples that a candidate is judged on, at most."""
 _REFERENCE: Final = "-y*log(p)"
+_EXTENSIONS: Final = 4
+"""How often the grid of learning rates is extended where the best lies on its edge."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Problem:
         classes: the number of classes.
         scaled: whether candidates are judged after temperature scaling.
         balanced: whether all classes have the same weight.
+        valid_rows: validation examples that a candidate is judged on, at most.
         seed: of the search.
     """
 
@@ -69,6 +70,7 @@ class Problem:
     classes: int
     scaled: bool
     balanced: bool
+    valid_rows: int
     seed: int
 
     def steps(self, rung: Rung) -> int:
@@ -88,7 +90,7 @@ class Problem:
         Returns:
             The trial.
         """
-        data = replace(self.trial.ours.data, stage=stage, valid_size=VALID_ROWS if stage == "search" else None)
+        data = replace(self.trial.ours.data, stage=stage, valid_size=self.valid_rows if stage == "search" else None)
         own = vars(self.trial.ours) | {"data": data, "evaluations": 1, "evaluation_rows": 1, "select": "last"}
         trainer = SearchTrainer(**own, tabulated=not rung.exact, scaled=self.scaled, balanced=self.balanced)
         return replace(
@@ -132,20 +134,23 @@ def tuned_rates(
     Raises:
         TrainingFailedError: if a training fails.
     """
-    plan = {
-        (i, k, lr): [problem.training(_REFERENCE, lr, rung, repeat) for repeat in range(max(2, rung.seeds))]
-        for i, problem in enumerate(problems)
-        for k, rung in enumerate(ladder)
-        for lr in (SGD_LRS if problem.trial.optimizer.name == "sgd" else ADAM_LRS)
-    }
-    results = runner.run_all([trial for trials in plan.values() for trial in trials], "tuning cross-entropy")
-    means = {key: float(np.mean([results[t].scores["nll"] for t in trials])) for key, trials in plan.items()}
-    rates, scores = [], []
-    for i in range(len(problems)):
-        best = [min((m, lr) for (j, k, lr), m in means.items() if (j, k) == (i, rung)) for rung in range(len(ladder))]
-        scores.append([score for score, _ in best])
-        rates.append([lr for _, lr in best])
-    return rates, scores
+    found = [[_tuned(problem, rung, runner) for rung in ladder] for problem in problems]
+    return [[lr for lr, _ in of] for of in found], [[score for _, score in of] for of in found]
+
+
+def _tuned(problem: Problem, rung: Rung, runner: Runner) -> tuple[float, float]:
+    """The best learning rate on a rung, with its score; the grid is extended while it lies on the edge."""
+    lrs = list(SGD_LRS if problem.trial.optimizer.name == "sgd" else ADAM_LRS)
+    scores: dict[float, float] = {}
+    for _ in range(_EXTENSIONS + 1):
+        plan = {lr: [problem.training(_REFERENCE, lr, rung, k) for k in range(max(2, rung.seeds))] for lr in lrs}
+        results = runner.run_all([trial for trials in plan.values() for trial in trials], "tuning cross-entropy")
+        scores |= {lr: float(np.mean([results[t].scores["nll"] for t in trials])) for lr, trials in plan.items()}
+        best = min(scores, key=lambda lr: (scores[lr], lr))
+        if min(scores) < best < max(scores):
+            break
+        lrs = [best / 2 if best == min(scores) else 2 * best]
+    return best, scores[best]
 
 
 def mean_units(trials: Sequence[Trial], results: Mapping[Trial, TrialResult]) -> Units | None:

@@ -138,11 +138,19 @@ def _carried_out(
     return found
 
 
-def make_searches(plan: SearchPlan) -> tuple[Search, ...]:
-    """The strategy's search and random search, its control, each with filters of its own."""
+def make_searches(plan: SearchPlan, grammar: Grammar | None = None) -> tuple[Search, ...]:
+    """The strategy's search and random search, its control, each with filters of its own.
+
+    Args:
+        plan: the plan.
+        grammar: what formulas are made of; ``None``: what the plan says.
+
+    Returns:
+        The searches; one where the strategy is random search.
+    """
     options = plan.options
     terminals = ("p", "y", "c", "n", *(("t",) if options.time else ()))
-    grammar = Grammar(terminals=terminals, max_depth=options.max_depth, max_size=options.max_size)
+    grammar = grammar or Grammar(terminals=terminals, max_depth=options.max_depth, max_size=options.max_size)
     names = dict.fromkeys([options.strategy, "random"])
     return tuple(
         Search(

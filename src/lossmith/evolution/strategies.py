@@ -17,6 +17,8 @@ from lossmith.formulas import Expression
 _TOURNAMENT: Final = 4
 _SMALLER_WINS: Final = 0.7
 """How often the smaller of two tournament winners is taken: 0.5 would be no pressure on size."""
+_DEEPEST: Final = 6
+"""Depth of random trees: the space of shallower ones is soon exhausted."""
 _ELITE: Final = 0.05
 _SAMPLE: Final = 12
 
@@ -48,7 +50,7 @@ class Random(Strategy):
 
     def propose(self, rng: np.random.Generator, count: int) -> list[Proposal]:
         """Ramped half-and-half."""
-        return [Proposal(tree, "random") for tree in ramped(rng, self.grammar, count)]
+        return [Proposal(tree, "random") for tree in ramped(rng, self.grammar, count, deepest=_DEEPEST)]
 
     def learn(self, archive: Archive, newest: Sequence[Entry]) -> None:
         """Nothing."""

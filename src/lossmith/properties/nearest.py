@@ -63,9 +63,12 @@ def nearest(loss: Loss, num_classes: int = 10) -> Nearest | None:
 
 
 def _gradient(loss: Loss, num_classes: int) -> Tensor | None:
-    """The gradient by the target's logit on a line of predictions, of length 1."""
+    """The gradient by the target's logit on a line of predictions, of length 1; ``None`` where there is none."""
+    subject = subject_of(loss, num_classes)
+    if not subject.of_class_0(torch.zeros(1, num_classes, dtype=torch.float64, requires_grad=True)).requires_grad:
+        return None
     p = torch.linspace(0.005, 0.995, POINTS, dtype=torch.float64)
-    gradient = -along_line(subject_of(loss, num_classes), p, num_classes)[1] * (1 - p)
+    gradient = -along_line(subject, p, num_classes)[1] * (1 - p)
     size = gradient.norm()
     return gradient / size if bool(size.isfinite()) and float(size) > 0 else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -37,6 +38,11 @@ def environment() -> Environment:
 def asset(name: str) -> str:
     """The text of a file that pages hold: a style sheet, a script."""
     return (files("lossmith.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def breakable(text: str, after: str = ":,_") -> Markup:
+    """A text that may be broken after some characters."""
+    return Markup("<wbr>").join(re.split(f"(?<=[{re.escape(after)}])", text))
 
 
 def swatch(look: Look) -> Markup:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import re
 from pathlib import Path
 
 from markupsafe import Markup
@@ -19,7 +18,7 @@ from lossmith.report import numbers
 from lossmith.report.columns import page_columns
 from lossmith.report.figures import pictures
 from lossmith.report.highlights import failed_trainings, tone
-from lossmith.report.html import asset, environment
+from lossmith.report.html import asset, breakable, environment
 from lossmith.report.method import OPTIMIZERS, how_it_was_done, times_scored
 from lossmith.report.run import Design, Run
 from lossmith.tasks import Words
@@ -50,7 +49,7 @@ def render(run: Run) -> str:
             groups=[(name, len(list(of))) for name, of in itertools.groupby(column.group for column in columns)],
             pictures=[(picture, [Markup(panel) for panel in picture.panels]) for picture in pictures(run)],
             tone=tone,
-            breakable=_breakable,
+            breakable=breakable,
             noise_measured=any(
                 row.name == run.results.again and row.against_reference is not None for row in run.results.rows
             ),
@@ -96,8 +95,3 @@ def _notes_on(row: Row, words: Words) -> list[str]:
     if row.against_reference is not None and row.against_reference.reason is not None:
         said.append(f"No interval against {words.reference}: {row.against_reference.reason}.")
     return said + [f"Warning while training: {note.rstrip('.')}." for note in row.training.notes]
-
-
-def _breakable(name: str) -> Markup:
-    """A name that may be broken after its colons, commas and underscores."""
-    return Markup("<wbr>").join(re.split(r"(?<=[:,_])", name))

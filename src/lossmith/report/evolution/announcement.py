@@ -24,7 +24,7 @@ def search_announcement(plan: SearchPlan, folder: Path | None) -> tuple[str, ...
     return (
         f"searching for a loss on {', '.join(problem.name for problem in plan.problems)}; "
         f"{len(plan.seeds)} known losses to begin with",
-        f"{searched:,} examples for the search, {choice:,} for the choice of a winner, {final:,} for the final comparison",
+        f"{searched:,} examples for the search, {choice:,} for the choice of a winner, {final:,} for the comparison",
         f"{length} of search{control}; the winner is compared afterwards on {plan.name}{others}",
         *([] if folder is None else [f"results go to {folder}"]),
         *(f"note: {note}" for note in plan.notes),

@@ -14,9 +14,8 @@ from lossmith.report.evolution.said import strategy
 from lossmith.report.evolution.search_run import SearchRun, score_of
 from lossmith.report.highlights import INK, LOOKS, REFERENCE, Look
 from lossmith.report.scene import Picture, finite, limits, log_ticks
-from lossmith.report.svg import drawing, style, to_svg
+from lossmith.report.svg import PANEL, drawing, style, to_svg
 
-_PANEL: Final = (460.0, 240.0, (46.0, 8.0, 28.0, 8.0))
 _WIDE: Final = 3.0  # scores beyond such a ratio stand on a logarithmic axis
 _REFERENCE: Final = "cross-entropy, tuned"
 _FAR: Final = 3.0
@@ -35,14 +34,15 @@ def front(run: SearchRun) -> Picture:
     shown = {place: _on(search, run.top) for place, search in enumerate(run.found.searches)}
     values = [_height(member, several) for members in shown.values() for member in members]
     reference = [] if several else finite([run.reference])
-    figure, ax = drawing(*_PANEL, x="nodes of the formula", y="mean rank" if several else "nats per example")
+    figure, ax = drawing(*PANEL, x="nodes of the formula", y="mean rank" if several else "nats per example")
     far = _score_axis(ax, values, reference)
     for line in reference:
         ax.axhline(line, color=INK, linewidth=1.2, zorder=2)
     for place, members in reversed(shown.items()):
         _points(ax, members, _look(place), several)
     winner = _winner(run)
-    if winner is not None and winner in shown.get(0, []):
+    ringed = winner is not None and winner in shown[0]
+    if winner is not None and ringed:
         spot = (winner.complexity, _height(winner, several))
         ax.plot(*spot, "o", color=INK, markersize=11, markerfacecolor="none", markeredgewidth=1.3, zorder=6)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -57,10 +57,10 @@ def front(run: SearchRun) -> Picture:
         "front",
         "Score against complexity",
         f"Each mark is a member of a hall of fame that was trained on {top}, which is the highest reached; lower is "
-        f"better ({scale}). The steps join those that no smaller formula of the same search equals. The ring is the "
-        "winner.",
+        f"better ({scale}). The steps join those that no smaller formula of the same search equals."
+        f"{' The ring is the winner.' if ringed else ''}",
         (svg,) if finite(values) else (),
-        "wide",
+        "pair",
         _legend(run, with_reference=bool(reference)),
         remarks=tuple(remarks) if finite(values) else ("No candidate was trained.",),
     )
@@ -72,7 +72,7 @@ def course(run: SearchRun) -> Picture:
     lines = {place: _reached(search, run.top) for place, search in enumerate(run.found.searches)}
     values = [point.best for points in lines.values() for point in points]
     reference = finite([run.reference])
-    figure, ax = drawing(*_PANEL, x="candidates trained", y="nats per example")
+    figure, ax = drawing(*PANEL, x="candidates trained", y="nats per example")
     _score_axis(ax, values, reference)
     for line in reference:
         ax.axhline(line, color=INK, linewidth=1.2, zorder=2)
@@ -100,7 +100,7 @@ def course(run: SearchRun) -> Picture:
         "of candidates trained; lower is better. Scores of shorter rungs do not compare with these, so a line begins "
         "where its search first reached that rung.",
         (svg,) if finite(values) else (),
-        "wide",
+        "pair",
         _legend(run, with_reference=bool(reference)),
         remarks=tuple(f"No point of {name} lies on that rung." for name in late),
     )

@@ -11,12 +11,13 @@ from rich.live import Live
 from lossmith.comparison.estimate import duration
 from lossmith.evolution.findings import SearchFindings
 from lossmith.report.evolution import said
-from lossmith.report.evolution.search_run import judged, score_of
+from lossmith.report.evolution.search_run import judged, score_of, trained
 from lossmith.report.evolution.terminal import members, rejections
 from lossmith.report.terminal import plain_text
 
 _SECONDS_BETWEEN_LINES = 15.0
 _PER_SECOND = 2.0
+_WORTH_KNOWING = 10.0  # seconds
 
 
 class SearchDisplay:
@@ -32,6 +33,7 @@ class SearchDisplay:
         self._limit: tuple[float | None, int | None] = (None, None)
         self._begun, self._seconds, self._shown = time.monotonic(), 0.0, -_SECONDS_BETWEEN_LINES
         self._label, self._total, self._done = "", 0, 0
+        self._stage_begun, self._stage_done = self._begun, 0
         self._live: Live | None = None
         if console.is_terminal or console.is_jupyter:
             self._live = Live(self, console=console, refresh_per_second=_PER_SECOND, transient=True)
@@ -63,6 +65,7 @@ class SearchDisplay:
     def start(self, label: str, total: int, done: int) -> None:
         """See `Progress.start`."""
         self._label, self._total, self._done = label, total, done
+        self._stage_begun, self._stage_done = time.monotonic(), done
 
     def advance(self, trainings: int) -> None:
         """See `Progress.advance`."""
@@ -72,9 +75,9 @@ class SearchDisplay:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield plain_text(self.headline, options, "bold")
         if self._label:
-            yield plain_text(f"{self._label}: {self._done:,} of {self._total:,} trainings", options)
+            yield plain_text(self.stage, options)
         for search in self._searches[:1]:
-            yield members(search, options)
+            yield members(search, options, cut=True)
         for search in self._searches:
             yield plain_text(f"{said.strategy(search)} rejected: {rejections(search)}", options, "dim")
 
@@ -88,13 +91,23 @@ class SearchDisplay:
         return ", ".join([*said_so_far, *self._left])
 
     @property
+    def stage(self) -> str:
+        """How far the stage has come, and its time left where that is worth knowing."""
+        line = f"{self._label}: {self._done:,} of {self._total:,} trainings"
+        if self._done == self._stage_done:
+            return line
+        each = (time.monotonic() - self._stage_begun) / (self._done - self._stage_done)
+        left = each * (self._total - self._done)
+        return f"{line}, about {duration(left)} left" if left > _WORTH_KNOWING else line
+
+    @property
     def kept(self) -> str:
         """What is kept of a search that is stopped now, in a sentence or two."""
         return "What was trained is kept. Run the same command to resume."
 
     @property
     def _trained(self) -> int:
-        return sum(sum(search.trained[:1]) for search in self._searches)
+        return sum(map(trained, self._searches))
 
     @property
     def _left(self) -> list[str]:
@@ -113,6 +126,6 @@ class SearchDisplay:
         self._shown = time.monotonic()
         best = [member for search in self._searches[:1] for member in search.hall_of_fame[:1]]
         of = [f"best {said.nats(score_of(member))}: {member.formula}" for member in best]
-        stage = [f"{self._label}: {self._done:,} of {self._total:,}"] if self._label else []
+        stage = [self.stage] if self._label else []
         line = "; ".join([self.headline, *stage, *of])
         self.console.print(line, soft_wrap=True, markup=False, highlight=False)

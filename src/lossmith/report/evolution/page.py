@@ -16,9 +16,10 @@ from lossmith.report.evolution.finals import final_tables
 from lossmith.report.evolution.method import how_it_was_done
 from lossmith.report.evolution.portrait import portrait
 from lossmith.report.evolution.search_run import SearchRun
-from lossmith.report.html import asset, environment
+from lossmith.report.html import asset, breakable, environment
 
 _MOST_ANCESTORS: Final = 25
+_OPERATORS: Final = "-+*/,("
 
 
 def write_search_report(run: SearchRun) -> Path:
@@ -53,7 +54,8 @@ def render_search(run: SearchRun) -> str:
             method=how_it_was_done(run),
             plan=run.plan,
             versions=run.design.versions,
-            breakable=_breakable,
+            breakable=breakable,
+            code=lambda formula: breakable(formula, _OPERATORS),
             name=said.strategy,
             nats=said.nats,
             error=said.error,
@@ -66,14 +68,15 @@ def render_search(run: SearchRun) -> str:
 def _tables(run: SearchRun) -> dict[str, Any]:
     """What the tables and lists of the page hold, by its name in the template."""
     found = run.found
-    descent = list(said.descent(found.searches[0]))
+    named = {formula: text for text, formula in run.design.seeds.items()}
+    descent = list(said.descent(found.searches[0], named))
     return {
         "member_head": said.MEMBER_HEAD,
         "halls": [
             (
                 search,
                 [
-                    (said.member_cells(rank, member, len(found.rungs)), member.formula, member.on_front)
+                    (said.member_cells(rank, member, len(found.rungs), named), member.on_front)
                     for rank, member in said.hall_of(search)
                 ],
             )
@@ -105,8 +108,3 @@ def _contents(run: SearchRun, drawn: list[tuple[str, str]]) -> list[tuple[str, s
         ("method", "How this was done"),
         ("plan", "Plan"),
     ]
-
-
-def _breakable(formula: str) -> Markup:
-    """A formula that may be broken after its operators, commas and brackets."""
-    return Markup("<wbr>").join(re.split(r"(?<=[-+*/,(:_])", formula))

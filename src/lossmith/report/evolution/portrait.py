@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from markupsafe import Markup
 
@@ -15,7 +16,8 @@ from lossmith.report.draw_certificate import formula_svg, pictures
 from lossmith.report.numbers import significant
 from lossmith.report.scene import Picture
 
-_SHORT = ("Kind", "Proper", "Best prediction", "Convex in logits", "Gradient's norm", "Label noise")
+_FAR: Final = 0.25
+_SHORT: Final = ("Kind", "Proper", "Best prediction", "Convex in logits", "Gradient's norm", "Label noise")
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,16 @@ def portrait(text: str, num_classes: int, key: str) -> Portrait:
         (*resemblance(text, num_classes), *_start(certificate)),
         tuple((label, said[label]) for label in _SHORT if label in said),
         parts,
-        tuple((each, [Markup(panel) for panel in each.panels]) for each in pictures(certificate)),
+        tuple(
+            (_renamed(each, certificate.loss), [Markup(panel) for panel in each.panels])
+            for each in pictures(certificate)
+        ),
     )
+
+
+def _renamed(picture: Picture, text: str) -> Picture:
+    """A picture whose legend has no room for a formula."""
+    return replace(picture, legend={"this loss" if name == text else name: of for name, of in picture.legend.items()})
 
 
 def resemblance(text: str, num_classes: int) -> tuple[str, ...]:
@@ -70,10 +80,10 @@ def resemblance(text: str, num_classes: int) -> tuple[str, ...]:
         return ()
     if found.alike:
         return (f"It pulls on the target as {found.known} does, but for a factor.",)
-    return (
-        f"Of the named losses it is most like {found.known}: its pull on the target differs by "
-        f"{significant(100 * found.apart)} %, a factor aside.",
-    )
+    differs = f"its pull on the target differs by {significant(100 * found.apart)} %, a factor aside"
+    if found.apart > _FAR:
+        return (f"It is like none of the named losses. {found.known} comes nearest, but {differs}.",)
+    return (f"Of the named losses it is most like {found.known}: {differs}.",)
 
 
 def _start(certificate: Certificate) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from lossmith.comparison.estimate import duration
 from lossmith.evolution.findings import Candidate, Choice, Found, RungFindings, SearchFindings
-from lossmith.report.evolution.search_run import SearchRun, judged, score_of
+from lossmith.report.evolution.search_run import SearchRun, judged, score_of, trained
 from lossmith.report.numbers import MISSING, is_known, significant
 
 STRATEGIES: Final = {
@@ -19,6 +19,7 @@ STRATEGIES: Final = {
     "pareto": "multi-objective search",
     "random": "random search",
 }
+_TINY: Final = 0.001
 _TUNING: Final = {"constants", "constant mutation"}  # what changes nothing but constants
 _OPERATORS: Final = {"seed": "named loss", "random": "random tree", "constants": "tuned constants"}
 
@@ -60,19 +61,23 @@ def strategy(search: SearchFindings) -> str:
     return STRATEGIES.get(search.strategy, search.strategy)
 
 
-def operator(name: str) -> str:
-    """How a candidate was made, in words."""
-    return _OPERATORS.get(name, name.replace("_", " "))
+def operator(candidate: Candidate, named: Mapping[str, str]) -> str:
+    """How a candidate was made, in words; `named` are the losses of the first generation, by formula."""
+    words = _OPERATORS.get(candidate.operator, candidate.operator.replace("_", " "))
+    known = named.get(candidate.formula) if candidate.operator == "seed" else None
+    return words if known is None else f"{words} {known}"
 
 
 def nats(value: float) -> str:
     """A score, with as many decimals as its standard error usually has digits."""
-    return f"{value:.4f}" if is_known(value) else "no score"
+    if not is_known(value):
+        return "no score"
+    return f"{value:.4f}" if abs(value) >= _TINY else significant(value)
 
 
 def error(value: float) -> str:
     """A standard error of a score."""
-    return f"{value:.4f}" if is_known(value) else MISSING
+    return nats(value) if is_known(value) else MISSING
 
 
 def result(candidate: Candidate) -> str:
@@ -91,7 +96,7 @@ def facts(run: SearchRun) -> list[str]:
         f"{found.classes:,} classes",
         " against ".join(strategy(each) for each in found.searches),
         f"{sum(map(judged, found.searches)):,} candidates judged, "
-        f"{sum(each.trained[0] for each in found.searches if each.trained):,} of them trained",
+        f"{sum(map(trained, found.searches)):,} of them trained",
         *([duration(seconds) + " of search"] if (seconds := _seconds(found)) else []),
         f"{search:,} examples to search, {choice:,} to choose, {final:,} for the final comparison",
     ]
@@ -117,7 +122,7 @@ def _fate(name: str, counts: Sequence[int], searches: Sequence[SearchFindings], 
 
 
 def _made_in_all(search: SearchFindings) -> int:
-    return sum(search.filters.values()) + sum(search.trained[:1])
+    return sum(search.filters.values()) + trained(search)
 
 
 def beside_the_filters(searches: Sequence[SearchFindings]) -> list[str]:
@@ -144,7 +149,9 @@ def _rung(place: int, rung: RungFindings, count: int) -> tuple[str, ...]:
         "the loss itself" if rung.exact else "its table of slopes",
         f"{rung.trained:,}",
         MISSING if last else f"{rung.promoted:,}",
-        MISSING if rung.correlation is None or not is_known(rung.correlation) else f"{rung.correlation:.2f}",
+        MISSING
+        if rung.correlation is None or not is_known(rung.correlation)
+        else f"{round(rung.correlation, 2) + 0.0:.2f}",
     )
 
 
@@ -181,7 +188,7 @@ def choices_of(found: Found, search: SearchFindings) -> list[Choice]:
     return sorted(of, key=lambda choice: choice.score if is_known(choice.score) else math.inf)
 
 
-def descent(search: SearchFindings) -> Iterator[Ancestor]:
+def descent(search: SearchFindings, named: Mapping[str, str]) -> Iterator[Ancestor]:
     """The ancestors of the first of the hall of fame, the youngest first.
 
     A row of ancestors each of which is the next with other constants is one step.
@@ -196,7 +203,7 @@ def descent(search: SearchFindings) -> Iterator[Ancestor]:
         while (before := _same_but_for_constants(last, by_number)) is not None and children[before.number] == 1:
             folded.add(before.number)
             last, repeats = before, repeats + 1
-        yield Ancestor(child, _made(child, last), repeats)
+        yield Ancestor(child, _made(child, last, named), repeats)
 
 
 def _same_but_for_constants(child: Candidate, known: Mapping[int, Candidate]) -> Candidate | None:
@@ -207,8 +214,8 @@ def _same_but_for_constants(child: Candidate, known: Mapping[int, Candidate]) ->
     return before
 
 
-def _made(child: Candidate, last: Candidate) -> str:
-    made = operator(child.operator)
+def _made(child: Candidate, last: Candidate, named: Mapping[str, str]) -> str:
+    made = operator(child, named)
     return f"{made} of {' and '.join(f'#{parent}' for parent in last.parents)}" if last.parents else made
 
 
@@ -217,17 +224,18 @@ def hall_of(search: SearchFindings, most: int | None = None) -> list[tuple[int, 
     return list(enumerate(search.hall_of_fame[:most], start=1))
 
 
-def member_cells(rank: int, member: Candidate, rungs: int) -> tuple[str, ...]:
-    """A member of the hall of fame as a row, its formula apart; see `MEMBER_HEAD`."""
+def member_cells(rank: int, member: Candidate, rungs: int, named: Mapping[str, str]) -> tuple[str, ...]:
+    """A member of the hall of fame as a row; see `MEMBER_HEAD`."""
     return (
         str(rank),
-        f"{member.complexity}",
         nats(score_of(member)),
         error(member.error),
+        member.formula,
+        f"{member.complexity}",
         f"{member.rung + 1} of {rungs}",
         f"{significant(member.lr_factor, 3)}",
-        operator(member.operator),
+        operator(member, named),
     )
 
 
-MEMBER_HEAD: Final = ("#", "nodes", "score", "± error", "rung", "learning rate", "made by")
+MEMBER_HEAD: Final = ("#", "score", "± error", "formula", "nodes", "rung", "learning rate", "made by")

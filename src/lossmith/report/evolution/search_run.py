@@ -97,6 +97,11 @@ def judged(search: SearchFindings) -> int:
     return search.course[-1].judged if search.course else 0
 
 
+def trained(search: SearchFindings) -> int:
+    """How many of them were trained."""
+    return search.course[-1].trained if search.course else 0
+
+
 def _check(found: Found) -> None:
     """Refuse what is well typed but does not fit together."""
     if not found.searches:

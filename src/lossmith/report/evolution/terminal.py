@@ -30,7 +30,7 @@ class SearchEnd:
         options = options.update(max_width=min(_MOST, options.max_width))
         yield plain_text(found.verdict, options, "bold")
         if not found.finished:
-            yield plain_text("The search was stopped before its end: no winner was chosen.", options)
+            yield plain_text("The same command goes on where it stopped. By then it had found:", options)
         yield plain_text("; ".join(said.facts(run)), options, "dim")
         if found.winner:
             yield ""
@@ -50,9 +50,11 @@ class SearchEnd:
         yield plain_text(_where(run), options)
 
 
-def members(search: SearchFindings, options: ConsoleOptions) -> Table:
-    """The best of a hall of fame: score, error, nodes, formula."""
-    table = _table(("#", "right"), ("score", "right"), ("± error", "right"), ("nodes", "right"), ("formula", "left"))
+def members(search: SearchFindings, options: ConsoleOptions, *, cut: bool = False) -> Table:
+    """The best of a hall of fame: score, error, nodes, formula, which may be cut to one line."""
+    table = _table(("#", "right"), ("score", "right"), ("error", "right"), ("nodes", "right"), ("formula", "left"))
+    if cut:
+        table.columns[-1].no_wrap, table.columns[-1].overflow = True, "crop" if options.ascii_only else "ellipsis"
     for rank, member in said.hall_of(search, _MEMBERS):
         cells = (str(rank), said.nats(score_of(member)), said.error(member.error), str(member.complexity))
         table.add_row(*(plain_text(cell, options) for cell in (*cells, member.formula)))
