@@ -1,7 +1,8 @@
 """What the filters of a search reject, and what they cost: ``python benchmarks/evolve_filters.py``.
 
 20,000 random trees of depth 2 to 4 and 2 to 6, without and with t, and 20,000 children: of a population of 500 that
-begins with the named losses and random survivors and in which each child that passes replaces a random member. Times are of the processor.
+begins with the named losses and random survivors and in which each child that passes replaces a random member. Times
+are of the processor.
 """
 
 from __future__ import annotations
