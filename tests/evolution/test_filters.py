@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import numpy as np
@@ -90,7 +91,11 @@ def test_cross_entropy_has_strictness_1() -> None:
         ("exp(exp(c*c))*y", "not finite"),
         ("y*log(p - 0.5)", "not finite"),
         ("y*c/(n - 100)", "not finite"),
+        ("y*c/square(n - 5)", "not finite"),  # for a number of classes that the data do not have
+        ("1e308*y*c*exp(p - 1) + 1e308*y*(1 - p)", "not finite"),  # finite itself, but not its gradient by the logits
+        ("y*c + 1/(n - 100)", "not finite"),  # the value alone
         ("p*p + 0*y + max(y, 2)*p", "wrong way"),  # y is there, and the gradient does not know it
+        ("square(p)*(square(sin(y + 0.7)) + square(cos(y + 0.7)))", "wrong way"),  # 1 but for rounding
         ("y*c*(5 - n)", "wrong way"),  # up for two classes, down for ten
     ],
 )
@@ -205,6 +210,14 @@ def test_the_order_decides_and_nothing_else() -> None:
     np.testing.assert_array_equal([each.strictness for each in found], [each.strictness for each in expected])
 
 
+def test_giving_up_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = ramped(np.random.default_rng(6), GRAMMAR, 200)
+    expected = [each[:4] for each in Screen(10, GRAMMAR).sift(candidates)]
+    monkeypatch.setattr("lossmith.evolution.filters._MOST_KEPT", 5)
+    monkeypatch.setattr("lossmith.formulas.identity._MOST_FORMS", 5)
+    assert [each[:4] for each in Screen(10, GRAMMAR).sift(candidates)] == expected
+
+
 def test_every_candidate_is_counted_once() -> None:
     screen = Screen(4, TIMED)
     candidates = ramped(np.random.default_rng(8), TIMED, 300, deepest=6)
@@ -223,3 +236,16 @@ def test_every_candidate_is_counted_once() -> None:
 def test_flipping_is_exact_and_short() -> None:
     for text, expected in (("p - y", "y - p"), ("-p", "p"), ("p*y", "-(p*y)"), ("p + y", "-(p + y)")):
         assert str(flip(parse(text))) == expected
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(enabled: bool) -> None:
+    try:
+        (gc.enable if enabled else gc.disable)()
+        sift("y*c")
+        assert gc.isenabled() is enabled
+        with pytest.raises(AttributeError):
+            Screen(10, GRAMMAR).sift(["no formula"])  # type: ignore[list-item]
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

@@ -45,6 +45,7 @@ def test_full_trees_have_all_paths_of_one_length() -> None:
     assert all(heights(tree) == {5} for tree in with_terminals)
     grown = [random_tree(rng, grammar, 5, full=False) for _ in range(50)]
     assert all(max(heights(tree)) <= 5 for tree in grown)
+    assert not any(tree.name for tree in grown)
     assert any(len(heights(tree)) > 1 for tree in grown)
 
 

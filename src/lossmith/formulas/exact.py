@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from lossmith.formulas.errors import FormulaError
 from lossmith.formulas.expression import Expression, apply, constant
@@ -14,21 +14,24 @@ from lossmith.formulas.printer import number_text
 
 _LARGEST_BITS: Final = 20_000  # size of an integer power
 _LARGEST_ROOT: Final = 64  # degree
+Rational: TypeAlias = Fraction | int
+"""An exact number. Whole ones are ints where that is known, which compute and hash many times faster."""
+
 LONGEST: Final = 4
 """A result is computed only if it can be written with this many doubles; longer ones stay symbolic."""
 _MOST_PARTS: Final = 40  # most doubles in a sum that represents one number
 _SHIFTS: Final = sorted(range(-64, 65), key=abs)  # powers of two tried to find a short quotient
 
 
-def exact_value(op: str, operands: Sequence[Fraction]) -> Fraction | None:
+def exact_value(op: str, operands: Sequence[Rational]) -> Rational | None:
     """The result of an operator on rational numbers if it is known to be rational and short, otherwise None."""
     return _EXACT[op](*operands) if op in _EXACT else None
 
 
-def power(base: Fraction, exponent: Fraction) -> Fraction | None:
+def power(base: Rational, exponent: Rational) -> Rational | None:
     """A power if it is rational and short, otherwise None."""
     if not base:
-        return None if exponent < 0 else Fraction(int(not exponent))
+        return None if exponent < 0 else int(not exponent)
     if base == 1:
         return base
     if exponent.denominator > 1:
@@ -40,16 +43,16 @@ def power(base: Fraction, exponent: Fraction) -> Fraction | None:
     times = exponent.numerator
     if (bits - 1) * abs(times) > _LARGEST_BITS:
         return None
-    result = base**times
+    result = Fraction(base) ** times
     return result if parts_of(result) <= LONGEST else None
 
 
-def primitive(value: Fraction) -> tuple[Fraction, int]:
+def primitive(value: Rational) -> tuple[Rational, int]:
     """Write a positive number as ``base**k`` with the largest possible k; k is negative for 1/n. Returns (base, k)."""
     if value < 1:
         if value.numerator > 1:
             return value, 1
-        base, k = primitive(1 / value)
+        base, k = primitive(Fraction(1) / value)
         return base, -k
     for k in range(min(_LARGEST_ROOT, value.numerator.bit_length()), 1, -1):
         if (base_root := _root(value, k)) is not None:
@@ -58,7 +61,7 @@ def primitive(value: Fraction) -> tuple[Fraction, int]:
 
 
 @lru_cache(maxsize=4096)
-def numerals(value: Fraction) -> tuple[Expression, ...]:
+def numerals(value: Rational) -> tuple[Expression, ...]:
     """Write a nonzero value exactly as a sum of constants and quotients of constants, the largest first.
 
     A double is one constant. Any other binary fraction is a sum of doubles: the nearest double, then the remainder.
@@ -85,7 +88,7 @@ def numerals(value: Fraction) -> tuple[Expression, ...]:
     return tuple(apply("div", constant(part), divided_by) for part in over)
 
 
-def numeral(value: Fraction) -> Expression:
+def numeral(value: Rational) -> Expression:
     """An expression with exactly this value."""
     return summed(numerals(value)) if value else constant(0.0)
 
@@ -111,18 +114,23 @@ def summed(parts: tuple[Expression, ...]) -> Expression:
     return result
 
 
-def parts_of(value: Fraction) -> int:
+def whole(value: Rational) -> Rational:
+    """The number as an int if it is whole."""
+    return value.numerator if value.denominator == 1 else value
+
+
+def parts_of(value: Rational) -> int:
     """Roughly how many doubles a number needs."""
     odd = value.denominator >> _twos(value.denominator)
     return -(-max(value.numerator.bit_length() - _twos(value.numerator), odd.bit_length()) // 53)
 
 
-def log_size(value: Fraction) -> float:
+def log_size(value: Rational) -> float:
     """The logarithm of the absolute value of a number, which may be outside the range of floats."""
     return math.log(abs(value.numerator)) - math.log(value.denominator)
 
 
-def as_float(value: Fraction) -> float:
+def as_float(value: Rational) -> float:
     """The nearest float, infinite on overflow."""
     try:
         return float(value)
@@ -130,7 +138,7 @@ def as_float(value: Fraction) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _doubles(value: Fraction) -> tuple[float, ...]:
+def _doubles(value: Rational) -> tuple[float, ...]:
     """Doubles that add up to a number exactly, the nearest one first; empty if too many are needed."""
     parts: list[float] = []
     while value and len(parts) < _MOST_PARTS:
@@ -147,7 +155,7 @@ def _twos(value: int) -> int:
     return (value & -value).bit_length() - 1 if value else 0
 
 
-def _root(value: Fraction, degree: int) -> Fraction | None:
+def _root(value: Rational, degree: int) -> Rational | None:
     """The root of a positive number if it is rational, otherwise None."""
     if value <= 0 or degree > _LARGEST_ROOT:
         return None
@@ -164,20 +172,20 @@ def _whole_root(value: int, degree: int) -> int | None:
         root = lower
 
 
-def _at(argument: int, value: Fraction) -> Callable[[Fraction], Fraction | None]:
+def _at(argument: int, value: Rational) -> Callable[[Rational], Rational | None]:
     return lambda given: value if given == argument else None
 
 
-_EXACT: Final[dict[str, Callable[..., Fraction | None]]] = {
+_EXACT: Final[dict[str, Callable[..., Rational | None]]] = {
     "pow": power,
     "min": min,
     "max": max,
     "abs": abs,
-    "sign": lambda a: Fraction((a > 0) - (a < 0)),
-    "exp": _at(0, Fraction(1)),
-    "log": _at(1, Fraction(0)),
-    "sin": _at(0, Fraction(0)),
-    "cos": _at(0, Fraction(1)),
-    "tanh": _at(0, Fraction(0)),
+    "sign": lambda a: (a > 0) - (a < 0),
+    "exp": _at(0, 1),
+    "log": _at(1, 0),
+    "sin": _at(0, 0),
+    "cos": _at(0, 1),
+    "tanh": _at(0, 0),
     "sigmoid": _at(0, Fraction(1, 2)),
 }

@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Final
 
 from lossmith.formulas.algebra import Algebra
+from lossmith.formulas.exact import Rational
 from lossmith.formulas.expression import PROTECTION, Expression, terminal
 from lossmith.formulas.terms import EULER, Form, Terms, add, is_not_negative, number, same, scaled, value_of
 
-_ONE: Final = Fraction(1)
-_UNIT: Final = same(number(_ONE))
+_UNIT: Final = same(number(1))
 _P, _C = terminal("p"), terminal("c")
 
 
@@ -23,7 +23,7 @@ class Normaliser(Algebra):
         if node.is_constant:
             return same(number(Fraction(node.value)))
         if node.name:
-            return same({((node, 1),): _ONE})
+            return same({((node, 1),): 1})
         rule: Callable[..., Form] | None = getattr(self, f"_{node.op}", None)
         return same(self.function(node.op, *(each.terms for each in operands))) if rule is None else rule(*operands)
 
@@ -34,7 +34,7 @@ class Normaliser(Algebra):
         return self._add(a, self._neg(b))
 
     def _neg(self, a: Form) -> Form:
-        return Form(scaled(a.terms, -_ONE), scaled(a.factors, -_ONE))
+        return Form(scaled(a.terms, -1), scaled(a.factors, -1))
 
     def _mul(self, a: Form, b: Form) -> Form:
         return self.product(a, b)
@@ -42,7 +42,7 @@ class Normaliser(Algebra):
     def _div(self, a: Form, b: Form) -> Form:
         if not b.terms:
             return same(self.opaque("div", a.terms, b.terms))
-        return self.product(a, self.power(b, -_ONE))
+        return self.product(a, self.power(b, -1))
 
     def _pow(self, a: Form, b: Form) -> Form:
         exponent, base = value_of(b.terms), value_of(a.terms)
@@ -50,22 +50,22 @@ class Normaliser(Algebra):
             return self.power(a, exponent)
         if base is not None and base > 0:
             return self._exp(self._mul(b, self._log(a)))
-        if a.terms == {((_P, 1),): _ONE}:
-            return self._exp(self._mul(b, same({((_C, 1),): -_ONE})))
+        if a.terms == {((_P, 1),): 1}:
+            return self._exp(self._mul(b, same({((_C, 1),): -1})))
         return same(self.opaque("pow", a.terms, b.terms))
 
     def _sqrt(self, a: Form) -> Form:
         return self.power(a, Fraction(1, 2))
 
     def _square(self, a: Form) -> Form:
-        return self.power(a, Fraction(2))
+        return self.power(a, 2)
 
     def _aq(self, a: Form, b: Form) -> Form:
         return self._div(a, self._sqrt(self._add(_UNIT, self._square(b))))
 
     def _exp(self, a: Form) -> Form:
         """Split ``exp(a + b)`` into ``exp(a) exp(b)``, so that exponentials combine like powers; ``exp(-c)`` is p."""
-        factors: list[tuple[Expression, Fraction]] = []
+        factors: list[tuple[Expression, Rational]] = []
         for product, factor in a.terms.items():
             if not product:
                 factors.append((EULER, factor))
@@ -74,10 +74,10 @@ class Normaliser(Algebra):
             elif len(product) == 1 and product[0][0].op == "log" and product[0][1] == 1:
                 factors.append((product[0][0].args[0], factor))
             else:
-                base = self.apply("exp", self.expression({product: _ONE}))
+                base = self.apply("exp", self.expression({product: 1}))
                 self.exponents[base] = product
                 factors.append((base, factor))
-        return same(self.term(tuple(factors), _ONE))
+        return same(self.term(tuple(factors), 1))
 
     def _log(self, a: Form) -> Form:
         """Split the logarithm of a product of positive factors; ``log(p)`` is ``-c``."""
@@ -89,14 +89,14 @@ class Normaliser(Algebra):
             return same(self.function("log", a.terms))
         result: Terms = {}
         for base, times in bases:
-            result = add(result, scaled(self.function("log", number(Fraction(base.value))), Fraction(times)))
+            result = add(result, scaled(self.function("log", number(Fraction(base.value))), times))
         for base, power in product:
             if base == _P:
-                result = add(result, {((_C, 1),): Fraction(-power)})
+                result = add(result, {((_C, 1),): -power})
             elif base.op == "exp":
-                result = add(result, {self.exponents[base]: Fraction(power)})
+                result = add(result, {self.exponents[base]: power})
             else:
-                result = add(result, {((self.apply("log", base), 1),): Fraction(power)})
+                result = add(result, {((self.apply("log", base), 1),): power})
         return same(result)
 
     def _expm1(self, a: Form) -> Form:
@@ -116,7 +116,7 @@ class Normaliser(Algebra):
 
     def _odd(self, op: str, a: Form) -> Form:
         if self.is_negative(a.terms):
-            return same(scaled(self.function(op, scaled(a.terms, -_ONE)), -_ONE))
+            return same(scaled(self.function(op, scaled(a.terms, -1)), -1))
         return same(self.function(op, a.terms))
 
     def _cos(self, a: Form) -> Form:
@@ -130,12 +130,12 @@ class Normaliser(Algebra):
         return self._even("abs", a)
 
     def _even(self, op: str, a: Form) -> Form:
-        return same(self.function(op, scaled(a.terms, -_ONE) if self.is_negative(a.terms) else a.terms))
+        return same(self.function(op, scaled(a.terms, -1) if self.is_negative(a.terms) else a.terms))
 
     def _sigmoid(self, a: Form) -> Form:
         if not self.is_negative(a.terms):
             return same(self.function("sigmoid", a.terms))
-        return self._sub(_UNIT, same(self.function("sigmoid", scaled(a.terms, -_ONE))))
+        return self._sub(_UNIT, same(self.function("sigmoid", scaled(a.terms, -1))))
 
     def _plog(self, a: Form) -> Form:
         return self._log(self._protected(a))

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from lossmith.formulas.arithmetic import ONE, ZERO
 from lossmith.formulas.errors import FormulaError
-from lossmith.formulas.exact import is_negative, log_size, negative, numeral, numerals
+from lossmith.formulas.exact import Rational, is_negative, log_size, negative, numeral, numerals, whole
 from lossmith.formulas.expression import Expression, apply, constant
 from lossmith.formulas.printer import to_text
 
-Product: TypeAlias = tuple[tuple[Expression, Fraction | int], ...]
-"""Pairs of a base and its exponent, an int if it is whole, which hashes faster; the empty product is 1."""
-Terms: TypeAlias = dict[Product, Fraction]
+Product: TypeAlias = tuple[tuple[Expression, Rational], ...]
+"""Pairs of a base and its exponent; the empty product is 1."""
+Terms: TypeAlias = dict[Product, Rational]
 """A sum: products with their nonzero coefficients."""
 
 EULER: Final = apply("exp", ONE)
@@ -42,15 +42,15 @@ def same(a: Terms) -> Form:
     return Form(a, a)
 
 
-def number(value: Fraction) -> Terms:
+def number(value: Rational) -> Terms:
     """A number as a sum."""
-    return {(): value} if value else {}
+    return {(): whole(value)} if value else {}
 
 
-def value_of(a: Terms) -> Fraction | None:
+def value_of(a: Terms) -> Rational | None:
     """The value of a sum without variables, otherwise None."""
     if not a:
-        return Fraction(0)
+        return 0
     return a.get(()) if len(a) == 1 else None
 
 
@@ -73,9 +73,11 @@ def add_to(total: Terms, b: Terms) -> None:
             total[product] = known + factor
 
 
-def scaled(a: Terms, factor: Fraction) -> Terms:
+def scaled(a: Terms, factor: Rational) -> Terms:
     """A sum times a number."""
-    return {product: value * factor for product, value in a.items()} if factor else {}
+    if factor == 1:
+        return a
+    return {product: whole(value * factor) for product, value in a.items()} if factor else {}
 
 
 def is_not_negative(base: Expression) -> bool:
@@ -92,7 +94,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._texts: dict[Expression, str] = {}
-        self._written: dict[tuple[tuple[Product, Fraction], ...], Expression] = {}  # nested sums are written often
+        self._written: dict[tuple[tuple[Product, Rational], ...], Expression] = {}  # nested sums are written often
         self._made: dict[tuple[str, tuple[Expression, ...]], Expression] = {}
         self._product_texts: dict[Product, str] = {}
         self.exponents: dict[Expression, Product] = {EULER: ()}
@@ -104,7 +106,7 @@ class Writer:
     def text_of_product(self, product: Product) -> str:
         """The text of a product."""
         if product not in self._product_texts:
-            self._product_texts[product] = self.text(self.write({product: Fraction(1)}))
+            self._product_texts[product] = self.text(self.write({product: 1}))
         return self._product_texts[product]
 
     def apply(self, op: str, *args: Expression) -> Expression:
@@ -144,15 +146,15 @@ class Writer:
             raise FormulaError(f"the canonical form of the formula would have more than {_MAX_NODES} nodes")
         return total or ZERO
 
-    def _factors(self, product: Product, coefficient: Fraction) -> tuple[list[Expression], Fraction]:
+    def _factors(self, product: Product, coefficient: Rational) -> tuple[list[Expression], Rational]:
         """The sorted factors of a term, its exponentials merged into one, and the coefficient that is left."""
-        exponent = {self.exponents[base]: Fraction(power) for base, power in product if base.op == "exp"}
+        exponent = {self.exponents[base]: power for base, power in product if base.op == "exp"}
         if abs(log_size(coefficient)) > _LARGEST_LOG:
-            twos = Fraction(round(log_size(coefficient) / math.log(2)))
-            coefficient /= Fraction(2) ** int(twos)
+            twos = round(log_size(coefficient) / math.log(2))
+            coefficient /= Fraction(2) ** twos
             exponent = add(exponent, {((_LOG_2, 1),): twos})
         factors = [
-            base if power == 1 else self.apply("pow", base, numeral(Fraction(power)))
+            base if power == 1 else self.apply("pow", base, numeral(power))
             for base, power in product
             if base.op != "exp"
         ]
