@@ -83,12 +83,12 @@ def polish(
         if not any(starts.values()) or (rounds is None and clock.is_over("polish", first + number)):
             break
         tried = {search: [search.take(start.ask(), start.entry) for start in of] for search, of in starts.items()}
-        jobs = {search: [(entry, _RUNG) for made in of for entry in made if entry] for search, of in tried.items()}
+        jobs = {search: [(entry, _RUNG) for made in of for entry in made] for search, of in tried.items()}
         evaluator.evaluate(jobs, "polishing constants")
         clock.mark(first + number)
         for search, of in tried.items():
             for start, made in zip(starts[search], of, strict=True):
-                start.tell([np.inf if entry is None else float(np.mean(entry.marks[_RUNG].scores)) for entry in made])
+                start.tell([float(np.mean(entry.marks[_RUNG].scores)) for entry in made])
             search.learn(first + number, [], clock.seconds)
         told()
 

@@ -157,13 +157,9 @@ class Search:
         """The candidates to train on a higher rung, each with the rung."""
         return [(entry, k + 1) for k in range(len(LADDER) - 1) for entry in self.archive.promotable(k)]
 
-    def take(self, formulas: Sequence[Expression], parent: Entry) -> list[Entry | None]:
-        """The candidates that formulas with other constants become; ``None`` for one that a filter rejects."""
-        sifted = self.screen.sift(formulas)
-        return [
-            self.archive.add(found.expression, "constants", (parent.number,)) if found.rejected is None else None
-            for found in sifted
-        ]
+    def take(self, formulas: Sequence[Expression], parent: Entry) -> list[Entry]:
+        """The candidates that formulas with other constants become; they pass no filter, which see three digits."""
+        return [self.archive.add(formula, "constants", (parent.number,)) for formula in formulas]
 
     def _sifted(self, proposals: Sequence[Proposal]) -> list[Entry]:
         sifted = self.screen.sift([proposal.formula for proposal in proposals])

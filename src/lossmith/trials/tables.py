@@ -92,15 +92,16 @@ def slopes_of(formula: Expression, classes: int, t: float) -> NDArray[np.float32
 
 
 def gradient_error(formula: Expression, classes: int, seed: int = 0) -> float:
-    """The relative error of the gradients by table against those of the loss itself, at the end of training.
+    """The mean relative error of the gradients by table against those of the loss itself, at the end of training.
 
     Args:
         formula: the loss.
         classes: the number of classes C.
-        seed: of the logits: 3,000 of standard deviation 1, 3 and 10 in equal parts, with random targets.
+        seed: of 3,000 samples: logits of standard deviation 1, 3 and 10 in equal parts, with random targets. Those
+            whose target has less than e^-24 are left out: there the table continues the loss by its tangent.
 
     Returns:
-        The norm of the difference over the norm of the exact gradient, in float64 at t = 1.
+        The norm of a sample's difference over the norm of its exact gradient, in float64 at t = 1; the mean.
     """
     generator = torch.Generator().manual_seed(seed)
     spread = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64).repeat(1000)
@@ -112,4 +113,6 @@ def gradient_error(formula: Expression, classes: int, seed: int = 0) -> float:
     tables = SlopeTables([formula], classes)
     tables.set_progress(1.0)
     found = tables.gradient(logits.float()[None], targets[None])[0].double()
-    return float((found - exact).norm() / exact.norm())
+    within = logits.log_softmax(1).gather(1, targets[:, None])[:, 0] >= LOW
+    errors = (found - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1e-30)
+    return float(errors[within].mean())
