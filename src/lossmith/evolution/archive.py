@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
 from lossmith.evolution.problem import Units
+from lossmith.evolution.variation import constants_of, with_constants
 from lossmith.formulas import Expression
 
 HALVING: Final = 32
@@ -117,6 +118,15 @@ class Archive:
         trained = [entry for entry in self.entries if entry.marks]
         return sorted(trained, key=lambda e: (-e.rung, fitness[e.rung][e.number], e.complexity, e.number))
 
+    def best(self, count: int) -> list[Entry]:
+        """The best candidates, no two of which differ in their constants alone."""
+        found: dict[Expression, Entry] = {}
+        for entry in self.ordered():
+            found.setdefault(_without_constants(entry.formula), entry)
+            if len(found) == count:
+                break
+        return list(found.values())
+
     def promotable(self, rung: int) -> list[Entry]:
         """The candidates to train on the next rung: the best of a rung, and all within one standard error of the last.
 
@@ -174,3 +184,8 @@ def standard_error(units: Sequence[Units | None], others: Sequence[Units | None]
         np.inf if a is None or b is None else np.std(a - b, ddof=1, dtype=np.float64) / math.sqrt(len(a))
         for a, b in zip(units, others, strict=True)
     ])
+
+
+@functools.lru_cache(maxsize=100_000)
+def _without_constants(formula: Expression) -> Expression:
+    return with_constants(formula, [0.0] * len(constants_of(formula)))

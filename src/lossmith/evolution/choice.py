@@ -48,7 +48,7 @@ def choose(searches: Sequence[Search], evaluator: Evaluator, runner: Runner) -> 
             for problem, rates in zip(evaluator.problems, evaluator.rates, strict=True)
         ]
         for search in searches
-        for entry in search.archive.ordered()[:FINALISTS]
+        for entry in search.archive.best(FINALISTS)
     }
     results = runner.run([t for plan in plans.values() for of in plan for ts in of.values() for t in ts], "choosing")
     marks = {key: mark_of(plan, results) for key, plan in plans.items()}

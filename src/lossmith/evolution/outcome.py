@@ -23,7 +23,7 @@ _MOST_ON_FRONT: Final = 20
 def search_findings(search: Search) -> SearchFindings:
     """What a search has found by now."""
     archive, screen = search.archive, search.screen
-    ordered, front = archive.ordered(), archive.front()
+    front = archive.front()
     fitness = [archive.fitness(rung) for rung in range(len(LADDER))]
     on_front = {entry.number for entry in front}
 
@@ -43,7 +43,7 @@ def search_findings(search: Search) -> SearchFindings:
             on_front=entry.number in on_front,
         )
 
-    best = ordered[:SHOWN]
+    best = archive.best(SHOWN)
     hall = best + [entry for entry in front[-_MOST_ON_FRONT:] if entry not in best]
     return SearchFindings(
         strategy=search.name,
@@ -95,6 +95,6 @@ def choices_of(chosen: Mapping[Search, Sequence[Finalist]]) -> tuple[Choice, ...
 
 def table_error(searches: Sequence[Search], classes: int) -> tuple[float, float]:
     """The median and the largest relative error of the gradients by table over the best of the searches."""
-    best = {entry.formula: None for search in searches for entry in search.archive.ordered()[:SHOWN]}
+    best = {entry.formula: None for search in searches for entry in search.archive.best(SHOWN)}
     errors = [gradient_error(formula, classes) for formula in best]
     return (float(np.median(errors)), max(errors)) if errors else (np.nan, np.nan)

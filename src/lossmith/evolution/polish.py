@@ -94,5 +94,6 @@ def polish(
 
 
 def _starts(search: Search) -> list[_Start]:
-    best = [e for e in search.archive.ordered() if 0 < len(constants_of(e.formula)) <= _MOST_CONSTANTS][:STARTS]
+    best = [e for e in search.archive.best(10 * STARTS) if 0 < len(constants_of(e.formula)) <= _MOST_CONSTANTS]
+    best = best[:STARTS]
     return [_Start(entry, np.random.default_rng([*search.stream, 1_000_000, entry.number])) for entry in best]
