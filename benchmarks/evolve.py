@@ -60,7 +60,7 @@ def main() -> None:
     print(f"judged: {judged:,}, of which {judged - trained:,} were rejected by a filter and {trained:,} trained")
     print(f"trained on each rung: {', '.join(f'{count:,}' for count in rungs)}")
     print(
-        f"full protocol: {each:.1f} s a candidate, {alone:.1f} in this time: the search judged {judged / alone:.0f} times as many"
+        f"full protocol: {each:.1f} s a candidate, {alone:.1f} in this time; judged {judged / alone:.0f} times as many"
     )
     print(f"filters: {1e3 * spent / seen:.3f} ms a candidate")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lossmith.evolution.descent import CLASSES, Array, Grid, learns
 from lossmith.evolution.grammar import Grammar
-from lossmith.formulas import Expression, FormulaError, apply
+from lossmith.formulas import Expression, apply
 from lossmith.formulas.arithmetic import folded
 from lossmith.formulas.forward import Memo, dual
 from lossmith.formulas.identity import Identifier
@@ -171,7 +171,7 @@ class Screen:
             with self._timed("canonical form"):
                 form = self._identifier.canonical(candidate)
                 digest = self._identifier.hash_of(form)
-        except FormulaError:
+        except (ValueError, ArithmeticError):  # a `FormulaError`, or a number that cannot be computed with
             return Sifted(candidate, "", "too large")
         self._trees[candidate] = digest
         if digest in self._digests:

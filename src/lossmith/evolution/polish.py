@@ -10,7 +10,6 @@ import numpy as np
 from lossmith.evolution.archive import Entry
 from lossmith.evolution.clock import Clock
 from lossmith.evolution.grammar import rounded
-from lossmith.evolution.problem import LADDER
 from lossmith.evolution.search import Evaluator, Search
 from lossmith.evolution.variation import constants_of, with_constants
 from lossmith.formulas import Expression, FormulaError
@@ -23,8 +22,8 @@ _MOST_CONSTANTS: Final = 10
 _STEP: Final = 0.2
 _LEAST: Final = 0.1  # magnitude that the step of a small constant is taken from
 _WORST: Final = 1e6  # nats: what CMA-ES is told of constants that are no use
-_RUNG: Final = len(LADDER) - 2
-"""The highest rung on which losses are trained by table."""
+_RUNG: Final = 1
+"""The rung on which constants are compared."""
 
 
 class _Start:

@@ -43,8 +43,9 @@ class Rung:
 
 
 LADDER: Final = (
-    Rung(0.2, 1, (0.5, 2.0), False),
-    Rung(0.5, 1, (), False),
+    Rung(0.2, 1, (1.0,), False),
+    Rung(0.5, 1, (0.5, 2.0), False),
+    Rung(1.0, 2, (), False),
     Rung(1.0, 2, (), True),
 )
 CHOICE: Final = Rung(1.0, 3, (0.5, 1.0, 2.0), True)
@@ -99,7 +100,7 @@ class Problem:
             loss=f"formula({formula})",
             optimizer=replace(self.trial.optimizer, lr=float(f"{lr:.6g}")),
             steps=self.steps(rung),
-            seed=derive_seed(self.seed, stage, rung.share, repeat),
+            seed=derive_seed(self.seed, stage, rung.share, str(rung.exact), repeat),
         )
 
     def scale(self, formula: Expression) -> float:

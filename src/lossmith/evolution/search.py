@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
 import numpy as np
@@ -188,19 +189,29 @@ def run_generations(
         The number of generations.
     """
     size, limit = plan.options.population, plan.options.evaluations
-    for generation in itertools.count():
-        left = size if limit is None else limit - len(searches[0].archive.on(0))
-        if left <= 0 or (limit is None and clock.is_over("search", generation)):
-            break
-        newest = {search: search.breed(generation, min(size, left)) for search in searches}
-        if not any(newest.values()):
-            break
-        jobs = {search: [(entry, 0) for entry in of] + search.promotions() for search, of in newest.items()}
-        evaluator.evaluate(jobs, f"generation {generation}")
-        clock.mark(generation)
-        for search, of in newest.items():
-            search.learn(generation, of, clock.seconds)
-        told()
+    with ThreadPoolExecutor(1) as ahead:
+        bred: dict[Search, Future[list[Entry]]] = {}
+        for generation in itertools.count():
+            left = size if limit is None else limit - len(searches[0].archive.on(0))
+            if left <= 0 or (limit is None and clock.is_over("search", generation)):
+                break
+            newest = {
+                search: bred.pop(search).result() if search in bred else search.breed(generation, min(size, left))
+                for search in searches
+            }
+            if not any(newest.values()):
+                break
+            jobs = {search: [(entry, 0) for entry in of] + search.promotions() for search, of in newest.items()}
+            if limit is None:  # what does not look at results is bred while the others train
+                blind = [search for search in searches if search.strategy.is_blind]
+                bred = {search: ahead.submit(search.breed, generation + 1, size) for search in blind}
+            evaluator.evaluate(jobs, f"generation {generation}")
+            wait(bred.values())
+            clock.mark(generation)
+            for search, of in newest.items():
+                search.learn(generation, of, clock.seconds)
+            told()
+        evaluator.evaluate({s: [(entry, 0) for entry in of.result()] for s, of in bred.items()}, "longer trainings")
     promote_all(searches, evaluator)
     return generation
 

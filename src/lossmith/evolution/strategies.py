@@ -32,7 +32,13 @@ class Proposal(NamedTuple):
 
 
 class Strategy(Protocol):
-    """Decides which candidates survive, and makes new ones."""
+    """Decides which candidates survive, and makes new ones.
+
+    Attributes:
+        is_blind: whether it makes them without looking at what was found.
+    """
+
+    is_blind: bool
 
     def propose(self, rng: np.random.Generator, count: int) -> list[Proposal]:
         """Make so many new candidates; some will be rejected by filters."""
@@ -44,6 +50,8 @@ class Strategy(Protocol):
 
 class Random(Strategy):
     """Random search: every candidate is a random tree."""
+
+    is_blind = True
 
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
@@ -62,6 +70,8 @@ class _Evolving(Strategy, ABC):
     Attributes:
         population: the candidates that may become parents, the best first.
     """
+
+    is_blind = False
 
     def __init__(self, grammar: Grammar, size: int) -> None:
         self.grammar, self.size = grammar, size
