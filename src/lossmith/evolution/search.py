@@ -151,7 +151,7 @@ class Search:
         highest = max((entry.rung for entry in self.archive.entries if entry.marks), default=0)
         scores = [entry.marks[highest].scores[0] for entry in self.archive.on(highest)]
         best = min(scores, default=np.inf)
-        trained = len(self.archive.on(0))
+        trained = sum(bool(entry.marks) for entry in self.archive.entries)
         self.course.append(CoursePoint(generation, seconds, self.judged, trained, best, highest))
 
     def promotions(self) -> list[Job]:
