@@ -20,6 +20,8 @@ from lossmith.trials.trial import SearchTrainer, Trial
 Units = NDArray[np.float32]
 """Nats of each validation example."""
 
+_CHOICE_ROWS: Final = 4000
+"""Examples of the choice part that finalists are judged on, at most."""
 _REFERENCE: Final = "-y*log(p)"
 _EXTENSIONS: Final = 4
 """How often the grid of learning rates is extended where the best lies on its edge."""
@@ -91,7 +93,8 @@ class Problem:
         Returns:
             The trial.
         """
-        data = replace(self.trial.ours.data, stage=stage, valid_size=self.valid_rows if stage == "search" else None)
+        rows = self.valid_rows if stage == "search" else _CHOICE_ROWS
+        data = replace(self.trial.ours.data, stage=stage, valid_size=rows)
         own = vars(self.trial.ours) | {"data": data, "evaluations": 1, "evaluation_rows": 1, "select": "last"}
         trainer = SearchTrainer(**own, tabulated=not rung.exact, scaled=self.scaled, balanced=self.balanced)
         return replace(
