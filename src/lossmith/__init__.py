@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lossmith import learned, losses
     from lossmith.catalog import available, create
+    from lossmith.discovery import evolve
     from lossmith.properties.scale import match_scale
     from lossmith.trials.saving import load
 
-__all__ = ["available", "create", "learned", "load", "losses", "match_scale"]
+__all__ = ["available", "create", "evolve", "learned", "load", "losses", "match_scale"]
 
 _HOMES = {
     "available": "lossmith.catalog",
     "create": "lossmith.catalog",
+    "evolve": "lossmith.discovery",
     "load": "lossmith.trials.saving",
     "match_scale": "lossmith.properties.scale",
 }

@@ -197,7 +197,7 @@ def evolve(
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
     _check_writable(out, dry_run=dry_run)
     plan = make_search_plan(options, sources)
-    folder = out or _RUNS / f"evolve-{plan.name}-{plan.problems[0].trial.ours.title.split(':')[0]}-{plan.digest}"
+    folder = out or _RUNS / plan.folder
     for line in search_announcement(plan, None if dry_run else folder):
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:

@@ -77,6 +77,11 @@ class SearchPlan:
         """The first 8 hexadecimal digits of the text's SHA-256."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:8]
 
+    @property
+    def folder(self) -> str:
+        """The name of the run folder, if the user gives none."""
+        return f"evolve-{self.name}-{self.problems[0].trial.ours.title.split(':')[0]}-{self.digest}"
+
 
 def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
     """Plan a search; every model is tried once on a batch of its data, so that mistakes show at once.

@@ -1,0 +1,110 @@
+"""`lossmith.evolve`: the search for a loss as a Python function."""
+
+from __future__ import annotations
+
+import io
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+
+from lossmith.catalog import create
+from lossmith.evolution.hall_csv import hall_of_fame_csv
+from lossmith.evolution.options import SearchOptions
+from lossmith.evolution.plan import make_search_plan, write_search_plan
+from lossmith.evolution.session import carry_out_search
+from lossmith.losses.loss import Loss
+from lossmith.report.evolution.live import SearchDisplay
+from lossmith.report.evolution.page import write_search_report
+from lossmith.report.evolution.search_run import SearchRun, load_search
+from lossmith.trials.trial import Sources
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_RUNS: Final = Path("runs")
+
+
+def evolve(
+    data: str | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    time_limit: float | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Discovery:
+    """Discover a loss for your data by genetic programming, as `lossmith evolve` does.
+
+    The same call resumes a search that was interrupted, or reads one that has finished.
+
+    Args:
+        data: a bundled data set, a path, ``"openml:NAME"`` or ``"hf:OWNER/NAME"``; ``None`` is ``"digits"``.
+        out: the run folder; ``None``: ``runs/evolve-DATA-MODEL-PLAN``.
+        workers: number of worker processes; ``None``: one per core. In a script, workers need the usual
+            ``if __name__ == "__main__":``.
+        time_limit: seconds after which a training counts as failed; ``None`` for no limit.
+        progress: whether to show how far the search has come, on standard error.
+        **options: fields of `lossmith.evolution.options.SearchOptions`, such as ``model="mlp"`` and ``minutes=5``.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: if data, model or an option does not do; the message is one sentence.
+        TypeError: if there is no such option.
+        KeyboardInterrupt: on Ctrl-C; what was found so far is in the run folder.
+    """
+    asked = SearchOptions(**options) if data is None else SearchOptions(data=data, **options)
+    sources = Sources()
+    plan = make_search_plan(asked, sources)
+    folder = _RUNS / plan.folder if out is None else Path(out)
+    write_search_plan(plan, folder)
+    display = SearchDisplay(Console(stderr=True, quiet=not progress))
+    with display:
+        carry_out_search(
+            plan,
+            sources,
+            folder,
+            workers=os.cpu_count() or 1 if workers is None else workers,
+            time_limit=time_limit,
+            watcher=display,
+        )
+    return Discovery(load_search(folder))
+
+
+class Discovery:
+    """What a search found.
+
+    Attributes:
+        run: the run folder as it was read.
+    """
+
+    def __init__(self, run: SearchRun) -> None:
+        self.run = run
+
+    def __repr__(self) -> str:
+        return f"{self.run.found.verdict}\nWinner: {self.run.found.winner}\nFolder: {self.run.folder}"
+
+    @property
+    def best(self) -> Loss:
+        """The loss that was chosen, a `torch.nn.Module`."""
+        return create(self.run.found.winner)
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison on examples that the search never saw says of it."""
+        return self.run.found.verdict
+
+    @cached_property
+    def hall_of_fame(self) -> pd.DataFrame:
+        """The best losses of both searches, the best first, with score, complexity and formula; needs pandas."""
+        import pandas as pd
+
+        return pd.read_csv(io.StringIO(hall_of_fame_csv(self.run.found.searches)))
+
+    def report(self) -> Path:
+        """Write the page ``report.html`` into the run folder, and return its path."""
+        return write_search_report(self.run)
