@@ -109,7 +109,7 @@ def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
     told = ", ".join(f"{points} against {other}" for other, points in against if points)
     return (
         f"On the {examples:,} examples of {name} that the search never saw, the loss found scores "
-        f"{100 * row.score:.1f} % {summary.metric}: {told}. It{row.verdict.removeprefix(row.name)}"
+        f"{100 * row.score:.1f} % {summary.metric}: {told}. It{_without_numbers(row.verdict.removeprefix(row.name))}"
     )
 
 
@@ -134,3 +134,10 @@ def _interval(difference: PairedDifference) -> str:
     interval = difference.interval()
     shown = "" if interval is None else f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
     return f"{100 * difference.mean:+.2f} points{shown}"
+
+
+def _without_numbers(verdict: str) -> str:
+    """A verdict without the difference that it repeats."""
+    said, _, rest = verdict.partition(":")
+    scope = rest[rest.index(" on this") :] if " on this" in rest else "."
+    return said + scope if rest else verdict

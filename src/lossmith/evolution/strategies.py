@@ -19,6 +19,8 @@ _SMALLER_WINS: Final = 0.7
 """How often the smaller of two tournament winners is taken: 0.5 would be no pressure on size."""
 _DEEPEST: Final = 6
 """Depth of random trees: the space of shallower ones is soon exhausted."""
+_STRANGERS: Final = 0.5
+"""The share of random trees among the proposals; few of them pass the filters, about one in five of those that do."""
 _ELITE: Final = 0.05
 _SAMPLE: Final = 12
 
@@ -78,11 +80,14 @@ class _Evolving(Strategy, ABC):
         self.population: list[Entry] = []
 
     def propose(self, rng: np.random.Generator, count: int) -> list[Proposal]:
-        """Vary parents drawn by tournament."""
+        """Vary parents drawn by tournament; some candidates are random trees, so that the search cannot get stuck."""
         if len(self.population) < 2:
             return Random(self.grammar).propose(rng, count)
         proposals = []
-        for _ in range(count):
+        for stranger in ramped(rng, self.grammar, count, deepest=_DEEPEST):
+            if rng.random() < _STRANGERS:
+                proposals.append(Proposal(stranger, "random"))
+                continue
             parents = [self.draw(rng), self.draw(rng)]
             child, operator = offspring(rng, self.grammar, [parent.formula for parent in parents])
             used = parents if operator.endswith("crossover") else parents[:1]
