@@ -113,10 +113,17 @@ class Archive:
         return {entry.number: float(value) for entry, value in zip(entries, values, strict=True)}
 
     def ordered(self) -> list[Entry]:
-        """All trained candidates, the best first: by the highest rung reached, the fitness there, the size."""
+        """All trained candidates, the best first: by the highest rung reached, the fitness there, the size.
+
+        Those that failed on the highest rung they reached are last.
+        """
         fitness = [self.fitness(rung) for rung in range(self.rungs)]
-        trained = [entry for entry in self.entries if entry.marks]
-        return sorted(trained, key=lambda e: (-e.rung, fitness[e.rung][e.number], e.complexity, e.number))
+
+        def place(entry: Entry) -> tuple[bool, int, float, int, int]:
+            value = fitness[entry.rung][entry.number]
+            return value == math.inf, -entry.rung, value, entry.complexity, entry.number
+
+        return sorted((entry for entry in self.entries if entry.marks), key=place)
 
     def best(self, count: int) -> list[Entry]:
         """The best candidates, no two of which differ in their constants alone."""

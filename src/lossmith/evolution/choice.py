@@ -80,16 +80,15 @@ def audit(search: Search, evaluator: Evaluator, stream: Sequence[int]) -> dict[i
     dropped = [e for e in archive.entries if e.marks and e.rung < top and np.isfinite(e.marks[e.rung].scores).all()]
     places = np.random.default_rng(list(stream)).permutation(len(dropped))[:AUDITED]
     chosen = [(dropped[place], dropped[place].rung) for place in sorted(places)]
-    finalists = archive.on(top)
+    finalists = [e for e in archive.best(FINALISTS) if top in e.marks and np.isfinite(e.marks[top].scores).all()]
     if not finalists or not chosen:
         return {}
+    last = finalists[-1].marks[top]
     again = Archive(len(LADDER))
     copies = [again.add(entry.formula, entry.operator, ()) for entry, _ in chosen]
     for copy, (entry, rung) in zip(copies, chosen, strict=True):
         copy.marks[rung] = entry.marks[rung]
     evaluator.evaluate({search: [(copy, top) for copy in copies]}, "auditing those that were dropped")
-    fitness = archive.fitness(top)
-    last = sorted(finalists, key=lambda e: fitness[e.number])[:FINALISTS][-1].marks[top]
     found = {}
     for rung in range(top):
         of_rung = [copy for copy, (_, of) in zip(copies, chosen, strict=True) if of == rung]

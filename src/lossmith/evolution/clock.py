@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from lossmith.comparison.files import write_file
+
+
+class ClockError(ValueError):
+    """A file of a clock that cannot be read; the message is one sentence."""
+
+
+class _Kept(msgspec.Struct, forbid_unknown_fields=True):
+    """What the file holds."""
+
+    seconds: list[float] = []
+    ends: dict[str, int] = {}
 
 
 class Clock:
@@ -20,13 +31,15 @@ class Clock:
     Args:
         file: where the seconds are kept.
         limits: seconds after which a phase begins no generation, by its name; ``None`` for no limit.
+
+    Raises:
+        ClockError: if the file is damaged.
     """
 
     def __init__(self, file: Path, limits: Mapping[str, float | None]) -> None:
         self.file, self.limits = file, limits
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        self.marks: list[float] = kept.get("seconds", [])
-        self.ends: dict[str, int] = kept.get("ends", {})
+        kept = _read(file) if file.is_file() else _Kept()
+        self.marks, self.ends = kept.seconds, kept.ends
         self.seconds = 0.0
         self._begun = time.monotonic()
 
@@ -57,4 +70,14 @@ class Clock:
         self._begun = time.monotonic()
 
     def _write(self) -> None:
-        write_file(self.file, json.dumps({"seconds": self.marks, "ends": self.ends}))
+        write_file(self.file, msgspec.json.encode(_Kept(self.marks, self.ends)).decode())
+
+
+def _read(file: Path) -> _Kept:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ClockError(
+            f"{file} is damaged ({error}): delete it and run the same command again; the search has its whole time "
+            "again, and no training is lost"
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lossmith.comparison.options import Options
@@ -13,8 +13,7 @@ from lossmith.comparison.results import test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Summary
 from lossmith.comparison.session import conclude
 from lossmith.comparison.statistics import PairedDifference
-from lossmith.evolution.options import SearchOptions
-from lossmith.evolution.plan import data_and_model
+from lossmith.evolution.options import SearchOptions, data_and_model
 from lossmith.trials.options import Request
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Sources
@@ -42,6 +41,9 @@ class Compared:
 def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Options]:
     """What is compared: the losses on the data searched, where the search never saw the test part, then elsewhere.
 
+    Data that were searched are split as they were for the search, whatever the model: the folds of other comparisons
+    would test on examples that the search has seen.
+
     Args:
         options: of the search.
         losses: the winner first.
@@ -53,10 +55,18 @@ def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Op
     asked = tuple(dict.fromkeys([*losses, *rivals]))
     own = {field.name: getattr(options, field.name) for field in fields(Request)}
     plain = {name: own[name] for name in ("seed", "optimizer", "schedule", "select", "device")}
+    also = [data_and_model(text, "--also")[0] for text in options.also or ()]
     found = [Options(**own | {"folds": 0}, losses=asked)]
-    for text in options.transfer or ():
+    if not options.transfer:
+        return found
+    digest = options.dataset().digest
+    searched = {digest, *(Options(**plain, data=data).dataset().digest for data in also)}
+    for text in options.transfer:
         data, model = data_and_model(text, "--transfer")
-        found.append(Options(**plain, data=data, model=model, folds=None, losses=asked))
+        other = Options(**plain, data=data, model=model, losses=asked)
+        if (of := _digest(other, options)) == digest:
+            other = Options(**own | {"model": model, "folds": 0}, losses=asked)
+        found.append(replace(other, folds=0) if of in searched else other)
     return found
 
 
@@ -109,8 +119,15 @@ def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
     told = ", ".join(f"{points} against {other}" for other, points in against if points)
     return (
         f"On the {examples:,} examples of {name} that the search never saw, the loss found scores "
-        f"{100 * row.score:.1f} % {summary.metric}: {told}. It{_without_numbers(row.verdict.removeprefix(row.name))}"
+        f"{100 * row.score:.1f} % {summary.metric}{told and f': {told}'}. "
+        f"It{_without_numbers(row.verdict.removeprefix(row.name))}"
     )
+
+
+def _digest(compared: Options, searched: SearchOptions) -> str:
+    """What data a comparison is on; the data searched may need the label that the search was given."""
+    same = compared.data == searched.data
+    return (searched if same else compared).dataset().digest
 
 
 def _against(plan: Plan, findings: Findings, winner: str, control: str | None) -> PairedDifference | None:

@@ -97,8 +97,8 @@ class RungFindings:
         trained: number of candidates.
         promoted: how many of them went on to the next rung.
         correlation: Kendall's tau between the scores on this rung and on the next, over those that went on.
-        audited: how many of those that were dropped here were trained on the next rung all the same, chosen at random.
-        would_have_passed: how many of these would have gone on from there, or been among the ten best of the last rung.
+        audited: how many of those that were dropped here, chosen at random, were trained on the last rung all the same.
+        would_have_passed: how many of these were at most one standard error worse there than the last of the finalists.
     """
 
     steps: int

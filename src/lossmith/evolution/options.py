@@ -70,3 +70,31 @@ class SearchOptions(Request):
         super().__post_init__()
         if self.minutes is not None and self.evaluations is not None:
             raise RequestError("--minutes and --evaluations exclude each other: give one of them")
+
+
+def data_and_model(text: str, option: str) -> tuple[str, str | None]:
+    """Data and model of ``DATA:MODEL``; the model may be left out.
+
+    Args:
+        text: what was given.
+        option: by which option, for the error.
+
+    Returns:
+        The data, and the model or ``None``.
+
+    Raises:
+        RequestError: if there is no such model.
+    """
+    from lossmith.catalog import nearest  # needs torch, as models do
+    from lossmith.trials.models import MODELS
+
+    data, colon, model = text.partition(":")
+    if data in {"openml", "hf"}:
+        rest, colon, model = model.partition(":")
+        data = f"{data}:{rest}"
+    if colon and not model:
+        raise RequestError(f"{option} {text}: name a model after the colon, or leave it out")
+    known = model.partition(":")[0]
+    if model and known not in MODELS and ".py" not in model:
+        raise RequestError(f"{option} {text}: unknown model {known!r}: {nearest(known, MODELS)}")
+    return data, model or None

@@ -9,17 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from lossmith.catalog import available, create, nearest
+from lossmith.catalog import available, create
 from lossmith.comparison.files import toml_text, write_file
-from lossmith.comparison.plan import PlanError
+from lossmith.comparison.plan import PlanError, make_plan
 from lossmith.data import Splits
 from lossmith.data.spec import Stage
-from lossmith.evolution.options import SearchOptions
+from lossmith.evolution.final import comparison_options
+from lossmith.evolution.options import SearchOptions, data_and_model
 from lossmith.evolution.problem import LADDER, Problem
 from lossmith.formulas import Expression, parse, substitute
 from lossmith.losses.loss import Loss
 from lossmith.tasks import Classification
-from lossmith.trials.models import MODELS
 from lossmith.trials.options import RequestError
 from lossmith.trials.request import Draft, draft
 from lossmith.trials.training import load_splits
@@ -84,7 +84,7 @@ class SearchPlan:
 
 
 def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
-    """Plan a search; every model is tried once on a batch of its data, so that mistakes show at once.
+    """Plan a search; every model, also of the final comparisons, is tried once, so that mistakes show at once.
 
     Args:
         options: what was asked for.
@@ -103,7 +103,12 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
         data, model = data_and_model(text, "--also")
         asked = replace(options, data=data, model=model, label=None, drop=None, train_size=None, image_size=None)
         problems.append(_problem(_classified(draft(replace(asked, folds=0), sources), data), options))
-    parts = [_part(problems[0], "search", options.data), _part(problems[0], "choice", options.data)]
+    stages: tuple[Stage, ...] = ("search", "choice")
+    parts, *_ = [[_part(problem, stage, sources) for stage in stages] for problem in problems]
+    for each in comparison_options(options, []):
+        plan = make_plan(each, sources)
+        if not isinstance(plan.task, Classification):
+            raise _unfit(each.data, plan.task.name)
     return SearchPlan(
         name=own.splits.name,
         options=options,
@@ -145,22 +150,26 @@ def formula_of(text: str) -> Expression | None:
 def _seeds(options: SearchOptions) -> dict[str, str]:
     if options.seed_losses is None:
         asked: Sequence[str] = [info.name for info in available("classification") if "EXPR" not in info.text]
-        found = {text: formula_of(text) for text in asked if "LOSS" not in text}
+        found = {text: formula_of(text) for text in asked}
     else:
         found = {text: formula_of(text) for text in options.seed_losses}
         for text, formula in found.items():
             if formula is None:
                 raise RequestError(f"--seed-losses: {text} has no formula to begin with, leave it out")
+            if formula.depends_on("t") and not options.time:
+                raise RequestError(f"--seed-losses: {text} changes during training, give --time too or leave it out")
     usable = {text: formula for text, formula in found.items() if formula is not None}
     return {text: str(of) for text, of in usable.items() if options.time or not of.depends_on("t")}
 
 
 def _classified(drafted: Draft, data: str) -> Draft:
     if not isinstance(drafted.task, Classification):
-        raise RequestError(
-            f"{data} is a {drafted.task.name} task, and `lossmith evolve` searches for losses of classification"
-        )
+        raise _unfit(data, drafted.task.name)
     return drafted
+
+
+def _unfit(data: str, task: str) -> RequestError:
+    return RequestError(f"{data} is a {task} task, and `lossmith evolve` searches for losses of classification")
 
 
 def _problem(drafted: Draft, options: SearchOptions) -> Problem:
@@ -175,31 +184,6 @@ def _problem(drafted: Draft, options: SearchOptions) -> Problem:
     )
 
 
-def data_and_model(text: str, option: str) -> tuple[str, str | None]:
-    """Data and model of ``DATA:MODEL``; the model may be left out.
-
-    Args:
-        text: what was given.
-        option: by which option, for the error.
-
-    Returns:
-        The data, and the model or ``None``.
-
-    Raises:
-        RequestError: if there is no such model.
-    """
-    data, colon, model = text.partition(":")
-    if data in {"openml", "hf"}:
-        rest, colon, model = model.partition(":")
-        data = f"{data}:{rest}"
-    if colon and not model:
-        raise RequestError(f"{option} {text}: name a model after the colon, or leave it out")
-    known = model.partition(":")[0]
-    if model and known not in MODELS and ".py" not in model:
-        raise RequestError(f"{option} {text}: unknown model {known!r}: {nearest(known, MODELS)}")
-    return data, model or None
-
-
-def _part(problem: Problem, stage: Stage, data: str) -> Splits:
-    trial = problem.trial
-    return load_splits(replace(trial.ours.data, stage=stage, valid_size=None), data)
+def _part(problem: Problem, stage: Stage, sources: Sources) -> Splits:
+    data = problem.trial.ours.data
+    return load_splits(replace(data, stage=stage, valid_size=None), sources.data[data.source])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+from scipy.stats import rankdata
 
 from lossmith.evolution.archive import Entry
 from lossmith.evolution.clock import Clock
@@ -21,7 +22,6 @@ _PER_ROUND: Final = 8
 _MOST_CONSTANTS: Final = 10
 _STEP: Final = 0.2
 _LEAST: Final = 0.1  # magnitude that the step of a small constant is taken from
-_WORST: Final = 1e6  # nats: what CMA-ES is told of constants that are no use
 _RUNG: Final = 1
 """The rung on which constants are compared."""
 
@@ -47,9 +47,9 @@ class _Start:
         self.asked = self.strategy.ask()
         return [self._formula(point) for point in self.asked]
 
-    def tell(self, scores: Sequence[float]) -> None:
-        """Their scores."""
-        self.strategy.tell(self.asked, [score if np.isfinite(score) else _WORST for score in scores])
+    def tell(self, scores: Sequence[Sequence[float]]) -> None:
+        """Their scores on each problem; CMA-ES looks at the order alone."""
+        self.strategy.tell(self.asked, rankdata(scores, axis=0).mean(1).tolist())
 
     def _formula(self, point: np.ndarray[Any, Any]) -> Expression:
         moved = self.values + self.units * point[: len(self.values)]
@@ -87,7 +87,7 @@ def polish(
         clock.mark(first + number)
         for search, of in tried.items():
             for start, made in zip(starts[search], of, strict=True):
-                start.tell([float(np.mean(entry.marks[_RUNG].scores)) for entry in made])
+                start.tell([entry.marks[_RUNG].scores for entry in made])
             search.learn(first + number, [], clock.seconds)
         told()
 

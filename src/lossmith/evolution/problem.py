@@ -110,9 +110,14 @@ class Problem:
         """What the learning rate is divided by so that the first step is as long as the reference's.
 
         At the uniform prediction the gradient of any formula by the logits is a multiple of cross-entropy's. Adam's
-        steps do not depend on it.
+        steps do not depend on it. It is 1 where there is no such factor: a candidate passes the filters for the classes
+        of the first problem, not for those of the others, and with other constants it passes none.
         """
-        return abs(strictness(formula, self.classes)) if self.trial.optimizer.name == "sgd" else 1.0
+        if self.trial.optimizer.name != "sgd":
+            return 1.0
+        with np.errstate(all="ignore"):
+            scale = abs(strictness(formula, self.classes))
+        return scale if 0 < scale < np.inf else 1.0
 
 
 def strictness(formula: Expression, classes: int) -> float:

@@ -134,15 +134,25 @@ class Search:
         counts = self.screen.counts
         return self.screen.seen - counts["duplicate"] - counts["too large"]
 
-    def breed(self, generation: int, count: int) -> list[Entry]:
-        """Make the candidates of a generation that pass the filters: about so many, fewer where few are found."""
+    def breed(self, generation: int, count: int, most: int | None = None) -> list[Entry]:
+        """Make the candidates of a generation that pass the filters.
+
+        Args:
+            generation: its number.
+            count: how many are wanted; there are fewer where few are found, and more where a batch holds more.
+            most: how many there may be; ``None`` for no limit.
+
+        Returns:
+            The candidates.
+        """
         rng = np.random.default_rng([*self.stream, generation])
+        count = count if most is None else min(count, most)
         proposals = [Proposal(formula, "seed") for formula in self.seeds] if generation == 0 else []
-        entries, tried = self._sifted(proposals), 0
+        entries, tried = self._sifted(proposals, most), 0
         while len(entries) < count and tried < _TRIES * count:
             made = self.strategy.propose(rng, max(_BATCH, count - len(entries)))
             tried += len(made)
-            entries += self._sifted(made)
+            entries += self._sifted(made, None if most is None else most - len(entries))
         return entries
 
     def learn(self, generation: int, newest: Sequence[Entry], seconds: float) -> None:
@@ -162,13 +172,11 @@ class Search:
         """The candidates that formulas with other constants become; they pass no filter, which see three digits."""
         return [self.archive.add(formula, "constants", (parent.number,)) for formula in formulas]
 
-    def _sifted(self, proposals: Sequence[Proposal]) -> list[Entry]:
+    def _sifted(self, proposals: Sequence[Proposal], most: int | None) -> list[Entry]:
         sifted = self.screen.sift([proposal.formula for proposal in proposals])
-        return [
-            self.archive.add(found.expression, proposal.operator, proposal.parents)
-            for proposal, found in zip(proposals, sifted, strict=True)
-            if found.rejected is None
-        ]
+        pairs = zip(proposals, sifted, strict=True)
+        passed = [(found.expression, proposal) for proposal, found in pairs if found.rejected is None]
+        return [self.archive.add(formula, of.operator, of.parents) for formula, of in passed[:most]]
 
 
 def run_generations(
@@ -192,11 +200,11 @@ def run_generations(
     with ThreadPoolExecutor(1) as ahead:
         bred: dict[Search, Future[list[Entry]]] = {}
         for generation in itertools.count():
-            left = size if limit is None else limit - len(searches[0].archive.on(0))
-            if left <= 0 or (limit is None and clock.is_over("search", generation)):
+            if limit is None and clock.is_over("search", generation):
                 break
+            left = {search: None if limit is None else limit - len(search.archive.on(0)) for search in searches}
             newest = {
-                search: bred.pop(search).result() if search in bred else search.breed(generation, min(size, left))
+                search: bred.pop(search).result() if search in bred else search.breed(generation, size, left[search])
                 for search in searches
             }
             if not any(newest.values()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ import msgspec
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import derive_seed
 from lossmith.endings import Stopped
-from lossmith.evolution.choice import audit, choose
+from lossmith.evolution.choice import Finalist, audit, choose
 from lossmith.evolution.clock import Clock
 from lossmith.evolution.filters import Screen
 from lossmith.evolution.final import Compared, compare_all, comparison_options, sentence
@@ -50,10 +50,18 @@ class _Sitting:
     plan: SearchPlan
     searches: tuple[Search, ...]
     reference_score: tuple[float, ...]
+    chosen: dict[Search, list[Finalist]] = field(default_factory=dict)
+
+    @property
+    def winners(self) -> tuple[str, str | None]:
+        """The text forms of the winner, "" before the choice, and of random search's, ``None`` where there is none."""
+        texts = [_text(found[0].entry.formula) if found else None for found in map(self.chosen.get, self.searches)]
+        return texts[0] or "", texts[1] if len(texts) > 1 else None
 
     def found(self) -> Found:
         """The findings of a search that is stopped now."""
-        plan = self.plan
+        plan, (winner, control) = self.plan, self.winners
+        until = "the winner was compared" if winner else "a winner was chosen"
         return Found(
             name=plan.name,
             problems=tuple(problem.name for problem in plan.problems),
@@ -64,12 +72,12 @@ class _Sitting:
             searches=tuple(map(search_findings, self.searches)),
             rungs=rung_findings(plan, self.searches[0], {}),
             table_error=table_error(self.searches, plan.problems[0].classes),
-            choices=(),
-            winner="",
-            control_winner=None,
+            choices=choices_of(self.chosen),
+            winner=winner,
+            control_winner=control,
             finished=False,
             comparisons=(),
-            verdict="The search was stopped before a winner was chosen.",
+            verdict=f"The search was stopped before {until}.",
         )
 
 
@@ -193,20 +201,16 @@ def _concluded(
 ) -> Found:  # fmt: skip
     plan, searches = sitting.plan, sitting.searches
     audited = audit(searches[0], evaluator, (plan.options.seed, derive_seed(0, "audit")))
-    chosen = choose(searches, evaluator, runner)
-    if not chosen[searches[0]]:
+    sitting.chosen.update(choose(searches, evaluator, runner))
+    winner, control = sitting.winners
+    if not winner:
         raise SearchError(f"no loss of {len(searches[0].archive.entries):,} could be trained on {plan.name}")
-    winners = [_text(chosen[search][0].entry.formula) if chosen[search] else None for search in searches]
-    winner, control = str(winners[0]), winners[1] if len(winners) > 1 else None
     write_file(folder / "best.loss", winner + "\n")
     options = comparison_options(plan.options, [winner, *([control] if control else [])])
     compared: Sequence[Compared] = compare_all(options, winner, control, sources, runner, folder)
     return replace(
         sitting.found(),
         rungs=rung_findings(plan, searches[0], audited),
-        choices=choices_of(chosen),
-        winner=winner,
-        control_winner=control,
         finished=True,
         comparisons=tuple(each.folder for each in compared),
         verdict=sentence(compared[0], winner, plan.name, plan.examples[2]),

@@ -69,7 +69,7 @@ class SlopeTables:
         p = log_p.exp()
         u = (log_p - torch.log1p(-p)).clamp(LOW, HIGH)
         place = (u - LOW) * PER_UNIT
-        below = place.long().clamp_(max=POINTS - 2)
+        below = place.long().clamp_(0, POINTS - 2)  # NaN becomes some number: p is NaN, and so is the result
         share = place - below
         of_target = torch.zeros_like(below).scatter_(-1, targets.unsqueeze(-1), POINTS)
         below = below + of_target + self.first
