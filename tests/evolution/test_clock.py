@@ -13,7 +13,7 @@ LIMITS = {"search": 10.0, "polish": 13.0}
 EACH = 1.5  # seconds of a generation
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The process dies."""
 
 
@@ -27,7 +27,7 @@ class Time:
     def pass_by(self, seconds: float) -> None:
         self.left -= 1
         if self.left < 0:
-            raise Killed
+            raise KilledError
         self.seconds += seconds
 
 
@@ -61,7 +61,7 @@ def test_resumed_anywhere_it_ends_where_it_ended(tmp_path, monkeypatch, wait):
                 time.left = left
                 try:
                     sitting(file, time, trained)
-                except Killed:
+                except KilledError:
                     time.seconds += wait
             time.left = 10**9
             found = sitting(file, time, trained)
