@@ -106,9 +106,8 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
     stages: tuple[Stage, ...] = ("search", "choice")
     parts, *_ = [[_part(problem, stage, sources) for stage in stages] for problem in problems]
     for each in comparison_options(options, []):
-        plan = make_plan(each, sources)
-        if not isinstance(plan.task, Classification):
-            raise _unfit(each.data, plan.task.name)
+        _classified(draft(each, sources), each.data)
+        make_plan(each, sources)
     return SearchPlan(
         name=own.splits.name,
         options=options,
@@ -164,12 +163,10 @@ def _seeds(options: SearchOptions) -> dict[str, str]:
 
 def _classified(drafted: Draft, data: str) -> Draft:
     if not isinstance(drafted.task, Classification):
-        raise _unfit(data, drafted.task.name)
+        raise RequestError(
+            f"{data} is a {drafted.task.name} task, and `lossmith evolve` searches for losses of classification"
+        )
     return drafted
-
-
-def _unfit(data: str, task: str) -> RequestError:
-    return RequestError(f"{data} is a {task} task, and `lossmith evolve` searches for losses of classification")
 
 
 def _problem(drafted: Draft, options: SearchOptions) -> Problem:

@@ -25,6 +25,7 @@ from lossmith.trials.trial import SearchTrainer, Sources, Trial
 
 _MOMENTS: Final = 20
 """How often formulas with t are tabulated in a training."""
+_MOST_NATS: Final = float(np.finfo(np.float16).max)
 
 
 def train_candidates(
@@ -104,7 +105,7 @@ def _result(
         notes=(),
         seconds=seconds,
         # Three digits do for standard errors, and make the ledger small.
-        valid=Judged(index, -nll.astype(np.float16).astype(np.float64)),
+        valid=Judged(index, -np.minimum(nll, _MOST_NATS).astype(np.float16).astype(np.float64)),
     )
 
 
