@@ -67,17 +67,17 @@ def polish(
     rounds: int | None,
     told: Callable[[], None],
 ) -> None:
-    """Polish the constants of the best candidates of each search but random search.
+    """Polish the constants of the best candidates of each search.
 
     Args:
         searches: the searches.
         evaluator: trains the candidates.
         clock: says when the time is up.
         first: the number of the generation that comes next; each round counts as one.
-        rounds: the number of rounds; ``None``: until the time is up.
+        rounds: the number of rounds; ``None``: until the time is up, 8 at most.
         told: called after each round.
     """
-    starts = {search: _starts(search) for search in searches if search.name != "random"}
+    starts = {search: _starts(search) for search in searches}
     for number in range(ROUNDS if rounds is None else rounds):
         if not any(starts.values()) or (rounds is None and clock.is_over("polish", first + number)):
             break

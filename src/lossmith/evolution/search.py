@@ -184,7 +184,8 @@ def run_generations(
 ) -> int:
     """Search until the time or the evaluations are used up.
 
-    All searches train a generation together, with those that the generation before promoted.
+    All searches train a generation together, with those that the generation before promoted. Where time is the limit,
+    random search is bred while the others train, and ends with one generation more than they.
 
     Args:
         plan: the plan.
@@ -219,8 +220,11 @@ def run_generations(
             for search, of in newest.items():
                 search.learn(generation, of, clock.seconds)
             told()
-        evaluator.evaluate({s: [(entry, 0) for entry in of.result()] for s, of in bred.items()}, "longer trainings")
+        last = {search: of.result() for search, of in bred.items()}
+        evaluator.evaluate({search: [(entry, 0) for entry in of] for search, of in last.items()}, "bred ahead")
     promote_all(searches, evaluator)
+    for search in searches:
+        search.learn(generation, last.get(search, []), clock.seconds)
     return generation
 
 

@@ -193,6 +193,8 @@ def _search(sitting: _Sitting, evaluator: Evaluator, folder: Path, watcher: Watc
     rounds = _POLISHING_ROUNDS if seconds is None else None
     polish(searches, evaluator, clock, generations, rounds, told)
     promote_all(searches, evaluator)
+    for search in searches:
+        search.learn(len(clock.marks), [], clock.seconds)
     told()
 
 

@@ -143,6 +143,9 @@ class Request:
     def __post_init__(self) -> None:
         for name, (option, _, choices) in options_of(type(self)).items():
             value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
+            if isinstance(value, str) and option.parse is not None:
+                value = option.parse(value)
+                object.__setattr__(self, name, value)
             if value is not None and choices and value not in choices:
                 raise RequestError(f"{flag} {value}: choose one of {', '.join(choices)}")
             if value is not None:
