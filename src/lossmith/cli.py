@@ -45,9 +45,6 @@ def _flattened(command: Callable[..., None]) -> Callable[..., None]:
 
     def flat(**given: Any) -> None:
         values = {name: given.pop(name, getattr(request.annotation, name)) for name in options}
-        for name, (option, _, _) in options.items():
-            if option.parse is not None and values[name] is not None:
-                values[name] = option.parse(values[name])
         asked = request.annotation(**values)
         asked.dataset()  # what is wrong with the data is said before torch is loaded, which takes seconds
         command(asked, **given)

@@ -28,7 +28,7 @@ _RUNS: Final = Path("runs")
 
 
 def evolve(
-    data: str | None = None,
+    data: str | os.PathLike[str] = "digits",
     *,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
@@ -38,10 +38,10 @@ def evolve(
 ) -> Discovery:
     """Discover a loss for your data by genetic programming, as `lossmith evolve` does.
 
-    The same call resumes a search that was interrupted, or reads one that has finished.
+    The same call resumes a search that was interrupted; repeated, it trains nothing twice.
 
     Args:
-        data: a bundled data set, a path, ``"openml:NAME"`` or ``"hf:OWNER/NAME"``; ``None`` is ``"digits"``.
+        data: a bundled data set, a path, ``"openml:NAME"`` or ``"hf:OWNER/NAME"``.
         out: the run folder; ``None``: ``runs/evolve-DATA-MODEL-PLAN``.
         workers: number of worker processes; ``None``: one per core. In a script, workers need the usual
             ``if __name__ == "__main__":``.
@@ -53,13 +53,13 @@ def evolve(
         What was found.
 
     Raises:
-        ValueError: if data, model or an option does not do; the message is one sentence.
+        ValueError: if data, model or an option is invalid; the message is one sentence.
         TypeError: if there is no such option.
+        RuntimeError: if cross-entropy, or every loss found, fails to train.
         KeyboardInterrupt: on Ctrl-C; what was found so far is in the run folder.
     """
-    asked = SearchOptions(**options) if data is None else SearchOptions(data=data, **options)
     sources = Sources()
-    plan = make_search_plan(asked, sources)
+    plan = make_search_plan(SearchOptions(data=os.fspath(data), **options), sources)
     folder = _RUNS / plan.folder if out is None else Path(out)
     write_search_plan(plan, folder)
     display = SearchDisplay(Console(stderr=True, quiet=not progress))
@@ -100,8 +100,15 @@ class Discovery:
 
     @cached_property
     def hall_of_fame(self) -> pd.DataFrame:
-        """The best losses of both searches, the best first, with score, complexity and formula; needs pandas."""
-        import pandas as pd
+        """The best losses of both searches, the best first, with score, complexity and formula.
+
+        Raises:
+            ImportError: without pandas; ``pip install lossmith[notebook]`` installs it.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError("hall_of_fame is a DataFrame and needs pandas: pip install lossmith[notebook]") from None
 
         return pd.read_csv(io.StringIO(hall_of_fame_csv(self.run.found.searches)))
 

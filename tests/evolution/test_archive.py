@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, rankdata
 
-from lossmith.evolution.archive import HALVING, Archive, Entry, Mark, standard_error
+from lossmith.evolution.archive import REDUCTION, Archive, Entry, Mark, standard_error
 from lossmith.formulas import parse
 
 SHAPES = ("y*c", "y*c*p", "y*(c + p)", "y*sin(c)*p", "exp(p)*y - c", "y*c*c*p*n", "p - y", "y*c - p*n + c*sqrt(p)")
@@ -54,7 +54,7 @@ def oracle_promoted(archive: Archive, rung: int) -> set[int]:
     """The best of the rung one by one, and all at most one paired standard error from the last of them."""
     fitness = {n: f for n, f in oracle_fitness(archive, rung).items() if f < math.inf}
     ordered = sorted(fitness, key=lambda n: (fitness[n], n))
-    best = ordered[: math.ceil(len(ordered) / HALVING)]
+    best = ordered[: math.ceil(len(ordered) / REDUCTION)]
     if not best:
         return set()
     last = archive.entries[best[-1]].marks[rung]

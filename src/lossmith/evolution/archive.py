@@ -16,7 +16,7 @@ from lossmith.evolution.problem import Units
 from lossmith.evolution.variation import constants_of, with_constants
 from lossmith.formulas import Expression
 
-HALVING: Final = 32
+REDUCTION: Final = 32
 """One in so many goes on to the next rung, besides those that are as good as the last of them."""
 
 
@@ -147,7 +147,7 @@ class Archive:
         usable = sorted((value, number) for number, value in fitness.items() if math.isfinite(value))
         if not usable:
             return []
-        kept = usable[: math.ceil(len(usable) / HALVING)]
+        kept = usable[: math.ceil(len(usable) / REDUCTION)]
         last = self.entries[kept[-1][1]].marks[rung]
         passed = {number for _, number in kept}
         passed |= {number for _, number in usable if self.entries[number].marks[rung].is_as_good_as(last)}

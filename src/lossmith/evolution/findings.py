@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from lossmith.comparison.files import Number
+
+FILE: Final = "evolution.json"
+"""The file of a run folder that holds a `Found`."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Candidate:
         scores: nats per validation example on each problem, at its last rung; infinite where it could not be trained.
         error: standard error of the mean of the scores over validation examples.
         lr_factor: its best learning rate over the reference's, at equal gradients at the start.
-        on_front: whether no candidate of its rung or a higher one is both better and smaller.
+        on_front: whether it reached the highest rung of its search, and no smaller candidate there is as good.
     """
 
     number: int
@@ -47,7 +51,7 @@ class CoursePoint:
         seconds: of search so far, both searches together.
         judged: distinct candidates that a filter rejected or that were trained.
         trained: of these, those that were trained.
-        best: the lowest score in nats that a candidate had on the highest rung reached so far, and on which rung.
+        best: the lowest score in nats that a candidate had on the highest rung reached so far.
         rung: that rung.
     """
 
@@ -66,7 +70,7 @@ class SearchFindings:
     Args:
         strategy: ``"tournament"``, ``"ageing"``, ``"pareto"`` or ``"random"``.
         filters: how many candidates each filter rejected, by its name, in the order of the filters.
-        rescued: how many had their sign flipped.
+        rescued: how many of those that passed had their sign flipped.
         trained: how many were trained on each rung.
         trainings: how many trainings that took.
         failed: how many of the trained candidates had no finite score on the first rung.
@@ -145,10 +149,10 @@ class Found:
         reference_score: nats per validation example of tuned cross-entropy on each rung, on the first problem.
         searches: the strategy's first, then random search's.
         rungs: the rungs of successive halving.
-        table_error: the median and largest relative error of the gradients by table over the hall of fame.
+        table_error: the median and largest relative error of the gradients by table over the ten best of each search.
         choices: the finalists of both searches.
         winner: the text form of the loss that was chosen.
-        control_winner: that of random search; ``None`` where the strategy itself is random search.
+        control_winner: that of random search; ``None`` where the strategy itself is random search, or none was chosen.
         finished: whether the search came to its end; ``False``: it was stopped.
         comparisons: folders of the final comparisons relative to the run folder: the data searched first, then those of
             ``--transfer``; none where the search was stopped.

@@ -30,10 +30,15 @@ class SearchOptions(Request):
     """
 
     minutes: Annotated[
-        float | None, Option("Minutes to search; choosing and comparing come on top. Default: 5.", "Search", least=0.05)
+        float | None,
+        Option(
+            "Minutes of search; the last promotions, the choice and the comparisons come on top. Default: 5.",
+            "Search",
+            least=0.05,
+        ),
     ] = None
     evaluations: Annotated[
-        int | None, Option("Losses to train, instead of minutes; random search trains as many.", "Search", least=20)
+        int | None, Option("Losses that each search trains, instead of minutes.", "Search", least=20)
     ] = None
     strategy: Annotated[
         StrategyName,
@@ -60,7 +65,9 @@ class SearchOptions(Request):
         Fitness, Option("Validation cross-entropy with temperature scaling (nll_scaled) or without (nll).", "Search")
     ] = "nll_scaled"
     max_size: Annotated[int, Option("Most nodes of a formula.", "Search", least=3, below=1000)] = 32
-    max_depth: Annotated[int, Option("Most nodes between the root of a formula and a leaf.", "Search", least=2)] = 8
+    max_depth: Annotated[
+        int, Option("Most nodes on a path from the root of a formula to a leaf.", "Search", least=2)
+    ] = 8
     transfer: Annotated[
         tuple[str, ...] | None,
         Option("Compare the winner on these too, DATA or DATA:MODEL,...", "Comparison", parse=_parse_list),

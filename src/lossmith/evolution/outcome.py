@@ -44,7 +44,8 @@ def search_findings(search: Search) -> SearchFindings:
         )
 
     best = archive.best(SHOWN)
-    hall = best + [entry for entry in front[-_MOST_ON_FRONT:] if entry not in best]
+    shown = front[-_MOST_ON_FRONT:]
+    hall = best + [entry for entry in archive.ordered() if entry in shown and entry not in best]
     return SearchFindings(
         strategy=search.name,
         filters={name: screen.counts.get(name, 0) for name in FILTERS},

@@ -102,7 +102,10 @@ def mark_of(plan: Plan, results: Results) -> Mark:
     best = []
     for of_problem in plan:
         tried = {factor: mean_units(trials, results) for factor, trials in of_problem.items()}
-        means = {f: np.inf if units is None else float(units.mean(dtype=np.float64)) for f, units in tried.items()}
+        means = {
+            factor: np.inf if tried[factor] is None else float(np.mean([results[t].scores["nll"] for t in trials]))
+            for factor, trials in of_problem.items()
+        }
         factor = min(means, key=lambda f: (means[f], f))
         best.append((means[factor], tried[factor], factor))
     scores, units, factors = zip(*best, strict=True)
@@ -169,7 +172,10 @@ class Search:
         return [(entry, k + 1) for k in range(len(LADDER) - 1) for entry in self.archive.promotable(k)]
 
     def take(self, formulas: Sequence[Expression], parent: Entry) -> list[Entry]:
-        """The candidates that formulas with other constants become; they pass no filter, which see three digits."""
+        """The candidates that formulas with other constants become.
+
+        No filter is applied: *same gradient* compares three digits and would reject them.
+        """
         return [self.archive.add(formula, "constants", (parent.number,)) for formula in formulas]
 
     def _sifted(self, proposals: Sequence[Proposal], most: int | None) -> list[Entry]:

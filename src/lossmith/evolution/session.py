@@ -1,4 +1,4 @@
-"""One sitting of a search: from a plan to the files of a finished run folder."""
+"""Carries out a search, from the plan to a finished run folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lossmith.evolution.choice import Finalist, audit, choose
 from lossmith.evolution.clock import Clock
 from lossmith.evolution.filters import Screen
 from lossmith.evolution.final import Compared, compare_all, comparison_options, sentence
-from lossmith.evolution.findings import Found
+from lossmith.evolution.findings import FILE, Found
 from lossmith.evolution.grammar import Grammar
 from lossmith.evolution.hall_csv import write_hall_of_fame
 from lossmith.evolution.outcome import choices_of, rung_findings, search_findings, table_error
@@ -32,7 +32,6 @@ from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Sources
 
-FILE: Final = "evolution.json"
 _FOR_POLISHING: Final = 0.1
 """The share of the time that polishes constants."""
 _POLISHING_ROUNDS: Final = 4
@@ -44,7 +43,7 @@ class SearchError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class _Sitting:
+class _Session:
     """What the stages of a search share."""
 
     plan: SearchPlan
@@ -133,14 +132,14 @@ def _carried_out(
     plan: SearchPlan, sources: Sources, folder: Path, runner: Runner, watcher: Watcher | None
 ) -> Found:  # fmt: skip
     rates, scores = tuned_rates(plan.problems, LADDER, runner)
-    sitting = _Sitting(plan, make_searches(plan), tuple(scores[0]))
+    session = _Session(plan, make_searches(plan), tuple(scores[0]))
     evaluator = Evaluator(plan.problems, rates, runner)
     try:
-        _search(sitting, evaluator, folder, watcher)
-        found = _concluded(sitting, evaluator, sources, folder, runner)
+        _search(session, evaluator, folder, watcher)
+        found = _concluded(session, evaluator, sources, folder, runner)
     except (KeyboardInterrupt, Stopped):
-        if any(search.archive.on(0) for search in sitting.searches):
-            _write(sitting.found(), folder)
+        if any(search.archive.on(0) for search in session.searches):
+            _write(session.found(), folder)
         raise
     _write(found, folder)
     return found
@@ -172,8 +171,8 @@ def make_searches(plan: SearchPlan, grammar: Grammar | None = None) -> tuple[Sea
     )
 
 
-def _search(sitting: _Sitting, evaluator: Evaluator, folder: Path, watcher: Watcher | None) -> None:
-    plan, searches = sitting.plan, sitting.searches
+def _search(session: _Session, evaluator: Evaluator, folder: Path, watcher: Watcher | None) -> None:
+    plan, searches = session.plan, session.searches
     seconds = None if plan.minutes is None else 60 * plan.minutes
     limits = {
         "search": None if seconds is None else (1 - _FOR_POLISHING) * seconds,
@@ -199,19 +198,19 @@ def _search(sitting: _Sitting, evaluator: Evaluator, folder: Path, watcher: Watc
 
 
 def _concluded(
-    sitting: _Sitting, evaluator: Evaluator, sources: Sources, folder: Path, runner: Runner
+    session: _Session, evaluator: Evaluator, sources: Sources, folder: Path, runner: Runner
 ) -> Found:  # fmt: skip
-    plan, searches = sitting.plan, sitting.searches
+    plan, searches = session.plan, session.searches
     audited = audit(searches[0], evaluator, (plan.options.seed, derive_seed(0, "audit")))
-    sitting.chosen.update(choose(searches, evaluator, runner))
-    winner, control = sitting.winners
+    session.chosen.update(choose(searches, evaluator, runner))
+    winner, control = session.winners
     if not winner:
         raise SearchError(f"no loss of {len(searches[0].archive.entries):,} could be trained on {plan.name}")
     write_file(folder / "best.loss", winner + "\n")
     options = comparison_options(plan.options, [winner, *([control] if control else [])])
     compared: Sequence[Compared] = compare_all(options, winner, control, sources, runner, folder)
     return replace(
-        sitting.found(),
+        session.found(),
         rungs=rung_findings(plan, searches[0], audited),
         finished=True,
         comparisons=tuple(each.folder for each in compared),

@@ -19,7 +19,7 @@ _SMALLER_WINS: Final = 0.7
 """How often the smaller of two tournament winners is taken: 0.5 would be no pressure on size."""
 _DEEPEST: Final = 6
 """Depth of random trees: the space of shallower ones is soon exhausted."""
-_STRANGERS: Final = 0.5
+_IMMIGRANTS: Final = 0.5
 """The share of random trees among the proposals; few of them pass the filters, about one in five of those that do."""
 _ELITE: Final = 0.05
 _SAMPLE: Final = 12
@@ -43,7 +43,7 @@ class Strategy(Protocol):
     is_blind: bool
 
     def propose(self, rng: np.random.Generator, count: int) -> list[Proposal]:
-        """Make so many new candidates; some will be rejected by filters."""
+        """Make ``count`` new candidates; some will be rejected by filters."""
 
     @abstractmethod
     def learn(self, archive: Archive, newest: Sequence[Entry]) -> None:
@@ -84,9 +84,9 @@ class _Evolving(Strategy, ABC):
         if len(self.population) < 2:
             return Random(self.grammar).propose(rng, count)
         proposals = []
-        for stranger in ramped(rng, self.grammar, count, deepest=_DEEPEST):
-            if rng.random() < _STRANGERS:
-                proposals.append(Proposal(stranger, "random"))
+        for immigrant in ramped(rng, self.grammar, count, deepest=_DEEPEST):
+            if rng.random() < _IMMIGRANTS:
+                proposals.append(Proposal(immigrant, "random"))
                 continue
             parents = [self.draw(rng), self.draw(rng)]
             child, operator = offspring(rng, self.grammar, [parent.formula for parent in parents])

@@ -1,4 +1,4 @@
-"""Whoever watches a search."""
+"""The protocol by which a search reports its progress."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from lossmith.evolution.findings import FILE as SEARCH
 from lossmith.report.reading import clean
 
 COMPARISON: Final = "summary.json"
-SEARCH: Final = "evolution.json"
 """What the results of a run are called, by its kind."""
 
 
@@ -34,14 +34,16 @@ def find_run(folder: Path, *kinds: str) -> tuple[Path, Path]:
     shown = clean(str(folder))
     try:
         if not folder.is_dir():
-            raise RunError(f"{shown} is not a folder: give the run folder that `lossmith compare` printed")
+            raise RunError(f"{shown} is not a folder: give the run folder that `lossmith compare` or `evolve` printed")
         names = {file.name for file in folder.iterdir()}
     except OSError as error:
         raise RunError(
             f"{shown} cannot be read ({error.strerror}): make it readable, or give another run folder"
         ) from None
     if "plan.toml" not in names:
-        raise RunError(f"{shown} is not a run folder, it holds no plan.toml: give one that `lossmith compare` wrote")
+        raise RunError(
+            f"{shown} is not a run folder, it holds no plan.toml: give one that `lossmith compare` or `evolve` wrote"
+        )
     if "selftest.json" in names:
         raise RunError(f"{shown} holds a self-test: run the same `lossmith selftest` command again to print it")
     for kind in kinds or (COMPARISON, SEARCH):

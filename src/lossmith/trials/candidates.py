@@ -104,7 +104,7 @@ def _result(
         diverged=diverged,
         notes=(),
         seconds=seconds,
-        # Three digits do for standard errors, and make the ledger small.
+        # Three digits do for standard errors and keep the ledger small; the score itself is exact.
         valid=Judged(index, -np.minimum(nll, _MOST_NATS).astype(np.float16).astype(np.float64)),
     )
 

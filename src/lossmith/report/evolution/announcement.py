@@ -18,14 +18,18 @@ def search_announcement(plan: SearchPlan, folder: Path | None) -> tuple[str, ...
         The lines, the notes on the data last.
     """
     options, (searched, choice, final) = plan.options, plan.examples
-    length = f"{plan.minutes:g} min" if options.evaluations is None else f"{options.evaluations:,} losses"
-    control = "" if options.strategy == "random" else ", half of it for random search, its control"
+    if options.evaluations is None:
+        length = f"{plan.minutes:g} min of search"
+        control = "" if options.strategy == "random" else ", shared with random search, its control"
+    else:
+        length = f"{options.evaluations:,} losses to train"
+        control = "" if options.strategy == "random" else ", and as many by random search, its control"
     others = "".join(f", then on {text}" for text in options.transfer or ())
     return (
         f"searching for a loss on {', '.join(problem.name for problem in plan.problems)}; "
         f"{len(plan.seeds)} known losses to begin with",
         f"{searched:,} examples for the search, {choice:,} for the choice of a winner, {final:,} for the comparison",
-        f"{length} of search{control}; the winner is compared afterwards on {plan.name}{others}",
+        f"{length}{control}; the winner is compared afterwards on {plan.name}{others}",
         *([] if folder is None else [f"results go to {folder}"]),
         *(f"note: {note}" for note in plan.notes),
     )

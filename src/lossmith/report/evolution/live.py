@@ -31,9 +31,9 @@ class SearchDisplay:
         self.console = console
         self._searches: tuple[SearchFindings, ...] = ()
         self._limit: tuple[float | None, int | None] = (None, None)
-        self._begun, self._seconds, self._shown = time.monotonic(), 0.0, -_SECONDS_BETWEEN_LINES
+        self._at, self._seconds, self._shown = time.monotonic(), 0.0, -_SECONDS_BETWEEN_LINES
         self._label, self._total, self._done = "", 0, 0
-        self._stage_begun, self._stage_done = self._begun, 0
+        self._stage_begun, self._stage_done = self._at, 0
         self._live: Live | None = None
         if console.is_terminal or console.is_jupyter:
             self._live = Live(self, console=console, refresh_per_second=_PER_SECOND, transient=True)
@@ -55,11 +55,11 @@ class SearchDisplay:
 
     def begin(self, seconds: float | None, evaluations: int | None) -> None:
         """See `Watcher.begin`."""
-        self._limit, self._begun = (seconds, evaluations), time.monotonic()
+        self._limit, self._at = (seconds, evaluations), time.monotonic()
 
     def generation(self, searches: tuple[SearchFindings, ...], seconds: float) -> None:
         """See `Watcher.generation`."""
-        self._searches, self._seconds = searches, seconds
+        self._searches, self._seconds, self._at = searches, seconds, time.monotonic()
         self._tell()
 
     def start(self, label: str, total: int, done: int) -> None:
@@ -84,8 +84,8 @@ class SearchDisplay:
     @property
     def headline(self) -> str:
         """Time left, candidates, candidates per minute, in a line."""
-        count, trained = sum(map(judged, self._searches)), self._trained
-        said_so_far = [f"{count:,} candidates", f"{trained:,} trained"] if self._searches else ["searching"]
+        count, taught = sum(map(judged, self._searches)), sum(map(trained, self._searches))
+        said_so_far = [f"{count:,} candidates", f"{taught:,} trained"] if self._searches else ["searching"]
         if self._searches and self._seconds > 0:
             said_so_far.append(f"{60 * count / self._seconds:,.0f} a minute")
         return ", ".join([*said_so_far, *self._left])
@@ -106,17 +106,13 @@ class SearchDisplay:
         return "What was trained is kept. Run the same command to resume."
 
     @property
-    def _trained(self) -> int:
-        return sum(map(trained, self._searches))
-
-    @property
     def _left(self) -> list[str]:
         seconds, evaluations = self._limit
         left = None
         if seconds is not None:
-            left = seconds - (time.monotonic() - self._begun)
-        elif evaluations is not None and self._trained:
-            left = self._seconds * (evaluations - self._trained) / self._trained
+            left = seconds - self._seconds - (time.monotonic() - self._at)
+        elif evaluations is not None and self._searches and (done := trained(self._searches[0])):
+            left = self._seconds * (evaluations - done) / done
         return [f"about {duration(left)} of search left"] if left is not None and left > 0 else []
 
     def _tell(self) -> None:

@@ -34,28 +34,27 @@ def how_it_was_done(run: SearchRun) -> tuple[tuple[str, str], ...]:
         (
             "Filters",
             "What cannot be a loss was rejected before any training. Each filter rejects what the earlier ones let "
-            "through; a candidate that pushes the wrong way is judged with its sign flipped.",
+            "through; a candidate that pushes the target's probability down is judged with its sign flipped.",
         ),
         (
             "Fitness",
             f"A candidate's score is the cross-entropy of validation examples in nats{_scaled(asked)}; lower is "
-            "better. Its learning rates are chosen so that its first gradient is as large as cross-entropy's."
+            "better. Learning rates are relative to the best one of cross-entropy for that length; under SGD they "
+            "are also divided by the size of the first gradient relative to cross-entropy's."
             f"{problems}",
         ),
         (
             "Successive halving",
             f"All candidates were trained for {found.rungs[0].steps:,} steps, the better ones again for more, up to "
-            f"{found.rungs[-1].steps:,} of the {found.steps:,} of a full training. A rung kept whoever was within one "
-            "standard error of its cut."
-            if found.rungs
-            else "No rung was trained.",
+            f"all {found.steps:,}. A rung kept every candidate within one standard error of its cut.",
         ),
         *(
             (
                 (
                     "Control",
-                    f"{' and '.join(controls).capitalize()} had the same filters, rungs and budget as {own}, and chose "
-                    "its winner in the same way. What it found is what luck and the filters find.",
+                    f"{' and '.join(controls).capitalize()} had the same filters, rungs and budget as {own}, began "
+                    "with the same named losses, and chose its winner in the same way. Its other "
+                    "candidates are random trees.",
                 ),
             )
             if controls

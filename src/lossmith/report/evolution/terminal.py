@@ -30,7 +30,7 @@ class SearchEnd:
         options = options.update(max_width=min(_MOST, options.max_width))
         yield plain_text(found.verdict, options, "bold")
         if not found.finished:
-            yield plain_text("The same command goes on where it stopped. By then it had found:", options)
+            yield plain_text("Run the same command again to resume. By then it had found:", options)
         yield plain_text("; ".join(said.facts(run)), options, "dim")
         if found.winner:
             yield ""
