@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from lossmith.evolution.findings import FILE as SEARCH
+from lossmith.evolution.findings import FILE
 from lossmith.report.reading import clean
 
 COMPARISON: Final = "summary.json"
+SEARCH: Final = FILE
 """What the results of a run are called, by its kind."""
 
 

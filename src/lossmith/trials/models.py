@@ -124,11 +124,12 @@ _DENSE: Final = {"unet"}
 def can_be_stacked(text: str, outputs: int) -> bool:
     """Whether models of this text are trained many at a time, each with the bits it would have alone.
 
-    Their operations must batch over stacked weights, and no layer may be of width 1: products with a vector round by
-    where it lies in memory.
+    Their operations must batch over stacked weights. Products round by where a matrix lies in memory if its rows do not
+    fill whole vectors, so that hidden layers must be of a width that 8 divides, and the last one wider than 1.
     """
-    name = text.partition(":")[0]
-    return name in {"linear", "mlp"} and outputs > 1 and "width=1" not in text.partition(":")[2].split(",")
+    parsed = parse_loss(text)
+    width = dict(parsed.arguments).get("width", 8.0)
+    return parsed.name in {"linear", "mlp"} and outputs > 1 and isinstance(width, float) and width % 8 == 0
 
 
 def canonical_model(text: str, sources: Sources) -> str:
