@@ -127,9 +127,10 @@ def can_be_stacked(text: str, outputs: int) -> bool:
     Their operations must batch over stacked weights. Products round by where a matrix lies in memory if its rows do not
     fill whole vectors, so that hidden layers must be of a width that 8 divides, and the last one wider than 1.
     """
-    parsed = parse_loss(text)
-    width = dict(parsed.arguments).get("width", 8.0)
-    return parsed.name in {"linear", "mlp"} and outputs > 1 and isinstance(width, float) and width % 8 == 0
+    if text.partition(":")[0] not in {"linear", "mlp"} or outputs == 1:
+        return False
+    width = dict(parse_loss(text).arguments).get("width", 8.0)
+    return isinstance(width, float) and width % 8 == 0
 
 
 def canonical_model(text: str, sources: Sources) -> str:
