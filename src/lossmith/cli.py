@@ -209,7 +209,7 @@ def evolve(
     with SearchDisplay(errors) as display, saying(errors.print, lambda: display.kept):
         try:
             carry_out_search(plan, sources, folder, workers=workers, time_limit=time_limit, watcher=display)
-        except (KeyboardInterrupt, Stopped):
+        except (KeyboardInterrupt, Stopped, ValueError, RuntimeError):
             display.close()
             if (folder / SEARCH).is_file():
                 shown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from formula_trees import FORMULAS, trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ def mixtures(count: int) -> list[Expression]:
         if mixed.size < 40:
             pool.append(mixed)
     return pool
+
+
+@pytest.mark.parametrize("zero", ["exp(log1p(-1))", "exp(log(y - y))", "exp(log1p(-1))**max(1.5, y)"])
+def test_a_number_that_is_zero_takes_its_product_with_it(zero: str) -> None:
+    assert digest(parse(f"-y*log(p) + p*{zero}")) == digest(parse("y*c"))
 
 
 def test_shared_parts_change_nothing_in_any_order() -> None:

@@ -18,6 +18,8 @@ from lossmith.formulas import Expression
 
 REDUCTION: Final = 32
 """One in so many goes on to the next rung, besides those that are as good as the last of them."""
+LARGEST_SHARE: Final = 0.5
+"""What goes on at most: where validation cannot tell losses apart, all are as good as the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +139,8 @@ class Archive:
     def promotable(self, rung: int) -> list[Entry]:
         """The candidates to train on the next rung: the best of a rung, and all within one standard error of the last.
 
+        They are at most half of the rung.
+
         Args:
             rung: the rung they were trained on, not the highest.
 
@@ -149,8 +153,9 @@ class Archive:
             return []
         kept = usable[: math.ceil(len(usable) / REDUCTION)]
         last = self.entries[kept[-1][1]].marks[rung]
+        most = usable[: max(len(kept), math.ceil(LARGEST_SHARE * len(usable)))]
         passed = {number for _, number in kept}
-        passed |= {number for _, number in usable if self.entries[number].marks[rung].is_as_good_as(last)}
+        passed |= {number for _, number in most if self.entries[number].marks[rung].is_as_good_as(last)}
         return [self.entries[n] for n in sorted(passed) if rung + 1 not in self.entries[n].marks]
 
     def correlation(self, rung: int) -> float | None:

@@ -88,7 +88,11 @@ def audit(search: Search, evaluator: Evaluator, stream: Sequence[int]) -> dict[i
     copies = [again.add(entry.formula, entry.operator, ()) for entry, _ in chosen]
     for copy, (entry, rung) in zip(copies, chosen, strict=True):
         copy.marks[rung] = entry.marks[rung]
-    evaluator.evaluate({search: [(copy, top) for copy in copies]}, "auditing those that were dropped")
+    spent = search.trainings
+    for rung in (1, top):  # on rung 1 they find their learning rate, as those do that are not dropped
+        jobs = [(copy, rung) for copy in copies if rung not in copy.marks]
+        evaluator.evaluate({search: jobs}, "auditing those that were dropped")
+    search.trainings = spent
     found = {}
     for rung in range(top):
         of_rung = [copy for copy, (_, of) in zip(copies, chosen, strict=True) if of == rung]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[np.float64]
 
 CLASSES: Final = 10
+"""Classes of the free logits at most; data with fewer have as many."""
 SAMPLES: Final = 20
 LEARNED: Final = 0.9  # accuracy
 _STEPS: Final = 100
@@ -39,21 +40,22 @@ class Grid(NamedTuple):
         return np.linspace(self.low, self.high, self.size)
 
 
-def starting_logits() -> Array:
+def starting_logits(classes: int = CLASSES) -> Array:
     """Standard normal logits of shape (samples, classes), the same for every loss; the target of each is class 0."""
-    return np.random.default_rng(_SEED).standard_normal((SAMPLES, CLASSES))
+    return np.random.default_rng(_SEED).standard_normal((SAMPLES, classes))
 
 
-def learns(slopes: Array, grid: Grid) -> NDArray[np.bool_]:
+def learns(slopes: Array, grid: Grid, classes: int = CLASSES) -> NDArray[np.bool_]:
     """Descend on free logits with each loss, and see whether the labels are learned.
 
-    The logits of 20 samples and 10 classes are trained by Adam (learning rate .1, 100 steps). A loss learns the labels
+    The logits of 20 samples are trained by Adam (learning rate .1, 100 steps). A loss learns the labels
     if the accuracy is at least .9 after 10, 20, ... or 100 steps.
 
     Args:
         slopes: ``h = p dl/dp`` at the points of the grid, of shape (losses, phases, 2, points): the phases of training
             one after another, then y = 0 and y = 1. Between points it is interpolated linearly, beyond them constant.
         grid: the points.
+        classes: the number of classes.
 
     Returns:
         One boolean per loss.
@@ -61,8 +63,8 @@ def learns(slopes: Array, grid: Grid) -> NDArray[np.bool_]:
     learned = np.zeros(len(slopes), dtype=bool)
     left = np.arange(len(slopes))
     phases = slopes.shape[1]
-    state = np.zeros((3, len(slopes), SAMPLES, CLASSES))
-    state[0] = starting_logits()
+    state = np.zeros((3, len(slopes), SAMPLES, classes))
+    state[0] = starting_logits(classes)
     with np.errstate(all="ignore"):
         for first in range(0, _STEPS, _CHECK):
             table = np.ascontiguousarray(slopes[left, first * phases // _STEPS])
@@ -97,7 +99,7 @@ def _gradient(logits: Array, table: Array, grid: Grid) -> Array:
     place = (u - grid.low) * ((grid.size - 1) / (grid.high - grid.low))
     place = np.fmax(np.fmin(place, grid.size - 1.000001), 0.0)  # NaN goes to the end of the table
     below = place.astype(np.intp)
-    rows = 2 * np.arange(len(table))[:, None, None] + (np.arange(CLASSES) == 0)
+    rows = 2 * np.arange(len(table))[:, None, None] + (np.arange(logits.shape[-1]) == 0)
     index = rows * grid.size + below
     flat = table.reshape(-1)
     slope = flat[index]

@@ -77,7 +77,8 @@ class Screen:
       raise the target's probability. If it lowers it for all of them, the sign is flipped first. A formula with t must
       raise it at t = 0, and must not lower it at t = .5 and t = 1;
     * *same gradient*: the gradient at fixed logits was seen before, up to a factor and to three digits;
-    * *does not learn*: Adam on free logits (`lossmith.evolution.descent.learns`) stays below an accuracy of .9.
+    * *does not learn*: Adam on free logits (`lossmith.evolution.descent.learns`, with ``classes`` classes, 10 at most)
+      stays below an accuracy of .9.
 
     No filter asks where the minimum lies: that of NGL is not one-hot.
 
@@ -93,7 +94,7 @@ class Screen:
     """
 
     def __init__(self, classes: int, grammar: Grammar) -> None:
-        self.grammar = grammar
+        self.grammar, self._classes = grammar, min(classes, CLASSES)
         self.counts = dict.fromkeys((*FILTERS, "passed", "rescued"), 0)
         self.seen = 0
         self.seconds = dict.fromkeys(STAGES, 0.0)
@@ -124,7 +125,7 @@ class Screen:
                 results.append(sifted)
         if tables:
             with self._timed("descent"):
-                learned = learns(np.stack(list(tables.values())), _GRID)
+                learned = learns(np.stack(list(tables.values())), _GRID, self._classes)
             for place, good in zip(tables, learned, strict=True):
                 if not good:
                     results[place] = results[place]._replace(rejected="does not learn")
@@ -215,7 +216,7 @@ class _Grid:
         self._u = np.concatenate([_GRID.points, -np.log(self._n[:, 0] - 1)])
         self._y = np.array([0.0, 1.0])[:, None, None]
         self._t = times[:, None, None, None]
-        self._own, self._ten = counts.index(classes), counts.index(CLASSES)
+        self._own, self._free = counts.index(classes), counts.index(min(classes, CLASSES))
         self._memo: Memo = {}
 
     def slopes(self, expression: Expression) -> Array | None:
@@ -239,7 +240,7 @@ class _Grid:
         pull = others - target
         pull = np.where(np.abs(pull) > _FLAT * (np.abs(others) + np.abs(target)), pull, 0.0)
         direction = next((sign for sign in (1, -1) if (sign * pull[0] > 0).all() and (sign * pull >= 0).all()), 0)
-        return direction, float(pull[0, self._own]), slopes[:, :, self._ten, : _GRID.size]
+        return direction, float(pull[0, self._own]), slopes[:, :, self._free, : _GRID.size]
 
 
 class _Signature:

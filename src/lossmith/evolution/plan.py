@@ -101,7 +101,9 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
     problems = [_problem(own, options)]
     for text in options.also or ():
         data, model = data_and_model(text, "--also")
-        asked = replace(options, data=data, model=model, label=None, drop=None, train_size=None, image_size=None)
+        asked = replace(options, data=data, model=model)
+        if Path(data).resolve() != Path(options.data).resolve():  # of the same table, the label is the same
+            asked = replace(asked, label=None, drop=None, train_size=None, image_size=None)
         problems.append(_problem(_classified(draft(replace(asked, folds=0), sources), data), options))
     stages: tuple[Stage, ...] = ("search", "choice")
     parts, *_ = [[_part(problem, stage, sources) for stage in stages] for problem in problems]

@@ -137,7 +137,7 @@ def _carried_out(
     try:
         _search(session, evaluator, folder, watcher)
         found = _concluded(session, evaluator, sources, folder, runner)
-    except (KeyboardInterrupt, Stopped):
+    except (KeyboardInterrupt, Stopped, ValueError, RuntimeError):  # what was found until then is shown
         if any(search.archive.on(0) for search in session.searches):
             _write(session.found(), folder)
         raise

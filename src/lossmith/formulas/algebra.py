@@ -101,6 +101,8 @@ class Algebra(Writer):
             if value is not None:
                 factor *= value
                 del powers[base]
+        if not factor:  # exp(log(0)) times anything
+            return {}
         kept = [(base, 1 if base.name == "y" and k > 0 else whole(k)) for base, k in powers.items() if k]
         if len(kept) == 1 and kept[0][1] == 1 and kept[0][0] in self._sums:
             return scaled(self._sums[kept[0][0]], factor)

@@ -122,7 +122,8 @@ class Runner:
     def _run_wave(self, trials: Sequence[Trial]) -> None:
         """Run trials none of which replays another of them."""
         units = stacks(trials, STACK_SIZE)  # the cut decides what an interruption loses, not what is found
-        units.sort(key=lambda unit: -len(unit) * unit[0].steps)  # no worker is left with a long one at the end
+        # The longest stacks come first, so that no worker is left with one at the end.
+        units.sort(key=lambda unit: -len(unit) * unit[0].steps if unit[0].is_stacked else 0)
         if self.workers == 0:
             for unit in units:
                 self._keep(unit, attempt(unit, *self._given(unit)))
