@@ -76,7 +76,7 @@ class SearchFindings:
         failed: how many of the trained candidates had no finite score on the first rung.
         course: a point for each generation.
         hall_of_fame: the best candidates, the best first, and the front of score and complexity.
-        lineage: the first of the hall of fame and its ancestors, the youngest first.
+        lineage: the winner, before the choice the first of the hall of fame, and its ancestors, the youngest first.
     """
 
     strategy: str

@@ -20,8 +20,13 @@ SHOWN: Final = 10
 _MOST_ON_FRONT: Final = 20
 
 
-def search_findings(search: Search) -> SearchFindings:
-    """What a search has found by now."""
+def search_findings(search: Search, winner: Entry | None = None) -> SearchFindings:
+    """What a search has found by now.
+
+    Args:
+        search: the search.
+        winner: what was chosen; its lineage is told. ``None``: that of the first of the hall of fame.
+    """
     archive, screen = search.archive, search.screen
     front = archive.front()
     fitness = [archive.fitness(rung) for rung in range(len(LADDER))]
@@ -44,6 +49,7 @@ def search_findings(search: Search) -> SearchFindings:
         )
 
     best = archive.best(SHOWN)
+    origin = winner or (best[0] if best else None)
     shown = front[-_MOST_ON_FRONT:]
     hall = best + [entry for entry in archive.ordered() if entry in shown and entry not in best]
     return SearchFindings(
@@ -55,7 +61,7 @@ def search_findings(search: Search) -> SearchFindings:
         failed=sum(not np.isfinite(value) for value in fitness[0].values()),
         course=tuple(search.course),
         hall_of_fame=tuple(map(candidate, hall)),
-        lineage=tuple(map(candidate, archive.lineage(best[0]))) if best else (),
+        lineage=tuple(map(candidate, archive.lineage(origin))) if origin else (),
     )
 
 

@@ -68,7 +68,10 @@ class _Session:
             classes=plan.problems[0].classes,
             steps=plan.problems[0].trial.steps,
             reference_score=self.reference_score,
-            searches=tuple(map(search_findings, self.searches)),
+            searches=tuple(
+                search_findings(search, self.chosen[search][0].entry if self.chosen.get(search) else None)
+                for search in self.searches
+            ),
             rungs=rung_findings(plan, self.searches[0], {}),
             table_error=table_error(self.searches, plan.problems[0].classes),
             choices=choices_of(self.chosen),
