@@ -126,7 +126,15 @@ def started(folder: Path, workers: int, *more: str) -> subprocess.Popen[str]:
     command = [*LOSSMITH, *SHORT, "--evaluations", "60", "--workers", str(workers), "--out", "run", *more]
     environment = os.environ | {"COLUMNS": "80", "NO_COLOR": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
 
 
 def test_ctrl_c_ends_with_the_report_of_what_was_found(tmp_path: Path) -> None:

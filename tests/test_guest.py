@@ -240,6 +240,15 @@ def a_certificate_that_is_refused(folder: Path) -> None:
         properties.certify(lossmith.create("formula(p)"), 3)
 
 
+@covers("evolve")
+def a_search(folder: Path) -> None:
+    asked: dict[str, Any] = {"model": "linear", "steps": 20, "evaluations": 20, "population": 10}
+    found = lossmith.evolve("iris", out=folder / "search", workers=0, progress=False, **asked)
+    assert found.report().is_file()
+    assert len(found.hall_of_fame) >= 10
+    assert found.best.text == found.run.found.winner
+
+
 @covers("match_scale")
 def match_scale(folder: Path) -> None:
     lossmith.match_scale(lossmith.create("ngl"), 10)

@@ -170,7 +170,7 @@ def test_the_same_search_gives_the_same_page(tmp_path: Path) -> None:
 def test_a_search_that_was_stopped_says_so(tmp_path: Path) -> None:
     page = render_search(make_search(tmp_path, stopped()))
     text = Page(page).text
-    assert "The same command goes on where it stopped" in text
+    assert "Run the same command again to resume" in text
     assert "There was none." in body(page, "method")
     for section in ("winner", "final", "choice"):
         assert f'id="{section}"' not in page

@@ -47,7 +47,7 @@ def test_the_end_fits_and_says_everything(tmp_path: Path, width: int, encoding: 
 
 def test_a_stopped_search_says_so(tmp_path: Path) -> None:
     text = printed(SearchEnd(make_search(tmp_path, stopped())))
-    assert "The same command goes on where it stopped" in text
+    assert "Run the same command again to resume" in text
     assert "Winner" not in text
     assert FORMULAS[0] in text
 
@@ -61,7 +61,7 @@ def test_the_display_shows_time_speed_hall_of_fame_and_filters_at_80_columns() -
     watcher.advance(4)
     text = printed(display)
     assert max(map(cell_len, text.splitlines())) <= 80
-    assert "19,600 candidates, 8,302 trained, 9,800 a minute, about 60 min of search left" in text
+    assert "19,600 candidates, 8,302 trained, 9,800 a minute, about 58 min of search left" in text
     assert "rung 1: 24 of 96 trainings" in text
     for member in strategy().hall_of_fame[:5]:
         assert member.formula in text
@@ -80,7 +80,7 @@ def test_a_long_formula_takes_one_line_while_the_search_runs() -> None:
 
 def test_time_left_follows_from_evaluations_too() -> None:
     display = SearchDisplay(Console(file=io.StringIO(), width=80))
-    display.begin(None, 2 * 8302)
+    display.begin(None, 2 * SEARCHES[0].course[-1].trained)
     display.generation(SEARCHES, 600.0)
     assert "about 10 min of search left" in display.headline
 

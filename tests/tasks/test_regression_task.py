@@ -74,11 +74,12 @@ def test_a_linear_model_trained_with_squared_error_comes_to_least_squares() -> N
     assert task_for(splits).metrics(result.test)["R2"] == pytest.approx(expected.mean(), abs=0.01)
 
 
-def test_layers_of_width_one_are_not_stacked() -> None:
-    """Their products are with vectors, which round by where they lie in memory."""
+def test_layers_that_do_not_fill_vectors_are_not_stacked() -> None:
+    """Their products round by where they lie in memory."""
     assert not can_be_stacked("mlp", outputs=1)
     assert not can_be_stacked("mlp:depth=2,width=1", outputs=3)
-    assert can_be_stacked("mlp:depth=1,width=10", outputs=2)
+    assert not can_be_stacked("mlp:width=9", outputs=3)
+    assert can_be_stacked("mlp:depth=1,width=16", outputs=2)
     assert draft(Request(data="diabetes"), Sources()).trial.ours.engine == "single"
 
 

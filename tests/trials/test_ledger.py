@@ -267,7 +267,7 @@ def test_results_of_other_code_are_not_found(tmp_path: Path, monkeypatch: pytest
     """A change of a loss, or of the loop that trains it, makes another key; one of the report does not."""
     package = tmp_path / "lossmith"
     shutil.copytree(Path(lossmith.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(lossmith, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr("lossmith.trials.ledger.__file__", str(package / "trials" / "ledger.py"))
     digests = [training_code.__wrapped__()]
     for name in ("report/page.py", "losses/alternate.py", "trials/training.py", "kernels/cpu.cpp"):
         (package / name).write_text("# changed\n", encoding="utf-8")
