@@ -26,7 +26,7 @@ from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Sources
 
 CLASSES = 5
-EVALUATIONS = 600
+EVALUATIONS = 1_500
 
 
 def likeness(formula: Expression) -> float:
