@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from lossmith.commands import flattened, refuse_empty
+from lossmith.comparison.files import RUNS
 from lossmith.comparison.options import Options
 from lossmith.endings import Stopped, check_file, check_folder, saying, sentence_of, stoppable
 from lossmith.evolution.options import SearchOptions
-from lossmith.trials.options import Training, options_of
+from lossmith.trials.options import Training
 
 if TYPE_CHECKING:
     from lossmith.comparison.estimate import Estimate
@@ -33,36 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 _ASK_BEYOND: Final = 3600.0  # seconds
-_RUNS: Final = Path("runs")
-
-
-def _flattened(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose first argument is a dataclass, with an option in place of each `Option` of the dataclass."""
-    request, *others = inspect.signature(command, eval_str=True).parameters.values()
-    options = options_of(request.annotation)
-
-    def flat(**given: Any) -> None:
-        values = {name: given.pop(name, getattr(request.annotation, name)) for name in options}
-        asked = request.annotation(**values)
-        asked.dataset()  # what is wrong with the data is said before torch is loaded, which takes seconds
-        command(asked, **given)
-
-    own = []
-    for name, (option, kind, _) in options.items():
-        default = getattr(request.annotation, name)
-        names = (f"--{name.replace('_', '-')}", *option.names)
-        info = typer.Option(*names, help=option.help, rich_help_panel=option.panel)
-        if option.positional:
-            info = typer.Argument(metavar=f"[{name.upper()}]", help=option.help)
-        plain: Any = kind if default is not None else kind | None
-        own.append(inspect.Parameter(name, _KEYWORD, default=default, annotation=Annotated[plain, info]))
-    others = [parameter.replace(kind=_KEYWORD) for parameter in others]
-    flat.__name__, flat.__doc__ = command.__name__, command.__doc__
-    flat.__signature__ = inspect.Signature([*own, *others])  # type: ignore[attr-defined]
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *others)}
-    return flat
 
 
 _Workers = Annotated[
@@ -85,7 +57,7 @@ _Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it 
 
 
 @app.command()
-@_flattened
+@flattened
 def compare(
     options: Options,
     workers: _Workers = None,
@@ -115,9 +87,9 @@ def compare(
     if limit is None:
         plan = make_plan(options, sources)
     else:
-        runs = out.parent if out else _RUNS
+        runs = out.parent if out else RUNS
         plan, cuts = fitted_plan(options, sources, 60 * limit, workers, runs, keep=not dry_run)
-    folder = out or _RUNS / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    folder = out or RUNS / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
     file = folder / "summary.json"
     before = file.read_bytes() if file.is_file() else None
     expected = _begin(plan, sources, folder, workers, cuts, finished=before is not None, dry_run=dry_run, yes=yes)
@@ -134,7 +106,7 @@ def compare(
 
 
 @app.command()
-@_flattened
+@flattened
 def selftest(
     options: Options,
     copies: Annotated[int, typer.Option(min=2, help="Copies of the reference.", rich_help_panel="Comparison")] = 10,
@@ -158,7 +130,7 @@ def selftest(
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
     _check_writable(out, dry_run=dry_run)
     plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
-    folder = out or _RUNS / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    folder = out or RUNS / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
     expected = _begin(plan, sources, folder, workers, dry_run=dry_run, yes=yes)
     if dry_run:
         return
@@ -172,7 +144,7 @@ def selftest(
 
 
 @app.command()
-@_flattened
+@flattened
 def evolve(
     options: SearchOptions,
     workers: _Workers = None,
@@ -181,7 +153,8 @@ def evolve(
     dry_run: _DryRun = False,
 ) -> None:
     """Discover a loss for your data by genetic programming. Run it again to resume."""
-    from lossmith.evolution.plan import make_search_plan, write_search_plan
+    from lossmith.comparison.plan import write_plan
+    from lossmith.evolution.plan import make_search_plan
     from lossmith.evolution.session import carry_out_search
     from lossmith.report.evolution.announcement import search_announcement
     from lossmith.report.evolution.live import SearchDisplay
@@ -194,12 +167,12 @@ def evolve(
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
     _check_writable(out, dry_run=dry_run)
     plan = make_search_plan(options, sources)
-    folder = out or _RUNS / plan.folder
+    folder = out or RUNS / plan.folder
     for line in search_announcement(plan, None if dry_run else folder):
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return
-    write_search_plan(plan, folder)
+    write_plan(plan, folder)
 
     def shown() -> None:
         run = load_search(folder)
@@ -220,7 +193,7 @@ def evolve(
 def _check_writable(out: Path | None, *, dry_run: bool) -> None:
     """Refuse a run folder that cannot be written, or no ledger beside it, before anything is measured."""
     if not dry_run:
-        for folder in (_RUNS,) if out is None else (out.resolve().parent, out):
+        for folder in (RUNS,) if out is None else (out.resolve().parent, out):
             check_folder(folder)
 
 
@@ -255,7 +228,7 @@ def _begin(
 
 
 @app.command()
-@_flattened
+@flattened
 def train(
     request: Training,
     out: Annotated[
@@ -283,7 +256,7 @@ def train(
     text = drafted.task.reference if request.loss is None else drafted.task.loss_text(request.loss)
     trainer = replace(drafted.trial.ours, engine="single")
     trial = with_loss(replace(drafted.trial, trainer=trainer, optimizer=changed, final=True), text)
-    folder = out or _RUNS / f"train-{drafted.splits.name}-{trial.hash[:8]}"
+    folder = out or RUNS / f"train-{drafted.splits.name}-{trial.hash[:8]}"
     check_folder(folder)
     if not force:
         check_unused(folder, trial)
@@ -414,15 +387,6 @@ def show(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder."
     Console().print(Leaderboard(load_run(run)))
 
 
-def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse an empty value, which a script passes where a variable of its own is not set."""
-    for before, argument in zip(("", *arguments), arguments, strict=False):
-        if argument == "" or (argument.startswith("--") and argument.endswith("=")):
-            option = argument.rstrip("=") or before
-            named = f"the value of {option}" if option.startswith("-") else "an argument"
-            raise ValueError(f"{named} is empty: give one, or leave it out")
-
-
 def main() -> NoReturn:
     """Run the command line; a user error prints one sentence and exits with code 2."""
     console = Console(stderr=True)
@@ -432,7 +396,7 @@ def main() -> NoReturn:
 
     try:
         with stoppable(), saying(say, lambda: "Run the same command again."):
-            _refuse_empty(sys.argv[1:])
+            refuse_empty(sys.argv[1:])
             app()
     except (ValueError, RuntimeError, OSError) as error:
         if os.environ.get("LOSSMITH_TRACEBACK"):

@@ -6,14 +6,16 @@ import io
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from lossmith.catalog import create
+from lossmith.comparison.files import RUNS
+from lossmith.comparison.plan import write_plan
 from lossmith.evolution.hall_csv import hall_of_fame_csv
 from lossmith.evolution.options import SearchOptions
-from lossmith.evolution.plan import make_search_plan, write_search_plan
+from lossmith.evolution.plan import make_search_plan
 from lossmith.evolution.session import carry_out_search
 from lossmith.losses.loss import Loss
 from lossmith.report.evolution.live import SearchDisplay
@@ -23,8 +25,6 @@ from lossmith.trials.trial import Sources
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_RUNS: Final = Path("runs")
 
 
 def evolve(
@@ -60,8 +60,8 @@ def evolve(
     """
     sources = Sources()
     plan = make_search_plan(SearchOptions(data=os.fspath(data), **options), sources)
-    folder = _RUNS / plan.folder if out is None else Path(out)
-    write_search_plan(plan, folder)
+    folder = RUNS / plan.folder if out is None else Path(out)
+    write_plan(plan, folder)
     display = SearchDisplay(Console(stderr=True, quiet=not progress))
     with display:
         carry_out_search(

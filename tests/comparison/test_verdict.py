@@ -31,10 +31,12 @@ from lossmith.comparison.verdict import (
     CLASSIFICATION,
     RULES,
     Evidence,
+    Rule,
     Verdict,
     VerdictKind,
     points_with_interval,
     verdict,
+    without_numbers,
 )
 from lossmith.tasks import Regression
 
@@ -124,6 +126,14 @@ def test_the_table_has_one_row_per_kind_and_no_row_is_dead() -> None:
 def test_each_row_says_its_sentence(kind: VerdictKind) -> None:
     given, sentence = CASES[kind]
     assert given == Verdict(kind, sentence)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind.name)
+def test_a_verdict_without_its_numbers_keeps_its_words_and_scope(rule: Rule) -> None:
+    short = without_numbers(rule.sentence.replace("{scope}", SCOPE))
+    assert not any(gap in short for gap in ("gap", "{lower}", "{upper}", "{mde}", ":"))
+    assert rule.sentence.startswith(short.removesuffix(SCOPE).rstrip().partition(":")[0])
+    assert short.endswith(SCOPE) or rule.kind is VerdictKind.UNTRAINABLE
 
 
 def test_kinds_keep_the_words_that_results_are_written_with() -> None:

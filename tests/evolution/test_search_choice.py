@@ -171,7 +171,7 @@ def audited_by(scores: list[float], dropped: list[float]) -> dict[int, tuple[int
 
     class Trained:
         def evaluate(self, jobs: Any, label: str) -> None:
-            for entry, rung in jobs[search]:
+            for entry, rung in jobs:
                 assert rung in {1, top}
                 entry.marks[rung] = full[str(entry.formula)]
 

@@ -121,9 +121,8 @@ def test_a_search_that_finds_nothing_new_does_not_keep_the_other_one_going(monke
 
     class Perfect:
         def evaluate(self, jobs: Any, label: str) -> None:
-            for of in jobs.values():
-                for entry, rung in of:
-                    entry.marks[rung] = Mark((1.0,), (np.zeros(2, np.float32),), (1.0,))
+            for entry, rung in jobs:
+                entry.marks[rung] = Mark((1.0,), (np.zeros(2, np.float32),), (1.0,))
 
     from lossmith.evolution.clock import Clock
     from lossmith.evolution.search import run_generations

@@ -13,9 +13,8 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from lossmith.data import DataSpec, Splits
-from lossmith.tasks.calibration import fit_temperature
+from lossmith.tasks.calibration import class_weights, fit_temperature
 from lossmith.trials.batches import batches
-from lossmith.trials.candidates import class_weights
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import build_model
 from lossmith.trials.result import TrialResult, summary_to_json
@@ -85,7 +84,7 @@ def test_scaled_and_balanced_scores_are_those_of_the_best_temperature_under_clas
 
 def test_class_weights_have_mean_one_and_give_each_class_the_same_total():
     label = np.array([0, 0, 0, 2, 2, 4])
-    weights = class_weights(label, 5)
+    weights = class_weights(label)
     assert weights.mean() == pytest.approx(1)
     totals = [weights[label == k].sum() for k in (0, 2, 4)]
     assert totals == pytest.approx([2.0] * 3)

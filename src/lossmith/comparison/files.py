@@ -6,11 +6,14 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import tomli_w
 
 from lossmith.trials.files import written_whole
+
+RUNS: Final = Path("runs")
+"""Where run folders lie, if the user names none."""
 
 if TYPE_CHECKING:
     Number = float

@@ -20,7 +20,8 @@ def parse_learning_rates(text: str) -> tuple[float, ...] | int:
     return int(values[0]) if len(values) == 1 and values[0].is_integer() else tuple(values)
 
 
-def _parse_losses(text: str) -> tuple[str, ...]:
+def parse_losses(text: str) -> tuple[str, ...]:
+    """Text forms of losses from a comma-separated text."""
     from lossmith.losses.text import split_losses  # beside the losses, which need torch
 
     return tuple(split_losses(text))
@@ -39,7 +40,7 @@ class Options(Request):
         Option(
             "Losses, comma-separated; default: the whole catalog.",
             "Comparison",
-            parse=_parse_losses,
+            parse=parse_losses,
             names=("--loss",),
         ),
     ] = None

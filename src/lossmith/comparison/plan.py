@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
 from lossmith.comparison.files import toml_text, write_file
@@ -199,7 +199,15 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     )
 
 
-def write_plan(plan: Plan, folder: Path) -> None:
+class Written(Protocol):
+    """A plan that can be written."""
+
+    @property
+    def text(self) -> str:
+        """The plan as TOML."""
+
+
+def write_plan(plan: Written, folder: Path) -> None:
     """Write the plan into its run folder, unless it stands there already.
 
     Args:
@@ -276,7 +284,7 @@ def _try_out(
     return ratios, tuple(dict.fromkeys(notes))
 
 
-def _difference_from(file: Path, plan: Plan) -> str | None:
+def _difference_from(file: Path, plan: Written) -> str | None:
     """What a plan differs in from the one in a file; ``None``: nothing."""
     try:
         before = file.read_text(encoding="utf-8")

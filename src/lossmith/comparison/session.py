@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from lossmith.comparison.outputs import write_runs, write_summary
 from lossmith.comparison.plan import Plan
@@ -17,9 +18,17 @@ from lossmith.trials.runner import Progress, Runner
 from lossmith.trials.trial import Sources
 
 
+class Planned(Protocol):
+    """A plan that says where it trains."""
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda"``."""
+
+
 @contextlib.contextmanager
 def running(
-    plan: Plan,
+    plan: Planned,
     sources: Sources,
     folder: Path,
     *,

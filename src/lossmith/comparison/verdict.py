@@ -186,6 +186,12 @@ RULES = (
 )
 
 
+def without_numbers(sentence: str) -> str:
+    """A verdict without its numbers, which stand between a colon and the scope."""
+    said, _, rest = sentence.partition(":")
+    return f"{said} {SCOPE}" if rest else sentence
+
+
 def verdict(
     name: str,
     against_reference: PairedDifference | None,

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from lossmith.evolution.archive import Archive, Entry, Mark, standard_error
 from lossmith.evolution.problem import CHOICE, LADDER
-from lossmith.evolution.search import Evaluator, Search, mark_of, trainings
+from lossmith.evolution.search import Evaluator, Search, mark_of, trainings, trials_of
 from lossmith.trials.runner import Runner
 
 FINALISTS: Final = 10
@@ -50,7 +50,7 @@ def choose(searches: Sequence[Search], evaluator: Evaluator, runner: Runner) -> 
         for search in searches
         for entry in search.archive.best(FINALISTS)
     }
-    results = runner.run([t for plan in plans.values() for of in plan for ts in of.values() for t in ts], "choosing")
+    results = runner.run([trial for plan in plans.values() for trial in trials_of(plan)], "choosing")
     marks = {key: mark_of(plan, results) for key, plan in plans.items()}
     return {search: _ranked({entry: marks[s, entry] for s, entry in marks if s is search}) for search in searches}
 
@@ -88,11 +88,9 @@ def audit(search: Search, evaluator: Evaluator, stream: Sequence[int]) -> dict[i
     copies = [again.add(entry.formula, entry.operator, ()) for entry, _ in chosen]
     for copy, (entry, rung) in zip(copies, chosen, strict=True):
         copy.marks[rung] = entry.marks[rung]
-    spent = search.trainings
     for rung in (1, top):  # on rung 1 they find their learning rate, as those do that are not dropped
         jobs = [(copy, rung) for copy in copies if rung not in copy.marks]
-        evaluator.evaluate({search: jobs}, "auditing those that were dropped")
-    search.trainings = spent
+        evaluator.evaluate(jobs, "auditing those that were dropped")
     found = {}
     for rung in range(top):
         of_rung = [copy for copy, (_, of) in zip(copies, chosen, strict=True) if of == rung]

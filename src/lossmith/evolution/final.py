@@ -13,6 +13,7 @@ from lossmith.comparison.results import test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Summary
 from lossmith.comparison.session import conclude
 from lossmith.comparison.statistics import PairedDifference
+from lossmith.comparison.verdict import without_numbers
 from lossmith.evolution.options import SearchOptions, data_and_model
 from lossmith.trials.options import Request
 from lossmith.trials.runner import Runner
@@ -113,14 +114,16 @@ def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
     row = next((row for row in summary.rows if row.loss == winner), None)
     if row is None or row.untrained is not None:
         return f"The loss found could not be trained under the budget of the comparison on {name}."
-    against = [("cross-entropy", _points(row.against_reference)), ("tuned label smoothing", _points(row.against_rival))]
-    if compared.against_control is not None:
-        against.append(("the best of random search", _interval(compared.against_control)))
-    told = ", ".join(f"{points} against {other}" for other, points in against if points)
+    against = {
+        "cross-entropy": row.against_reference,
+        "tuned label smoothing": row.against_rival,
+        "the best of random search": compared.against_control,
+    }
+    told = ", ".join(f"{_points(gap)} against {other}" for other, gap in against.items() if gap is not None)
     return (
         f"On the {examples:,} examples of {name} that the search never saw, the loss found scores "
         f"{100 * row.score:.1f} % {summary.metric}{told and f': {told}'}. "
-        f"It{_without_numbers(row.verdict.removeprefix(row.name))}"
+        f"It{without_numbers(row.verdict.removeprefix(row.name))}"
     )
 
 
@@ -140,21 +143,8 @@ def _against(plan: Plan, findings: Findings, winner: str, control: str | None) -
     return estimator.difference(str(both[0]), str(both[1]))
 
 
-def _points(gap: Gap | None) -> str:
-    if gap is None:
-        return ""
-    low, high = (100 * bound for bound in gap.interval) if gap.interval else (None, None)
-    return f"{100 * gap.mean:+.2f} points" + ("" if low is None else f" [{low:+.2f}, {high:+.2f}]")
-
-
-def _interval(difference: PairedDifference) -> str:
-    interval = difference.interval()
+def _points(difference: Gap | PairedDifference) -> str:
+    """A difference in points, with its interval where there is one."""
+    interval = difference.interval() if isinstance(difference, PairedDifference) else difference.interval
     shown = "" if interval is None else f" [{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
     return f"{100 * difference.mean:+.2f} points{shown}"
-
-
-def _without_numbers(verdict: str) -> str:
-    """A verdict without the difference that it repeats."""
-    said, _, rest = verdict.partition(":")
-    scope = rest[rest.index(" on this") :] if " on this" in rest else "."
-    return said + scope if rest else verdict

@@ -5,20 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from lossmith.trials.options import Option, Request, RequestError
+from lossmith.comparison.options import parse_losses
+from lossmith.trials.options import Option, Request, RequestError, parse_names
 
 StrategyName = Literal["tournament", "ageing", "pareto", "random"]
 Fitness = Literal["nll_scaled", "nll"]
 
 
-def _parse_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _parse_losses(text: str) -> tuple[str, ...]:
-    from lossmith.losses.text import split_losses  # beside the losses, which need torch
-
-    return () if text == "none" else tuple(split_losses(text))
+    return () if text == "none" else parse_losses(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +54,7 @@ class SearchOptions(Request):
     time: Annotated[bool, Option("Search for losses that change during training, too.", "Search")] = False
     also: Annotated[
         tuple[str, ...] | None,
-        Option("Search on these too, DATA:MODEL,...; the fitness is the mean rank.", "Search", parse=_parse_list),
+        Option("Search on these too, DATA:MODEL,...; the fitness is the mean rank.", "Search", parse=parse_names),
     ] = None
     fitness: Annotated[
         Fitness, Option("Validation cross-entropy with temperature scaling (nll_scaled) or without (nll).", "Search")
@@ -70,7 +65,7 @@ class SearchOptions(Request):
     ] = 8
     transfer: Annotated[
         tuple[str, ...] | None,
-        Option("Compare the winner on these too, DATA or DATA:MODEL,...", "Comparison", parse=_parse_list),
+        Option("Compare the winner on these too, DATA or DATA:MODEL,...", "Comparison", parse=parse_names),
     ] = None
 
     def __post_init__(self) -> None:

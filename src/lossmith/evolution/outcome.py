@@ -20,11 +20,12 @@ SHOWN: Final = 10
 _MOST_ON_FRONT: Final = 20
 
 
-def search_findings(search: Search, winner: Entry | None = None) -> SearchFindings:
+def search_findings(search: Search, problems: int, winner: Entry | None = None) -> SearchFindings:
     """What a search has found by now.
 
     Args:
         search: the search.
+        problems: how many each candidate is trained on.
         winner: what was chosen; its lineage is told. ``None``: that of the first of the hall of fame.
     """
     archive, screen = search.archive, search.screen
@@ -57,7 +58,8 @@ def search_findings(search: Search, winner: Entry | None = None) -> SearchFindin
         filters={name: screen.counts.get(name, 0) for name in FILTERS},
         rescued=screen.counts.get("rescued", 0),
         trained=tuple(len(archive.on(rung)) for rung in range(len(LADDER))),
-        trainings=search.trainings,
+        trainings=problems
+        * sum(len(archive.on(k)) * max(1, len(rung.factors)) * rung.seeds for k, rung in enumerate(LADDER)),
         failed=sum(not np.isfinite(value) for value in fitness[0].values()),
         course=tuple(search.course),
         hall_of_fame=tuple(map(candidate, hall)),

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from lossmith.catalog import available, create
-from lossmith.comparison.files import toml_text, write_file
-from lossmith.comparison.plan import PlanError, make_plan
+from lossmith.comparison.files import toml_text
+from lossmith.comparison.plan import make_plan
 from lossmith.data import Splits
 from lossmith.data.spec import Stage
 from lossmith.evolution.final import comparison_options
 from lossmith.evolution.options import SearchOptions, data_and_model
 from lossmith.evolution.problem import LADDER, Problem
 from lossmith.formulas import Expression, parse, substitute
-from lossmith.losses.loss import Loss
-from lossmith.tasks import Classification
-from lossmith.trials.options import RequestError
+from lossmith.trials.options import Request, RequestError
 from lossmith.trials.request import Draft, draft
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Sources
@@ -94,46 +91,34 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
         The plan.
 
     Raises:
-        ValueError: if data, model, a loss or an option does not do; the message is one sentence.
+        ValueError: if data, model, a loss or an option is invalid; the message is one sentence.
     """
     seeds = _seeds(options)
-    own = _classified(draft(replace(options, folds=0), sources), options.data)
+    _check_task(options)
+    own = draft(replace(options, folds=0), sources)
     problems = [_problem(own, options)]
     for text in options.also or ():
         data, model = data_and_model(text, "--also")
         asked = replace(options, data=data, model=model)
         if Path(data).resolve() != Path(options.data).resolve():  # of the same table, the label is the same
             asked = replace(asked, label=None, drop=None, train_size=None, image_size=None)
-        problems.append(_problem(_classified(draft(replace(asked, folds=0), sources), data), options))
-    stages: tuple[Stage, ...] = ("search", "choice")
-    parts, *_ = [[_part(problem, stage, sources) for stage in stages] for problem in problems]
-    for each in comparison_options(options, []):
-        _classified(draft(each, sources), each.data)
+        _check_task(asked)
+        problems.append(_problem(draft(replace(asked, folds=0), sources), options))
+    parts = [(_part(problem, "search", sources), _part(problem, "choice", sources)) for problem in problems]
+    for each in comparison_options(options, []):  # what would fail after the search fails now
+        _check_task(each)
         make_plan(each, sources)
+    searched, chosen = parts[0]
     return SearchPlan(
         name=own.splits.name,
         options=options,
         problems=tuple(problems),
         seeds=seeds,
-        examples=(len(parts[0].train) + len(parts[0].valid), len(parts[1].valid), len(own.splits.test)),
+        examples=(len(searched.train) + len(searched.valid), len(chosen.valid), len(own.splits.test)),
         device=own.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
         notes=own.notes,
     )
-
-
-def write_search_plan(plan: SearchPlan, folder: Path) -> None:
-    """Write the plan into its run folder, unless it stands there already.
-
-    Raises:
-        PlanError: if the folder holds another plan.
-    """
-    file = folder / "plan.toml"
-    if file.exists() and file.read_text(encoding="utf-8") != plan.text:
-        raise PlanError(
-            f"{folder} holds the run of another plan: choose another --out, or give the options it was made with"
-        )
-    write_file(file, plan.text)
 
 
 def formula_of(text: str) -> Expression | None:
@@ -143,15 +128,15 @@ def formula_of(text: str) -> Expression | None:
         ValueError: if there is no such loss.
     """
     loss = create(text)
-    if not isinstance(loss, Loss) or loss.kind != "classification" or loss.formula is None:
+    if loss.kind != "classification" or loss.formula is None:
         return None
     return substitute(parse(loss.formula))
 
 
 def _seeds(options: SearchOptions) -> dict[str, str]:
     if options.seed_losses is None:
-        asked: Sequence[str] = [info.name for info in available("classification") if "EXPR" not in info.text]
-        found = {text: formula_of(text) for text in asked}
+        named = (info.name for info in available("classification"))
+        found = {name: formula_of(name) for name in named if name != "formula"}
     else:
         found = {text: formula_of(text) for text in options.seed_losses}
         for text, formula in found.items():
@@ -163,12 +148,11 @@ def _seeds(options: SearchOptions) -> dict[str, str]:
     return {text: str(of) for text, of in usable.items() if options.time or not of.depends_on("t")}
 
 
-def _classified(drafted: Draft, data: str) -> Draft:
-    if not isinstance(drafted.task, Classification):
+def _check_task(asked: Request) -> None:
+    if (task := asked.dataset().task) != "classification":
         raise RequestError(
-            f"{data} is a {drafted.task.name} task, and `lossmith evolve` searches for losses of classification"
+            f"{asked.data} is a {task} task, and `lossmith evolve` searches for losses of classification"
         )
-    return drafted
 
 
 def _problem(drafted: Draft, options: SearchOptions) -> Problem:

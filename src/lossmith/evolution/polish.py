@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -30,7 +31,8 @@ class _Start:
     """CMA-ES around the constants of a candidate, each in units of its size."""
 
     def __init__(self, entry: Entry, rng: np.random.Generator) -> None:
-        import cma  # takes a second
+        with warnings.catch_warnings():  # cma adds filters of warnings to the process
+            import cma  # takes a second
 
         self.entry = entry
         self.values = np.array(constants_of(entry.formula))
@@ -82,13 +84,13 @@ def polish(
         if not any(starts.values()) or (rounds is None and clock.is_over("polish", first + number)):
             break
         tried = {search: [search.take(start.ask(), start.entry) for start in of] for search, of in starts.items()}
-        jobs = {search: [(entry, _RUNG) for made in of for entry in made] for search, of in tried.items()}
+        jobs = [(entry, _RUNG) for of in tried.values() for made in of for entry in made]
         evaluator.evaluate(jobs, "polishing constants")
         clock.mark(first + number)
         for search, of in tried.items():
             for start, made in zip(starts[search], of, strict=True):
                 start.tell([entry.marks[_RUNG].scores for entry in made])
-            search.learn(first + number, [], clock.seconds)
+            search.note(first + number, clock.seconds)
         told()
 
 

@@ -46,18 +46,17 @@ class Evaluator:
     def __init__(self, problems: Sequence[Problem], rates: Sequence[Sequence[float]], runner: Runner) -> None:
         self.problems, self.rates, self.runner = problems, rates, runner
 
-    def evaluate(self, jobs: Mapping[Search, Sequence[Job]], label: str) -> None:
+    def evaluate(self, jobs: Sequence[Job], label: str) -> None:
         """Train candidates on rungs and write down what they achieve.
 
         Args:
-            jobs: the candidates of each search.
+            jobs: the candidates.
             label: what this is called in the progress display.
         """
-        plans = [(search, *job, self.planned(*job)) for search, of in jobs.items() for job in of]
-        results = self.runner.run([trial for *_, plan in plans for trial in _trials(plan)], label)
-        for search, entry, rung, plan in plans:
+        plans = [(entry, rung, self.planned(entry, rung)) for entry, rung in jobs]
+        results = self.runner.run([trial for *_, plan in plans for trial in trials_of(plan)], label)
+        for entry, rung, plan in plans:
             entry.marks[rung] = mark_of(plan, results)
-            search.trainings += len(_trials(plan))
 
     def planned(self, entry: Entry, rung: int) -> Plan:
         """The trainings of a candidate on a rung, by learning-rate factor, for each problem."""
@@ -93,7 +92,8 @@ def trainings(
     }
 
 
-def _trials(plan: Plan) -> list[Trial]:
+def trials_of(plan: Plan) -> list[Trial]:
+    """All trainings of a candidate."""
     return [trial for of_problem in plan for trials in of_problem.values() for trial in trials]
 
 
@@ -128,7 +128,6 @@ class Search:
     ) -> None:
         self.name, self.strategy, self.screen, self.seeds, self.stream = name, strategy, screen, seeds, stream
         self.archive = Archive(len(LADDER))
-        self.trainings = 0
         self.course: list[CoursePoint] = []
 
     @property
@@ -161,6 +160,10 @@ class Search:
     def learn(self, generation: int, newest: Sequence[Entry], seconds: float) -> None:
         """Take in a generation that has been trained."""
         self.strategy.learn(self.archive, newest)
+        self.note(generation, seconds)
+
+    def note(self, generation: int, seconds: float) -> None:
+        """Note how far the search has come."""
         highest = max((entry.rung for entry in self.archive.entries if entry.marks), default=0)
         scores = [entry.marks[highest].scores[0] for entry in self.archive.on(highest)]
         best = min(scores, default=np.inf)
@@ -216,7 +219,7 @@ def run_generations(
             }
             if not any(newest.values()):
                 break
-            jobs = {search: [(entry, 0) for entry in of] + search.promotions() for search, of in newest.items()}
+            jobs = [job for search, of in newest.items() for job in (*_first(of), *search.promotions())]
             if limit is None:  # what does not look at results is bred while the others train
                 blind = [search for search in searches if search.strategy.is_blind]
                 bred = {search: ahead.submit(search.breed, generation + 1, size) for search in blind}
@@ -226,15 +229,19 @@ def run_generations(
             for search, of in newest.items():
                 search.learn(generation, of, clock.seconds)
             told()
-        last = {search: of.result() for search, of in bred.items()}
-        evaluator.evaluate({search: [(entry, 0) for entry in of] for search, of in last.items()}, "bred ahead")
+        evaluator.evaluate([job for of in bred.values() for job in _first(of.result())], "bred ahead")
     promote_all(searches, evaluator)
     for search in searches:
-        search.learn(generation, last.get(search, []), clock.seconds)
+        search.note(generation, clock.seconds)
     return generation
 
 
 def promote_all(searches: Sequence[Search], evaluator: Evaluator) -> None:
     """Train on higher rungs whatever deserves it, until nothing does."""
-    while any((jobs := {search: search.promotions() for search in searches}).values()):
+    while jobs := [job for search in searches for job in search.promotions()]:
         evaluator.evaluate(jobs, "longer trainings")
+
+
+def _first(entries: Sequence[Entry]) -> list[Job]:
+    """New candidates, to be trained on the first rung."""
+    return [(entry, 0) for entry in entries]

@@ -11,6 +11,7 @@ import msgspec
 
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import derive_seed
+from lossmith.comparison.session import running
 from lossmith.endings import Stopped
 from lossmith.evolution.choice import Finalist, audit, choose
 from lossmith.evolution.clock import Clock
@@ -28,7 +29,6 @@ from lossmith.evolution.strategies import make_strategy
 from lossmith.evolution.watching import Watcher
 from lossmith.losses.text import LossText
 from lossmith.trials.executors import MakeExecutor
-from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import Runner
 from lossmith.trials.trial import Sources
 
@@ -69,7 +69,9 @@ class _Session:
             steps=plan.problems[0].trial.steps,
             reference_score=self.reference_score,
             searches=tuple(
-                search_findings(search, self.chosen[search][0].entry if self.chosen.get(search) else None)
+                search_findings(
+                    search, len(plan.problems), self.chosen[search][0].entry if self.chosen.get(search) else None
+                )
                 for search in self.searches
             ),
             rungs=rung_findings(plan, self.searches[0], {}),
@@ -115,25 +117,19 @@ def carry_out_search(
         SearchError: if no loss could be trained.
         TrainingFailedError: if trainings of the reference fail.
     """
-    with Ledger(folder.resolve().parent / "ledger.sqlite", plan.device) as ledger:
-        runner = Runner(
-            ledger,
-            sources,
-            workers=workers,
-            device=plan.device,
-            time_limit=time_limit,
-            progress=watcher,
-            make_executor=make_executor,
-        )
-        try:
-            return _carried_out(plan, sources, folder, runner, watcher)
-        finally:
-            runner.close()
+    with running(
+        plan,
+        sources,
+        folder,
+        workers=workers,
+        time_limit=time_limit,
+        progress=watcher,
+        make_executor=make_executor,
+    ) as runner:
+        return _carried_out(plan, sources, folder, runner, watcher)
 
 
-def _carried_out(
-    plan: SearchPlan, sources: Sources, folder: Path, runner: Runner, watcher: Watcher | None
-) -> Found:  # fmt: skip
+def _carried_out(plan: SearchPlan, sources: Sources, folder: Path, runner: Runner, watcher: Watcher | None) -> Found:
     rates, scores = tuned_rates(plan.problems, LADDER, runner)
     session = _Session(plan, make_searches(plan), tuple(scores[0]))
     evaluator = Evaluator(plan.problems, rates, runner)
@@ -186,7 +182,7 @@ def _search(session: _Session, evaluator: Evaluator, folder: Path, watcher: Watc
         watcher.begin(seconds, plan.options.evaluations)
 
     def told() -> None:
-        found = tuple(map(search_findings, searches))
+        found = tuple(search_findings(search, len(plan.problems)) for search in searches)
         write_hall_of_fame(found, folder)
         if watcher is not None:
             watcher.generation(found, clock.seconds)
@@ -196,13 +192,11 @@ def _search(session: _Session, evaluator: Evaluator, folder: Path, watcher: Watc
     polish(searches, evaluator, clock, generations, rounds, told)
     promote_all(searches, evaluator)
     for search in searches:
-        search.learn(len(clock.marks), [], clock.seconds)
+        search.note(len(clock.marks), clock.seconds)
     told()
 
 
-def _concluded(
-    session: _Session, evaluator: Evaluator, sources: Sources, folder: Path, runner: Runner
-) -> Found:  # fmt: skip
+def _concluded(session: _Session, evaluator: Evaluator, sources: Sources, folder: Path, runner: Runner) -> Found:
     plan, searches = session.plan, session.searches
     audited = audit(searches[0], evaluator, (plan.options.seed, derive_seed(0, "audit")))
     session.chosen.update(choose(searches, evaluator, runner))

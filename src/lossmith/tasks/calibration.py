@@ -43,6 +43,43 @@ def fit_temperature(
     return float(np.exp(found.x))
 
 
+def class_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights of the examples, of mean 1, that give each class that occurs the same total.
+
+    Args:
+        labels: class indices, shape (n,).
+
+    Returns:
+        The weights, shape (n,).
+    """
+    counts = np.bincount(labels)
+    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float64)
+
+
+def cross_entropies(
+    logits: NDArray[np.floating], labels: NDArray[np.int64], weights: NDArray[np.floating], *, scaled: bool
+) -> tuple[NDArray[np.float64], float]:
+    """Compute the weighted cross-entropy of each example.
+
+    Args:
+        logits: shape (n, C).
+        labels: class indices, shape (n,).
+        weights: of the examples, shape (n,).
+        scaled: whether the logits are divided by the temperature that minimises the mean.
+
+    Returns:
+        The cross-entropies in nats times the weights, shape (n,), infinite if a logit is not finite; and the
+        temperature, 1 if the logits are not scaled.
+    """
+    from scipy.special import log_softmax
+
+    if not np.isfinite(logits).all():
+        return np.full(len(labels), np.inf), 1.0
+    temperature = fit_temperature(logits, labels, weights) if scaled else 1.0
+    log_p = log_softmax(logits.astype(np.float64) / temperature, axis=1)
+    return -weights * log_p[np.arange(len(labels)), labels], temperature
+
+
 def calibration_error(
     confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = CALIBRATION_BINS
 ) -> float:

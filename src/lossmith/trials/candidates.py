@@ -8,13 +8,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lossmith.data import Splits
 from lossmith.formulas import parse
 from lossmith.losses.text import parse_loss
 from lossmith.tasks import Judged, Task
-from lossmith.tasks.calibration import fit_temperature
+from lossmith.tasks.calibration import class_weights, cross_entropies
 from lossmith.trials.batches import StackBatches
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.stacks import Models
@@ -64,49 +63,28 @@ def train_candidates(
         stepper.step(step)
     logits = torch.cat(list(models.predict(splits.valid.inputs)), 1).float().cpu().numpy()
     label, index = (values.cpu().numpy() for values in (splits.valid.targets, splits.valid.index))
-    weight = class_weights(label, task.outputs) if trainer.balanced else np.ones(len(label))
+    weights = class_weights(label) if trainer.balanced else np.ones(len(label))
     seconds = (time.perf_counter() - began) / len(trials)
-    return [_result(of, label, index, weight, steps, seconds, scaled=trainer.scaled) for of in logits]
-
-
-def class_weights(label: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Weights of mean 1 that give each class that occurs the same total."""
-    counts = np.bincount(label, minlength=classes)
-    return (len(label) / (np.count_nonzero(counts) * counts[label])).astype(np.float64)
-
-
-def _result(
-    logits: NDArray[np.float32],
-    label: NDArray[np.int64],
-    index: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    steps: int,
-    seconds: float,
-    *,
-    scaled: bool,
-) -> TrialResult:
-    from scipy.special import log_softmax
-
-    diverged = not np.isfinite(logits).all()
-    nll, temperature = np.full(len(label), np.inf), 1.0
-    if not diverged:
-        temperature = fit_temperature(logits, label, weight) if scaled else 1.0
-        log_p = log_softmax(logits.astype(np.float64) / temperature, axis=1)
-        nll = -weight * log_p[np.arange(len(label)), label]
-    mean = float(nll.mean())
-    return TrialResult(
-        curve=Curve((steps,), {}, {"nll": (mean,)}),
-        scores={"nll": mean},
-        columns={},
-        fitted={"temperature": temperature},
-        gradient_ratio=np.nan,
-        extended_share=0.0,
-        diverged=diverged,
-        notes=(),
-        seconds=seconds,
-        # Three digits do for standard errors and keep the ledger small; the score itself is exact.
-        valid=Judged(index, -np.minimum(nll, _MOST_NATS).astype(np.float16).astype(np.float64)),
-    )
+    results = []
+    for of in logits:
+        nll, temperature = cross_entropies(of, label, weights, scaled=trainer.scaled)
+        mean = float(nll.mean())
+        results.append(
+            TrialResult(
+                curve=Curve((steps,), {}, {"nll": (mean,)}),
+                scores={"nll": mean},
+                columns={},
+                fitted={"temperature": temperature},
+                gradient_ratio=np.nan,
+                extended_share=0.0,
+                diverged=not np.isfinite(of).all(),
+                notes=(),
+                seconds=seconds,
+                # Three digits do for standard errors and keep the ledger small; the score itself is exact.
+                valid=Judged(index, -np.minimum(nll, _MOST_NATS).astype(np.float16).astype(np.float64)),
+            )
+        )
+    return results
 
 
 class _TableStepper:

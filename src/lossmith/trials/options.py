@@ -69,7 +69,8 @@ def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
     return found
 
 
-def _parse_columns(text: str) -> tuple[str, ...]:
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names from a comma-separated text."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -96,7 +97,7 @@ class Request:
     label: Annotated[str | None, Option("Label column of a table.", "Data")] = None
     drop: Annotated[
         tuple[str, ...] | None,
-        Option("Columns of a table to leave out, comma-separated.", "Data", parse=_parse_columns),
+        Option("Columns of a table to leave out, comma-separated.", "Data", parse=parse_names),
     ] = None
     image_size: Annotated[
         int | None, Option("Bring images of files to squares of so many pixels a side.", "Data", least=1)
