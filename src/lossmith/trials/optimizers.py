@@ -33,6 +33,7 @@ class StackedOptimizer:
         self.decays = any(spec.weight_decay for spec in specs)
         self.clip = column(math.inf if spec.clip is None else spec.clip for spec in specs)
         self.average, self.square = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self.buffer = torch.empty_like(parameters)  # a fresh one each step would cost more than the arithmetic
         self.steps = 0
 
     @torch.no_grad()
@@ -53,8 +54,8 @@ class StackedOptimizer:
             return
         self.average.lerp_(gradient, 1 - _BETA1)
         self.square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-        scale = self.square.sqrt().div_(math.sqrt(1 - _BETA2**self.steps)).add_(_EPS)
-        self.parameters.sub_(self.average.div(scale).mul_(lr / (1 - _BETA1**self.steps)))
+        scale = torch.sqrt(self.square, out=self.buffer).div_(math.sqrt(1 - _BETA2**self.steps)).add_(_EPS)
+        self.parameters.sub_(torch.div(self.average, scale, out=scale).mul_(lr / (1 - _BETA1**self.steps)))
 
 
 def row_norms(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from lossmith.data import DataSpec
@@ -254,12 +255,12 @@ class Trial:
     probes: tuple[str, ...] = ()
     final: bool = False
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the trial's canonical JSON, in hexadecimal."""
         return hashlib.sha256(self.json.encode()).hexdigest()
 
-    @property
+    @cached_property
     def json(self) -> str:
         """The trial as canonical JSON; two trials are equal if and only if their JSON is."""
         return json.dumps(_described(self), sort_keys=True)
