@@ -19,8 +19,9 @@ _SMALLER_WINS: Final = 0.7
 """How often the smaller of two tournament winners is taken: 0.5 would be no pressure on size."""
 _DEEPEST: Final = 6
 """Depth of random trees: the space of shallower ones is soon exhausted."""
-_IMMIGRANTS: Final = 0.5
-"""The share of random trees among the proposals; few of them pass the filters, about one in five of those that do."""
+_IMMIGRANTS: Final = 0.2
+"""The share of random trees among the proposals. With half, one seed of four never found the known best loss of
+`tests/evolution/test_known_answer.py`; with none the search can get stuck."""
 _ELITE: Final = 0.05
 _SAMPLE: Final = 12
 
