@@ -100,7 +100,7 @@ def test_a_folder_with_another_plan_is_refused(monkeypatch, capsys, tmp_path):
     (tmp_path / "run" / "plan.toml").write_text('name = "digits"\n')
     code, said = told(monkeypatch, capsys, *SHORT, "--evaluations", "30", "--out", "run")
     assert code == 2
-    assert "lossmith: run holds the run of another plan: choose another --out" in said
+    assert "lossmith: run holds the run of another plan (" in said
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["plan.toml"]
 
 

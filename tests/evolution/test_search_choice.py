@@ -61,7 +61,7 @@ class Spied:
         monkeypatch.setattr(Ledger, "open_test", watched_look)
         monkeypatch.setattr(session, "compare_all", watched_compare)
         monkeypatch.setattr(session, "audit", watched_audit)
-        self.found = searched(folder, transfer=("iris:mlp:width=4",), label_noise=0.1, evaluations=40)
+        self.found = searched(folder, transfer=("iris:mlp:width=8",), label_noise=0.1, evaluations=40)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_no_row_of_the_final_part_or_the_choice_is_in_the_search(spied):
     assert of_stage["trained on"] == of_stage["search"]
     assert len(final) == spied.found.examples[2]
     assert (len(of_stage["search"]), len(of_stage["choice"])) == spied.found.examples[:2]
-    assert {trial.ours.title for trial in spied.opened} == {"linear", "mlp:width=4"}  # also on another model
+    assert {trial.ours.title for trial in spied.opened} == {"linear", "mlp:width=8"}  # also on another model
 
 
 def test_seeds_of_the_choice_are_fresh(spied):

@@ -97,7 +97,7 @@ def test_stopped_in_the_comparison_it_tells_the_winner(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("no_comparison")
 @pytest.mark.parametrize(
     ("strategy", "evaluations", "more"),
-    [("pareto", 25, {"also": ("iris:mlp:width=4",), "optimizer": "sgd"}), ("random", 33, {"time": True})],
+    [("pareto", 25, {"also": ("iris:mlp:width=8",), "optimizer": "sgd"}), ("random", 33, {"time": True})],
 )
 def test_both_searches_train_as_many_as_were_asked_for(tmp_path, strategy, evaluations, more):
     found = searched(tmp_path / "run", strategy=strategy, evaluations=evaluations, **more)
@@ -173,9 +173,9 @@ def test_a_search_in_which_nothing_can_be_trained_ends_with_a_sentence(tmp_path,
 @pytest.mark.usefixtures("no_comparison")
 def test_a_search_limited_by_time_that_is_done_finds_the_same_again(tmp_path):
     """All trainings are kept, and the clock says where it ended."""
-    options = {"also": ("iris:mlp:width=4",), "evaluations": None, "minutes": 0.05, "time": True}
+    options = {"also": ("iris:mlp:width=8",), "evaluations": None, "minutes": 0.05, "time": True}
     found = searched(tmp_path / "run", **options)
-    assert found.problems == ("iris:linear", "iris:mlp:width=4")
+    assert found.problems == ("iris:linear", "iris:mlp:width=8")
     assert (tmp_path / "run" / "clock.json").is_file()
     assert searched(tmp_path / "run", **options) == found
 
