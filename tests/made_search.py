@@ -152,6 +152,7 @@ def found(**changes: Any) -> Found:
             Choice("random", 2995, FORMULAS[5], 0.0991, 0.0019, False),
         ),
         winner=WINNER,
+        known=None,
         control_winner=CONTROL_WINNER,
         finished=True,
         comparisons=("comparisons/digits", "comparisons/wine"),

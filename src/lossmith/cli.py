@@ -44,7 +44,7 @@ _TimeLimit = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running")
 ]
 _RunFolder = Annotated[
-    Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL-PLAN.", rich_help_panel="Running")
+    Path | None, typer.Option(help="Run folder; default: one for this plan under runs/.", rich_help_panel="Running")
 ]
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done and how long.", rich_help_panel="Running")
@@ -154,6 +154,7 @@ def evolve(
 ) -> None:
     """Discover a loss for your data by genetic programming. Run it again to resume."""
     from lossmith.comparison.plan import write_plan
+    from lossmith.evolution.forecast import seconds_after
     from lossmith.evolution.plan import make_search_plan
     from lossmith.evolution.session import carry_out_search
     from lossmith.report.evolution.announcement import search_announcement
@@ -168,7 +169,8 @@ def evolve(
     _check_writable(out, dry_run=dry_run)
     plan = make_search_plan(options, sources)
     folder = out or RUNS / plan.folder
-    for line in search_announcement(plan, None if dry_run else folder):
+    after = seconds_after(plan, sources, folder, workers)
+    for line in search_announcement(plan, None if dry_run else folder, after):
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         return

@@ -43,8 +43,8 @@ def evolve(
     Args:
         data: a bundled data set, a path, ``"openml:NAME"`` or ``"hf:OWNER/NAME"``.
         out: the run folder; ``None``: ``runs/evolve-DATA-MODEL-PLAN``.
-        workers: number of worker processes; ``None``: one per core. In a script, workers need the usual
-            ``if __name__ == "__main__":``.
+        workers: number of worker processes; ``None``: one per core; 0: none, but this process. In a script, workers
+            need the usual ``if __name__ == "__main__":``.
         time_limit: seconds after which a training counts as failed; ``None`` for no limit.
         progress: whether to show how far the search has come, on standard error.
         **options: fields of `lossmith.evolution.options.SearchOptions`, such as ``model="mlp"`` and ``minutes=5``.
@@ -58,6 +58,11 @@ def evolve(
         RuntimeError: if cross-entropy, or every loss found, fails to train.
         KeyboardInterrupt: on Ctrl-C; what was found so far is in the run folder.
     """
+    if not isinstance(data, str | os.PathLike):
+        raise ValueError(
+            f"data is of type {type(data).__name__}: give the name of a data set or a path, such as that of a table "
+            "written by DataFrame.to_csv"
+        )
     sources = Sources()
     plan = make_search_plan(SearchOptions(data=os.fspath(data), **options), sources)
     folder = RUNS / plan.folder if out is None else Path(out)

@@ -121,8 +121,9 @@ def _check_counts(dataset: Dataset, rows: Index, needed: int, what: str) -> None
     rarest = int(counts.argmin())
     if counts[rarest] < needed:
         raise DataError(
-            f"the class {quoted(dataset.class_names[rarest])} of {dataset.name!r} has {counts[rarest]} examples,"
-            f" too few for {what}, which needs {needed} of every class; add examples or merge rare classes."
+            f"the class {quoted(dataset.class_names[rarest])} of {dataset.name!r} has {counts[rarest]} examples"
+            f" outside the test part, too few for {what}, which needs {needed} of every class; add examples or merge"
+            " rare classes."
         )
 
 

@@ -21,6 +21,8 @@ REDUCTION: Final = 32
 LARGEST_SHARE: Final = 0.5
 """What goes on at most: where validation cannot tell losses apart, all are as good as the last."""
 
+_LEAST_ERROR: Final = 1e-12  # nats; without it, two losses that agree on all examples would divide by zero
+
 
 @dataclass(frozen=True, eq=False)
 class Mark:
@@ -46,9 +48,10 @@ class Mark:
         worse = np.subtract(self.scores, last.scores)
         if not np.isfinite(worse).all():
             return False
-        if (worse > 0).all() and np.mean(worse / np.add(self.spreads, last.spreads)) > 1:  # errors cannot be larger
+        largest = np.add(self.spreads, last.spreads)  # the errors cannot be larger
+        if (worse > 0).all() and np.mean(worse / np.maximum(largest, _LEAST_ERROR)) > 1:
             return False
-        return bool(np.mean(worse / np.maximum(standard_error(self.units, last.units), 1e-12)) <= 1)
+        return bool(np.mean(worse / np.maximum(standard_error(self.units, last.units), _LEAST_ERROR)) <= 1)
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from lossmith.comparison.options import Options
 from lossmith.comparison.plan import Plan, make_plan, write_plan
 from lossmith.comparison.protocol import Findings
-from lossmith.comparison.results import test_estimator, test_scores
+from lossmith.comparison.results import reference_learned, test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Summary
 from lossmith.comparison.session import conclude
 from lossmith.comparison.statistics import PairedDifference
@@ -32,11 +32,13 @@ class Compared:
         folder: relative to the run folder.
         summary: of the comparison.
         against_control: the winner minus random search's; ``None`` where there is no such row.
+        learned: whether cross-entropy did better than guessing.
     """
 
     folder: str
     summary: Summary
     against_control: PairedDifference | None
+    learned: bool
 
 
 def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Options]:
@@ -62,7 +64,7 @@ def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Op
         return found
     digest = options.dataset().digest
     searched = {digest, *(Options(**plain, data=data).dataset().digest for data in also)}
-    for text in options.transfer:
+    for text in dict.fromkeys(options.transfer):
         data, model = data_and_model(text, "--transfer")
         other = Options(**plain, data=data, model=model, losses=asked)
         if (of := _digest(other, options)) == digest:
@@ -94,26 +96,33 @@ def compare_all(
         place = f"{FOLDER}/{len(found) + 1}-{plan.name}-{model}"
         write_plan(plan, folder / place)
         findings, summary = conclude(plan, runner, folder / place)
-        found.append(Compared(place, summary, _against(plan, findings, winner, control)))
+        learned = reference_learned(plan, findings.runs)
+        found.append(Compared(place, summary, _against(plan, findings, winner, control), learned))
     return found
 
 
-def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
+def sentence(compared: Compared, winner: str, known: str | None, name: str, examples: int) -> str:
     """What the comparison on the data searched says of the winner.
 
     Args:
         compared: that comparison.
         winner: the text form of the winner.
+        known: the name of the winner, if the search began with it.
         name: what the data set is called.
         examples: number of test examples.
 
     Returns:
-        A sentence or two.
+        A few sentences.
     """
     summary = compared.summary
+    found = "the loss found" if known is None else known
+    first = "" if known is None else f"The search found nothing better than {known}, which it began with. "
     row = next((row for row in summary.rows if row.loss == winner), None)
     if row is None or row.untrained is not None:
-        return f"The loss found could not be trained under the budget of the comparison on {name}."
+        reason = "" if row is None else f": {row.untrained}"
+        return f"{first}In the comparison on {name}, {found} could not be trained{reason}."
+    if not compared.learned:
+        return f"{first}{summary.headline}"
     against = {
         "cross-entropy": row.against_reference,
         "tuned label smoothing": row.against_rival,
@@ -121,7 +130,7 @@ def sentence(compared: Compared, winner: str, name: str, examples: int) -> str:
     }
     told = ", ".join(f"{_points(gap)} against {other}" for other, gap in against.items() if gap is not None)
     return (
-        f"On the {examples:,} examples of {name} that the search never saw, the loss found scores "
+        f"{first}On the {examples:,} examples of {name} that the search never saw, {found} scores "
         f"{100 * row.score:.1f} % {summary.metric}{told and f': {told}'}. "
         f"It{without_numbers(row.verdict.removeprefix(row.name))}"
     )

@@ -152,6 +152,7 @@ class Found:
         table_error: the median and largest relative error of the gradients by table over the ten best of each search.
         choices: the finalists of both searches.
         winner: the text form of the loss that was chosen.
+        known: its name, if the search began with it.
         control_winner: that of random search; ``None`` where the strategy itself is random search, or none was chosen.
         finished: whether the search came to its end; ``False``: it was stopped.
         comparisons: folders of the final comparisons relative to the run folder: the data searched first, then those of
@@ -170,6 +171,7 @@ class Found:
     table_error: tuple[Number, Number]
     choices: tuple[Choice, ...]
     winner: str
+    known: str | None
     control_winner: str | None
     finished: bool
     comparisons: tuple[str, ...]

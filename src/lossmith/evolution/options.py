@@ -33,7 +33,8 @@ class SearchOptions(Request):
         ),
     ] = None
     evaluations: Annotated[
-        int | None, Option("Losses that each search trains, instead of minutes.", "Search", least=20)
+        int | None,
+        Option("Losses that each search trains before it polishes constants, instead of minutes.", "Search", least=20),
     ] = None
     strategy: Annotated[
         StrategyName,

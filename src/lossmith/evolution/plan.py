@@ -103,7 +103,10 @@ def make_search_plan(options: SearchOptions, sources: Sources) -> SearchPlan:
         if Path(data).resolve() != Path(options.data).resolve():  # of the same table, the label is the same
             asked = replace(asked, label=None, drop=None, train_size=None, image_size=None)
         _check_task(asked)
-        problems.append(_problem(draft(replace(asked, folds=0), sources), options))
+        problem = _problem(draft(replace(asked, folds=0), sources), options)
+        if problem.trial.trainer in [other.trial.trainer for other in problems]:
+            raise RequestError(f"--also {text} is searched on already: name other data or another model")
+        problems.append(problem)
     parts = [(_part(problem, "search", sources), _part(problem, "choice", sources)) for problem in problems]
     for each in comparison_options(options, []):  # what would fail after the search fails now
         _check_task(each)

@@ -121,6 +121,11 @@ class Search:
         screen: the filters.
         seeds: formulas of the first generation.
         stream: what its random numbers are drawn from.
+
+    Attributes:
+        archive: the candidates.
+        course: how far it had come after each generation.
+        polished: candidates that differ from others in polished constants; no filter saw them.
     """
 
     def __init__(
@@ -129,12 +134,13 @@ class Search:
         self.name, self.strategy, self.screen, self.seeds, self.stream = name, strategy, screen, seeds, stream
         self.archive = Archive(len(LADDER))
         self.course: list[CoursePoint] = []
+        self.polished = 0
 
     @property
     def judged(self) -> int:
-        """Distinct canonical forms that a filter rejected or that passed all of them."""
+        """Distinct canonical forms that a filter rejected or that passed all of them, and polished ones."""
         counts = self.screen.counts
-        return self.screen.seen - counts["duplicate"] - counts["too large"]
+        return self.screen.seen - counts["duplicate"] - counts["too large"] + self.polished
 
     def breed(self, generation: int, count: int, most: int | None = None) -> list[Entry]:
         """Make the candidates of a generation that pass the filters.
@@ -179,6 +185,7 @@ class Search:
 
         No filter is applied: *same gradient* compares three digits and would reject them.
         """
+        self.polished += len(formulas)
         return [self.archive.add(formula, "constants", (parent.number,)) for formula in formulas]
 
     def _sifted(self, proposals: Sequence[Proposal], most: int | None) -> list[Entry]:

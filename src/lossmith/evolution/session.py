@@ -57,6 +57,15 @@ class _Session:
         texts = [_text(found[0].entry.formula) if found else None for found in map(self.chosen.get, self.searches)]
         return texts[0] or "", texts[1] if len(texts) > 1 else None
 
+    @property
+    def known(self) -> str | None:
+        """The name of the winner, if the search began with it."""
+        finalists = self.chosen.get(self.searches[0])
+        if not finalists or finalists[0].entry.operator != "seed":
+            return None
+        formula = str(finalists[0].entry.formula)
+        return next((name for name, seed in self.plan.seeds.items() if seed == formula), None)
+
     def found(self) -> Found:
         """The findings of a search that is stopped now."""
         plan, (winner, control) = self.plan, self.winners
@@ -78,6 +87,7 @@ class _Session:
             table_error=table_error(self.searches, plan.problems[0].classes),
             choices=choices_of(self.chosen),
             winner=winner,
+            known=self.known,
             control_winner=control,
             finished=False,
             comparisons=(),
@@ -136,6 +146,8 @@ def _carried_out(plan: SearchPlan, sources: Sources, folder: Path, runner: Runne
     try:
         _search(session, evaluator, folder, watcher)
         found = _concluded(session, evaluator, sources, folder, runner)
+    except SearchError:
+        raise
     except (KeyboardInterrupt, Stopped, ValueError, RuntimeError):  # what was found until then is shown
         if any(search.archive.on(0) for search in session.searches):
             _write(session.found(), folder)
@@ -202,7 +214,9 @@ def _concluded(session: _Session, evaluator: Evaluator, sources: Sources, folder
     session.chosen.update(choose(searches, evaluator, runner))
     winner, control = session.winners
     if not winner:
-        raise SearchError(f"no loss of {len(searches[0].archive.entries):,} could be trained on {plan.name}")
+        reason = next(iter(runner.failures.values()), "all of them diverged")
+        count = len(searches[0].archive.entries)
+        raise SearchError(f"no loss of {count:,} could be trained on {plan.name}; the first failed: {reason}")
     write_file(folder / "best.loss", winner + "\n")
     options = comparison_options(plan.options, [winner, *([control] if control else [])])
     compared: Sequence[Compared] = compare_all(options, winner, control, sources, runner, folder)
@@ -211,7 +225,7 @@ def _concluded(session: _Session, evaluator: Evaluator, sources: Sources, folder
         rungs=rung_findings(plan, searches[0], audited),
         finished=True,
         comparisons=tuple(each.folder for each in compared),
-        verdict=sentence(compared[0], winner, plan.name, plan.examples[2]),
+        verdict=sentence(compared[0], winner, session.known, plan.name, plan.examples[2]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral, Number, Real
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,14 @@ from lossmith.data import Dataset, TaskName, load_dataset
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["none", "cosine"]
 Select = Literal["last", "best-val"]
+
+
+_KINDS: Final[dict[type, tuple[type, str]]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+}
 
 
 class RequestError(ValueError):
@@ -40,6 +49,15 @@ class Option:
     parse: Callable[[str], Any] | None = None
     names: tuple[str, ...] = ()
     positional: bool = False
+
+    def check_type(self, flag: str, value: Any, kind: type) -> None:
+        """Refuse a value of another type, which Python code may pass, in a sentence that begins with the option."""
+        if self.parse is not None:
+            return
+        wanted, said = _KINDS[kind]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+            shown = repr(value) if isinstance(value, str | Number) else f"of type {type(value).__name__}"
+            raise RequestError(f"{flag} {shown}: give {said}")
 
     def check_range(self, flag: str, value: Any) -> None:
         """Refuse a value that is too small or too large, or no number, in a sentence that begins with the option."""
@@ -142,7 +160,7 @@ class Request:
     folds: int | None = 0
 
     def __post_init__(self) -> None:
-        for name, (option, _, choices) in options_of(type(self)).items():
+        for name, (option, kind, choices) in options_of(type(self)).items():
             value, flag = getattr(self, name), f"--{name.replace('_', '-')}"
             if isinstance(value, str) and option.parse is not None:
                 value = option.parse(value)
@@ -150,6 +168,7 @@ class Request:
             if value is not None and choices and value not in choices:
                 raise RequestError(f"{flag} {value}: choose one of {', '.join(choices)}")
             if value is not None:
+                option.check_type(flag, value, kind)
                 option.check_range(flag, value)
         if self.epochs is not None and self.steps is not None:
             raise RequestError("--epochs and --steps exclude each other: give one of them")

@@ -27,13 +27,17 @@ class FinalRow:
 
 @dataclass(frozen=True)
 class FinalTable:
-    """A comparison: what it is called, its headline, where its own report lies, the heads of its columns, its rows."""
+    """A comparison: what it is called, its headline, where its own report lies, the heads of its columns, its rows.
+
+    The notes say how noisy it is, and why losses could not be trained.
+    """
 
     title: str
     headline: str
     link: str
     head: tuple[str, ...]
     rows: tuple[FinalRow, ...]
+    notes: tuple[str, ...]
 
 
 def final_tables(run: SearchRun) -> list[FinalTable]:
@@ -62,6 +66,10 @@ def _table(of: Run, run: SearchRun) -> FinalTable:
         quote((of.report.relative_to(run.folder)).as_posix()),
         ("#", "loss", "score, %", f"minus {words.reference}", "Holm p", f"minus {words.rival}", "verdict"),
         tuple(map(line, results.rows)),
+        (
+            results.noise,
+            *(f"{row.name} could not be trained: {row.untrained}." for row in results.rows if row.untrained),
+        ),
     )
 
 

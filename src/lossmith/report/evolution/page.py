@@ -35,7 +35,7 @@ def render_search(run: SearchRun) -> str:
     """The page as text; equal runs give equal text."""
     found = run.found
     drawn = [(picture, [Markup(panel) for panel in picture.panels]) for picture in pictures(run)]
-    winner = portrait(found.winner, found.classes, "winner") if found.winner else None
+    winner = portrait(found.winner, found.classes, "winner", found.known) if found.winner else None
     control = portrait(found.control_winner, found.classes, "control") if found.control_winner else None
     return (
         environment()
@@ -68,7 +68,7 @@ def render_search(run: SearchRun) -> str:
 def _tables(run: SearchRun) -> dict[str, Any]:
     """What the tables and lists of the page hold, by its name in the template."""
     found = run.found
-    named = {formula: text for text, formula in run.design.seeds.items()}
+    named = run.names
     descent = list(said.descent(found.searches[0], named))
     return {
         "member_head": said.MEMBER_HEAD,

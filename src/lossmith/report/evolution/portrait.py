@@ -41,8 +41,15 @@ class Portrait:
     pictures: tuple[tuple[Picture, list[Markup]], ...] = ()
 
 
-def portrait(text: str, num_classes: int, key: str) -> Portrait:
-    """Describe a loss for a number of classes; `key` sets its drawing apart from others on the page."""
+def portrait(text: str, num_classes: int, key: str, known: str | None = None) -> Portrait:
+    """Describe a loss for a number of classes.
+
+    Args:
+        text: its text form.
+        num_classes: the number of classes.
+        key: sets its drawing apart from others on the page.
+        known: its name, if the search began with it.
+    """
     try:
         certificate = certify(create(text), num_classes)
         if not isinstance(certificate, Certificate):
@@ -55,7 +62,7 @@ def portrait(text: str, num_classes: int, key: str) -> Portrait:
     return Portrait(
         text,
         None if drawn is None else Markup(drawn),
-        (*resemblance(text, num_classes), *_start(certificate)),
+        (*resemblance(text, num_classes, known), *_start(certificate)),
         tuple((label, said[label]) for label in _SHORT if label in said),
         parts,
         tuple(
@@ -70,8 +77,10 @@ def _renamed(picture: Picture, text: str) -> Picture:
     return replace(picture, legend={"this loss" if name == text else name: of for name, of in picture.legend.items()})
 
 
-def resemblance(text: str, num_classes: int) -> tuple[str, ...]:
-    """Which named loss a loss is like, in a sentence; none where that cannot be said."""
+def resemblance(text: str, num_classes: int, known: str | None) -> tuple[str, ...]:
+    """Which named loss a loss is, or is like, in a sentence; none where that cannot be said."""
+    if known is not None:
+        return (f"It is {known}, which the search began with.",)
     try:
         found = nearest(create(text), num_classes)
     except ValueError:

@@ -68,6 +68,11 @@ class SearchRun:
         reached = [member.rung for search in self.found.searches for member in search.hall_of_fame]
         return max(reached, default=0)
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The losses that the search began with, by formula; of two with one formula, the first."""
+        return {formula: name for name, formula in reversed(self.design.seeds.items())}
+
     @property
     def reference(self) -> float:
         """Cross-entropy's score on that rung."""

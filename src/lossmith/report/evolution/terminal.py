@@ -35,7 +35,7 @@ class SearchEnd:
         if found.winner:
             yield ""
             yield plain_text(f"Winner: {found.winner}", options, "bold")
-            for sentence in resemblance(found.winner, found.classes):
+            for sentence in resemblance(found.winner, found.classes, found.known):
                 yield plain_text(sentence, options)
         yield ""
         yield plain_text(f"Hall of fame of {said.strategy(found.searches[0])}, nats per example:", options)
@@ -44,6 +44,8 @@ class SearchEnd:
             yield ""
             yield plain_text(f"{table.title}; differences in points with 95 % intervals:", options)
             yield _comparison(table, options)
+            for sentence in table.notes:
+                yield plain_text(sentence, options, "dim")
         yield ""
         for search in found.searches:
             yield plain_text(_survival(search), options, "dim")
@@ -51,12 +53,14 @@ class SearchEnd:
 
 
 def members(search: SearchFindings, options: ConsoleOptions, *, cut: bool = False) -> Table:
-    """The best of a hall of fame: score, error, nodes, formula, which may be cut to one line."""
-    table = _table(("#", "right"), ("score", "right"), ("error", "right"), ("nodes", "right"), ("formula", "left"))
+    """The best of a hall of fame: rung, score, error, nodes, formula, which may be cut to one line."""
+    numbers = ("#", "rung", "score", "error", "nodes")
+    table = _table(*((name, "right") for name in numbers), ("formula", "left"))
     if cut:
         table.columns[-1].no_wrap, table.columns[-1].overflow = True, "crop" if options.ascii_only else "ellipsis"
     for rank, member in said.hall_of(search, _MEMBERS):
-        cells = (str(rank), said.nats(score_of(member)), said.error(member.error), str(member.complexity))
+        rung = str(member.rung + 1)
+        cells = (str(rank), rung, said.nats(score_of(member)), said.error(member.error), str(member.complexity))
         table.add_row(*(plain_text(cell, options) for cell in (*cells, member.formula)))
     return table
 
@@ -93,4 +97,4 @@ def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:
 def _where(run: SearchRun) -> str:
     page = f"Report: {clean(str(run.report))}" if run.report.is_file() else "No report.html has been written yet."
     best = run.folder / "best.loss"
-    return f"{page}\nUse it: lossmith.create('@{clean(str(best))}')" if best.is_file() else page
+    return f"{page}\nUse it: lossmith.create({clean(repr(f'@{best}'))})" if best.is_file() else page
