@@ -164,7 +164,7 @@ class Search:
 
     def note(self, generation: int, seconds: float) -> None:
         """Note how far the search has come."""
-        highest = max((entry.rung for entry in self.archive.entries if entry.marks), default=0)
+        highest = self.archive.highest
         scores = [entry.marks[highest].scores[0] for entry in self.archive.on(highest)]
         best = min(scores, default=np.inf)
         trained = sum(bool(entry.marks) for entry in self.archive.entries)
