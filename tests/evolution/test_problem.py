@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lossmith.data import DataSpec
-from lossmith.evolution.problem import CHOICE, LADDER, Problem, mean_units, strictness, tuned_rates
+from lossmith.evolution.problem import CHOICE, LADDER, Rung, mean_units, strictness, tuned_rates
 from lossmith.formulas import evaluate, parse
-from lossmith.tasks import Judged
-from lossmith.trials.result import Curve, TrialResult
-from lossmith.trials.trial import OptimizerSpec, SearchTrainer, Trial
-from made_trials import made
+from lossmith.trials.result import TrialResult
+from lossmith.trials.trial import SearchTrainer, Trial
+from made_problems import problem, scored
 
+GUIDE = Path(__file__).parents[2] / "docs" / "evolve.md"
 NGL = "exp(2.4092 - p*(1 + y)) - cos(cos(sin(p)))"
-
-
-def problem(optimizer: str = "adam", steps: int = 1000, **changes: object) -> Problem:
-    data = DataSpec("iris", valid_size=7, label_noise=0.1)
-    trial = made(data, "mlp", "cross_entropy", OptimizerSpec(optimizer, 0.5, 1e-3), steps, 32, seed=5, select="best")
-    return replace(Problem("iris:mlp", trial, 3, False, True, 900, 11), **changes)
-
-
-def scored(nll: float, units: Sequence[float] | None = None) -> TrialResult:
-    valid = None if units is None else Judged(np.arange(len(units)), -np.array(units, float))
-    return TrialResult(Curve((1,), {}, {"nll": (nll,)}), {"nll": nll}, {}, {}, math.nan, 0.0, False, (), 0.0, valid)
 
 
 class Landscape:
@@ -39,6 +29,7 @@ class Landscape:
         self.score, self.trained = score, list[Trial]()
 
     def run_all(self, trials: Sequence[Trial], label: str) -> dict[Trial, TrialResult]:
+        assert label == "tuning cross-entropy"
         self.trained += trials
         return {trial: scored(self.score(trial)) for trial in trials}
 
@@ -101,6 +92,19 @@ def test_rates_are_found_for_each_problem_on_each_rung():
     assert np.array(scores).round().astype(int).tolist() == [[200, 500, 1000], [400, 1000, 2000]]
 
 
+def test_the_ladder_is_the_one_that_the_guide_describes():
+    table = re.findall(
+        r"^\| (\d) \| (.+) \| (.+) \| (\d).* \| (.+) \|$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    shares = {"a fifth": 0.2, "half": 0.5, "all": 1.0}
+    factors = {"cross-entropy's": (1.0,), "half of it and twice": (0.5, 2.0), "the better one": (), "the same": ()}
+    exact = {"by table": False, "of the loss itself": True}
+    assert [number for number, *_ in table] == ["1", "2", "3", "4"]
+    told = [Rung(shares[steps], int(seeds), factors[rates], exact[by]) for _, steps, rates, seeds, by in table]
+    assert tuple(told) == LADDER
+    assert Rung(1.0, 3, (0.5, 1.0, 2.0), exact=True) == CHOICE  # three seeds and learning rates, in full
+
+
 def test_a_training_is_the_references_but_for_what_a_search_changes():
     of = problem()
     for stage, rows in (("search", 900), ("choice", 4000)):
@@ -144,8 +148,9 @@ def test_strictness_is_the_pull_on_the_target_over_cross_entropys(text, classes)
 
 def test_the_first_step_of_sgd_is_as_long_as_the_references():
     assert problem("sgd").scale(parse("-5*y*c")) == pytest.approx(5.0)
+    assert problem("sgd").scale(parse("y*c/4")) == pytest.approx(0.25)
     assert problem("adam").scale(parse("-5*y*c")) == 1.0
-    for text in ("y*(p - p)", "y*c/(n - 3)", "y*log(p - 1/3)"):  # 0, infinite, NaN
+    for text in ("y*(p - p)", "y*c/(n - 3)", "c/(n - 3)"):  # 0, infinite, NaN
         assert problem("sgd").scale(parse(text)) == 1.0
 
 
