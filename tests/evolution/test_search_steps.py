@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lossmith.evolution.archive import Entry, Mark
+from lossmith.evolution import choice
+from lossmith.evolution.archive import Archive, Entry, Mark
 from lossmith.evolution.filters import Sifted
 from lossmith.evolution.problem import CHOICE, LADDER
 from lossmith.evolution.search import Evaluator, Job, Search, mark_of, promote_all, run_generations, trainings
@@ -39,8 +40,8 @@ class Counting:
         numbers = range(self.made - count + 1, self.made + 1)
         return [Proposal(apply("mul", parse("y"), constant(float(k))), "made up", (0,)) for k in numbers]
 
-    def learn(self, archive: Any, newest: Sequence[Entry]) -> None:
-        assert all(0 in entry.marks for entry in newest)  # they have been trained
+    def learn(self, archive: Archive, newest: Sequence[Entry]) -> None:
+        assert all(0 in entry.marks and archive.entries[entry.number] is entry for entry in newest)
         self.learned.append(list(newest))
 
 
@@ -103,11 +104,12 @@ def test_a_generation_is_as_large_as_asked_for_or_ends_after_forty_tries_each():
 def test_no_generation_is_larger_than_what_is_left():
     for step, seeds in ((1, ()), (10, ()), (1, ("y*c",) * 9)):
         for most in (0, 1, 7):
-            assert len(made_search(step=step, seeds=seeds).breed(0, 20, most)) == most
+            search = made_search(step=step, seeds=seeds)
+            assert len(search.breed(0, 20, most)) == most
+            assert search.strategy.made <= 64 * (step if most else 0)  # none is made in vain
     search = made_search()
     assert len(search.breed(0, 3, 500)) == 64
     assert len(search.archive.entries) == 64
-    assert made_search().breed(0, 20, 0) == []
 
 
 def test_random_numbers_follow_from_the_stream_and_the_generation():
@@ -271,6 +273,7 @@ def test_a_candidate_is_trained_on_every_problem_with_every_seed():
     entries = [made_search().archive.add(parse(text), "seed", ()) for text in ("y*c", "y*p")]
     evaluator.evaluate([(entries[0], 1), (entries[1], 2)], "some label")
     assert runner.labels == ["some label"]
+    assert [trial.loss for trial in runner.trained] == ["formula(y*c)"] * 4 + ["formula(y*p)"] * 4
     assert len(set(runner.trained)) == len(runner.trained) == 2 * 2 + 2 * 2
     for problem_, steps in zip(problems, (500, 200), strict=True):
         of = [trial for trial in runner.trained if trial.steps == steps]
@@ -285,7 +288,7 @@ def test_a_candidate_is_trained_on_every_problem_with_every_seed():
 
 def choice_mark(nats: dict[float, list[float | None]]) -> Mark:
     """The mark of a candidate with these nats by learning-rate factor and seed."""
-    plan = trainings(problem(), parse("y*c"), "y*c", CHOICE, 0.25, (0.5, 1.0, 2.0), "choice")
+    plan = trainings(problem(), parse("y*c"), CHOICE, 0.25, (0.5, 1.0, 2.0), "choice")
     results = {
         trial: scored(of, [of, of + 1])
         for factor, trials in plan.items()
@@ -308,3 +311,77 @@ def test_a_rate_with_a_failed_seed_is_out_and_with_none_left_the_candidate_is():
     mark = choice_mark({0.5: [0.0, 0.0, None], 1.0: [0.0, math.inf, 0.0], 2.0: [None] * 3})
     assert (mark.scores, mark.units) == ((math.inf,), (None,))
     assert mark.spreads == (math.inf,)
+
+
+TEXTS = [f"y*c{'*p' * k}" for k in range(13)]
+
+
+def finals(scores: Sequence[Any], *, problems: int = 1) -> tuple[list[choice.Finalist], Runs, Search]:
+    """The finalists among candidates of growing size that score so on the choice part, by problem; None fails.
+
+    In the search each was a little worse than the one before.
+    """
+    search = made_search()
+    for k, text in enumerate(TEXTS[: len(scores)]):
+        units = np.full(4, k, np.float32)
+        search.archive.add(parse(text), "random", ()).marks[0] = Mark(
+            (float(k),) * problems, (units,) * problems, (1.0,)
+        )
+    of = {f"formula({parse(text)})": score for text, score in zip(TEXTS, scores, strict=False)}
+    asked = [problem(steps=100 * (i + 1)) for i in range(problems)]
+    runner = Runs(lambda trial: np.atleast_1d(of[trial.loss])[trial.steps // 100 - 1])
+    evaluator = Evaluator(asked, [[9.0, 9.0, 9.0, 0.25]] * problems, runner)  # type: ignore[arg-type]
+    return choice.choose([search], evaluator, runner)[search], runner, search  # type: ignore[arg-type]
+
+
+def numbers(finalists: Sequence[choice.Finalist]) -> list[int]:
+    return [finalist.entry.number for finalist in finalists]
+
+
+def test_the_ten_best_are_trained_anew_in_full_with_three_seeds_and_rates():
+    found, runner, _ = finals([20.0 - k for k in range(13)])
+    assert numbers(found) == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert [finalist.chosen for finalist in found] == [True] + [False] * 9
+    assert [finalist.mark.scores[0] for finalist in found] == [11.0 + k for k in range(10)]
+    assert runner.labels == ["choosing"]
+    assert len(set(runner.trained)) == len(runner.trained) == 10 * 3 * 3
+    assert {trial.optimizer.lr for trial in runner.trained} == {0.125, 0.25, 0.5}
+    assert {(trial.ours.data.stage, trial.steps, trial.ours.tabulated) for trial in runner.trained} == {  # type: ignore[attr-defined]
+        ("choice", 100, False)
+    }
+
+
+def test_finalists_that_fail_are_out_and_the_smaller_of_equals_wins():
+    found, *_ = finals([None, 2.0, 1.0, 1.0, math.inf])
+    assert numbers(found) == [2, 3, 1]
+    assert finals([None, None])[0] == []
+    assert finals([])[0] == []
+
+
+def test_on_several_problems_the_mean_rank_decides():
+    """The first is first on one problem and last on the other; in nats it would win."""
+    found, *_ = finals([(0.0, 3.2), (50.0, 3.0), (51.0, 3.1)], problems=2)
+    assert numbers(found) == [1, 0, 2]
+    assert finals([(1.0, None)], problems=2)[0] == []
+
+
+def test_each_search_has_a_winner_of_its_own():
+    searches = [made_search(), made_search("random")]
+    for search, text in zip(searches, ("y*c", "y*p"), strict=True):
+        search.archive.add(parse(text), "seed", ()).marks[0] = Mark((1.0,), (np.zeros(2, np.float32),), (1.0,))
+    runner = Runs(lambda trial: 1.0 if "c" in trial.loss else 2.0)
+    evaluator = Evaluator([problem()], [[0.5] * 4], runner)  # type: ignore[arg-type]
+    found = choice.choose(searches, evaluator, runner)  # type: ignore[arg-type]
+    assert [[str(one.entry.formula) for one in found[search] if one.chosen] for search in searches] == [
+        ["y*c"],
+        ["y*p"],
+    ]
+
+
+def test_the_error_of_a_finalist_is_that_of_its_difference_from_the_winner():
+    def finalist(*units: float) -> choice.Finalist:
+        return choice.Finalist(Entry(0, parse("y*c"), "seed", ()), Mark((0.0,), (np.float32(units),), (1.0,)), False)
+
+    winner, other = finalist(5.0, 1.0, 9.0, 2.0), finalist(5.0, 1.0, 9.0, 6.0)
+    assert other.error(winner) == pytest.approx(1.0)  # of 0, 0, 0 and 4
+    assert winner.error(winner) == 0.0

@@ -13,7 +13,6 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from lossmith.data import DataSpec, Splits
-from lossmith.tasks.calibration import class_weights, fit_temperature
 from lossmith.trials.batches import batches
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.models import build_model
@@ -80,24 +79,6 @@ def test_scaled_and_balanced_scores_are_those_of_the_best_temperature_under_clas
     assert len(set(weights.tolist())) > 1
     assert result.scores["nll"] == pytest.approx(best.fun, rel=1e-4)
     assert result.fitted["temperature"] == pytest.approx(math.exp(best.x), rel=1e-2)
-
-
-def test_class_weights_have_mean_one_and_give_each_class_the_same_total():
-    label = np.array([0, 0, 0, 2, 2, 4])
-    weights = class_weights(label)
-    assert weights.mean() == pytest.approx(1)
-    totals = [weights[label == k].sum() for k in (0, 2, 4)]
-    assert totals == pytest.approx([2.0] * 3)
-
-
-def test_a_weight_counts_as_so_many_copies_when_the_temperature_is_fitted():
-    rng = np.random.default_rng(0)
-    logits, labels = 3 * rng.standard_normal((60, 4)), rng.integers(4, size=60)
-    logits[np.arange(60), labels] += 3
-    copies = rng.integers(1, 5, 60)
-    wanted = fit_temperature(np.repeat(logits, copies, axis=0), np.repeat(labels, copies))
-    assert fit_temperature(logits, labels, copies.astype(float)) == pytest.approx(wanted, rel=1e-3)
-    assert fit_temperature(logits, labels) != pytest.approx(wanted, rel=1e-3)
 
 
 def told(result: TrialResult) -> tuple[object, ...]:

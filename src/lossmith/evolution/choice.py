@@ -44,7 +44,7 @@ def choose(searches: Sequence[Search], evaluator: Evaluator, runner: Runner) -> 
     """
     plans = {
         (search, entry): [
-            trainings(problem, entry.formula, str(entry.formula), CHOICE, rates[-1], CHOICE.factors, "choice")
+            trainings(problem, entry.formula, CHOICE, rates[-1], CHOICE.factors, "choice")
             for problem, rates in zip(evaluator.problems, evaluator.rates, strict=True)
         ]
         for search in searches
