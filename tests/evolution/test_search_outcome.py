@@ -28,21 +28,24 @@ LENGTHS = (200, 500, 1000, 1000)
 
 
 def mark(score: float, factor: float = 1.0) -> Mark:
+    """On two problems, the second of which is in other units."""
     units = None if math.isinf(score) else np.float32([score - 1, score + 1])
-    return Mark((score, score), (units, units), (factor, factor))
+    return Mark((score, 10 * score), (units, None if units is None else 10 * units), (factor, 10 * factor))
 
 
 def nested(depth: int) -> Expression:
-    """y*exp(...exp(p)...), of size 3 + depth."""
+    """y*square(...square(p)...), of size 3 + depth."""
     tree = parse("p")
     for _ in range(depth):
-        tree = apply("exp", tree)
+        tree = apply("square", tree)
     return apply("mul", parse("y"), tree)
 
 
 def made_search(scores: list[list[float]]) -> Search:
     """Candidates with these scores on rung 0, 1, ..., each larger than the one before."""
-    screen: Any = SimpleNamespace(counts={"duplicate": 5, "too large": 0, "rescued": 3, "passed": 9}, seen=17)
+    screen: Any = SimpleNamespace(
+        counts=dict.fromkeys(FILTERS, 0) | {"duplicate": 5, "rescued": 3, "passed": 9}, seen=17
+    )
     search = Search("tournament", None, screen, [], (0,))  # type: ignore[arg-type]
     for k, of in enumerate(scores):
         entry = search.archive.add(nested(k), "made up", (k - 1,) if k else ())
@@ -68,7 +71,7 @@ def test_a_candidate_is_told_as_it_was_on_its_highest_rung():
     search = made_search([[3.0, 2.0], [9.0], []])
     first, second = search_findings(search, 1).hall_of_fame
     assert (first.number, first.formula, first.complexity, first.operator) == (0, "y*p", 3, "made up")
-    assert (first.rung, first.scores, first.lr_factor, first.on_front) == (1, (2.0, 2.0), 2.0, True)
+    assert (first.rung, first.scores, first.lr_factor, first.on_front) == (1, (2.0, 20.0), 2.0, True)
     assert first.fitness == 1.0  # the mean rank of one
     assert first.error == pytest.approx(1.0)  # of 1 and 3
     assert (second.rung, second.parents, second.on_front) == (0, (0,), False)
@@ -117,18 +120,20 @@ def test_finalists_are_told_with_their_difference_from_the_winner_of_their_searc
         for search in searches
     }
     units = np.float32([3.0, 3.0])  # 1 and -1 from the winner's
-    chosen[searches[0]][1] = replace(chosen[searches[0]][1], mark=Mark((3.0, 3.0), (units, units), (1.0, 1.0)))
+    chosen[searches[0]][1] = replace(chosen[searches[0]][1], mark=Mark((3.0, 99.0), (units, units), (1.0, 1.0)))
     assert choices_of(chosen) == (
         Choice("tournament", 0, "y*p", 3.0, 0.0, True),
-        Choice("tournament", 1, "y*exp(p)", 3.0, pytest.approx(1.0), False),
+        Choice("tournament", 1, "y*square(p)", 3.0, pytest.approx(1.0), False),
         Choice("random", 0, "y*p", 7.0, 0.0, True),
     )
 
 
-def test_the_error_of_tables_is_over_the_different_best_losses():
-    one, other = made_search([[1.0], [2.0], [3.0]]), made_search([[1.0]])
-    errors = [gradient_error(nested(k), 4) for k in range(3)]
-    assert table_error([one, other], 4) == pytest.approx((np.median(errors), max(errors)))
+def test_the_error_of_tables_is_over_the_different_ten_best():
+    """Both candidates of the other search are among the best of the first, whose eleventh does not count."""
+    errors = [gradient_error(nested(k), 4) for k in range(11)]
+    assert np.median(errors) != pytest.approx(np.median(errors[:10]))
+    first, other = made_search([[1.0 + k] for k in range(11)]), made_search([[9.0], [8.0]])
+    assert table_error([first, other], 4) == pytest.approx((np.median(errors[:10]), max(errors[:10])))
     assert np.isnan(table_error([made_search([])], 4)).all()
 
 
