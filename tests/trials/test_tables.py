@@ -103,6 +103,10 @@ def test_sure_and_wrong_predictions_are_pulled_by_log_of_1_minus_p(gap):
     assert found.tolist() == pytest.approx([-1.0, 1.0], rel=0.03)  # float32 knows that much of 1 - p
 
 
+def test_slopes_beyond_float32_are_infinite_without_a_warning():
+    assert SlopeTables([parse("1e40*y*c")], 2).slopes.flatten()[-1].item() == -np.inf
+
+
 @pytest.mark.parametrize("t", [0.0, 0.25, 1.0])
 def test_formulas_with_t_are_tabulated_anew(t):
     formulas = [parse(text) for text in ("t*y*c + (1 - t)*y*(1 - p)", "y*c", "y*(1 - p)**(1 + t)*c")]
