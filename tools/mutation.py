@@ -95,6 +95,14 @@ def _dependents(module: str) -> set[str]:
     return found & sys.modules.keys()
 
 
+def _forget(name: str) -> None:
+    """Import a module anew the next time, by ``from package import module`` as well."""
+    package, _, child = name.rpartition(".")
+    forgotten = sys.modules.pop(name)
+    if package in sys.modules and vars(sys.modules[package]).get(child) is forgotten:
+        delattr(sys.modules[package], child)
+
+
 def _is_installed(module: str) -> bool:
     return "site-packages" in (getattr(sys.modules[module], "__file__", None) or "")
 
@@ -131,7 +139,7 @@ class Tests:
         self.kills: dict[str, int] = {}
         self._pytest(["--collect-only"])  # brings torch and all else into this process
         for name in _dependents(f"lossmith.{module.name}"):
-            del sys.modules[name]
+            _forget(name)
         killer, self.times, late, seconds = self._forked(None, limit=600)
         self.limit = int(3 + 3 * seconds)  # of a mutant, many of which run for ever
         if killer:

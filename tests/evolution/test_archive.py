@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import kendalltau, rankdata, sem
 
 from lossmith.evolution.archive import REDUCTION, Archive, Entry, Mark, standard_error
-from lossmith.formulas import parse
+from lossmith.formulas import apply, parse
 
 SHAPES = ("y*c", "y*c*p", "y*(c + p)", "y*sin(c)*p", "exp(p)*y - c", "y*c*c*p*n", "p - y", "y*c - p*n + c*sqrt(p)")
 
@@ -71,15 +71,63 @@ def oracle_promoted(archive: Archive, rung: int) -> set[int]:
     return {n for n in passed if rung + 1 not in archive.entries[n].marks}
 
 
-def test_half_of_a_rung_goes_on_where_nothing_can_be_told_apart():
+def spaced(count: int, apart: float) -> Archive:
+    """Candidates so far apart, with a standard error of about .1."""
     rng, archive = np.random.default_rng(0), Archive(2)
-    for _ in range(101):
-        units = (1 + 1e-3 * rng.standard_normal(50)).astype(np.float32)
-        archive.add(parse("y*c"), "made up", ()).marks[0] = Mark((float(units.mean()),), (units,), (1.0,))
-    everyone = [entry.marks[0].scores[0] for entry in archive.entries]
-    promoted = archive.promotable(0)
-    assert 10 < len(promoted) <= 51
-    assert max(entry.marks[0].scores[0] for entry in promoted) <= np.median(everyone)
+    for k in rng.permutation(count):
+        noise = rng.standard_normal(50)
+        archive.add(parse("y*c"), "made up", ()).marks[0] = mark(5 + apart * k + 0.5 * (noise - noise.mean()))
+    return archive
+
+
+def test_half_of_a_rung_goes_on_where_nothing_can_be_told_apart():
+    archive = spaced(101, 1e-4)
+    promoted = {entry.number for entry in archive.promotable(0)}
+    assert promoted == {entry.number for entry in archive.ordered()[:51]}
+
+
+def test_one_in_32_goes_on_where_all_can_be_told_apart():
+    for count, passed in ((1, 1), (32, 1), (33, 2), (65, 3)):
+        archive = spaced(count, 2.0)
+        promoted = {entry.number for entry in archive.promotable(0)}
+        assert promoted == {entry.number for entry in archive.ordered()[:passed]}
+
+
+def test_the_best_go_on_however_far_behind_the_last_of_them_they_are_in_nats():
+    """By rank the first is better than the second, which is nearly as good on one problem and far better on another."""
+    rng, archive = np.random.default_rng(0), Archive(2)
+    places = [(1.0, 3.0), (1.003, 1.0), (1.001, 4.0), (1.002, 5.0), *((10.0 + k, 20.0 + k) for k in range(40))]
+    places[5] = (places[5][0], 2.0)
+    for of in places:
+        noise = rng.normal(0, 0.1, (2, 50))
+        units = (mean + each - each.mean() for mean, each in zip(of, noise, strict=True))
+        archive.add(parse("y*c"), "made up", ()).marks[0] = mark(*units)
+    first, second = archive.ordered()[:2]
+    assert (first.number, second.number) == (0, 1)
+    assert not first.marks[0].is_as_good_as(second.marks[0])
+    assert {0, 1} <= {entry.number for entry in archive.promotable(0)}
+
+
+@pytest.mark.parametrize("nats", [1e-3, 1.0, 1e3])
+def test_one_standard_error_is_as_good_and_more_is_not(nats):
+    """Differences of 0, 0, 0 and 4 have mean 1 and standard error 1."""
+    assert mark([0.0, 0.0, 0.0, 4.0]).is_as_good_as(mark([0.0] * 4))
+    noise = np.array([-3.0, 3.0] * 10)
+    common = 50 + 10 * noise
+    last = mark(nats * common)  # the error of the pairs is a tenth of that of each
+    error = 3 / math.sqrt(19)
+    for worse in (0.9, 1.1, 30.0):
+        assert mark(nats * (common + noise + worse * error)).is_as_good_as(last) == (worse <= 1)
+
+
+def test_what_failed_is_as_good_as_nothing():
+    assert not mark(None).is_as_good_as(mark([5.0, 6.0]))
+    assert not mark([0.0, 1.0], None).is_as_good_as(mark([5.0, 6.0], [5.0, 6.0]))
+
+
+def test_spreads_are_standard_errors():
+    units = np.array([1.0, 2.0, 4.0, 9.0])
+    assert mark(units, None, units + 3).spreads == pytest.approx((sem(units), math.inf, sem(units)))
 
 
 @pytest.mark.parametrize("problems", [1, 2])
@@ -106,7 +154,9 @@ def test_nobody_is_promoted_twice():
 def test_nothing_is_promoted_where_nothing_could_be_trained():
     archive = Archive(2)
     assert archive.promotable(0) == []
-    archive.add(parse("y*c"), "seed", ()).marks[0] = mark(None)
+    entry = archive.add(parse("y*c"), "seed", ())
+    entry.marks[0] = mark(None)
+    assert entry.operator == "seed"
     assert archive.promotable(0) == []
     assert archive.fitness(0) == {0: math.inf}
     assert archive.best(3) == archive.entries
@@ -150,9 +200,21 @@ def test_the_best_differ_in_more_than_constants():
     assert [str(entry.formula) for entry in archive.best(2)] == ["y*c*2", "y*c"]
 
 
+def test_an_empty_archive_has_an_empty_front():
+    archive = Archive(3)
+    archive.add(parse("y*c"), "seed", ())
+    assert archive.front() == archive.ordered() == archive.best(3) == []
+    assert archive.highest == 0
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_on_the_front_is_dominated_and_all_that_is_not_is_on_it(seed):
     archive = filled(np.random.default_rng(seed), 60, rungs=2)
+    for text in ("y*c + 0.001*p", "y"):  # one that is as good and larger, and one that is smaller and failed
+        entry = archive.add(parse(text), "made up", ())
+        entry.marks = {0: mark(None), 1: mark(None)}
+    same = archive.front()[-1]
+    archive.add(apply("exp", same.formula), "made up", ()).marks = dict(same.marks)
     highest = [entry for entry in archive.entries if 1 in entry.marks]
     points = [(entry.marks[1].scores[0], entry.complexity) for entry in highest]
     wanted = {
@@ -160,6 +222,7 @@ def test_nothing_on_the_front_is_dominated_and_all_that_is_not_is_on_it(seed):
         for entry, (score, size) in zip(highest, points, strict=True)
         if score < math.inf and not any(s <= score and c <= size and (s, c) != (score, size) for s, c in points)
     }
+    assert archive.highest == 1
     front = archive.front()
     assert {entry.number for entry in front} == wanted
     assert [entry.complexity for entry in front] == sorted(entry.complexity for entry in front)
@@ -190,10 +253,22 @@ def test_rungs_are_correlated_over_those_that_were_on_both():
     assert Archive(2).correlation(0) is None
 
 
+def test_three_rungs_can_be_correlated_and_two_or_all_equal_cannot():
+    def correlation(*pairs: tuple[float, float]) -> float | None:
+        archive = Archive(2)
+        for lower, upper in pairs:
+            archive.add(parse("y*c"), "random", ()).marks = {0: mark([lower, lower]), 1: mark([upper, upper])}
+        return archive.correlation(0)
+
+    assert correlation((1, 5), (2, 6), (3, 7)) == pytest.approx(1)
+    assert correlation((1, 5), (2, 6)) is None
+    assert correlation((1, 5), (2, 5), (3, 5)) is None
+
+
 def test_the_standard_error_is_that_of_paired_differences():
     rng = np.random.default_rng(4)
     a, b = rng.gamma(2, 1, (2, 500)).astype(np.float32)
     differences = a.astype(np.float64) - b
     wanted = math.sqrt(np.var(differences, ddof=1) / 500)
-    assert standard_error([a, None], [b, b]) == pytest.approx([wanted, np.inf], rel=1e-5)
+    assert standard_error([a, None], [b, b]) == pytest.approx([wanted, np.inf], rel=1e-8)
     assert Entry(0, parse("y*c"), "seed", ()).complexity == 3

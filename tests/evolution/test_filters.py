@@ -94,6 +94,8 @@ def test_cross_entropy_has_strictness_1() -> None:
         ("y*c/square(n - 5)", "not finite"),  # for a number of classes that the data do not have
         ("1e308*y*c*exp(p - 1) + 1e308*y*(1 - p)", "not finite"),  # finite itself, but not its gradient by the logits
         ("y*c + 1/(n - 100)", "not finite"),  # the value alone
+        ("y*c + y*log(p - 3e-9)", "not finite"),  # below p = 3e-9
+        ("y*c + y*log(1 - 1e-5 - p)", "not finite"),  # above p = 1 - 1e-5
         ("p*p + 0*y + max(y, 2)*p", "wrong way"),  # y is there, and the gradient does not know it
         ("square(p)*(square(sin(y + 0.7)) + square(cos(y + 0.7)))", "wrong way"),  # 1 but for rounding
         ("y*c*(5 - n)", "wrong way"),  # up for two classes, down for ten
@@ -103,6 +105,22 @@ def test_each_filter_stops_what_it_names(text: str, why: str) -> None:
     screen = Screen(10, GRAMMAR)
     assert screen.sift([parse(text)])[0].rejected == why
     assert screen.counts[why] == 1
+
+
+@pytest.mark.parametrize("factor", ["1e-12", "-1e-12", "1e12"])
+def test_the_scale_of_a_loss_does_not_matter(factor: str) -> None:
+    assert sift(f"{factor}*y*c")[0].rejected is None
+
+
+def test_a_loss_of_log_of_1_minus_p_knows_p() -> None:
+    assert sift("y*log(1 - p)")[0].rejected is None
+
+
+@pytest.mark.parametrize(("classes", "wanted"), [(10, None), (100, None), (2, "does not learn")])
+def test_what_a_loss_is_for_the_classes_of_the_data_decides(classes: int, wanted: str | None) -> None:
+    """Cross-entropy from six classes on, and below them waves in which it gets stuck."""
+    many = "min(max(n - 5, 0), 1)"
+    assert sift(f"y*c*{many} + y*cos(65*p)*(1 - {many})", classes=classes)[0].rejected == wanted
 
 
 def test_large_formulas_are_stopped_before_they_cost_anything() -> None:
@@ -173,6 +191,7 @@ def test_a_schedule_must_pull_to_the_target_at_first_and_never_away() -> None:
         "(1 - t)*y*c": None,
         "t*y*c": "wrong way",
         "(1 - 2*t)*y*c": "wrong way",
+        "(square(t - 0.5) - 0.1)*y*c": "wrong way",  # half-way through
         "(t - 2)*y*c": None,  # turned round
     }
     for text, expected in verdicts.items():

@@ -148,8 +148,14 @@ def test_the_verdict_is_of_the_winner_on_the_final_part(spied):
     assert len(spied.found.comparisons) == 2
 
 
-def audited_by(scores: list[float], dropped: list[float]) -> dict[int, tuple[int, int]]:
-    """The audit of a search whose finalists have these scores, where full training gives those dropped these."""
+Audit = tuple[dict[int, tuple[int, int]], list[tuple[int, int]]]
+
+
+def audited_by(scores: list[float], dropped: list[float]) -> Audit:
+    """The audit of a search whose finalists have these scores, where full training gives those dropped these.
+
+    With the numbers and rungs of what it trained.
+    """
     from lossmith.evolution.session import make_searches
     from tiny_search import planned
 
@@ -171,17 +177,40 @@ def audited_by(scores: list[float], dropped: list[float]) -> dict[int, tuple[int
 
     class Trained:
         def evaluate(self, jobs: Any, label: str) -> None:
+            assert label == "auditing those that were dropped"
+            trained.extend(jobs)
             for entry, rung in jobs:
+                assert max(entry.marks.items())[1].factors == (1.0,)  # what a learning rate is read from
                 assert rung in {1, top}
                 entry.marks[rung] = full[str(entry.formula)]
 
-    return choice.audit(search, Trained(), (0,))  # type: ignore[arg-type]
+    trained: list[Any] = []
+    found = choice.audit(search, Trained(), (0,))  # type: ignore[arg-type]
+    assert not {id(entry) for entry, _ in trained} & {id(entry) for entry in search.archive.entries}
+    assert sum(top in entry.marks for entry in search.archive.entries) == len(scores)  # the search is left as it was
+    return found, [(entry.number, rung) for entry, rung in trained]
 
 
 def test_the_audit_finds_the_good_ones_among_the_dropped():
     finalists = [0.1 + 0.01 * k for k in range(14)]  # the tenth has .19
-    found = audited_by(finalists, [0.05, 0.185, 0.23, 0.5, 2.0])
+    found, trained = audited_by(finalists, [0.05, 0.185, 0.23, 0.5, 2.0])
     assert found == {0: (5, 2), 1: (0, 0), 2: (0, 0)}
+    assert trained == [(number, rung) for rung in (1, len(LADDER) - 1) for number in range(14, 19)]
+    found, _ = audited_by(finalists[:3], [0.05, 0.115, 0.185, 0.23])  # the third has .12
+    assert found[0] == (4, 2)
+
+
+def test_the_audit_trains_thirty_at_most_which_follow_from_the_seed():
+    dropped = [0.05 + k for k in range(40)]
+    first, second = (audited_by([0.1, 0.2], dropped) for _ in range(2))
+    assert first == second
+    assert first[0][0][0] == 30
+    assert len(first[1]) == 2 * 30
+
+
+def test_there_is_no_audit_without_finalists_or_dropped_ones():
+    assert audited_by([], [0.1, 0.2]) == ({}, [])
+    assert audited_by([0.1, 0.2], []) == ({}, [])
 
 
 def test_the_final_comparisons_split_searched_data_as_the_search_did():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from lossmith.evolution.archive import Archive, Entry, Mark
 from lossmith.evolution.grammar import Grammar, ramped
 from lossmith.evolution.strategies import Ageing, Pareto, Random, Tournament, make_strategy
+from lossmith.formulas import apply, parse
 
 GRAMMAR = Grammar(terminals=("p", "y", "c", "n"))
 NAMES = ("tournament", "ageing", "pareto", "random")
@@ -87,6 +90,37 @@ def test_the_ends_of_a_front_come_first():
     assert {entry.number for entry in strategy.population[:2]} == ends
 
 
+def test_within_a_front_the_most_isolated_come_first():
+    """By the crowding distance of Deb et al., section III.B, written out one by one."""
+    archive, strategy = Archive(2), Pareto(GRAMMAR, 500)
+    strategy.learn(archive, generation(archive, np.random.default_rng(3), 400))
+    ordered = archive.ordered()
+    points = [(place, entry.complexity) for place, entry in enumerate(ordered)]
+    start = 0
+    for front in fronts_of(points):
+        members = sorted(front)
+        crowding = {members[0]: np.inf, members[-1]: np.inf}
+        for before, of, after in zip(members, members[1:], members[2:], strict=False):
+            crowding[of] = sum(
+                (max(points[before][k], points[after][k]) - min(points[before][k], points[after][k]))
+                / (max(points[i][k] for i in members) - min(points[i][k] for i in members))
+                for k in range(2)
+            )
+        found = [crowding[ordered.index(entry)] for entry in strategy.population[start : start + len(front)]]
+        assert found == pytest.approx(sorted(crowding.values(), reverse=True))
+        start += len(front)
+
+
+def test_of_equally_isolated_ones_the_better_score_comes_first():
+    archive, strategy = Archive(2), Pareto(GRAMMAR, 100)
+    tree = parse("p*y")
+    entries = [archive.add(tree := apply("exp", tree), "made up", ()) for _ in range(40)]
+    for entry in entries:  # the larger, the better
+        entry.marks[0] = Mark((-float(entry.number),), (np.zeros(2, np.float32),), (1.0,))
+    strategy.learn(archive, entries)
+    assert strategy.population == [entries[-1], entries[0], *entries[-2:0:-1]]
+
+
 def test_random_search_is_blind():
     archive, strategy = Archive(2), Random(GRAMMAR)
     before = strategy.propose(np.random.default_rng(5), 50)
@@ -94,7 +128,7 @@ def test_random_search_is_blind():
     assert strategy.propose(np.random.default_rng(5), 50) == before
     assert strategy.is_blind
     assert {proposal.operator for proposal in before} == {"random"}
-    assert not any(make_strategy(name, GRAMMAR, 10).is_blind for name in NAMES[:3])
+    assert [make_strategy(name, GRAMMAR, 10).is_blind for name in NAMES[:3]] == [False] * 3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,23 +142,70 @@ def test_proposals_follow_from_the_random_numbers_and_stay_within_the_grammar(na
         made.append(strategy.propose(np.random.default_rng(7), 200))
     assert made[0] == made[1]
     assert made[0] != strategies[0].propose(np.random.default_rng(8), 200)
+    assert len(made[0]) == 200
     numbers = {entry.number for entry in newest}
+    parents = {proposal.operator: set[int]() for proposal in made[0]}
     for proposal in made[0]:
         assert GRAMMAR.holds(proposal.formula)
         assert set(proposal.parents) <= numbers
-        assert len(proposal.parents) <= (2 if proposal.operator.endswith("crossover") else name != "random")
+        parents[proposal.operator].add(len(proposal.parents))
+    assert parents.pop("random") == {0}
+    assert (name == "random") == (not parents)
+    for operator, counts in parents.items():  # both parents of a crossover may be the same
+        assert 2 in counts <= {1, 2} if operator.endswith("crossover") else counts == {1}
+    of_random = [proposal.formula.depth for proposal in made[0] if proposal.operator == "random"]
+    assert max(of_random) == 6
+    if name != "random":
+        assert len(of_random) / 200 == pytest.approx(0.2, abs=0.05)
+
+
+def of_best(size: int, drawn: int) -> list[float]:
+    """The chance of each place to be the smallest of some drawn with replacement."""
+    return [((size - i) ** drawn - (size - i - 1) ** drawn) / size**drawn for i in range(size)]
+
+
+def chances(name: str, sizes: list[int]) -> list[float]:
+    """The chance of each of a population to become a parent, the best first."""
+    if name != "tournament":
+        return of_best(len(sizes), {"ageing": 12, "pareto": 2}[name])
+    found = [0.0] * len(
+        sizes
+    )  # of two winners of tournaments of four the smaller in 7 of 10 cases; of equals the better
+    for (i, a), (j, b) in product(enumerate(of_best(len(sizes), 4)), repeat=2):
+        smaller, larger = sorted((i, j), key=lambda place: (sizes[place], place))
+        found[smaller] += 0.7 * a * b
+        found[larger] += 0.3 * a * b
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
-def test_parents_are_drawn_from_the_better_ones(name):
+def test_parents_are_drawn_by_tournaments(name):
     archive = Archive(2)
-    newest = generation(archive, np.random.default_rng(0), 30)
     strategy = make_strategy(name, GRAMMAR, 30)
-    strategy.learn(archive, newest)
+    strategy.learn(archive, generation(archive, np.random.default_rng(0), 12))
     place = {entry.number: i for i, entry in enumerate(strategy.population)}
     rng = np.random.default_rng(1)
-    drawn = [place[strategy.draw(rng).number] for _ in range(400)]
-    assert np.mean(drawn) < 0.75 * np.mean(list(place.values()))
+    drawn = np.bincount([place[strategy.draw(rng).number] for _ in range(10_000)], minlength=12) / 10_000
+    sizes = [entry.complexity for entry in strategy.population]
+    assert len(set(sizes)) < 12
+    np.testing.assert_allclose(drawn, chances(name, sizes), atol=0.012)
+
+
+def test_small_populations_keep_one_of_the_best_of_all():
+    archive, strategy = Archive(2), Tournament(GRAMMAR, 10)
+    old, new = (generation(archive, np.random.default_rng(0), 10) for _ in range(2))
+    for entry in archive.entries:
+        entry.marks = {0: Mark((float(entry.number),), (np.zeros(2, np.float32),), (1.0,))}
+    strategy.learn(archive, new)
+    assert strategy.population == [old[0], *new[:9]]
+
+
+def test_two_are_enough_to_breed_and_one_is_not():
+    for count in (1, 2):
+        archive, strategy = Archive(2), make_strategy("tournament", GRAMMAR, 10)
+        strategy.learn(archive, generation(archive, np.random.default_rng(0), count))
+        made = strategy.propose(np.random.default_rng(0), 30)
+        assert any(proposal.parents for proposal in made) == (count == 2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
-from lossmith.evolution.grammar import FUNCTIONS, Grammar, ramped, random_tree, tidied
+from lossmith.evolution.grammar import FUNCTIONS, Grammar, drawn, ramped, random_tree, tidied
 from lossmith.evolution.variation import (
     constant_mutation,
     constants_of,
@@ -114,6 +116,13 @@ def test_uniform_crossover_keeps_the_common_shape() -> None:
     assert len(children) == 2 ** len(ops)
 
 
+def test_a_crossover_at_one_point_leaves_the_root_unless_there_is_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    children = {str(one_point_crossover(rng, parse("exp(p)"), parse("sin(c)"))) for _ in range(50)}
+    assert children == {"exp(sin(c))", "exp(c)"}
+    assert {str(one_point_crossover(rng, parse("p"), parse("sin(c)"))) for _ in range(50)} == {"sin(c)", "c"}
+
+
 def test_hoisting_shrinks_and_adds_nothing() -> None:
     rng = np.random.default_rng(0)
     for tree in draws(5):
@@ -130,6 +139,28 @@ def test_point_mutation_keeps_the_shape() -> None:
         assert [len(node.args) for node in subtrees(child)] == [len(node.args) for node in subtrees(tree)]
         pairs = zip(subtrees(child), subtrees(tree), strict=True)
         assert sum((a.op, a.name, a.value) != (b.op, b.name, b.value) for a, b in pairs) <= 1
+
+
+def test_point_mutation_reaches_every_operator_with_as_many_operands() -> None:
+    rng = np.random.default_rng(0)
+    children = [point_mutation(rng, GRAMMAR, parse("exp(p)")) for _ in range(600)]
+    assert {child.op for child in children} == {name for name in FUNCTIONS if ARITY[name] == 1}
+    assert np.mean([child.op != "exp" for child in children]) == pytest.approx(0.5, abs=0.06)  # root or leaf
+    assert point_mutation(rng, Grammar(functions=("exp", "add")), parse("exp(p)")).op == "exp"
+
+
+@pytest.mark.parametrize(("value", "deviation"), [(-5.0, 1.5), (0.5, 0.15), (0.01, 0.03), (0.0, 0.03)])
+def test_small_constants_move_as_well(value: float, deviation: float) -> None:
+    rng = np.random.default_rng(0)
+    moves = [constants_of(constant_mutation(rng, constant(value)))[0] - value for _ in range(1000)]
+    assert np.mean(moves) == pytest.approx(0.0, abs=0.1 * deviation)
+    assert np.std(moves) == pytest.approx(deviation, rel=0.1)
+
+
+def test_a_constant_that_overflows_stays_as_it_was() -> None:
+    rng = np.random.default_rng(0)
+    values = [constants_of(constant_mutation(rng, parse("1.7e308*p")))[0] for _ in range(50)]
+    assert 0 < values.count(1.7e308) < 50
 
 
 def test_constant_mutation_is_gaussian_and_moves_one_constant() -> None:
@@ -149,6 +180,49 @@ def test_subtree_mutation_is_bounded() -> None:
     children = [subtree_mutation(rng, GRAMMAR, FOCAL) for _ in range(300)]
     assert max(child.size for child in children) <= FOCAL.size - 1 + 7
     assert len(set(children)) > 150
+
+
+def test_subtree_mutation_draws_trees_of_depth_1_to_3() -> None:
+    """Of p (weight .3), constants (.2) and exp: exp of a constant is folded, and below the root a leaf has rate .3."""
+    rng, grammar = np.random.default_rng(0), Grammar(terminals=("p",), functions=("exp",))
+    trees = [subtree_mutation(rng, grammar, terminal("p")) for _ in range(4000)]
+    p = 0.3 / 0.5
+    shares = {"p": p / 3, "exp(p)": p * (1 + 0.3) / 3, "exp(exp(p))": p * 0.7 / 3}
+    for text, share in shares.items():
+        assert np.mean([str(tree) == text for tree in trees]) == pytest.approx(share, abs=0.02)
+    assert np.mean([tree.is_constant for tree in trees]) == pytest.approx(1 - p, abs=0.02)
+
+
+def test_operators_are_drawn_by_their_rates() -> None:
+    """Some more often, because others more often give the parent and are drawn again."""
+    rng = np.random.default_rng(0)
+    parents = [parse("exp(2.4 - p*(1.5 + y)) - cos(max(c, 3)*sin(n))"), parse("tanh(y*7 - square(c))*min(p, 0.5)")]
+    names = [offspring(rng, GRAMMAR, parents)[1] for _ in range(2000)]
+    rates = {
+        "one-point crossover": 0.35,
+        "uniform crossover": 0.1,
+        "subtree mutation": 0.2,
+        "point mutation": 0.1,
+        "constant mutation": 0.15,
+        "hoist mutation": 0.1,
+    }
+    assert {name: names.count(name) / 2000 for name in {*names}} == pytest.approx(rates, abs=0.05)
+
+
+def test_a_child_is_drawn_ten_times_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing(Grammar):
+        def holds(self, expression: Expression) -> bool:
+            return False
+
+    names: list[str] = []
+
+    def counted(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
+        names.append(drawn(rng, weights))
+        return names[-1]
+
+    monkeypatch.setattr("lossmith.evolution.variation.drawn", counted)
+    assert offspring(np.random.default_rng(0), Nothing(), [NGL, FOCAL]) == (NGL, "reproduction")
+    assert len(names) == 10
 
 
 def test_children_stay_within_the_limits_and_are_folded() -> None:

@@ -95,6 +95,18 @@ def test_beyond_the_table_the_slope_stays_what_it_is_at_its_end():
     assert far.abs().max() < 1e-3  # a fit target is hardly pulled
 
 
+@pytest.mark.parametrize("gap", [8.5, 10.0, 11.0])
+def test_sure_and_wrong_predictions_are_pulled_by_log_of_1_minus_p(gap):
+    """Of -log(1 - p) for the wrong one of two classes the gradient by its logit is p."""
+    logits = torch.tensor([[[0.0, gap]]])
+    (found,) = SlopeTables([parse("-(1 - y)*log(1 - p)")], 2).gradient(logits, torch.tensor([[0]]))[0]
+    assert found.tolist() == pytest.approx([-1.0, 1.0], rel=0.03)  # float32 knows that much of 1 - p
+
+
+def test_slopes_beyond_float32_are_infinite_without_a_warning():
+    assert SlopeTables([parse("1e40*y*c")], 2).slopes.flatten()[-1].item() == -np.inf
+
+
 @pytest.mark.parametrize("t", [0.0, 0.25, 1.0])
 def test_formulas_with_t_are_tabulated_anew(t):
     formulas = [parse(text) for text in ("t*y*c + (1 - t)*y*(1 - p)", "y*c", "y*(1 - p)**(1 + t)*c")]
@@ -133,6 +145,8 @@ def test_outputs_that_are_not_finite_spoil_their_own_slice_alone(bad):
 
 def test_the_error_is_small_for_cross_entropy_and_grows_with_kinks_and_waves():
     assert gradient_error(parse("y*c"), 10) < 1e-4
+    assert gradient_error(parse("y*c*t + (1 - t)*square(p - y)"), 10) < 1e-4  # at the end of training
+    assert gradient_error(parse("y*c*c"), 10) < 1e-3  # where the table continues it by its tangent does not count
     assert 1e-3 < gradient_error(parse("y*c + 5*y*max(p, 0.3)"), 10) < 0.1
     assert gradient_error(parse("y*sin(500*p)"), 10) > 0.1
 

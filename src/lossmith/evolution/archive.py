@@ -99,6 +99,11 @@ class Archive:
         self.entries.append(Entry(len(self.entries), formula, operator, parents))
         return self.entries[-1]
 
+    @property
+    def highest(self) -> int:
+        """The highest rung that a candidate was trained on; 0 where none was trained."""
+        return max((entry.rung for entry in self.entries if entry.marks), default=0)
+
     def on(self, rung: int) -> list[Entry]:
         """The candidates that were trained on a rung."""
         return [entry for entry in self.entries if rung in entry.marks]
@@ -173,10 +178,9 @@ class Archive:
     def front(self) -> list[Entry]:
         """The candidates of the highest rung reached than which none is both better and smaller, the smallest first."""
         best: list[Entry] = []
-        highest = max((entry.rung for entry in self.entries if entry.marks), default=0)
-        fitness = self.fitness(highest)
+        fitness = self.fitness(self.highest)
         lowest = math.inf
-        for entry in sorted(self.on(highest), key=lambda e: (e.complexity, fitness[e.number], e.number)):
+        for entry in sorted(self.on(self.highest), key=lambda e: (e.complexity, fitness[e.number], e.number)):
             if fitness[entry.number] < lowest:
                 best.append(entry)
                 lowest = fitness[entry.number]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from scipy.stats import rankdata
 
-from lossmith.evolution.archive import Archive, Entry, Mark, standard_error
+from lossmith.evolution.archive import Entry, Mark, standard_error
 from lossmith.evolution.problem import CHOICE, LADDER
 from lossmith.evolution.search import Evaluator, Search, mark_of, trainings, trials_of
 from lossmith.trials.runner import Runner
@@ -28,7 +28,7 @@ class Finalist:
 
     def error(self, winner: Finalist) -> float:
         """The standard error of its difference from the winner on the first problem."""
-        return 0.0 if self is winner else float(standard_error(self.mark.units, winner.mark.units)[0])
+        return float(standard_error(self.mark.units, winner.mark.units)[0])
 
 
 def choose(searches: Sequence[Search], evaluator: Evaluator, runner: Runner) -> dict[Search, list[Finalist]]:
@@ -44,7 +44,7 @@ def choose(searches: Sequence[Search], evaluator: Evaluator, runner: Runner) -> 
     """
     plans = {
         (search, entry): [
-            trainings(problem, entry.formula, str(entry.formula), CHOICE, rates[-1], CHOICE.factors, "choice")
+            trainings(problem, entry.formula, CHOICE, rates[-1], CHOICE.factors, "choice")
             for problem, rates in zip(evaluator.problems, evaluator.rates, strict=True)
         ]
         for search in searches
@@ -84,10 +84,7 @@ def audit(search: Search, evaluator: Evaluator, stream: Sequence[int]) -> dict[i
     if not finalists or not chosen:
         return {}
     last = finalists[-1].marks[top]
-    again = Archive(len(LADDER))
-    copies = [again.add(entry.formula, entry.operator, ()) for entry, _ in chosen]
-    for copy, (entry, rung) in zip(copies, chosen, strict=True):
-        copy.marks[rung] = entry.marks[rung]
+    copies = [replace(entry, marks={rung: entry.marks[rung]}) for entry, rung in chosen]
     for rung in (1, top):  # on rung 1 they find their learning rate, as those do that are not dropped
         jobs = [(copy, rung) for copy in copies if rung not in copy.marks]
         evaluator.evaluate(jobs, "auditing those that were dropped")

@@ -55,8 +55,8 @@ def search_findings(search: Search, problems: int, winner: Entry | None = None) 
     hall = best + [entry for entry in archive.ordered() if entry in shown and entry not in best]
     return SearchFindings(
         strategy=search.name,
-        filters={name: screen.counts.get(name, 0) for name in FILTERS},
-        rescued=screen.counts.get("rescued", 0),
+        filters={name: screen.counts[name] for name in FILTERS},
+        rescued=screen.counts["rescued"],
         trained=tuple(len(archive.on(rung)) for rung in range(len(LADDER))),
         trainings=problems
         * sum(len(archive.on(k)) * max(1, len(rung.factors)) * rung.seeds for k, rung in enumerate(LADDER)),
@@ -70,7 +70,6 @@ def search_findings(search: Search, problems: int, winner: Entry | None = None) 
 def rung_findings(plan: SearchPlan, search: Search, audited: Mapping[int, tuple[int, int]]) -> tuple[RungFindings, ...]:
     """How many candidates of a search went through each rung, and how the rungs agreed."""
     archive, problem = search.archive, plan.problems[0]
-    top = len(LADDER) - 1
     return tuple(
         RungFindings(
             steps=problem.steps(rung),
@@ -78,7 +77,7 @@ def rung_findings(plan: SearchPlan, search: Search, audited: Mapping[int, tuple[
             exact=rung.exact,
             trained=len(archive.on(k)),
             promoted=sum(k + 1 in entry.marks for entry in archive.on(k)),
-            correlation=archive.correlation(k) if k < top else None,
+            correlation=archive.correlation(k),
             audited=audited.get(k, (0, 0))[0],
             would_have_passed=audited.get(k, (0, 0))[1],
         )

@@ -115,8 +115,7 @@ class Problem:
         """
         if self.trial.optimizer.name != "sgd":
             return 1.0
-        with np.errstate(all="ignore"):
-            scale = abs(strictness(formula, self.classes))
+        scale = abs(strictness(formula, self.classes))
         return scale if 0 < scale < np.inf else 1.0
 
 
@@ -124,7 +123,7 @@ def strictness(formula: Expression, classes: int) -> float:
     """The pull on the target's logit at the uniform prediction, as a multiple of cross-entropy's; t is 0."""
     u, y = -np.log(classes - 1.0), np.array([0.0, 1.0])
     _, (other, target) = values_and_slopes(formula, u, y, float(classes), 0.0)
-    return float(other - target)
+    return float(other) - float(target)
 
 
 def tuned_rates(
@@ -169,6 +168,6 @@ def mean_units(trials: Sequence[Trial], results: Mapping[Trial, TrialResult]) ->
         result = results.get(trial)
         if result is None or result.valid is None or not np.isfinite(result.scores["nll"]):
             return None
-        units.append(-result.valid.score.astype(np.float32))
-    mean: Units = np.mean(units, axis=0, dtype=np.float32)
+        units.append(-result.valid.score)
+    mean: Units = np.mean(units, axis=0).astype(np.float32)
     return mean

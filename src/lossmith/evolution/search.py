@@ -60,17 +60,10 @@ class Evaluator:
 
     def planned(self, entry: Entry, rung: int) -> Plan:
         """The trainings of a candidate on a rung, by learning-rate factor, for each problem."""
-        text, of = str(entry.formula), LADDER[rung]
-        below = entry.marks.get(max((k for k in entry.marks if k < rung), default=-1))
+        of, below = LADDER[rung], [entry.marks[k] for k in sorted(entry.marks) if k < rung]
+        factors = below[-1].factors if below else (1.0,) * len(self.problems)
         return [
-            trainings(
-                problem,
-                entry.formula,
-                text,
-                of,
-                self.rates[i][rung],
-                of.factors or ((below.factors[i],) if below else (1.0,)),
-            )
+            trainings(problem, entry.formula, of, self.rates[i][rung], of.factors or (factors[i],))
             for i, problem in enumerate(self.problems)
         ]
 
@@ -78,14 +71,13 @@ class Evaluator:
 def trainings(
     problem: Problem,
     formula: Expression,
-    text: str,
     rung: Rung,
     rate: float,
     factors: Sequence[float],
     stage: Stage = "search",
 ) -> dict[float, list[Trial]]:
     """The trainings of a candidate on one problem, by learning-rate factor."""
-    scale = problem.scale(formula)
+    text, scale = str(formula), problem.scale(formula)
     return {
         factor: [problem.training(text, rate * factor / scale, rung, repeat, stage) for repeat in range(rung.seeds)]
         for factor in factors
@@ -170,7 +162,7 @@ class Search:
 
     def note(self, generation: int, seconds: float) -> None:
         """Note how far the search has come."""
-        highest = max((entry.rung for entry in self.archive.entries if entry.marks), default=0)
+        highest = self.archive.highest
         scores = [entry.marks[highest].scores[0] for entry in self.archive.on(highest)]
         best = min(scores, default=np.inf)
         trained = sum(bool(entry.marks) for entry in self.archive.entries)

@@ -171,9 +171,9 @@ def _best_of(rng: np.random.Generator, size: int, drawn: int) -> int:
 
 def _uncrowded(front: list[Entry], place: dict[int, int]) -> list[Entry]:
     """A front, the most isolated first; its ends are infinitely isolated."""
-    objectives = np.array([(place[entry.number], entry.complexity) for entry in front], float)
+    objectives = np.array([(place[entry.number], entry.complexity) for entry in front])
     crowding = np.full(len(front), np.inf)
-    crowding[1:-1] = (np.abs(objectives[2:] - objectives[:-2]) / np.maximum(np.ptp(objectives, 0), 1)).sum(1)
+    crowding[1:-1] = (np.abs(objectives[2:] - objectives[:-2]) / np.ptp(objectives, 0)).sum(1)
     return [front[i] for i in np.argsort(-crowding, kind="stable")]
 
 

@@ -53,7 +53,8 @@ def class_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
         The weights, shape (n,).
     """
     counts = np.bincount(labels)
-    return (len(labels) / (np.count_nonzero(counts) * counts[labels])).astype(np.float64)
+    weights: NDArray[np.float64] = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    return weights
 
 
 def cross_entropies(
