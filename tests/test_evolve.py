@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lossmith
 from lossmith.cli import main
 from tiny_search import without_seconds
 
@@ -39,6 +41,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
         (("--seed-losses", "dynamical(ngl)"), ("--seed-losses: dynamical(ngl) has no formula",)),
         (("--seed-losses", "huber"), ("--seed-losses: huber has no formula",)),
         (("--seed-losses", "formula(t*y*c)"), ("changes during training", "--time")),
+        (("--also", "iris:linear"), ("--also iris:linear is searched on already",)),
         (("--also", "wine:mlpp"), ("--also wine:mlpp", "mlp")),
         (("--also", "wine:"), ("--also wine:", "name a model")),
         (("--also", "nowhere.csv"), ("nowhere.csv",)),
@@ -190,3 +193,29 @@ def test_sigkill_at_ten_random_moments_changes_nothing(tmp_path: Path) -> None:
         assert killed > 2
         _, err = started(folder, workers).communicate(timeout=600)
         assert results(folder) == whole, err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"minutes": "5"}, "--minutes '5': give a number"),
+        ({"evaluations": 20.5}, "--evaluations 20.5: give a whole number"),
+        ({"model": len}, "--model of type builtin_function_or_method: give a text"),
+        ({"time": 1}, "--time 1: give true or false"),
+        ({"data": [1, 2]}, "data is of type list: give the name of a data set or a path"),
+    ],
+)
+def test_python_gets_the_same_sentences(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        lossmith.evolve(**options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_how_long_it_takes_and_that_too_few_losses_are_asked_for(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, said = told(monkeypatch, capsys, *SHORT, "--evaluations", "20", "--transfer", "wine,wine", "--dry-run")
+    assert code == 0
+    assert re.search(r"afterwards, the winner is chosen and compared on iris, then on wine: about \d+ s", said)
+    assert re.search(r"note: 20 losses are no more than the \d+ known ones", said)
+    assert list(tmp_path.iterdir()) == []

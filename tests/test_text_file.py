@@ -80,3 +80,8 @@ def test_anything_else_is_refused_in_one_sentence_that_names_the_file(tmp_path: 
             load(f"@{tmp_path / 'wrong.loss'}")
         assert str(refusal.value).isprintable()
         assert len(str(refusal.value)) < 500
+
+
+def test_a_folder_is_refused_by_its_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"it is a folder: name a file in it, such as best\.loss"):
+        lossmith.create(f"@{tmp_path}")

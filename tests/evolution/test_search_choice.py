@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lossmith.catalog import create
 from lossmith.comparison.plan import make_plan
 from lossmith.evolution import choice, session
 from lossmith.evolution.archive import Archive, Mark
@@ -143,7 +144,13 @@ def test_the_audit_counts_what_was_dropped(spied):
 
 def test_the_verdict_is_of_the_winner_on_the_final_part(spied):
     said = spied.found.verdict
-    assert said.startswith("On the 30 examples of iris that the search never saw, the loss found scores ")
+    known = spied.found.known
+    assert (known is None) == (spied.found.searches[0].lineage[0].operator != "seed")
+    first = "" if known is None else f"The search found nothing better than {known}, which it began with. "
+    subject = known or "the loss found"
+    assert said.startswith(f"{first}On the 30 examples of iris that the search never saw, {subject} scores ")
+    if known is not None:
+        assert spied.found.winner == f"formula({parse(create(known).formula)})"
     assert ": ." not in said
     assert len(spied.found.comparisons) == 2
 

@@ -26,7 +26,7 @@ def search_announcement(plan: SearchPlan, folder: Path | None, seconds_after: fl
     else:
         length = f"{options.evaluations:,} losses to train, then constants to polish"
         control = "" if options.strategy == "random" else ", and as many by random search, its control"
-    others = "".join(f", then on {text}" for text in options.transfer or ())
+    others = "".join(f", then on {text}" for text in dict.fromkeys(options.transfer or ()))
     return (
         f"searching for a loss on {', '.join(problem.name for problem in plan.problems)}; "
         f"{len(plan.seeds)} known losses to begin with",
