@@ -74,10 +74,12 @@ def source_of(path: str) -> str:
     """Append the beginning of a file's SHA-256 to its path, ``path#digest``, and check a digest that is there already.
 
     Raises:
-        ValueError: if the digest does not match the file.
+        ValueError: if the digest does not match the file, or it is a folder.
         OSError: if the file cannot be read.
     """
     plain, _, digest = path.partition("#")
+    if Path(plain).is_dir():
+        raise ValueError("it is a folder: name a file in it, such as best.loss of a search")
     found = hashlib.sha256(Path(plain).read_bytes()).hexdigest()[:_DIGITS]
     if digest and digest != found:
         raise ValueError(f"the file has changed since, its digest is {found}")

@@ -24,8 +24,6 @@ def text_in(path: Path) -> str | None:
         LossTextError: if the file is text, but not one line that could be a loss.
         OSError: if the file cannot be read.
     """
-    if path.is_dir():
-        raise LossTextError("it is a folder: name a file in it, such as best.loss of a search")
     with path.open("rb") as file:
         content = file.read(4 * _MOST + 1)
     if b"\0" in content[:_HEADER]:
