@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lossmith.autodiff.calls import call
 from lossmith.learned.tangents import Tangents
 
 State = dict[str, Tensor]
@@ -40,17 +41,17 @@ class Model:
         ``leaves`` are tensors to use in place of parameters, by name.
         """
         with self._casting(inputs):
-            return _call(self.module if leaves is None else self._with(leaves), inputs)
+            return call(self.module if leaves is None else self._with(leaves), inputs)
 
     def isolated_forward(self, inputs: Any) -> Tensor:
         """Run a forward pass that changes no buffer or random state and takes no part in distributed training."""
         with Draws.separate(_first(inputs).device), self._casting(inputs):
-            return _call(self._with(self.buffers()), inputs)
+            return call(self._with(self.buffers()), inputs)
 
     def at(self, weights: State, buffers: State, inputs: Any) -> Tensor:
         """Compute logits at other weights and buffers, given by name, without a graph."""
         with torch.no_grad(), self._casting(inputs):
-            return _call(self._with(weights | _copies(buffers)), inputs)
+            return call(self._with(weights | _copies(buffers)), inputs)
 
     def slope_at(self, weights: State, buffers: State, direction: State, inputs: Any) -> tuple[Tensor, Tensor]:
         """Compute logits at other weights and buffers, and their derivative along a direction, by forward mode.
@@ -63,7 +64,7 @@ class Model:
         with torch.no_grad(), fwd.dual_level(), Tangents(), self._casting(inputs):
             dual = {name: fwd.make_dual(weights[name], tangent) for name, tangent in direction.items()}
             try:
-                logits = _call(self._with(weights | _copies(buffers) | dual), inputs)
+                logits = call(self._with(weights | _copies(buffers) | dual), inputs)
             except NotImplementedError as error:
                 raise ValueError(
                     f"the model cannot be differentiated in forward mode ({str(error).splitlines()[0][:100]}): use "
@@ -148,17 +149,6 @@ def _rows(batch: Any, count: int) -> Any:
     if isinstance(batch, Mapping):
         return {key: _rows(value, count) for key, value in batch.items()}
     return tuple(_rows(value, count) for value in batch)
-
-
-def _call(module: Callable[..., Any], inputs: Any) -> Tensor:
-    if isinstance(inputs, Tensor):
-        output = module(inputs)
-    elif isinstance(inputs, Mapping):
-        output = module(**inputs)
-    else:
-        output = module(*inputs)
-    logits: Tensor = output if isinstance(output, Tensor) else output.logits
-    return logits
 
 
 def _first(inputs: Any) -> Tensor:

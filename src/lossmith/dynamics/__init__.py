@@ -1,0 +1,35 @@
+"""Why a loss trains as it does: curvature, kernels and instabilities of a training.
+
+An *operator* is a symmetric matrix that is known by its products with vectors. An *algorithm* is a function of an
+operator that returns a frozen result.
+
+>>> from lossmith import dynamics
+>>> hessian = dynamics.Hessian(model, loss, (inputs, targets))
+>>> dynamics.eigenvalues(hessian, k=3).values
+"""
+
+from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
+from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
+from lossmith.dynamics.sharpness import adam_preconditioned, sharpness, threshold
+from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
+from lossmith.dynamics.tangent_kernel import tangent_kernel
+
+__all__ = [
+    "Density",
+    "Eigenvalues",
+    "Fisher",
+    "GaussNewton",
+    "Hessian",
+    "Operator",
+    "Scaled",
+    "TangentKernel",
+    "Trace",
+    "adam_preconditioned",
+    "dense",
+    "eigenvalues",
+    "sharpness",
+    "spectral_density",
+    "tangent_kernel",
+    "threshold",
+    "trace",
+]
