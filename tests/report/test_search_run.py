@@ -38,6 +38,16 @@ def test_the_losses_found_have_short_names_in_the_comparisons(tmp_path: Path) ->
     assert names["cross_entropy"] == "cross_entropy"
 
 
+def test_the_headline_of_a_comparison_calls_them_by_these_names(tmp_path: Path) -> None:
+    one, other = "formula(y*c + p)", "formula(y*c + p + p)"
+    folder = write_search(tmp_path, found(winner=one, control_winner=other, comparisons=("comparisons/digits",)))
+    file = folder / "comparisons" / "digits" / "summary.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps(kept | {"headline": f"{other} and {one} are better than y*c."}))
+    said = load_search(folder).comparisons[0].results.headline
+    assert said == "random search's winner and the winner are better than y*c."
+
+
 def test_a_control_keeps_its_name_even_if_it_won(tmp_path: Path) -> None:
     folder = write_search(tmp_path, found(comparisons=("comparisons/digits",)))
     write_found(folder, found(winner="cross_entropy", comparisons=("comparisons/digits",)))

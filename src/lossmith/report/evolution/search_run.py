@@ -132,5 +132,7 @@ def _named(run: Run, found: Found) -> Run:
     names = {row.name: names[row.loss] for row in run.results.rows if row.role == "candidate" and row.loss in names}
     results: Summary = run.results
     rows = tuple(replace(row, name=names.get(row.name, row.name)) for row in results.rows)
-    recommended = names.get(results.recommended, results.recommended)
-    return replace(run, results=replace(results, rows=rows, recommended=recommended))
+    recommended, headline = names.get(results.recommended, results.recommended), results.headline
+    for long in sorted(names, key=len, reverse=True):  # one formula may stand in another
+        headline = headline.replace(long, names[long])
+    return replace(run, results=replace(results, rows=rows, recommended=recommended, headline=headline))
