@@ -128,11 +128,12 @@ def _check(found: Found) -> None:
 
 def _named(run: Run, found: Found) -> Run:
     """A comparison in which the losses that were found have short names."""
-    names = {found.control_winner: CONTROL_WINNER, found.winner: WINNER}
-    names = {row.name: names[row.loss] for row in run.results.rows if row.role == "candidate" and row.loss in names}
+    found_names = {found.control_winner: CONTROL_WINNER, found.winner: WINNER}
     results: Summary = run.results
+    losses = [row for row in results.rows if row.role == "candidate" and row.loss in found_names]
+    names = {row.name: found_names[row.loss] for row in losses}
     rows = tuple(replace(row, name=names.get(row.name, row.name)) for row in results.rows)
     recommended, headline = names.get(results.recommended, results.recommended), results.headline
-    for long in sorted(names, key=len, reverse=True):  # one formula may stand in another
-        headline = headline.replace(long, names[long])
+    for name in sorted(names, key=len, reverse=True):  # one formula may stand in another
+        headline = headline.replace(name, names[name])
     return replace(run, results=replace(results, rows=rows, recommended=recommended, headline=headline))
