@@ -39,12 +39,12 @@ from torch import nn
 import lossmith
 from at_once import AtOnce
 from lossmith import data as trial_data
-from lossmith import formulas, kernels, learned, losses, properties
+from lossmith import dynamics, formulas, kernels, learned, losses, properties
 from lossmith.studies import noisy_labels
 from made_trials import changed, made
 
 assert all((rich.console, rich.progress, scipy.stats, sklearn.datasets, sympy, torch._dynamo))
-PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".data")
+PACKAGES = ("", ".formulas", ".kernels", ".learned", ".losses", ".properties", ".data", ".dynamics")
 STUDIES = (".studies.noisy_labels",)
 Call = Callable[[Path], object]
 CALLS: dict[str, Call] = {}
@@ -247,6 +247,27 @@ def a_search(folder: Path) -> None:
     assert found.report().is_file()
     assert len(found.hall_of_fame) >= 10
     assert found.best.text == found.run.found.winner
+
+
+@covers(*dynamics.__all__)
+def curvature(folder: Path) -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Dropout(), torch.nn.Linear(4, 2)
+    ).eval()
+    batch, loss = (torch.ones(5, 3), torch.tensor([0, 1, 0, 1, 1])), lossmith.create("rooted:k=3")
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    loss(model(batch[0]), batch[1]).backward()
+    optimizer.step()
+    for operator in (dynamics.Hessian, dynamics.GaussNewton, dynamics.Fisher):
+        dynamics.eigenvalues(operator(model, loss, batch), k=2)
+    hessian = dynamics.Hessian(model, loss, batch)
+    dynamics.dense(dynamics.adam_preconditioned(hessian, optimizer))
+    dynamics.trace(hessian)
+    dynamics.spectral_density(hessian, vectors=1, steps=3)
+    dynamics.sharpness(model, loss, batch)
+    dynamics.threshold(optimizer)
+    dynamics.dense(dynamics.TangentKernel(model, batch[0]))
+    dynamics.tangent_kernel(model, batch[0])
 
 
 @covers("match_scale")
