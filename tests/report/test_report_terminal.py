@@ -49,6 +49,16 @@ def test_no_line_is_too_long_and_no_cell_is_cut(tmp_path: Path, width: int, coun
         assert name in names_shown(text)
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140])
+@pytest.mark.parametrize(
+    "name", ["formula(0.8 - exp(p)*" + "softplus(" * 9 + "p" + ")" * 10, "formula(y*c, " + "p*" * 40]
+)
+def test_a_name_with_nothing_to_break_it_at_is_broken_all_the_same(tmp_path: Path, width: int, name: str) -> None:
+    text = printed(make_run(tmp_path, usual((name, CANDIDATES[3]))), width)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert name.replace(" ", "") in names_shown(text)
+
+
 def names_shown(text: str) -> str:
     """What stands in the column of names, put together again; scores, six characters wide with their gap, follow it."""
     heads = text.splitlines()[text.splitlines().index(table(text)[0]) - 2]

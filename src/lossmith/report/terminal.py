@@ -156,7 +156,8 @@ def _broken(name: str, width: int) -> str:
     lines = []
     while cell_len(name) > width:
         room = next(n for n in range(len(name), 0, -1) if cell_len(name[:n]) <= width)
-        cut = max((name.rfind(mark, 1, room) + 1 for mark in ":, "), default=0) or room
+        begun = len(name) - len(name.lstrip()) + 1  # a cut in the indent would leave the line as it is
+        cut = max(name.rfind(mark, begun, room) + 1 for mark in ":, ") or room
         lines.append(name[:cut].rstrip())
         name = "  " + name[cut:].lstrip() if width > 12 else name[cut:]
     return "\n".join([*lines, name])
