@@ -216,6 +216,6 @@ def test_a_dry_run_says_how_long_it_takes_and_that_too_few_losses_are_asked_for(
     monkeypatch.chdir(tmp_path)
     code, said = told(monkeypatch, capsys, *SHORT, "--evaluations", "20", "--transfer", "wine,wine", "--dry-run")
     assert code == 0
-    assert re.search(r"afterwards, the winner is chosen and compared on iris, then on wine: about \d+ s", said)
+    assert re.search(r"afterwards, the winner is chosen and compared on iris, then on wine: about [\d.]+ (s|min)", said)
     assert re.search(r"note: 20 losses are no more than the \d+ known ones", said)
     assert list(tmp_path.iterdir()) == []

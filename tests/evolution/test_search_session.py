@@ -39,11 +39,11 @@ def files(folder: Path) -> dict[str, Any]:
     "number", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
 def test_the_same_is_found_by_any_number_of_workers(tmp_path, number):
-    searched(tmp_path / "0" / "run", workers=0)
+    searched(tmp_path / "0" / "run", workers=0, evaluations=20)
     wanted = files(tmp_path / "0" / "run")
     assert wanted["evolution.json"]["finished"]
     assert wanted["hall_of_fame.csv"].count("\n") > 10
-    searched(tmp_path / "n" / "run", workers=number)
+    searched(tmp_path / "n" / "run", workers=number, evaluations=20)
     assert files(tmp_path / "n" / "run") == wanted
 
 
