@@ -339,5 +339,5 @@ print(*(name for name in sys.modules if name.startswith("lossmith.")))
     new, own = done.stdout.splitlines()
     assert new.split() == ["lossmith"]
     assert not {"scipy", "sklearn", "matplotlib", "pandas", "jinja2", "rich", "typer"} & set(new.split())
-    parts = {"losses", "catalog", "formulas", "kernels", "learned", "properties"}
+    parts = {"losses", "catalog", "autodiff", "formulas", "kernels", "learned", "properties"}
     assert {name.split(".")[1] for name in own.split()} <= parts

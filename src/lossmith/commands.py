@@ -1,4 +1,4 @@
-"""Commands whose options are the fields of a dataclass, and what is refused of any command line."""
+"""Build commands from dataclasses of options, and refuse empty arguments."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose first argument is a dataclass, with an option in place of each `Option` of the dataclass."""
+    """Replace the first argument of a command, a dataclass, by one command-line option for each of its fields."""
     request, *others = inspect.signature(command, eval_str=True).parameters.values()
     options = options_of(request.annotation)
 
     def flat(**given: Any) -> None:
         values = {name: given.pop(name, getattr(request.annotation, name)) for name in options}
         asked = request.annotation(**values)
-        asked.dataset()  # what is wrong with the data is said before torch is loaded, which takes seconds
+        asked.dataset()  # report bad data before torch is loaded, which takes seconds
         command(asked, **given)
 
     own = []

@@ -40,6 +40,17 @@ def batch(rows: int = 11, inputs: int = 3, classes: int = 4) -> tuple[Tensor, Te
     return x, torch.randint(classes, (rows,), generator=generator)
 
 
+def in_parts(x: Tensor, y: Tensor, parts: int) -> Any:
+    """One batch, or three of unequal size."""
+    return (x, y) if parts == 1 else list(zip(x.split(4), y.split(4), strict=True))
+
+
+def bound(text: str) -> Any:
+    loss = lossmith.create(text)
+    loss.bind(total_steps=20, class_counts=[3.0, 3.0, 3.0, 2.0])
+    return loss
+
+
 def unflat(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     found, start = {}, 0
     for name, value in model.named_parameters():
@@ -62,10 +73,8 @@ def hessian_by_functions(model: nn.Module, loss: Any, x: Tensor, y: Tensor) -> T
 @pytest.mark.parametrize("text", LOSSES)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_hessian(text: str, parts: int) -> None:
-    model, (x, y) = network(), batch()
-    loss = lossmith.create(text)
-    loss.bind(total_steps=20, class_counts=[3.0, 3.0, 3.0, 2.0])
-    data: Any = (x, y) if parts == 1 else list(zip(x.split(4), y.split(4), strict=True))
+    (x, y), model, loss = batch(), network(), bound(text)
+    data = in_parts(x, y, parts)
     found = dense(Hessian(model, loss, data))
     wanted = hessian_by_functions(model, loss, x, y)
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
@@ -109,29 +118,25 @@ def jacobian_of(model: nn.Module, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("text", LOSSES)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_gauss_newton(text: str, parts: int) -> None:
-    model, (x, y) = network(), batch()
-    loss = lossmith.create(text)
-    loss.bind(total_steps=20, class_counts=[3.0, 3.0, 3.0, 2.0])
+    (x, y), model, loss = batch(), network(), bound(text)
     jacobian = jacobian_of(model, x)
     curvature = hessian(lambda z: loss(z, y))(model(x).detach())
     wanted = torch.einsum("ncp,ncmd,mdq->pq", jacobian, curvature, jacobian)
-    data: Any = (x, y) if parts == 1 else list(zip(x.split(4), y.split(4), strict=True))
+    data = in_parts(x, y, parts)
     torch.testing.assert_close(dense(GaussNewton(model, loss, data)), wanted, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("text", LOSSES)
 @pytest.mark.parametrize("parts", [1, 3])
 def test_fisher(text: str, parts: int) -> None:
-    model, (x, y) = network(), batch()
-    loss = lossmith.create(text)
-    loss.bind(total_steps=20, class_counts=[3.0, 3.0, 3.0, 2.0])
+    (x, y), model, loss = batch(), network(), bound(text)
     wanted = torch.zeros(44, 44, dtype=torch.float64)
     for row, label in zip(x, y, strict=True):
         model.zero_grad()
         loss(model(row[None]), label[None]).backward()
         gradient = torch.cat([value.grad.reshape(-1) for value in model.parameters() if value.grad is not None])
         wanted += torch.outer(gradient, gradient) / len(x)
-    data: Any = (x, y) if parts == 1 else list(zip(x.split(4), y.split(4), strict=True))
+    data = in_parts(x, y, parts)
     torch.testing.assert_close(dense(Fisher(model, loss, data)), wanted, rtol=1e-9, atol=1e-14)
     plain = dense(Fisher(model, lambda z, t: loss(z, t), data))
     torch.testing.assert_close(plain, wanted, rtol=1e-9, atol=1e-14)
@@ -215,6 +220,8 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     Hessian(model.eval(), nn.CrossEntropyLoss(), data)
     with pytest.raises(ValueError, match="the data hold no batch"):
         Hessian(network(), nn.CrossEntropyLoss(), [])
+    with pytest.raises(ValueError, match="once only"):  # the second product would be zero
+        Hessian(network(), nn.CrossEntropyLoss(), iter([data]))
     with pytest.raises(ValueError, match="44 rows"):
         Scaled(Hessian(network(), nn.CrossEntropyLoss(), data), torch.ones(3))
 

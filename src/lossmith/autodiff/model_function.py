@@ -57,7 +57,7 @@ class ModelFunction:
 
         Args:
             of: a scalar, or any tensor with ``along``.
-            along: of the tensor's shape; what is differentiated is the sum of their product.
+            along: weights of the tensor's shape; the weighted sum is differentiated.
             keep: whether the derivative can be differentiated again.
 
         Returns:
@@ -77,7 +77,7 @@ class Jacobian:
 
     def __init__(self, function: ModelFunction, of: Tensor) -> None:
         self.function, self.of = function, of
-        # The product from the left is linear in what it is taken with; its derivative is the product from the right.
+        # The product from the left is linear in its weights; differentiating by them gives the product from the right.
         self._left = torch.zeros_like(of, requires_grad=True)
         self._product = function.derivative(of, self._left, keep=True)
 

@@ -36,12 +36,14 @@ class Objective:
         samples: the number of samples in the data.
 
     Raises:
-        ValueError: as `ModelFunction`; if there are no data.
+        ValueError: as `ModelFunction`; if there are no data, or if they can be gone through once only.
     """
 
     def __init__(self, model: nn.Module, loss: LossFunction, data: Batch | Iterable[Batch]) -> None:
         self.function, self.loss = ModelFunction(model), loss
         self._data: Iterable[Batch] = [data] if _is_batch(data) else data  # type: ignore[list-item,assignment]
+        if isinstance(self._data, Iterator):
+            raise ValueError("the data can be gone through once only: give a list of batches or a DataLoader")
         self.samples = 0
         self._masses = self._divisors()
 
@@ -68,11 +70,6 @@ class Objective:
         fractions = zip(self._fractions(outputs, target), self._masses, strict=True)
         rows = (of.values.reshape(len(target), -1).sum(1) / mass for of, mass in fractions)
         return self.samples * sum(rows, start=outputs.new_zeros(len(target)))
-
-    def gradient(self) -> Tensor:
-        """The gradient of the mean loss, shape (size,)."""
-        gradients = [self.function.derivative(self.term(*batch)) for batch in self.batches()]
-        return torch.stack(gradients).sum(0)
 
     def _fractions(self, outputs: Tensor, target: Tensor) -> tuple[Fraction, ...]:
         """The loss of a batch as sums, and what each of them adds to its divisor."""

@@ -97,7 +97,7 @@ def _fold(dataset: Dataset, spec: DataSpec) -> Rows:
 
 
 def _of_stage(rows: Rows, dataset: Dataset, spec: DataSpec) -> Rows:
-    """Set a quarter of the examples aside for the choice, and split the others for the search."""
+    """Keep a quarter of the training and validation examples for the choice, and split the rest for the search."""
     strata, pool = _strata(dataset), np.sort(np.concatenate([rows.train, rows.valid]))
     _check_counts(dataset, pool, 3, "a search, a choice and their training")
     draw = generator(spec.split_seed, Purpose.CHOICE, spec.fold)

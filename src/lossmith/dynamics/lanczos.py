@@ -24,7 +24,8 @@ class Eigenvalues:
     Attributes:
         values: shape (k,), the outermost first.
         vectors: of norm 1, shape (k, size).
-        residuals: norms of A v - value v, shape (k,); an eigenvalue of A lies within each.
+        residuals: norms of ``A v - value v``, shape (k,). Each value differs from some eigenvalue of A by at most its
+            residual.
         converged: whether all residuals are at most ``tol`` times the largest magnitude of an eigenvalue found.
         products: products with the operator that were taken.
     """

@@ -14,7 +14,7 @@ from lossmith.autodiff.model_function import Jacobian, ModelFunction
 from lossmith.autodiff.objective import Batch, LossFunction, Objective
 
 Product = Callable[[Tensor], Tensor]
-"""Multiplies a vector with a matrix."""
+"""A matrix, as the function that multiplies it with a vector."""
 
 
 class Operator(Protocol):
@@ -69,7 +69,7 @@ class _OfObjective(ABC):
 
     @abstractmethod
     def _of_batch(self, outputs: Tensor, target: Tensor) -> Product:
-        """Multiplies with what a batch adds to the matrix."""
+        """The part of the matrix that a batch adds."""
 
 
 class Hessian(_OfObjective):

@@ -147,7 +147,7 @@ class Archive:
     def promotable(self, rung: int) -> list[Entry]:
         """The candidates to train on the next rung: the best of a rung, and all within one standard error of the last.
 
-        They are at most half of the rung.
+        They are at most half of those trained on the rung so far.
 
         Args:
             rung: the rung they were trained on, not the highest.

@@ -27,6 +27,9 @@ _TRIES: Final = 40
 _BATCH: Final = 64
 """Candidates that are sifted at a time, at least."""
 
+POLISHED: Final = "constants"
+"""How candidates are made that differ from others in polished constants; no filter saw them."""
+
 Results = Mapping[Trial, TrialResult]
 Plan = list[dict[float, list[Trial]]]
 """The trainings of a candidate: for each problem those with each learning-rate factor."""
@@ -117,7 +120,6 @@ class Search:
     Attributes:
         archive: the candidates.
         course: how far it had come after each generation.
-        polished: candidates that differ from others in polished constants; no filter saw them.
     """
 
     def __init__(
@@ -126,13 +128,13 @@ class Search:
         self.name, self.strategy, self.screen, self.seeds, self.stream = name, strategy, screen, seeds, stream
         self.archive = Archive(len(LADDER))
         self.course: list[CoursePoint] = []
-        self.polished = 0
 
     @property
     def judged(self) -> int:
         """Distinct canonical forms that a filter rejected or that passed all of them, and polished ones."""
         counts = self.screen.counts
-        return self.screen.seen - counts["duplicate"] - counts["too large"] + self.polished
+        polished = sum(entry.operator == POLISHED for entry in self.archive.entries)
+        return self.screen.seen - counts["duplicate"] - counts["too large"] + polished
 
     def breed(self, generation: int, count: int, most: int | None = None) -> list[Entry]:
         """Make the candidates of a generation that pass the filters.
@@ -177,8 +179,7 @@ class Search:
 
         No filter is applied: *same gradient* compares three digits and would reject them.
         """
-        self.polished += len(formulas)
-        return [self.archive.add(formula, "constants", (parent.number,)) for formula in formulas]
+        return [self.archive.add(formula, POLISHED, (parent.number,)) for formula in formulas]
 
     def _sifted(self, proposals: Sequence[Proposal], most: int | None) -> list[Entry]:
         sifted = self.screen.sift([proposal.formula for proposal in proposals])

@@ -13,6 +13,7 @@ from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import derive_seed
 from lossmith.comparison.session import running
 from lossmith.endings import Stopped
+from lossmith.evolution.archive import Entry
 from lossmith.evolution.choice import Finalist, audit, choose
 from lossmith.evolution.clock import Clock
 from lossmith.evolution.filters import Screen
@@ -51,20 +52,24 @@ class _Session:
     reference_score: tuple[float, ...]
     chosen: dict[Search, list[Finalist]] = field(default_factory=dict)
 
+    def winner_of(self, search: Search) -> Entry | None:
+        """The candidate of a search that was chosen; ``None`` before the choice, or where none could be trained."""
+        finalists = self.chosen.get(search)
+        return finalists[0].entry if finalists else None
+
     @property
     def winners(self) -> tuple[str, str | None]:
         """The text forms of the winner, "" before the choice, and of random search's, ``None`` where there is none."""
-        texts = [_text(found[0].entry.formula) if found else None for found in map(self.chosen.get, self.searches)]
+        texts = [None if entry is None else _text(entry.formula) for entry in map(self.winner_of, self.searches)]
         return texts[0] or "", texts[1] if len(texts) > 1 else None
 
     @property
     def known(self) -> str | None:
         """The name of the winner, if the search began with it."""
-        finalists = self.chosen.get(self.searches[0])
-        if not finalists or finalists[0].entry.operator != "seed":
+        winner = self.winner_of(self.searches[0])
+        if winner is None or winner.operator != "seed":
             return None
-        formula = str(finalists[0].entry.formula)
-        return next((name for name, seed in self.plan.seeds.items() if seed == formula), None)
+        return next((name for name, seed in self.plan.seeds.items() if seed == str(winner.formula)), None)
 
     def found(self) -> Found:
         """The findings of a search that is stopped now."""
@@ -78,10 +83,7 @@ class _Session:
             steps=plan.problems[0].trial.steps,
             reference_score=self.reference_score,
             searches=tuple(
-                search_findings(
-                    search, len(plan.problems), self.chosen[search][0].entry if self.chosen.get(search) else None
-                )
-                for search in self.searches
+                search_findings(search, len(plan.problems), self.winner_of(search)) for search in self.searches
             ),
             rungs=rung_findings(plan, self.searches[0], {}),
             table_error=table_error(self.searches, plan.problems[0].classes),
@@ -146,10 +148,8 @@ def _carried_out(plan: SearchPlan, sources: Sources, folder: Path, runner: Runne
     try:
         _search(session, evaluator, folder, watcher)
         found = _concluded(session, evaluator, sources, folder, runner)
-    except SearchError:
-        raise
-    except (KeyboardInterrupt, Stopped, ValueError, RuntimeError):  # what was found until then is shown
-        if any(search.archive.on(0) for search in session.searches):
+    except (KeyboardInterrupt, Stopped, ValueError, RuntimeError) as error:  # what was found until then is shown
+        if not isinstance(error, SearchError) and any(search.archive.on(0) for search in session.searches):
             _write(session.found(), folder)
         raise
     _write(found, folder)
