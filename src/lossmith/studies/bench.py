@@ -1,0 +1,93 @@
+"""Where a study works: jobs whose results are kept, so that a stopped study resumes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.kernels.threads import one_thread
+from lossmith.trials.executors import LocalPool
+from lossmith.trials.files import written_whole
+from lossmith.trials.runner import Progress
+
+Result = Mapping[str, NDArray[Any]]
+Job = TypeVar("Job")
+
+
+class Bench:
+    """A folder, workers and progress.
+
+    Args:
+        folder: of the study; results are kept in its folder ``jobs``.
+        workers: number of processes; 0 works in this process.
+        progress: told how far each stage has come; ``None`` tells nobody.
+        data: folder of data sets that a study reads; ``None``: what needs one is left out.
+        quick: whether a study is to try everything on few and short runs, which prove nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int = 0,
+        progress: Progress | None = None,
+        data: Path | None = None,
+        *,
+        quick: bool = False,
+    ) -> None:
+        self.folder, self.workers, self.progress, self.data, self.quick = folder, workers, progress, data, quick
+
+    def run(self, label: str, work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[dict[str, NDArray[Any]]]:
+        """Do all jobs that were not done before.
+
+        Args:
+            label: of the stage, for the progress.
+            work: a function of a module that does a job on one thread, and returns named arrays.
+            jobs: frozen dataclasses of numbers, texts and tuples of these. They identify their results: change
+                a field when what a job does changes.
+
+        Returns:
+            The results, in the order of the jobs.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C; finished jobs are kept.
+        """
+        files = [self._file(work, job) for job in jobs]
+        left = [i for i, file in enumerate(files) if not file.is_file()]
+        if self.progress is not None:
+            self.progress.start(label, len(jobs), len(jobs) - len(left))
+        if self.workers and left:
+            pool = LocalPool(min(self.workers, len(left)))
+            try:
+                futures = {pool.submit(work, jobs[i]): files[i] for i in left}
+                for future in concurrent.futures.as_completed(futures):
+                    self._keep(futures[future], future.result())
+            finally:
+                pool.end()
+        else:
+            for i in left:
+                with one_thread():
+                    self._keep(files[i], work(jobs[i]))
+        return [_read(file) for file in files]
+
+    def _file(self, work: Callable[[Job], Result], job: Job) -> Path:
+        key = json.dumps([work.__module__, work.__qualname__, asdict(job)], sort_keys=True)  # type: ignore[call-overload]
+        return self.folder / "jobs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+    def _keep(self, file: Path, result: Result) -> None:
+        with written_whole(file) as place, place.open("wb") as stream:
+            np.savez_compressed(stream, **dict(result))  # type: ignore[arg-type]
+        if self.progress is not None:
+            self.progress.advance(1)
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
