@@ -9,18 +9,24 @@ operator that returns a frozen result.
 """
 
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
+from lossmith.dynamics.looks import LOOKS, Look, Moment
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
+from lossmith.dynamics.recorder import Recorder
 from lossmith.dynamics.sharpness import adam_preconditioned, sharpness, threshold
 from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
 from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
+    "LOOKS",
     "Density",
     "Eigenvalues",
     "Fisher",
     "GaussNewton",
     "Hessian",
+    "Look",
+    "Moment",
     "Operator",
+    "Recorder",
     "Scaled",
     "TangentKernel",
     "Trace",
