@@ -298,8 +298,8 @@ def _answer(outcomes: Sequence[Outcome]) -> str:
     return (
         (f"A dynamical loss is better with: {'; '.join(found)}." if found else "No dynamical loss is shown better.")
         + f" With a constant rate and no momentum, the best dynamical loss gets "
-        f"{_percent(plain.accuracies(plain.best))} of the test images right; cross-entropy with {_words(best.optimiser)} gets "
-        f"{_percent(best.accuracies(static))}."
+        f"{_percent(plain.accuracies(plain.best))} of the test images right; cross-entropy with "
+        f"{_words(best.optimiser)} gets {_percent(best.accuracies(static))}."
     )
 
 
