@@ -8,6 +8,7 @@ operator that returns a frozen result.
 >>> dynamics.eigenvalues(hessian, k=3).values
 """
 
+from lossmith.dynamics.instability import Bifurcation, Instability, bifurcation, instabilities, sharpness_around
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
 from lossmith.dynamics.sharpness import adam_preconditioned, sharpness, threshold
@@ -15,19 +16,24 @@ from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
 from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
+    "Bifurcation",
     "Density",
     "Eigenvalues",
     "Fisher",
     "GaussNewton",
     "Hessian",
+    "Instability",
     "Operator",
     "Scaled",
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
+    "bifurcation",
     "dense",
     "eigenvalues",
+    "instabilities",
     "sharpness",
+    "sharpness_around",
     "spectral_density",
     "tangent_kernel",
     "threshold",
