@@ -14,13 +14,18 @@ from torch import Tensor, nn
 import lossmith
 from lossmith import dynamics
 from lossmith.losses.dynamical import static_tail
+from lossmith.studies.bench import Bench
+from lossmith.studies.findings import Findings
+from lossmith.studies.spirals import study, training
+from lossmith.studies.spirals.claims import judge, judge_sharpness
+from lossmith.studies.spirals.plan import Outcomes, Plan, Trained, train_all
 from lossmith.studies.spirals.problem import Run, class_weights, first_weights, rates, spirals
 from lossmith.studies.spirals.training import Curvature, Job, Stack, work
 
 LABELS = torch.arange(3).repeat_interleave(100)
 Init = Literal["original", "updated"]
 Form = Literal["samples_squared", "units_squared"]
-SHORT = Run(0, updates=300, amplitude=20.0, period=40, tail=50, width=20)
+SHORT = Run(0, updates=150, amplitude=20.0, period=40, tail=50, width=20)
 
 
 def module(stack: Stack, run: int = 0) -> nn.Sequential:
@@ -104,7 +109,7 @@ def test_the_controls_of_the_schedule() -> None:
 
 @pytest.mark.parametrize("init", ["original", "updated"])
 def test_runs_side_by_side_are_those_of_a_plain_loop(init: Init) -> None:
-    """Three hundred updates by autograd with the library's dynamical loss."""
+    """A hundred and fifty updates by autograd with the library's dynamical loss."""
     run = replace(SHORT, init=init)
     runs = (run, replace(run, seed=1, draw=2, amplitude=1.0), replace(run, seed=2, lr=0.3, momentum=0.9))
     stack = Stack(runs)
@@ -114,7 +119,7 @@ def test_runs_side_by_side_are_those_of_a_plain_loop(init: Init) -> None:
         rows.append(stack.losses(update))
         stack.update(update)
     for i, (run, model) in enumerate(zip(runs, models, strict=True)):
-        loss = lossmith.create("dynamical:period_mode=released,period=40", amplitude=run.amplitude, static_after=287)
+        loss = lossmith.create("dynamical:period_mode=released,period=40", amplitude=run.amplitude, static_after=123)
         optimizer = torch.optim.SGD(model.parameters(), lr=run.lr, momentum=run.momentum)
         for update in range(run.updates):
             value = loss(model(plane(run.draw)), LABELS)
@@ -184,6 +189,115 @@ def test_what_a_watched_run_holds() -> None:
     stack = Stack(runs)
     assert watched["losses"][:, 0].tolist() == pytest.approx(stack.losses(0).tolist())
     assert watched["sharpness"][1, 0] == stack.sharpness(1, 0)
+
+
+@pytest.fixture(name="bench", scope="module")
+def _bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("spirals"), quick=True)
+
+
+@pytest.fixture(name="findings", scope="module")
+def _findings(bench: Bench) -> Findings:
+    return study(bench)
+
+
+@pytest.fixture(name="trained", scope="module")
+def _trained(bench: Bench, findings: Findings) -> Trained:
+    assert findings.claims
+    return train_all(bench, Plan(quick=True))
+
+
+def test_the_quick_study_fills_its_page(findings: Findings) -> None:
+    assert len(findings.claims) == 4
+    tables = [table for section in findings.sections for table in section.tables]
+    assert len(tables) == 7
+    for table in tables:
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.head)}
+    plots = [plot for section in findings.sections for plot in section.plots]
+    for line in (line for plot in plots for line in plot.lines):
+        assert len(line.x) == len(line.y)
+        assert len(line.x) <= 2000
+
+
+def test_a_study_that_was_done_is_read(bench: Bench, findings: Findings) -> None:
+    def never(job: object) -> None:
+        raise AssertionError(job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Stack, "update", never)
+        assert study(bench) == findings
+
+
+def pretend(outcomes: Outcomes, arms: dict[str, tuple[Run, ...]], name: str, value: dict[str, float]) -> Outcomes:
+    """Outcomes with other final numbers: those of the arm whose name begins so, or else of the arm ``""``."""
+    changed = dict(outcomes)
+    for arm, runs in arms.items():
+        given = next((value[key] for key in sorted(value, reverse=True) if arm.startswith(key)), value[""])
+        changed |= {run: outcomes[run] | {name: np.array(given + 0.001 * run.seed)} for run in runs}
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("ours", "static", "control", "verdict"),
+    [
+        (0.99, 0.5, 0.5, "holds"),
+        (0.99, 0.5, 0.98, "holds in part"),
+        (0.8, 0.5, 0.5, "holds in part"),
+        (0.99, 0.99, 0.99, "does not hold"),
+        (0.5, 0.9, 0.5, "does not hold"),
+    ],
+)
+def test_the_verdict_on_narrow_networks(
+    ours: float, static: float, control: float, verdict: str, trained: Trained
+) -> None:
+    """It holds if the static loss fails and no control without a dynamical loss does as well."""
+    plan = trained.plan
+    figure = pretend(trained.figure, plan.figure, "accuracy", {"": ours, "static": static})
+    controls = pretend(trained.controls, plan.controls, "accuracy", {"": control, "dynamical": 0.99})
+    assert judge(replace(trained, figure=figure, controls=controls))[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("ours", "static", "control", "verdict"),
+    [
+        (0.97, 0.9, 0.9, "holds"),
+        (0.97, 0.9, 0.97, "holds in part"),
+        (0.9, 0.9, 0.9, "does not hold"),
+        (0.8, 0.9, 0.9, "does not hold"),
+    ],
+)
+def test_the_verdict_on_wide_networks(
+    ours: float, static: float, control: float, verdict: str, trained: Trained
+) -> None:
+    value = {"": static, "dynamical": ours, "static, momentum": control}
+    wide = pretend(trained.wide, trained.plan.wide, "valid", value)
+    assert judge(replace(trained, wide=wide))[1].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("at_onset", "factor", "verdict"),
+    [(1.05, 0.95, "holds"), (0.5, 0.95, "holds in part"), (1.2, 1.05, "does not hold")],
+)
+def test_the_verdict_on_the_sharpness(at_onset: float, factor: float, verdict: str, trained: Trained) -> None:
+    """In each period the loss rests, then alternates; the sharpness is as given there, and grows by a factor."""
+    plan, figure = Plan(), {}
+    for run in (*plan.figure["dynamical"], *plan.figure["half"]):
+        updates, begin = np.arange(run.updates), run.period // 2 + 10 * run.seed
+        losses = 1 + np.where(updates % (run.period + 1) >= begin, 0.1, 0.0) * (-1.0) ** updates
+        at = updates[::25]
+        calm = 0.4 * factor ** (at // (run.period + 1) + 0.01 * run.seed * (at > run.updates / 2))
+        near = np.abs(at % (run.period + 1) - begin) <= 50
+        figure[run] = {"losses": losses, "at": at, "sharpness": 2 / run.lr * np.where(near, at_onset, calm)}
+    assert judge_sharpness(replace(trained, plan=plan, figure=figure)).verdict == verdict
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(100.0, "holds"), (0.01, "does not hold")])
+def test_the_verdict_on_the_kernel(last: float, verdict: str, trained: Trained) -> None:
+    figure = pretend(trained.figure, trained.plan.figure, "accuracy", {"": 0.5})
+    for run, outcome in figure.items():
+        figure[run] = outcome | {"all": np.array([1.0, last + 0.001 * run.seed])}
+    assert judge(replace(trained, figure=figure))[3].verdict == verdict
 
 
 @pytest.mark.slow

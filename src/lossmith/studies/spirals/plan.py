@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lossmith.studies.bench import Bench
 from lossmith.studies.spirals.problem import Run
-from lossmith.studies.spirals.training import Branch, Job, branch, work
+from lossmith.studies.spirals.training import Branch, Job, branch, time_work, work
 
 Outcome = dict[str, NDArray[Any]]
 Outcomes = dict[Run, Outcome]
@@ -40,6 +40,7 @@ _MIXED: Final[dict[str, dict[str, Any]]] = {
     "constant class weights, A=20": {**FAST, "order": "held"},
     "dynamical, A=20, T=250, momentum 0.9, rate 0.2": {**FAST, "momentum": 0.9, "lr": 0.2},
 }
+_WATCHED: Final = {"every": 25, "kernel": 250}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Plan:
     """All runs of the study.
 
     Args:
-        quick: few runs of a hundredth of the length.
+        quick: few runs of a two-hundredth of the length.
     """
 
     quick: bool = False
@@ -63,7 +64,7 @@ class Plan:
     def _scaled(self, run: Run) -> Run:
         if not self.quick:
             return run
-        return replace(run, updates=run.updates // 100, period=max(run.period // 100, 4), tail=run.tail // 100)
+        return replace(run, updates=run.updates // 200, period=max(run.period // 200, 4), tail=run.tail // 200)
 
     @property
     def figure(self) -> dict[str, tuple[Run, ...]]:
@@ -203,7 +204,7 @@ def train(
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcomes of all runs of a plan, and the losses of its sweeps."""
+    """The outcomes of all runs of a plan, the losses of its sweeps, and the seconds that a watched run takes."""
 
     plan: Plan
     figure: Outcomes
@@ -214,6 +215,7 @@ class Trained:
     grid: Outcomes
     squared: Outcomes
     sweeps: dict[str, NDArray[np.float64]]
+    seconds: float
 
 
 def train_all(bench: Bench, plan: Plan) -> Trained:
@@ -222,7 +224,7 @@ def train_all(bench: Bench, plan: Plan) -> Trained:
     def stage(label: str, arms: dict[Any, tuple[Run, ...]], **options: int) -> Outcomes:
         return train(bench, label, [run for runs in arms.values() for run in runs], **options)
 
-    figure = stage("the paper's figure", plan.figure, stack=2, every=25, kernel=250)
+    figure = stage("the paper's figure", plan.figure, stack=2, **_WATCHED)
     updated = stage("other initial weights", plan.updated)
     controls = stage("controls", plan.controls)
     wide = stage("wide networks", plan.wide)
@@ -230,4 +232,5 @@ def train_all(bench: Bench, plan: Plan) -> Trained:
     sweeps = {name: bench.run("sweeps", branch, [plan.sweep(name)])[0]["losses"] for name in ("amplitude", "lr")}
     squared = stage("squared error", plan.squared)
     grid = stage("width and learning rate", plan.grid)
-    return Trained(plan, figure, updated, controls, wide, amplitudes, grid, squared, sweeps)
+    (timed,) = bench.run("time", time_work, [Job(plan.figure["dynamical"][:1], **_WATCHED)])
+    return Trained(plan, figure, updated, controls, wide, amplitudes, grid, squared, sweeps, float(timed["seconds"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -238,6 +239,13 @@ def work(job: Job) -> Result:
         watched = {"losses": losses, "sharpness": np.array(sharp).T, "inner": np.array(inner).T}
         result |= watched | {"all": np.array(kernel).T, "all_at": np.array(all_at)}
     return result
+
+
+def time_work(job: Job) -> Result:
+    """Measure the processor time of `work`, in ``seconds``."""
+    begun = time.process_time()
+    work(job)
+    return {"seconds": np.array(time.process_time() - begun)}
 
 
 def branch(job: Branch) -> Result:
