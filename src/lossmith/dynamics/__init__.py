@@ -8,6 +8,7 @@ operator that returns a frozen result.
 >>> dynamics.eigenvalues(hessian, k=3).values
 """
 
+from lossmith.dynamics.instability import Bifurcation, Instability, bifurcation, instabilities, sharpness_around
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
 from lossmith.dynamics.looks import LOOKS, Look, Moment
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
@@ -18,11 +19,13 @@ from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
     "LOOKS",
+    "Bifurcation",
     "Density",
     "Eigenvalues",
     "Fisher",
     "GaussNewton",
     "Hessian",
+    "Instability",
     "Look",
     "Moment",
     "Operator",
@@ -31,9 +34,12 @@ __all__ = [
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
+    "bifurcation",
     "dense",
     "eigenvalues",
+    "instabilities",
     "sharpness",
+    "sharpness_around",
     "spectral_density",
     "tangent_kernel",
     "threshold",
