@@ -8,25 +8,46 @@ operator that returns a frozen result.
 >>> dynamics.eigenvalues(hessian, k=3).values
 """
 
+from lossmith.dynamics.conditioning import Condition, condition_number
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
+from lossmith.dynamics.separability import (
+    MaximumMargin,
+    MinimumNorm,
+    Separability,
+    angle,
+    margins,
+    maximum_margin,
+    minimum_norm,
+    separability,
+)
 from lossmith.dynamics.sharpness import adam_preconditioned, sharpness, threshold
 from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
 from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
+    "Condition",
     "Density",
     "Eigenvalues",
     "Fisher",
     "GaussNewton",
     "Hessian",
+    "MaximumMargin",
+    "MinimumNorm",
     "Operator",
     "Scaled",
+    "Separability",
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
+    "angle",
+    "condition_number",
     "dense",
     "eigenvalues",
+    "margins",
+    "maximum_margin",
+    "minimum_norm",
+    "separability",
     "sharpness",
     "spectral_density",
     "tangent_kernel",
