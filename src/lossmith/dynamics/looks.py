@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.autodiff.objective import LossFunction
-from lossmith.dynamics.lanczos import eigenvalues
-from lossmith.dynamics.operators import Hessian, TangentKernel
+from lossmith.dynamics.lanczos import NotFiniteError, eigenvalues
+from lossmith.dynamics.operators import Hessian, Operator, TangentKernel
 from lossmith.dynamics.sharpness import adam_preconditioned, threshold
 
 _TOLERANCE: Final = 1e-3
@@ -55,18 +55,25 @@ class Look:
 def _sharpness(moment: Moment) -> tuple[float, ...]:
     """The largest eigenvalue of the Hessian, for Adam preconditioned, and the threshold of the optimiser."""
     hessian, optimizer = Hessian(moment.model, moment.loss, (moment.inputs, moment.target)), moment.optimizer
-    if isinstance(optimizer, torch.optim.Adam):
-        if not optimizer.state:  # it has no second moments before its first step
-            return math.nan, threshold(optimizer)
-        value = eigenvalues(adam_preconditioned(hessian, optimizer), tol=_TOLERANCE).values
-    else:
-        value = eigenvalues(hessian, tol=_TOLERANCE).values
-    return float(value[0]), math.nan if optimizer is None else threshold(optimizer)
+    limit = math.nan if optimizer is None else threshold(optimizer)
+    if not isinstance(optimizer, torch.optim.Adam):
+        return _largest(hessian), limit
+    if not optimizer.state:  # it has no second moments before its first step
+        return math.nan, limit
+    return _largest(adam_preconditioned(hessian, optimizer)), limit
 
 
 def _ntk(moment: Moment) -> tuple[float, ...]:
     """The largest eigenvalue of the tangent kernel, the mean over the outputs."""
-    return (float(eigenvalues(TangentKernel(moment.model, moment.inputs), tol=_TOLERANCE).values[0]),)
+    return (_largest(TangentKernel(moment.model, moment.inputs)),)
+
+
+def _largest(operator: Operator) -> float:
+    """The largest eigenvalue; NaN where the training has diverged."""
+    try:
+        return float(eigenvalues(operator, tol=_TOLERANCE).values[0])
+    except NotFiniteError:
+        return math.nan
 
 
 def _margin(moment: Moment) -> tuple[float, ...]:
