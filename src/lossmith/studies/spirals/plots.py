@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossmith.dynamics import bifurcation
 from lossmith.studies.findings import Line, Plot
-from lossmith.studies.spirals.numbers import Mean, per_period
+from lossmith.studies.spirals.numbers import Mean, Onsets, per_period
 from lossmith.studies.spirals.plan import Outcome, Outcomes, Trained
 from lossmith.studies.spirals.problem import CLASSES, Run, class_weights
 from lossmith.studies.spirals.training import INNER
@@ -86,6 +86,18 @@ def rounds(trained: Trained) -> Plot:
         lines.append(Line(list(range(1, len(means) + 1)), [mean.value for mean in means], name, low, high))
     title = f"Median sharpness in each period, mean over {len(figure['dynamical'])} runs"
     return Plot(title, "period", "sharpness", tuple(lines), level=2 / figure["static"][0].lr)
+
+
+def onsets_by_period(trained: Trained) -> Plot:
+    """The sharpness around the first onset of each period, over 2/lr."""
+    lines = []
+    for name in ("dynamical", "half"):
+        runs = trained.plan.figure[name]
+        onsets = Onsets.of(trained.figure, runs)
+        x, y = 1 + np.concatenate(onsets.periods), np.concatenate(onsets.first)
+        lines.append(Line(x.tolist(), y.tolist(), f"rate {runs[0].lr:g}"))
+    title = "Sharpness around the first onset of each period, a point per run"
+    return Plot(title, "period", "sharpness over 2/lr", tuple(lines), log="y", level=1.0, dots=True)
 
 
 def kernels(trained: Trained) -> Plot:
