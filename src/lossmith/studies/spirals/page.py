@@ -111,14 +111,18 @@ def _figure(trained: Trained) -> Section:
     )
     run = trained.plan.figure["dynamical"][0]
     outcome, period = trained.figure[run], run.period
+    static = column(trained.figure, trained.plan.figure["static"], "accuracy")
+    fitted = static >= SUCCESS
     means = {f"{init}, {name}": arm for (init, name), arm in arms.items()}
     return Section(
         "The paper's figure",
         (
             "Means and standard deviations over the seeds. The right column gives the same numbers of our earlier "
-            "simulation, another program with other random weights.",
+            "simulation, another program with other random weights. Of the static runs with original weights, "
+            f"{fitted.sum()} of {len(fitted)} fit; the mean of the others is "
+            f"{Mean.of(static[~fitted]).value:.3f}.",
             f"The panels show the run with seed {run.seed}: A={run.amplitude:g}, T={period}, original weights. Bands "
-            "reach from the smallest to the largest value of a block of updates. The second row of panels is the "
+            "reach from the smallest to the largest value of a block of updates. The second six panels show the "
             "window from 1.6 T to 2.1 T.",
         ),
         (Table(head, tuple(rows)),),
