@@ -9,8 +9,11 @@ operator that returns a frozen result.
 """
 
 from lossmith.dynamics.conditioning import Condition, condition_number
+from lossmith.dynamics.instability import Bifurcation, Instability, bifurcation, instabilities, sharpness_around
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
+from lossmith.dynamics.looks import LOOKS, Look, Moment
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
+from lossmith.dynamics.recorder import Recorder
 from lossmith.dynamics.separability import (
     MaximumMargin,
     MinimumNorm,
@@ -26,29 +29,38 @@ from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
 from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
+    "LOOKS",
+    "Bifurcation",
     "Condition",
     "Density",
     "Eigenvalues",
     "Fisher",
     "GaussNewton",
     "Hessian",
+    "Instability",
+    "Look",
     "MaximumMargin",
     "MinimumNorm",
+    "Moment",
     "Operator",
+    "Recorder",
     "Scaled",
     "Separability",
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
     "angle",
+    "bifurcation",
     "condition_number",
     "dense",
     "eigenvalues",
+    "instabilities",
     "margins",
     "maximum_margin",
     "minimum_norm",
     "separability",
     "sharpness",
+    "sharpness_around",
     "spectral_density",
     "tangent_kernel",
     "threshold",

@@ -57,6 +57,32 @@ def cnn(input_shape: tuple[int, ...], num_classes: int, *, width: int = 16) -> n
     )
 
 
+def myrtle(input_shape: tuple[int, ...], num_classes: int, *, width: int = 16) -> nn.Module:
+    """Myrtle5: four 3x3 convolutions of ``width`` channels with ReLU, average pooling between them, a linear layer.
+
+    The channels are ``width`` throughout. 2x2 average pooling follows the second and the third convolution, and the
+    mean over all pixels the fourth. Weights start as N(0, 2 / fan_in), biases as 0.
+
+    Source: Shankar, Fang, Guo, Fridovich-Keil, Schmidt, Ragan-Kelley, Recht, "Neural Kernels Without Tangents", 2020,
+    arXiv 2003.02237, as the Myrtle notebook of neural-tangents describes it; there the size is 32 x 32.
+    """
+    channels, height, side = _image(input_shape, "myrtle")
+    small = min(height, side) < 4  # there would be no pixel left
+
+    def convolution(channels_in: int) -> list[nn.Module]:
+        return [nn.Conv2d(channels_in, width, 3, padding=1), nn.ReLU()]
+
+    layers = [*convolution(channels), *convolution(width), nn.AvgPool2d(2, ceil_mode=small), *convolution(width)]
+    layers += [nn.AvgPool2d(2, ceil_mode=small), *convolution(width), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(width, num_classes))
+    for name, value in model.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(value, nonlinearity="relu")
+        else:
+            nn.init.zeros_(value)
+    return model
+
+
 class _Block(nn.Module):
     """Two 3x3 convolutions with batch norm and a shortcut."""
 
@@ -116,7 +142,7 @@ def unet(input_shape: tuple[int, ...], num_classes: int, *, width: int = 16, dep
     return UNet(_image(input_shape, "unet")[0], num_classes, width, depth)
 
 
-MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, resnet18, text_bag, unet)}
+MODELS: Final[dict[str, Factory]] = {f.__name__: f for f in (linear, mlp, cnn, myrtle, resnet18, text_bag, unet)}
 _DENSE: Final = {"unet"}
 """Models with an output for each pixel."""
 
