@@ -143,7 +143,7 @@ def _newton(problem: Problem, within: Range, arm: Arm, at: Tensor, strength: flo
     for _ in range(most):
         slope = _slope(problem, within, arm, at, strength)
         root = within.root(within.weights(at), arm)
-        step = torch.linalg.solve(root.T @ root + strength * eye, slope)
+        step: Tensor = torch.linalg.solve(root.T @ root + strength * eye, slope)
         fall, length = float(slope @ step), 1.0
         if fall < 1e-15 * max(abs(value), strength):
             return at - step
