@@ -178,4 +178,5 @@ def _apart(weights: Tensor) -> Tensor:
 def parts(names: list[str], data: Path | None, resamples: int, *, quick: bool) -> list[Part]:
     """The whole of each data set and its resamples."""
     short: dict[str, int] = {"most": 300, "points": 8, "strengths": 4, "limit": 200} if quick else {}
-    return [Part(name, str(data or ""), number, **short) for name in names for number in range(resamples + 1)]
+    folder = "" if data is None else str(data.resolve())
+    return [Part(name, folder, number, **short) for name in names for number in range(resamples + 1)]
