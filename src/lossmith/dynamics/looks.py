@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lossmith.autodiff.objective import LossFunction
 from lossmith.dynamics.lanczos import NotFiniteError, eigenvalues
 from lossmith.dynamics.operators import Hessian, Operator, TangentKernel
+from lossmith.dynamics.separability import margins
 from lossmith.dynamics.sharpness import adam_preconditioned, threshold
 
 _TOLERANCE: Final = 1e-3
@@ -80,12 +81,8 @@ def _margin(moment: Moment) -> tuple[float, ...]:
     """The target's logit minus the largest of the others: the smallest and the median; the share above 0."""
     with torch.no_grad():
         outputs = moment.model(moment.inputs)
-    if moment.target.is_floating_point() or outputs.dim() != 2 or outputs.shape[1] < 2:
-        raise ValueError("margins need outputs of shape (N, C) and class indices: leave out the probe margin")
-    own = outputs.gather(1, moment.target[:, None])
-    others = outputs.scatter(1, moment.target[:, None], -math.inf).amax(1)
-    margins = own[:, 0] - others
-    return float(margins.min()), float(margins.median()), float((margins > 0).double().mean())
+    found = margins(outputs, moment.target)
+    return float(found.min()), float(found.median()), float((found > 0).double().mean())
 
 
 LOOKS: Final = {
