@@ -9,6 +9,7 @@ operator that returns a frozen result.
 """
 
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
+from lossmith.dynamics.landscape import Flatness, Interpolation, Slice, flatness, interpolate, loss_slice
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
 from lossmith.dynamics.sharpness import adam_preconditioned, sharpness, threshold
 from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
@@ -18,15 +19,21 @@ __all__ = [
     "Density",
     "Eigenvalues",
     "Fisher",
+    "Flatness",
     "GaussNewton",
     "Hessian",
+    "Interpolation",
     "Operator",
     "Scaled",
+    "Slice",
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
     "dense",
     "eigenvalues",
+    "flatness",
+    "interpolate",
+    "loss_slice",
     "sharpness",
     "spectral_density",
     "tangent_kernel",
