@@ -247,7 +247,7 @@ def train(
     from lossmith.report.training import training_lines
     from lossmith.trials.request import draft
     from lossmith.trials.runner import reason_of
-    from lossmith.trials.saving import check_unused, reload_snippet, save_model
+    from lossmith.trials.saving import check_unused, reload_snippet, save_model, save_series
     from lossmith.trials.texts import with_loss
     from lossmith.trials.training import train_model
     from lossmith.trials.trial import Sources
@@ -274,13 +274,74 @@ def train(
                 raise
             raise RuntimeError(f"the training failed: {reason_of(error)}") from None
     save_model(trained, trial, drafted.splits, drafted.task, folder)
+    if trial.probes:
+        save_series(result, folder)
     reload = reload_snippet(trial, drafted.splits, sources, folder)
     use = f"saved to {folder}; `lossmith predict {folder} DATA` uses it, and so does Python:"
     said = [*training_lines(trial, drafted.task, result), "", use, "", reload]
+    if trial.probes:
+        said += ["", f"`lossmith dynamics {folder}` shows what the probes measured"]
     if isinstance(learned, LearnedLoss):
         learned.save(folder / "loss.safetensors")
         said += ["", f"the learned loss as a loss of its own: lossmith.create('@{folder}/loss.safetensors')"]
     Console().print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def dynamics(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `lossmith train --probe ...` made.")],
+    window: Annotated[str | None, typer.Option(help="The steps to show first, FROM:TO; default: all.")] = None,
+) -> None:
+    """Show how a training went: a page with its loss, sharpness, kernel and margins over the steps."""
+    from lossmith.data.files import check_exists
+
+    check_exists(run)
+    from lossmith.report.course import load_course
+    from lossmith.report.dynamics import instabilities_said, write_dynamics
+
+    course = load_course(run)
+    page = write_dynamics(course, run, None if window is None else _parse_window(window, course.steps))
+    said = [] if course.onsets is None else [instabilities_said(course)]
+    Console().print("\n".join([*said, f"The page is {page}."]), markup=False, highlight=False, soft_wrap=True)
+
+
+def _parse_window(text: str, steps: int) -> tuple[int, int]:
+    """Two steps from ``FROM:TO``."""
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last) and int(first) < steps):
+        raise typer.BadParameter(
+            f"{text}: give two of its {steps:,} steps, such as 0:{steps // 2}", param_hint="--window"
+        )
+    return int(first), int(last)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="spirals, rooted-linear or dynamical-cnn.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of data sets that the study reads, see docs/studies.", exists=True),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few and short trainings, which prove nothing.")] = False,
+    workers: _Workers = None,
+    out: _RunFolder = None,
+) -> None:
+    """Repeat the experiments of a paper with the controls it lacked. Run it again to resume."""
+    from lossmith.progress import ConsoleProgress
+    from lossmith.report.study import Said, write_study
+    from lossmith.studies import find_study
+    from lossmith.studies.bench import Bench
+
+    carry_out, errors = find_study(name), Console(stderr=True)
+    folder = out or RUNS / f"study-{name}{'-quick' if quick else ''}"
+    check_folder(folder)
+    with ConsoleProgress(errors) as progress, saying(errors.print, lambda: progress.kept):
+        bench = Bench(folder, workers or os.cpu_count() or 1, progress, data, quick=quick)
+        findings = carry_out(bench)
+    command = f"lossmith study {name}" + (f" --data {data.name}/" if data else "") + (" --quick" if quick else "")
+    page = write_study(findings, Said(command, bench.seconds / 60, quick), folder)
+    lines = [f"{claim.text} {claim.verdict.capitalize()}. {claim.because}" for claim in findings.claims]
+    Console().print("\n\n".join([*lines, f"The page is {page}."]), markup=False, highlight=False)
 
 
 @app.command()

@@ -223,7 +223,7 @@ def test_a_step_takes_the_gradient_of_torchs_cross_entropy(
     stepper = PlainStepper([trial], models, splits, task, "cpu")
     targets = splits.train.batch(torch.arange(8))[1][None]
     outputs = torch.randn(1, 8, 4, 13, 17, requires_grad=True)
-    (ours,) = torch.autograd.grad(stepper.groups[0].sum_of_means(outputs, targets, 8), outputs)
+    (ours,) = torch.autograd.grad(stepper.groups[0].means(outputs, targets, 8).sum(), outputs)
     torchs = F.cross_entropy(outputs[0], targets[0], None if weight is None else torch.tensor(weight))
     torch.testing.assert_close(ours, torch.autograd.grad(torchs, outputs)[0])
 

@@ -89,3 +89,25 @@ def test_train_prints_the_notes_and_compare_refuses_an_unclear_label(
     with pytest.raises(DataError, match="not clear"):
         drafted(rooms)
     assert drafted(rooms, label="species").task.outputs == 3
+
+
+def test_gradient_descent_takes_all_examples_at_a_constant_rate() -> None:
+    def asked(**options: object) -> tuple[object, ...]:
+        found = draft(Request(data="spirals", steps=40, device="cpu", **options), Sources())  # type: ignore[arg-type]
+        optimizer = found.trial.optimizer
+        whole = found.trial.ours.batch_size == len(found.splits.train)
+        return whole, optimizer.name, optimizer.momentum, optimizer.nesterov, optimizer.schedule
+
+    assert asked(optimizer="gd") == (True, "sgd", 0.0, False, "none")
+    assert asked(optimizer="gd", momentum=0.8, schedule="cosine") == (True, "sgd", 0.8, False, "cosine")
+    assert asked(optimizer="sgd") == (False, "sgd", 0.9, True, "cosine")
+    assert asked(optimizer="sgd", momentum=0, schedule="none") == (False, "sgd", 0, False, "none")
+    assert asked() == (False, "adam", 0.0, False, "cosine")
+    for options, words in (
+        ({"optimizer": "gd", "batch_size": 8}, "all training examples"),
+        ({"momentum": 0.5}, "adam has none to set"),
+        ({"every": 5}, "nothing to measure"),
+        ({"probe": ("sharpnes",)}, "did you mean 'sharpness'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            asked(**options)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from lossmith.trials.options import Option, Request, RequestError
+from lossmith.trials.options import EveryOption, Option, ProbesOption, Request, RequestError
 
 
 def parse_learning_rates(text: str) -> tuple[float, ...] | int:
@@ -75,3 +75,5 @@ class Options(Request):
     delta: Annotated[
         float, Option("Smallest difference in score that matters, a fraction.", "Comparison", least=1e-6)
     ] = 0.005
+    probe: ProbesOption = None
+    every: EveryOption = None

@@ -17,6 +17,8 @@ from lossmith.comparison.files import toml_text, write_file
 from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
+from lossmith.dynamics.looks import LOOKS
+from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.options import RequestError
 from lossmith.trials.request import Draft, draft
@@ -31,7 +33,10 @@ ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
 SGD_LRS: Final = tuple(_SGD_LR0 * 2.0**k for k in range(-6, 2))
 _LEAST_STEPS: Final = 20
-_STREAMS: Final = {"tuning": 0, "final": 1}
+_STREAMS: Final = {"tuning": 0, "final": 1, "speed": 1}
+
+
+Use = Literal["tuning", "final", "speed"]
 
 
 class PlanError(ValueError):
@@ -95,6 +100,7 @@ class Plan:
         trainer, trial = asdict(self.trial.trainer), self.trial
         task = {name: getattr(self.task, name) for name in ("name", "summary", "guess", "meaning")} | asdict(self.task)
         of_trial = trainer | {"optimizer": asdict(trial.optimizer), "steps": trial.steps, "seed": trial.seed}
+        of_trial |= {"probes": trial.probes} if trial.probes else {}
         own = {name: value for name, value in asdict(self).items() if name != "trial"}
         return toml_text(own | of_trial | {"task": task})
 
@@ -121,7 +127,7 @@ class Plan:
         lrs = self.lrs[::2] if arm.tuned and self.budget < 2 * len(self.lrs) else self.lrs
         return [Setting(float(f"{lr * arm.lr_scale:.6g}")) for lr in lrs]
 
-    def training(self, arm: Arm, fold: int, repeat: int, setting: Setting, use: Literal["tuning", "final"]) -> Trial:
+    def training(self, arm: Arm, fold: int, repeat: int, setting: Setting, use: Use) -> Trial:
         """One training.
 
         Args:
@@ -129,7 +135,7 @@ class Plan:
             fold: on which fold.
             repeat: in which repeat.
             setting: with which learning rate and values.
-            use: what for; the seeds of the two differ.
+            use: what for. Tuning has seeds of its own; only final trainings have probes and are scored on test.
 
         Returns:
             The trial.
@@ -144,6 +150,7 @@ class Plan:
             optimizer=optimizer,
             steps=round(arm.length * self.trial.steps),
             seed=derive_seed(self.trial.seed, arm.stream, _STREAMS[use], fold, repeat),
+            probes=self.trial.probes if use == "final" else (),
             final=use == "final",
         )
         return with_loss(trial, arm.loss_with(setting.values))
@@ -172,12 +179,14 @@ def make_plan(options: Options, sources: Sources) -> Plan:
             f"{trial.steps} steps are too few to compare losses, which takes {_LEAST_STEPS}: give more --epochs or "
             "--steps, or a smaller --batch-size"
         )
+    if unfit := [text for text in trial.probes if parse_loss(text).name not in LOOKS]:
+        raise RequestError(f"--probe {unfit[0]}: a comparison measures {', '.join(LOOKS)}; `lossmith train` the others")
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))
     counts = splits.class_counts.tolist() if drafted.task.is_imbalanced(splits) else None
-    arms = make_arms(drafted.task, losses, options.optimizer, counts)
+    arms = make_arms(drafted.task, losses, options.update_rule, counts)
     ratios, notes = _try_out(trial, arms, drafted, sources)
-    if options.optimizer == "sgd":
+    if options.update_rule == "sgd":
         arms = [
             arm if parse(arm.loss).learns else replace(arm, lr_scale=1 / ratio)  # what it will learn is not known yet
             for arm, ratio in zip(arms, ratios, strict=True)
@@ -242,7 +251,7 @@ def _budget(options: Options, lrs: int) -> int:
 
 
 def _grid(options: Options) -> tuple[float, ...]:
-    full = SGD_LRS if options.optimizer == "sgd" else ADAM_LRS
+    full = SGD_LRS if options.update_rule == "sgd" else ADAM_LRS
     if options.lrs is None:
         return full
     if isinstance(options.lrs, int):

@@ -8,33 +8,66 @@ operator that returns a frozen result.
 >>> dynamics.eigenvalues(hessian, k=3).values
 """
 
+from lossmith.dynamics.conditioning import Condition, condition_number
+from lossmith.dynamics.instability import Bifurcation, Instability, bifurcation, instabilities, sharpness_around
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
 from lossmith.dynamics.landscape import Flatness, Interpolation, Slice, flatness, interpolate, loss_slice
+from lossmith.dynamics.looks import LOOKS, Look, Moment
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
+from lossmith.dynamics.recorder import Recorder
+from lossmith.dynamics.separability import (
+    MaximumMargin,
+    MinimumNorm,
+    Separability,
+    angle,
+    margins,
+    maximum_margin,
+    minimum_norm,
+    separability,
+)
 from lossmith.dynamics.sharpness import adam_preconditioned, sharpness, threshold
 from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
 from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
+    "LOOKS",
+    "Bifurcation",
+    "Condition",
     "Density",
     "Eigenvalues",
     "Fisher",
     "Flatness",
     "GaussNewton",
     "Hessian",
+    "Instability",
     "Interpolation",
+    "Look",
+    "MaximumMargin",
+    "MinimumNorm",
+    "Moment",
     "Operator",
+    "Recorder",
     "Scaled",
+    "Separability",
     "Slice",
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
+    "angle",
+    "bifurcation",
+    "condition_number",
     "dense",
     "eigenvalues",
     "flatness",
+    "instabilities",
     "interpolate",
     "loss_slice",
+    "margins",
+    "maximum_margin",
+    "minimum_norm",
+    "separability",
     "sharpness",
+    "sharpness_around",
     "spectral_density",
     "tangent_kernel",
     "threshold",

@@ -57,7 +57,7 @@ def comparison_options(options: SearchOptions, losses: Sequence[str]) -> list[Op
     rivals = RIVALS + (RIVALS_UNDER_NOISE if options.label_noise else ())
     asked = tuple(dict.fromkeys([*losses, *rivals]))
     own = {field.name: getattr(options, field.name) for field in fields(Request)}
-    plain = {name: own[name] for name in ("seed", "optimizer", "schedule", "select", "device")}
+    plain = {name: own[name] for name in ("seed", "optimizer", "momentum", "schedule", "select", "device")}
     also = [data_and_model(text, "--also")[0] for text in options.also or ()]
     found = [Options(**own | {"folds": 0}, losses=asked)]
     if not options.transfer:

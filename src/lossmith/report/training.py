@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from lossmith.dynamics.looks import LOOKS
+from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.result import TrialResult
 from lossmith.trials.trial import Trial
@@ -22,6 +24,8 @@ def training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
     ]
     if "scale" in result.series:
         lines += _learned_lines(result)
+    if trial.probes:
+        lines += _probe_lines(result)
     if result.extended_share:
         lines.append(f"continued        by its tangent for {100 * result.extended_share:.2g} % of the examples seen")
     if result.diverged and not math.isfinite(result.gradient_ratio):
@@ -29,6 +33,21 @@ def training_lines(trial: Trial, task: Task, result: TrialResult) -> list[str]:
     elif result.diverged:
         lines.append("it diverged: lower the learning rate (--lr)")
     return lines + [f"note             {note}" for note in result.notes]
+
+
+def _probe_lines(result: TrialResult) -> list[str]:
+    """What the probes found, in short, and what they cost."""
+    lines = []
+    for text, of in result.series.items():
+        look = LOOKS.get(parse_loss(text).name)
+        if look is not None:
+            shown = (
+                f"{name} {first:.3g} to {last:.3g}"
+                for name, first, last in zip(look.columns, of.values[0], of.values[-1], strict=True)
+            )
+            lines.append(f"{parse_loss(text).name:15}  {', '.join(shown)}")
+    share = result.probe_seconds / result.seconds
+    return [*lines, f"probes           {100 * share:.0f} % of the time"]
 
 
 def _learned_lines(result: TrialResult) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from lossmith.trials.runner import Progress
 
 Result = Mapping[str, NDArray[Any]]
 Job = TypeVar("Job")
+_SECONDS: Final = "seconds spent"
 
 
 class Bench:
@@ -31,6 +33,9 @@ class Bench:
         progress: told how far each stage has come; ``None`` tells nobody.
         data: folder of data sets that a study reads; ``None``: what needs one is left out.
         quick: whether a study is to try everything on few and short runs, which prove nothing.
+
+    Attributes:
+        seconds: that the jobs took, each on one core, whenever they were done. A study adds what it does elsewhere.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Bench:
         quick: bool = False,
     ) -> None:
         self.folder, self.workers, self.progress, self.data, self.quick = folder, workers, progress, data, quick
+        self.seconds = 0.0
 
     def run(self, label: str, work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[dict[str, NDArray[Any]]]:
         """Do all jobs that were not done before.
@@ -66,7 +72,7 @@ class Bench:
         if self.workers and left:
             pool = LocalPool(min(self.workers, len(left)))
             try:
-                futures = {pool.submit(work, jobs[i]): files[i] for i in left}
+                futures = {pool.submit(_done, work, jobs[i]): files[i] for i in left}
                 for future in concurrent.futures.as_completed(futures):
                     self._keep(futures[future], future.result())
             finally:
@@ -74,8 +80,10 @@ class Bench:
         else:
             for i in left:
                 with one_thread():
-                    self._keep(files[i], work(jobs[i]))
-        return [_read(file) for file in files]
+                    self._keep(files[i], _done(work, jobs[i]))
+        results = [_read(file) for file in files]
+        self.seconds += sum(float(result.pop(_SECONDS)) for result in results)
+        return results
 
     def _file(self, work: Callable[[Job], Result], job: Job) -> Path:
         key = json.dumps([work.__module__, work.__qualname__, asdict(job)], sort_keys=True)  # type: ignore[call-overload]
@@ -86,6 +94,12 @@ class Bench:
             np.savez_compressed(stream, **dict(result))  # type: ignore[arg-type]
         if self.progress is not None:
             self.progress.advance(1)
+
+
+def _done(work: Callable[[Job], Result], job: Job) -> Result:
+    """What a job gives, and the seconds that it took."""
+    began = time.perf_counter()
+    return {**work(job), _SECONDS: np.array(time.perf_counter() - began)}
 
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from lossmith.tasks import Task
 from lossmith.trials.batches import batches
 from lossmith.trials.result import Series, TrialResult
 from lossmith.trials.stacks import SingleModel
-from lossmith.trials.steppers import Stepper
+from lossmith.trials.steppers import Step, Stepper
 from lossmith.trials.trial import Adaptive, Replay, Trial
 
 _NEVER: Final = 1 << 50
@@ -76,7 +76,7 @@ class LearningStepper(Stepper):
         self._replay(0)
 
     @override
-    def step(self, step: int) -> tuple[Tensor, Tensor]:
+    def step(self, step: int) -> Step:
         self.models.set_rate(step, self.trial.steps)
         self.models.model.train()
         self._replay(step)
@@ -87,7 +87,7 @@ class LearningStepper(Stepper):
         self.scales.append(record.scale)
         if isinstance(self.learned, AdaptiveLoss):
             self.extended += self.learned.extended(record.logits, batch[1]).sum()
-        return record.logits.unsqueeze(0), batch[1].unsqueeze(0)
+        return Step(record.logits.unsqueeze(0), batch[1].unsqueeze(0), record.loss.detach().reshape(1))
 
     @override
     def loss(self, i: int) -> nn.Module:

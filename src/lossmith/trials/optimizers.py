@@ -25,7 +25,7 @@ class StackedOptimizer:
         def column(values: Iterable[float]) -> Tensor:
             return torch.tensor(list(values), device=parameters.device).unsqueeze(1)
 
-        self.parameters = parameters
+        self.parameters, self.specs = parameters, specs
         self.first = specs[0]
         self.lr = column(spec.lr for spec in specs)
         self.momentum = column(spec.momentum for spec in specs)

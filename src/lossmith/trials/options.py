@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from lossmith.data import Dataset, TaskName, load_dataset
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
+AskedOptimizer = Literal["adam", "adamw", "sgd", "gd"]
 Schedule = Literal["none", "cosine"]
 Select = Literal["last", "best-val"]
 
@@ -92,6 +93,26 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _parse_probes(text: str) -> tuple[str, ...]:
+    """Text forms of probes from a comma-separated text."""
+    from lossmith.losses.text import split_losses  # beside the losses, which need torch
+
+    return tuple(split_losses(text))
+
+
+ProbesOption = Annotated[
+    tuple[str, ...] | None,
+    Option(
+        "What to measure while training, comma-separated: sharpness, ntk, margin, instability.",
+        "Probes",
+        parse=_parse_probes,
+    ),
+]
+EveryOption = Annotated[
+    int | None, Option("Steps between two measurements; default: a quarter of the training.", "Probes", least=1)
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user may ask of a training; ``None`` leaves the choice to us.
@@ -153,11 +174,22 @@ class Request:
     epochs: Annotated[int | None, Option("Passes over the training set.", "Training", least=1)] = None
     steps: Annotated[int | None, Option("Optimiser steps, instead of epochs.", "Training", least=1)] = None
     batch_size: Annotated[int | None, Option("Examples per step.", "Training", least=1)] = None
-    optimizer: Annotated[OptimizerName, Option("adam, adamw, or sgd (Nesterov, momentum 0.9).", "Training")] = "adam"
-    schedule: Annotated[Schedule, Option("Learning-rate schedule: cosine or none.", "Training")] = "cosine"
+    optimizer: Annotated[
+        AskedOptimizer,
+        Option("adam, adamw, sgd (Nesterov, momentum 0.9), or gd (all training examples in each step).", "Training"),
+    ] = "adam"
+    momentum: Annotated[
+        float | None,
+        Option("Momentum of sgd (default: 0.9) or gd (heavy ball; default: 0).", "Training", least=0, below=1),
+    ] = None
+    schedule: Annotated[
+        Schedule | None, Option("Learning-rate schedule: cosine or none; default: cosine, for gd none.", "Training")
+    ] = None
     select: Annotated[Select, Option("Weights to evaluate: last, or best-val.", "Training")] = "last"
     device: Annotated[Literal["auto", "cpu", "cuda"], Option("auto, cpu or cuda.", "Training")] = "auto"
     folds: int | None = 0
+    probe: tuple[str, ...] | None = None
+    every: int | None = None
 
     def __post_init__(self) -> None:
         for name, (option, kind, choices) in options_of(type(self)).items():
@@ -172,6 +204,17 @@ class Request:
                 option.check_range(flag, value)
         if self.epochs is not None and self.steps is not None:
             raise RequestError("--epochs and --steps exclude each other: give one of them")
+        if self.optimizer == "gd" and self.batch_size is not None:
+            raise RequestError("--batch-size: gd takes all training examples in each step; leave it out, or choose sgd")
+        if self.momentum is not None and self.update_rule != "sgd":
+            raise RequestError(f"--momentum: {self.optimizer} has none to set; leave it out, or choose sgd or gd")
+        if self.every is not None and self.probe is None:
+            raise RequestError("--every: there is nothing to measure; name probes by --probe, or leave it out")
+
+    @property
+    def update_rule(self) -> OptimizerName:
+        """The optimiser of `torch.optim` behind the one asked for."""
+        return "sgd" if self.optimizer == "gd" else self.optimizer
 
     def dataset(self) -> Dataset:
         """The data set that was asked for.
@@ -193,6 +236,8 @@ class Training(Request):
     loss: Annotated[str | None, Option("Text form of the loss, see `lossmith list`.", "Training")] = None
     lr: Annotated[float, Option("Learning rate at the first step.", "Training", least=1e-12, below=1e6)] = 0.004
     weight_decay: Annotated[float, Option("Weight decay.", "Training", least=0, below=1e6)] = 0.0
+    probe: ProbesOption = None
+    every: EveryOption = None
 
 
 _Question = tuple[str, str | None, TaskName | None, tuple[str, ...], int | None]

@@ -13,6 +13,7 @@ from lossmith.trials.dry_run import try_model
 from lossmith.trials.evaluation import affordable_evaluation
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.options import Request, RequestError
+from lossmith.trials.probes import canonical_probe
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Engine, ModelTrainer, OptimizerSpec, Sources, Trial
 
@@ -79,8 +80,7 @@ def draft(request: Request, sources: Sources) -> Draft:
     )
     chosen, why = _model_for(dataset)
     model = canonical_model(request.model or chosen, sources)
-    sgd = request.optimizer == "sgd"
-    optimizer = OptimizerSpec(request.optimizer, 1.0, 0.9 if sgd else 0.0, sgd, 0.0, None, request.schedule)
+    optimizer = _optimizer(request)
     splits = load_splits(data, request.data, device)
     task, (batch_size, steps) = task_for(splits), _length(request, splits.train)
     try_model(model, splits, task, sources, request.seed)
@@ -95,7 +95,9 @@ def draft(request: Request, sources: Sources) -> Draft:
         data = replace(data, valid_size=evaluation.valid)
         splits = load_splits(data, request.data, device)
     trainer = ModelTrainer(data, model, batch_size, evaluation.points, evaluation.rows, request.select, engine)
-    return Draft(Trial(trainer, task.reference, optimizer, steps, request.seed), splits, task, device, notes)
+    probes = tuple(dict.fromkeys(canonical_probe(text, request.every) for text in request.probe or ()))
+    trial = Trial(trainer, task.reference, optimizer, steps, request.seed, probes=probes)
+    return Draft(trial, splits, task, device, notes)
 
 
 def _model_for(dataset: Dataset) -> tuple[str, tuple[str, ...]]:
@@ -115,12 +117,21 @@ def _device(wanted: str) -> str:
     return wanted
 
 
+def _optimizer(request: Request) -> OptimizerSpec:
+    """The optimiser at a learning rate of 1."""
+    usual = 0.9 if request.optimizer == "sgd" else 0.0
+    momentum = usual if request.momentum is None else request.momentum
+    schedule = request.schedule or ("none" if request.optimizer == "gd" else "cosine")
+    nesterov = request.optimizer == "sgd" and momentum > 0
+    return OptimizerSpec(request.update_rule, 1.0, momentum, nesterov, schedule=schedule)
+
+
 def _length(request: Request, train: Examples) -> tuple[int, int]:
     """Batch size and number of steps."""
     examples = len(train)
     usual = 16 if examples < TINY else 64 if examples < SMALL else 128
     fitting = min(usual, max(FEWEST, STEP_TARGETS // train.targets[0].numel()))
-    batch_size = min(request.batch_size or fitting, examples)
+    batch_size = examples if request.optimizer == "gd" else min(request.batch_size or fitting, examples)
     per_epoch = examples // batch_size
     if request.epochs is not None:
         return batch_size, request.epochs * per_epoch

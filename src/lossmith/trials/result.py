@@ -64,6 +64,7 @@ class TrialResult:
         diverged: whether an output was not finite at some point of the curve.
         notes: warnings the loss gave.
         seconds: wall time; for a slice of a stack its share of the stack's.
+        probe_seconds: the part of it that the probes took.
         valid: each unit of the validation part, for final trials.
         test: each unit of the test part, for final trials.
         series: what the probes wrote down, by their text; for a loss that learns also ``scale``, its effective scale at
@@ -81,6 +82,7 @@ class TrialResult:
     diverged: bool
     notes: tuple[str, ...]
     seconds: float
+    probe_seconds: float = 0.0
     valid: Judged | None = None
     test: Judged | None = None
     series: dict[str, Series] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from lossmith.data import Encoding, Splits, encoding_of
 from lossmith.tasks import TASKS, Classification, Segmentation, Task
 from lossmith.trials.files import written_whole
 from lossmith.trials.models import ModelError, build_model, canonical_model
+from lossmith.trials.result import Series, TrialResult, series_from_bytes, series_to_bytes
 from lossmith.trials.trial import Sources, Trial
 
 _FILE: Final = "model.safetensors"
+_SERIES: Final = "series.npz"
 _DESCRIPTION: Final = "lossmith"
 """The entry of the file's metadata that says in JSON what trained the model and what it reads."""
-_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, BadZipFile)
 _BATCH: Final = 256
 _VALUES: Final = 2**20
 
@@ -124,6 +127,40 @@ def save_model(model: nn.Module, trial: Trial, splits: Splits, task: Task, folde
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     with written_whole(folder / _FILE) as place:
         save_file(weights, place, {_DESCRIPTION: json.dumps(described)})
+
+
+def save_series(result: TrialResult, folder: Path) -> None:
+    """Write what was measured in a training into ``series.npz`` of a folder, for `load_series`."""
+    curves = {
+        f"{part} {name}": Series(np.array(result.curve.steps), np.array(values))
+        for part, columns in (("train", result.curve.train), ("valid", result.curve.valid))
+        for name, values in columns.items()
+    }
+    with written_whole(folder / _SERIES) as place:
+        place.write_bytes(series_to_bytes(result.series | curves))
+
+
+def load_series(folder: Path) -> tuple[dict[str, Any], dict[str, Series]]:
+    """Read what was measured in a training that ``lossmith train`` saved.
+
+    Args:
+        folder: where it was saved.
+
+    Returns:
+        ``"trial"`` and ``"task"`` as plain values; and the series by the texts of the probes. Learning curves are
+        called ``"train NAME"`` and ``"valid NAME"``.
+
+    Raises:
+        ModelError: if the folder holds no such training, or nothing was measured; one sentence.
+    """
+    try:
+        return _described(folder), series_from_bytes((folder / _SERIES).read_bytes())
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder} holds no training with probes: give the folder of `lossmith train ... --probe sharpness`"
+        ) from None
+    except _UNREADABLE:
+        raise ModelError(f"{folder / _SERIES} or {_FILE} beside it is damaged: train it anew") from None
 
 
 def check_unused(folder: Path, trial: Trial) -> None:

@@ -56,6 +56,9 @@ class Models(Protocol):
     def module(self, i: int) -> nn.Module:
         """Model i as a module of its own."""
 
+    def optimizer_of(self, i: int, model: nn.Module) -> torch.optim.Optimizer:
+        """A copy of what trains model i, with its state, for a copy of that model."""
+
 
 class SingleModel(Models):
     """One model, trained by `torch.optim`; any module will do."""
@@ -118,6 +121,12 @@ class SingleModel(Models):
     def module(self, i: int) -> nn.Module:
         assert i == 0
         return self.model
+
+    @override
+    def optimizer_of(self, i: int, model: nn.Module) -> torch.optim.Optimizer:
+        copied = torch_optimizer([p for p in model.parameters() if p.requires_grad], self.spec)
+        copied.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        return copied
 
 
 class StackedModels(Models):
@@ -186,6 +195,18 @@ class StackedModels(Models):
         model = copy.deepcopy(self.base)
         model.load_state_dict({name: value[i] for name, value in self.state.items()})
         return model
+
+    @override
+    def optimizer_of(self, i: int, model: nn.Module) -> torch.optim.Optimizer:
+        copied = torch_optimizer(list(model.parameters()), self.optimizer.specs[i])
+        if self.optimizer.steps and self.spec.name != "sgd":
+            state = zip(
+                self._parts(self.optimizer.average).values(), self._parts(self.optimizer.square).values(), strict=True
+            )
+            for value, (average, square) in zip(model.parameters(), state, strict=True):
+                steps = torch.tensor(float(self.optimizer.steps))
+                copied.state[value] = {"step": steps, "exp_avg": average[i].clone(), "exp_avg_sq": square[i].clone()}
+        return copied
 
     def _parts(self, flat: Tensor) -> dict[str, Tensor]:
         """The rows of a matrix like ``values`` by the names of the parameters, as views (M, ...)."""

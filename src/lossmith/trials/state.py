@@ -41,7 +41,7 @@ class TrainingState:
         self.models, self.stepper, self.splits, self.task = models, stepper, splits, task
         self.trial, self.size = trials[0], len(trials)
         device, size = splits.train.targets.device, self.size
-        self.probes = [Looking(t.probes, t.seed, t.steps, splits, task, device.type) for t in trials]
+        self.probes = [Looking(trial, splits, task, device.type) for trial in trials]
         self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
@@ -53,7 +53,9 @@ class TrainingState:
 
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
-        outputs, targets = self.stepper.step(step)
+        outputs, targets, losses = self.stepper.step(step)
+        for i, probes in enumerate(self.probes):
+            probes.keep(losses[i])
         self.seen += int((targets[0] != self.splits.ignore).sum()) if self.splits.ignore else targets[0].numel()
         if observe:
             self.observed.append(self.task.curve_point(outputs, targets))
@@ -63,7 +65,12 @@ class TrainingState:
         for i, probes in enumerate(self.probes):
             if step not in probes.steps:
                 continue
-            probes.look(step, functools.partial(self.models.module, i), functools.partial(self.stepper.loss, i))
+            probes.look(
+                step,
+                functools.partial(self.models.module, i),
+                functools.partial(self.stepper.loss, i),
+                functools.partial(self.models.optimizer_of, i),
+            )
 
     def evaluate(self, step: int) -> None:
         """Take one point of the learning curves."""
@@ -114,6 +121,7 @@ class TrainingState:
                     valid=of_valid if self.trial.final else None,
                     test=of_test,
                     series=self.stepper.series() | self.probes[i].series(),
+                    probe_seconds=self.probes[i].seconds,
                     facts=self.stepper.facts(),
                 )
             )

@@ -26,6 +26,20 @@ from lossmith.trials.trial import Trial
 TrainingLoss = ClassificationLoss | DynamicalLoss | AdaptiveLoss | RegressionLoss
 
 
+class Step(NamedTuple):
+    """A training step that M models took.
+
+    Attributes:
+        outputs: detached, shape (M, B, ...).
+        targets: shape (M, B, ...).
+        losses: the mean loss of each model's batch before the step, detached, shape (M,).
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    losses: Tensor
+
+
 class Stepper(Protocol):
     """Takes the training steps of M models, and knows what became of the losses.
 
@@ -37,8 +51,8 @@ class Stepper(Protocol):
     gradient_ratio: Tensor
     extended: Tensor
 
-    def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """Take step number ``step``; returns outputs (M, B, ...), detached, and targets (M, B, ...)."""
+    def step(self, step: int) -> Step:
+        """Take step number ``step``."""
 
     def loss(self, i: int) -> nn.Module:
         """The loss of model i."""
@@ -74,7 +88,7 @@ class PlainStepper(Stepper):
         self.extended = torch.zeros(len(trials), device=device)
 
     @override
-    def step(self, step: int) -> tuple[Tensor, Tensor]:
+    def step(self, step: int) -> Step:
         rows, size = self.batches.draw()
         inputs, targets = self.splits.train.batch(rows)
         outputs = self.models.logits(inputs)
@@ -82,8 +96,8 @@ class PlainStepper(Stepper):
             reference = self.task.reference_values(outputs[:, :size], targets[:, :size])
             self.models.backward(reference.sum(), retain_graph=True)
             norms = self.models.gradient_norms()
-        total = torch.stack([g.sum_of_means(outputs[g.slices], targets[g.slices], size) for g in self.groups]).sum()
-        self.models.backward(total)
+        losses = torch.cat([g.means(outputs[g.slices], targets[g.slices], size) for g in self.groups])
+        self.models.backward(losses.sum())
         if step == 0:
             self.gradient_ratio = self.models.gradient_norms() / norms
         outputs, targets = outputs.detach()[:, :size], targets[:, :size]
@@ -91,7 +105,7 @@ class PlainStepper(Stepper):
         self.models.update(step, self.trials[0].steps)
         for group in self.groups:
             group.loss.step()
-        return outputs, targets
+        return Step(outputs, targets, losses.detach())
 
     @override
     def loss(self, i: int) -> nn.Module:
@@ -128,8 +142,8 @@ class _Group(NamedTuple):
     extends_above: float | None
     """The least cross-entropy above which the loss is continued by its tangent; ``None``: it never is."""
 
-    def sum_of_means(self, outputs: Tensor, targets: Tensor, size: int) -> Tensor:
-        """The sum over slices of the mean loss of each slice's first ``size`` rows; the others get zero gradient.
+    def means(self, outputs: Tensor, targets: Tensor, size: int) -> Tensor:
+        """The mean loss of each slice's first ``size`` rows; the others get zero gradient.
 
         Args:
             outputs: shape (G, B', ...).
@@ -137,15 +151,15 @@ class _Group(NamedTuple):
             size: B, from 1 to B'.
 
         Returns:
-            A scalar.
+            Shape (G,).
         """
         assert not isinstance(self.loss, AdaptiveLoss), "losses that learn have a stepper of their own"
         means = []
         for fraction in self.loss.fractions(outputs.flatten(0, 1), targets.flatten(0, 1)):
             values, masses = (part.view(*targets.shape[:2], -1)[:, :size].flatten(1) for part in fraction)
             mass = masses.sum(1, keepdim=True)
-            means.append((values / mass.masked_fill(mass == 0, 1)).sum())
-        return torch.stack(means).sum()
+            means.append((values / mass.masked_fill(mass == 0, 1)).sum(1))
+        return torch.stack(means).sum(0)
 
 
 def _loss_groups(trials: Sequence[Trial], splits: Splits, task: Task, device: str) -> list[_Group]:

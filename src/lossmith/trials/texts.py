@@ -150,7 +150,7 @@ def with_loss(trial: Trial, text: str) -> Trial:
         return replace(trial, trainer=trainer, loss=loss)
     if trial.stepper != Plain():
         raise LossTextError(f"{text} takes the clean examples as meta data: its model cannot train on them")
-    learning = replace(trial, trainer=trainer, loss=loss, stepper=parsed.adaptive, probes=("pull",))
+    learning = replace(trial, trainer=trainer, loss=loss, stepper=parsed.adaptive, probes=_with(trial.probes, "pull"))
     if parsed.replay is None:
         return learning
     if parsed.replay == "rate":
@@ -158,6 +158,11 @@ def with_loss(trial: Trial, text: str) -> Trial:
         return replace(learning, loss=alone, stepper=Replay(learning, "rate"))
     other = replace(learning, seed=trial.seed + REPLAY_STREAM, probes=("parameters",), final=False)
     return replace(learning, stepper=Replay(other, "loss"))
+
+
+def _with(probes: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Probes and one more, unless it is among them."""
+    return tuple(dict.fromkeys((*probes, name)))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -80,7 +80,7 @@ def _at(plan: Plan, run: FinalRun, setting: Setting) -> Trial:
     """A final training, or the same at another setting, which is not scored on test."""
     if setting == run.setting:
         return run.trial
-    return replace(plan.training(plan.arm(run.arm), run.fold, run.repeat, setting, "final"), final=False)
+    return plan.training(plan.arm(run.arm), run.fold, run.repeat, setting, "speed")
 
 
 def _fastest_settings(
@@ -109,8 +109,7 @@ def _against_shortened(plan: Plan, speed: Speed, taus: dict[int, float], runner:
     if arm.name not in tuned:
         return speed
     trials = {
-        (of.fold, of.repeat): replace(short.training(arm, of.fold, of.repeat, of.setting, "final"), final=False)
-        for of in tuned[arm.name]
+        (of.fold, of.repeat): short.training(arm, of.fold, of.repeat, of.setting, "speed") for of in tuned[arm.name]
     }
     results = runner.run(list(trials.values()), f"{arm.name} in {steps} steps, final")
     reached = [

@@ -1,0 +1,206 @@
+"""What the probes of one training wrote down, in panels: for the page of its dynamics and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossmith.catalog import create
+from lossmith.dynamics.instability import Instability, instabilities, sharpness_around
+from lossmith.losses import DynamicalLoss
+from lossmith.losses.dynamical import gamma
+from lossmith.losses.text import parse_loss
+from lossmith.report.method import OPTIMIZERS
+from lossmith.report.reading import clean
+from lossmith.trials.models import ModelError
+from lossmith.trials.probes import INSTABILITY
+from lossmith.trials.result import Series
+from lossmith.trials.saving import load_series
+
+Array = NDArray[np.float64]
+
+_POINTS: Final = 4000
+_KINDS: Final = {2: "period 2", 4: "period 4", None: "chaos"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot of series over steps.
+
+    Attributes:
+        title: what it shows.
+        reading: how to read it.
+        steps: numbers of steps taken, ascending.
+        lines: by name, one value for each step.
+        log: whether the axis upwards is logarithmic.
+        dashed: the line that is a threshold.
+    """
+
+    title: str
+    reading: str
+    steps: Array
+    lines: dict[str, Array]
+    log: bool = False
+    dashed: str = ""
+
+
+@dataclass(frozen=True)
+class Onset:
+    """An instability, and the sharpness where it begins.
+
+    Attributes:
+        of: the instability.
+        sharpness: the mean of both branches over 50 steps before and after; NaN where it was not measured.
+        threshold: of the optimiser there; NaN likewise.
+    """
+
+    of: Instability
+    sharpness: float
+    threshold: float
+
+    @property
+    def kind(self) -> str:
+        """Its period in words."""
+        return _KINDS[self.of.period]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course of a training.
+
+    Attributes:
+        loss: text form.
+        facts: of the training, in a few words each.
+        steps: its length.
+        panels: what was measured.
+        onsets: its instabilities; ``None``: the losses of its steps were not kept.
+    """
+
+    loss: str
+    facts: tuple[str, ...]
+    steps: int
+    panels: tuple[Panel, ...]
+    onsets: tuple[Onset, ...] | None
+
+
+def load_course(folder: Path) -> Course:
+    """Read the course of a training that ``lossmith train`` saved.
+
+    Raises:
+        ValueError: if the folder holds none, or it is damaged; one sentence.
+    """
+    described, series = load_series(folder)
+    try:
+        return course_of(described, series)
+    except (KeyError, TypeError, IndexError, AttributeError):
+        raise ModelError(f"the series in {folder} are damaged: train it anew") from None
+
+
+def course_of(described: dict[str, Any], series: dict[str, Series]) -> Course:
+    """The course of a training.
+
+    Args:
+        described: its trial and task as plain values.
+        series: what was measured.
+    """
+    trial, classes = described["trial"], described["task"].get("classes") or ()
+    named = {parse_loss(name).name: of for name, of in series.items() if " " not in name}
+    losses, optimizer, steps = named.get(INSTABILITY), trial["optimizer"], int(trial["steps"])
+    momentum = f", momentum {optimizer['momentum']:g}" if optimizer["momentum"] else ""
+    facts = (
+        clean(str(trial["trainer"]["model"])).partition("#")[0],
+        f"{steps:,} steps of {trial['trainer']['batch_size']} examples",
+        f"{OPTIMIZERS.get(optimizer['name'], '')}, learning rate {optimizer['lr']:g}{momentum}",
+    )
+    panels = (
+        *_class_weights(trial["loss"], len(classes), steps),
+        *([] if losses is None else _loss(losses)),
+        *(_panel(named["margin"], _ACCURACY) if "margin" in named else _score(series)),
+        *(panel for name, shown in _SHOWN.items() if name in named for panel in _panel(named[name], shown)),
+    )
+    onsets = None if losses is None else tuple(_onsets(losses, named.get("sharpness")))
+    return Course(clean(str(trial["loss"])), facts, steps, panels, onsets)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """How a series is shown: title and reading of its panel, the names and places of its columns."""
+
+    title: str
+    reading: str
+    columns: dict[str, int]
+    log: bool = False
+    dashed: str = ""
+
+
+_ACCURACY: Final = _Shown("Accuracy", "On the training examples that are measured.", {"accuracy": 2})
+_SHOWN: Final = {
+    "sharpness": _Shown(
+        "Sharpness",
+        "The largest eigenvalue of the Hessian. Above the dashed threshold a step overshoots.",
+        {"sharpness": 0, "threshold": 1},
+        log=True,
+        dashed="threshold",
+    ),
+    "ntk": _Shown("Tangent kernel", "Its largest eigenvalue.", {"eigenvalue": 0}, log=True),
+    "margin": _Shown(
+        "Margins", "The logit of the target minus the largest of the others.", {"smallest": 0, "median": 1}
+    ),
+    "scale": _Shown("Effective scale", "Of the loss that learned.", {"scale": 0}),
+}
+
+
+def _panel(of: Series, shown: _Shown) -> Iterator[Panel]:
+    values = of.values.reshape(len(of.steps), -1).astype(float)
+    lines = {name: values[:, place] for name, place in shown.columns.items()}
+    yield Panel(shown.title, shown.reading, _floats(of), lines, shown.log, shown.dashed)
+
+
+def _class_weights(text: str, classes: int, steps: int) -> Iterator[Panel]:
+    """Those of a dynamical loss."""
+    if "@" in text:  # what a file from elsewhere says must not make us read another
+        return
+    loss = create(text)
+    if not isinstance(loss, DynamicalLoss) or not classes:
+        return
+    at = np.unique(np.linspace(0, steps - 1, _POINTS).astype(int))
+    order, tail, mode = loss.order, loss.static_after, loss.period_mode
+    weights = np.array([
+        gamma(step, classes, loss.amplitude, loss.period, order=order, static_after=tail, period_mode=mode).tolist()
+        for step in at.tolist()
+    ])  # fmt: skip
+    lines = {f"class {k}": weights[:, k] for k in range(classes)}
+    yield Panel("Class weights", "How much each class counts in the loss.", at.astype(float), lines)
+
+
+def _loss(of: Series) -> Iterator[Panel]:
+    values = of.values.astype(float)
+    positive = bool((values[np.isfinite(values)] > 0).all())
+    yield Panel("Loss", "Of each step, on its batch.", _floats(of), {"loss": values}, log=positive)
+    change = {"difference": np.diff(values)}
+    yield Panel("Step difference", "The change of the loss from one step to the next.", _floats(of)[1:], change)
+
+
+def _score(series: dict[str, Series]) -> Iterator[Panel]:
+    """The first column of the learning curve."""
+    name, of = next((name.partition(" ")[2], of) for name, of in series.items() if name.startswith("valid "))
+    yield Panel(clean(name).capitalize(), "On validation.", _floats(of), {clean(name): of.values.astype(float)})
+
+
+def _onsets(losses: Series, sharpness: Series | None) -> Iterator[Onset]:
+    for found in instabilities(losses.values):
+        if sharpness is None:
+            yield Onset(found, np.nan, np.nan)
+            continue
+        steps, (values, thresholds) = sharpness.steps, sharpness.values.T
+        near = int(np.abs(steps - found.start).argmin())
+        yield Onset(found, sharpness_around(found.start, steps, values), float(thresholds[near]))
+
+
+def _floats(of: Series) -> Array:
+    return of.steps.astype(float)
