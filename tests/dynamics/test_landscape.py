@@ -27,6 +27,20 @@ class Linear(nn.Module):
         return x @ self.weight.T + self.bias
 
 
+class Product(nn.Module):
+    """The input times a product of two parameters, plus a whole number."""
+
+    shift: Tensor
+
+    def __init__(self, start: float, shift: int = 0) -> None:
+        super().__init__()
+        self.a, self.b = (nn.Parameter(torch.tensor(start, dtype=torch.float64)) for _ in range(2))
+        self.register_buffer("shift", torch.tensor(shift))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a * self.b * x + self.shift
+
+
 def problem(rows: int = 20) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     return tuple(torch.randn(rows, n, generator=generator, dtype=torch.float64) for n in (4, 3))  # type: ignore[return-value]
@@ -129,9 +143,10 @@ def test_interpolation_ends_at_both_models_and_is_plain_evaluation_between(train
         each.train()
         for _ in range(3):
             each(factor * x)  # statistics of their own
-        each.train(training)
         each[6].bias.requires_grad_(False)
-    kept = [copy.deepcopy(each) for each in (first, second)]
+    kept = [copy.deepcopy(each).train(training) for each in (first, second)]
+    first.train(training)
+    second.train(not training)  # the mode of the first counts
     found = interpolate(first, second, F.cross_entropy, (x, y), points=5)
     with torch.no_grad():
         ends = [float(F.cross_entropy(copy.deepcopy(each)(x), y)) for each in kept]
@@ -149,21 +164,22 @@ def test_interpolation_ends_at_both_models_and_is_plain_evaluation_between(train
 
 
 def test_barriers() -> None:
-    """A convex loss has none; |w| of a network that is a product of two weights rises between its two minima."""
+    """A convex loss has none; that of a product of two weights rises between its two minima."""
     assert interpolate(Linear(seed=0), Linear(seed=1), F.mse_loss, problem()).barrier == 0
-
-    class Product(nn.Module):
-        def __init__(self, sign: float) -> None:
-            super().__init__()
-            self.a, self.b = (nn.Parameter(torch.tensor(sign, dtype=torch.float64)) for _ in range(2))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.a * self.b * x
 
     x = torch.ones(4, 1, dtype=torch.float64)
     found = interpolate(Product(1.0), Product(-1.0), F.mse_loss, (x, x))
     assert found.barrier == pytest.approx(1.0)  # (1 - a b)^2 at a = b = 0
     torch.testing.assert_close(found.losses, (1 - (1 - 2 * found.positions) ** 2) ** 2)
+    uphill = interpolate(Product(1.0), Product(-2.0), F.mse_loss, (x, x))  # 0 and 9 at the ends, below that between
+    assert float(uphill.losses.max()) == 9
+    assert uphill.barrier == 0
+
+
+def test_whole_numbers_are_those_of_the_nearer_model() -> None:
+    x = torch.ones(4, 1, dtype=torch.float64)
+    found = interpolate(Product(1.0, 1), Product(1.0, 3), F.mse_loss, (x, x), points=5)
+    assert found.losses.tolist() == [1, 1, 9, 9, 9]
 
 
 @pytest.mark.parametrize("training", [False, True])

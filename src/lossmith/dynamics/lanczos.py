@@ -143,8 +143,9 @@ class Basis:
         """Take in the next vector, and the operator's product with it."""
         self._all[self._count] = self._next
         self._count += 1
-        image = sign * self.operator.matvec(self._next.clone())
-        if not bool(image.isfinite().all()):
+        image = sign * self.operator.matvec(self._next)
+        length = float(torch.linalg.vector_norm(image))
+        if not math.isfinite(length):
             raise NotFiniteError(
                 "a product with the operator is not finite: the loss or a derivative of it overflows here"
             )
@@ -153,8 +154,8 @@ class Basis:
         rest -= (self.vectors @ rest) @ self.vectors
         self.projected = torch.nn.functional.pad(self.projected, (0, 1, 0, 1))
         self.projected[:, -1] = self.projected[-1] = column.double()
-        self.coupling = float(rest.norm())
-        self._scale = max(self._scale, float(image.norm()))
+        self.coupling = float(torch.linalg.vector_norm(rest))
+        self._scale = max(self._scale, length)
         if self.coupling > self._negligible * self._scale:
             self._next = rest / self.coupling
             return
