@@ -70,11 +70,12 @@ def _ntk(moment: Moment) -> tuple[float, ...]:
 
 
 def _largest(operator: Operator) -> float:
-    """The largest eigenvalue; NaN where the training has diverged."""
+    """The largest eigenvalue; NaN where the training has diverged, or the Lanczos algorithm has not converged."""
     try:
-        return float(eigenvalues(operator, tol=_TOLERANCE).values[0])
+        found = eigenvalues(operator, tol=_TOLERANCE)
     except NotFiniteError:
         return math.nan
+    return float(found.values[0]) if found.converged else math.nan
 
 
 def _margin(moment: Moment) -> tuple[float, ...]:

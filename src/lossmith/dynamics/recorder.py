@@ -94,7 +94,7 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode for a while, and the global random state of the device as it was."""
     modes: dict[nn.Module, bool] = {module: module.training for module in model.modules()}
     devices = {value.device for value in model.parameters() if value.is_cuda}
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), torch.enable_grad():
         try:
             model.eval()
             yield
