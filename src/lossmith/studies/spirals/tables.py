@@ -8,7 +8,7 @@ import numpy as np
 
 from lossmith.studies.findings import Section, Table
 from lossmith.studies.spirals.claims import SUCCESS, parameters, succeeded
-from lossmith.studies.spirals.numbers import Mean, by_draw, column, gap
+from lossmith.studies.spirals.numbers import Mean, column, gap, independent
 from lossmith.studies.spirals.plan import Outcomes, Trained
 from lossmith.studies.spirals.plots import curves
 from lossmith.studies.spirals.problem import CLASSES, SAMPLES, Run
@@ -28,7 +28,7 @@ def _arms(outcomes: Outcomes, arms: dict[str, tuple[Run, ...]], against: str) ->
     """A row per arm with its means, and with its difference to one of them."""
     rows = []
     for name, runs in arms.items():
-        cells = [Mean.of(by_draw(outcomes, runs, key)).text() for key in ("accuracy", "valid")]
+        cells = [Mean.of(independent(outcomes, runs, key)).text() for key in ("accuracy", "valid")]
         less = "" if name == against else gap(outcomes, runs, arms[against], "valid").text(sign=True)
         loss = f"{np.median(column(outcomes, runs, 'loss')):.3f}"
         rows.append((name, *cells, f"{succeeded(outcomes, runs)} of {len(runs)}", loss, less))
