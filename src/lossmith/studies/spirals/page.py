@@ -82,7 +82,7 @@ def _protocol(trained: Trained) -> Section:
             f"{trained.plan.controls['static, rate 1'][0].updates:,}. All comparisons are paired: a seed gives the "
             "same initial weights and data to each arm. Intervals are 95 % intervals by Student's t: over seeds "
             "where all runs share their data, and over draws of the data, with the runs on one draw averaged, in the "
-            "controls.",
+            "controls. Each table says how many runs it rests on: few in the maps, which show the lie of the land.",
             f"{run.updates:,} updates with the sharpness every 25 updates took {seconds:.0f} seconds of one core, the "
             "losses of all updates and the tangent kernels included.",
         ),
