@@ -12,12 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float64]
 _SLACK: Final = 1e-6
 """What linear programs may miss their bounds by: above their own tolerance, 1e-7."""
 
@@ -104,41 +101,30 @@ def separability(inputs: Tensor, target: Tensor) -> Separability:
     Raises:
         ValueError: if the shapes do not fit, a number is not finite, or a class is negative.
     """
-    from scipy.optimize import linprog
-
     points, classes = _checked(inputs, target)
-    scales = np.abs(points).max(0)
+    scales = points.abs().amax(0)
     scales[scales == 0] = 1
     rows = _differences(points / scales, classes)
-    sizes = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = np.divide(rows, sizes, out=np.zeros_like(rows), where=sizes > 0)
+    rows /= rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     count, size = rows.shape
-    box = [(-1, 1)] * size
     # The largest t with rows @ w >= t.
-    found = linprog(
-        np.append(np.zeros(size), -1.0),
-        A_ub=np.concatenate([-rows, np.ones((count, 1))], 1),
-        b_ub=np.zeros(count),
-        bounds=[*box, (None, None)],
-    )
-    if found.x is None:
-        raise RuntimeError(f"the linear program failed: {found.message}")
-    weights = np.clip(found.x[:size], -1, 1)
-    multipliers = np.maximum(-found.ineqlin.marginals, 0)
-    multipliers /= multipliers.sum()
-    margin, bound = float((rows @ weights).min()), float(np.abs(multipliers @ rows).sum())
+    ones = torch.ones(count, 1, dtype=torch.float64)
+    bounds: list[tuple[float | None, float | None]] = [(-1.0, 1.0)] * size
+    solution, prices = _program([0.0] * size + [-1.0], torch.cat([-rows, ones], 1), [*bounds, (None, None)])
+    weights, multipliers = solution[:size].clamp(-1, 1), prices.clamp(min=0)
+    multipliers = multipliers / multipliers.sum()
+    margin, bound = float((rows @ weights).min()), float((multipliers @ rows).abs().sum())
     kind: Literal["complete", "quasi-complete", "overlap"] = "complete"
-    if margin <= 4 * size * np.finfo(float).eps:  # not above what rounding can do
+    if margin <= 4 * size * torch.finfo(torch.float64).eps:  # not above what rounding can do
         # The largest sum of products, none of them negative.
-        total = linprog(-rows.sum(0), A_ub=-rows, b_ub=np.zeros(count), bounds=box)
-        weights = np.zeros(size) if total.x is None else total.x
+        weights, _ = _program((-rows.sum(0)).tolist(), -rows, bounds)
         products = rows @ weights
         kind = "quasi-complete" if products.max() > 10 * _SLACK and products.min() >= -_SLACK else "overlap"
         if kind == "overlap":
-            weights = np.zeros(size)
+            weights = torch.zeros_like(weights)
     return Separability(
         kind,
-        _shaped(weights, points, classes) / torch.from_numpy(scales),
+        _shaped(weights, points, classes) / scales,
         _by_point(multipliers, classes),
         margin,
         bound,
@@ -173,17 +159,18 @@ def maximum_margin(inputs: Tensor, target: Tensor, *, tol: float = 1e-9) -> Maxi
         raise ValueError("no linear model separates the points, and so none has a margin: see separability()")
     points, classes = _checked(inputs, target)
     rows = _differences(points, classes)
-    size = float(np.linalg.norm(rows, axis=1).max())
+    size = float(rows.norm(dim=1).max())
     rows /= size
-    first = start.weights.numpy().ravel()
-    reached = float((rows @ first).min() / np.linalg.norm(first))
-    # |w| of the solution of rows @ w >= reached is at most 1: what is divided by below does not vanish.
-    matrix = np.concatenate([rows.T, np.full((1, len(rows)), reached)])
-    multipliers, _ = nnls(matrix, np.append(np.zeros(rows.shape[1]), 1.0), maxiter=30 * sum(matrix.shape))
+    first = start.weights.flatten()
+    reached = float((rows @ first).min() / first.norm())
+    # |w| is at most 1 for the solution of rows @ w >= reached: what is divided by below does not vanish.
+    matrix = torch.cat([rows.T, torch.full((1, len(rows)), reached, dtype=torch.float64)])
+    right = torch.zeros(len(matrix), dtype=torch.float64)
+    right[-1] = 1
+    multipliers = torch.from_numpy(nnls(matrix.numpy(), right.numpy(), maxiter=30 * sum(matrix.shape))[0])
     weights = multipliers @ rows
     smallest = float((rows @ weights).min())
-    margin = smallest / float(np.linalg.norm(weights))
-    bound = float(np.linalg.norm(weights) / multipliers.sum())
+    margin, bound = smallest / float(weights.norm()), float(weights.norm() / multipliers.sum())
     unit = smallest * size if smallest > 0 else 1.0
     return MaximumMargin(
         _shaped(weights / unit, points, classes),
@@ -213,10 +200,11 @@ def minimum_norm(inputs: Tensor, target: Tensor) -> MinimumNorm:
     from scipy.linalg import lstsq
 
     points, classes = _checked(inputs, target)
-    values = np.eye(int(classes.max()) + 1)[classes] if classes.max() > 1 else 2.0 * classes - 1
-    found, _, rank, _ = lstsq(points, values, lapack_driver="gelsd")
-    error = float(np.sqrt(np.mean((points @ found - values) ** 2)))
-    return MinimumNorm(torch.from_numpy(found.T.copy()), error, int(rank), error < 1e-9)
+    values = torch.eye(int(classes.max()) + 1)[classes] if classes.max() > 1 else 2 * classes - 1
+    solution, _, rank, _ = lstsq(points.numpy(), values.double().numpy(), lapack_driver="gelsd")
+    found = torch.from_numpy(solution)
+    error = float((points @ found - values).square().mean().sqrt())
+    return MinimumNorm(found if found.ndim == 1 else found.T.contiguous(), error, int(rank), error < 1e-9)
 
 
 def angle(a: Tensor, b: Tensor, *, degrees: bool = False) -> float:
@@ -272,41 +260,56 @@ def margins(outputs: Tensor, target: Tensor) -> Tensor:
     return own[:, 0] - others.amax(1)
 
 
-def _checked(inputs: Tensor, target: Tensor) -> tuple[Array, NDArray[np.int64]]:
-    """The points and classes as arrays."""
+def _checked(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The points in double precision, and the classes, on the CPU."""
     if inputs.ndim != 2 or target.shape != inputs.shape[:1] or not inputs.numel():
         raise ValueError(
             f"points have the shape (N, d) and their classes (N,), not {tuple(inputs.shape)} and {tuple(target.shape)}"
         )
     if target.is_floating_point() or int(target.min()) < 0:
         raise ValueError("classes are integers from 0")
-    points = inputs.detach().cpu().double().numpy()
-    if not np.isfinite(points).all():
+    points = inputs.detach().cpu().double()
+    if not bool(points.isfinite().all()):
         raise ValueError("the points have a coordinate that is not finite")
-    return points, target.cpu().long().numpy()
+    return points, target.cpu().long()
 
 
-def _differences(points: Array, classes: NDArray[np.int64]) -> Array:
+def _differences(points: Tensor, classes: Tensor) -> Tensor:
     """The rows whose products with the weights are positive for a separating model."""
     count = int(classes.max()) + 1
     if count <= 2:
-        return (2.0 * classes - 1)[:, None] * points
-    others = np.argsort(classes[:, None] == np.arange(count), axis=1, kind="stable")[:, : count - 1]
-    signs = np.eye(count)[classes][:, None] - np.eye(count)[others]  # (N, C - 1, C)
-    rows: Array = (signs[..., None] * points[:, None, None]).reshape(-1, count * points.shape[1])
-    return rows
+        return (2 * classes - 1)[:, None] * points
+    eye = torch.eye(count, dtype=torch.float64)
+    signs = (eye[classes][:, None] - eye)[_others(classes)].view(len(classes), count - 1, count)
+    return (signs[..., None] * points[:, None, None]).reshape(-1, count * points.shape[1])
 
 
-def _by_point(multipliers: Array, classes: NDArray[np.int64]) -> Tensor:
+def _others(classes: Tensor) -> Tensor:
+    """Where the classes that are not a point's own stand, shape (N, C)."""
+    return classes[:, None] != torch.arange(int(classes.max()) + 1)
+
+
+def _program(
+    costs: list[float], rows: Tensor, bounds: list[tuple[float | None, float | None]]
+) -> tuple[Tensor, Tensor]:
+    """The solution of least cost with ``rows @ solution <= 0``, and the multipliers of these conditions."""
+    from scipy.optimize import linprog
+
+    found = linprog(costs, A_ub=rows.numpy(), b_ub=torch.zeros(len(rows)).numpy(), bounds=bounds)
+    if found.x is None:
+        raise RuntimeError(f"the linear program failed: {found.message}")
+    return torch.from_numpy(found.x), torch.from_numpy(-found.ineqlin.marginals)
+
+
+def _by_point(multipliers: Tensor, classes: Tensor) -> Tensor:
     """The multipliers of the differences, a row for each point."""
-    count = int(classes.max()) + 1
-    if count <= 2:
-        return torch.from_numpy(multipliers)
-    table = np.zeros((len(classes), count))
-    table[classes[:, None] != np.arange(count)] = multipliers
-    return torch.from_numpy(table)
+    if classes.max() <= 1:
+        return multipliers
+    table = torch.zeros(len(classes), int(classes.max()) + 1, dtype=torch.float64)
+    table[_others(classes)] = multipliers
+    return table
 
 
-def _shaped(weights: Array, points: Array, classes: NDArray[np.int64]) -> Tensor:
+def _shaped(weights: Tensor, points: Tensor, classes: Tensor) -> Tensor:
     """Weights of shape (d,) for two classes, and (C, d) for more."""
-    return torch.from_numpy(weights.reshape(-1, points.shape[1]) if classes.max() > 1 else weights)
+    return weights.view(-1, points.shape[1]) if classes.max() > 1 else weights
