@@ -39,7 +39,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Look:
+class Measurement:
     """A measurement.
 
     Attributes:
@@ -85,10 +85,10 @@ def _margin(moment: Moment) -> tuple[float, ...]:
     return float(found.min()), float(found.median()), float((found > 0).double().mean())
 
 
-LOOKS: Final = {
-    "sharpness": Look(("sharpness", "threshold"), _sharpness, 1024),
-    "ntk": Look(("largest eigenvalue",), _ntk, 64),
-    "margin": Look(("smallest", "median", "accuracy"), _margin, 1024),
+MEASUREMENTS: Final = {
+    "sharpness": Measurement(("sharpness", "threshold"), _sharpness, 1024),
+    "ntk": Measurement(("largest eigenvalue",), _ntk, 64),
+    "margin": Measurement(("smallest", "median", "accuracy"), _margin, 1024),
 }
 """``sharpness``: the largest eigenvalue of the Hessian of the loss, for Adam of the preconditioned Hessian, and the
 threshold above which the optimiser is unstable. ``ntk``: the largest eigenvalue of the neural tangent kernel, averaged
