@@ -111,7 +111,7 @@ class Plan:
     @property
     def map(self) -> dict[tuple[float, int], tuple[Run, ...]]:
         """Each amplitude with each period."""
-        return {(a, t): self.runs(3, amplitude=a, period=t) for a in self.amplitudes for t in self.periods}
+        return {(a, t): self.runs(5, amplitude=a, period=t) for a in self.amplitudes for t in self.periods}
 
     @property
     def widths(self) -> Sequence[int]:
