@@ -54,9 +54,8 @@ class Mean:
     def text(self, digits: int = 3, *, sign: bool = False) -> str:
         """As ``0.987 [0.974, 1.000]``; without the interval if there is but one value."""
         form = f"{'+' if sign else ''}.{digits}f"
-        if self.count < 2:
-            return f"{self.value:{form}}"
-        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+        value, low, high = (f"{round(number, digits) + 0.0:{form}}" for number in (self.value, self.low, self.high))
+        return value if self.count < 2 else f"{value} [{low}, {high}]"  # adding 0.0 turns -0.0 into 0.0
 
 
 def column(outcomes: Outcomes, runs: Sequence[Run], name: str) -> Array:

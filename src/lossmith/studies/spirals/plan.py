@@ -153,20 +153,20 @@ class Plan:
         }
 
     def sweep(self, name: str) -> Branch:
-        """The runs of a bifurcation diagram, from the state of a run of the figure after six periods.
+        """The runs of a bifurcation diagram, from a run of the figure in the middle of its second period.
 
         Args:
             name: ``"amplitude"``, of constant class weights; or ``"lr"``, without class weights.
         """
         (start, *_) = self.figure["dynamical"]
-        fixed = replace(start, updates=300 if self.quick else 3000, tail=0, order="held", amplitude=1.0)
-        ends = (1.0, 100.0) if name == "amplitude" else (0.25, 4.0)
+        fixed = replace(start, updates=150 if self.quick else 1500, tail=0, order="held", amplitude=1.0)
+        ends = (1.0, 100.0) if name == "amplitude" else (0.1, 4.0)
         values = np.geomspace(*ends, 5 if self.quick else 40)
         runs = tuple(
             replace(fixed, amplitude=float(value)) if name == "amplitude" else replace(fixed, lr=float(value))
             for value in values
         )
-        return Branch(start, 6 * (start.period + 1), runs)
+        return Branch(start, start.period + start.period // 2, runs)
 
 
 def train(

@@ -156,7 +156,7 @@ def diagrams(trained: Trained) -> tuple[tuple[Plot, tuple[str, ...]], ...]:
         diagram = bifurcation(of.__getitem__, values, tail=min(200, losses.shape[1]))
         kept = diagram.visited[:, -_VISITED:]
         dots = Line(np.repeat(diagram.values, kept.shape[1]).tolist(), kept.ravel().tolist(), "loss")
-        title = f"Losses visited in the last {kept.shape[1]} of {losses.shape[1]:,} updates"
+        title = f"Losses by {label}: the last {kept.shape[1]} of {losses.shape[1]:,} updates"
         found.append((Plot(title, label, "loss", (dots,), log="xy", dots=True), _stretches(values, diagram.periods)))
     return tuple(found)
 
