@@ -163,7 +163,7 @@ def diagrams(trained: Trained) -> tuple[tuple[Plot, tuple[str, ...]], ...]:
 
 def _stretches(values: Sequence[float], periods: Sequence[int | None]) -> tuple[str, ...]:
     """Stretches of the parameter with the same behaviour, in words."""
-    words = {1: "at rest", 2: "period 2", 4: "period 4", None: "none of these"}
+    words = {1: "at rest", 2: "period 2", 4: "period 4", None: "no such period"}
     ends = [i for i in range(1, len(values)) if periods[i] != periods[i - 1]]
     return tuple(
         f"{words[periods[begin]]} from {values[begin]:.3g} to {values[end - 1]:.3g}"
