@@ -28,7 +28,7 @@ from lossmith.studies.rooted_linear.descent import (
     race,
 )
 from lossmith.studies.rooted_linear.measure import OBJECTIVES
-from lossmith.studies.rooted_linear.readings import Difference, crossing
+from lossmith.studies.rooted_linear.readings import Difference, Measured, crossing
 from lossmith.studies.rooted_linear.sets import MARGIN, Points, load
 from lossmith.studies.rooted_linear.verdicts import Tally, judged
 
@@ -127,6 +127,19 @@ def test_runs_side_by_side_are_those_alone() -> None:
         assert int(path.steps[-1]) == 20
 
 
+@pytest.mark.parametrize("kinds", KINDS)
+def test_cross_entropies_and_accuracies(kinds: int) -> None:
+    of = problem(kinds)
+    weights = some_weights(of)
+    _, losses, accuracies = of.descend(weights, Scaling([CROSS_ENTROPY]), torch.ones(1, dtype=torch.float64))
+    logits = of.inputs @ weights[..., 0]
+    right = ((logits > 0) if of.binary else logits.argmax(1)) == of.classes
+    share = float(right.double().mean())
+    assert 0 < share < 1
+    assert float(accuracies) == pytest.approx(share)
+    assert float(losses) == pytest.approx(float(library_loss("cross_entropy", of, weights)))
+
+
 def test_a_race_finds_the_rate_that_is_first() -> None:
     """By trying each rate alone, step by step."""
     of = Problem(load("separable", "", 0))
@@ -198,6 +211,41 @@ def test_crossings() -> None:
     assert crossing(x, y, 1.5) == pytest.approx(20)
     assert math.isnan(crossing(x, y, 2.5))
     assert math.isnan(crossing(x, y, -1.0))
+
+
+def made(angles: list[float], steps: float) -> dict[str, np.ndarray]:
+    """Measurements in which cross-entropy's angle is 0 and its steps 10."""
+    path = np.zeros((len(ARMS), len(angles)))
+    path[1] = angles
+    norms = np.tile(np.arange(1.0, len(angles) + 1), (len(ARMS), 1))
+    norms[1] *= 2
+    taken = np.full((len(ARMS), 3), 10.0)
+    taken[1] = steps
+    return {
+        "path angles": path,
+        "path norms": norms,
+        "path losses": 1 / norms,
+        "steps": taken,
+        "lengths": np.full(len(ARMS), 400),
+        "kind": np.array(0),
+    }
+
+
+def test_differences_are_paired_and_have_the_intervals_of_the_jackknife() -> None:
+    rooted = Arm("rooted", 1)
+    drawn = [made([1.0, 2.0, 4.0], 10 * math.exp(value)) for value in (1.0, 1.2, 1.4)]
+    each = Measured("wide", made([1.0, 2.0, 4.0], math.inf), drawn)
+    # The arm's norms are 2, 4, 6 and cross-entropy's 1, 2, 3: both have 3, between 1 and 2 degrees.
+    part = math.log(3 / 2) / math.log(2)
+    assert each.turned(rooted, "norms").value == pytest.approx(1 + part)
+    assert each.turned(rooted, "losses").value == pytest.approx(1 + part)
+    found = each.slowdown(rooted, 0)
+    assert found.bound
+    assert found.value == pytest.approx(math.log(40))
+    half = 4.302653 * 0.2 * 2  # Student's t with 2 degrees of freedom, times the deviation, times sqrt(.8 / .2)
+    assert found.low == pytest.approx(1.2 - half)
+    assert found.high == pytest.approx(math.log(40) + half)
+    assert each.slowdown(CROSS_ENTROPY, 0).value == 0
 
 
 def test_the_rule_of_the_verdicts() -> None:
