@@ -28,7 +28,7 @@ from lossmith.studies.rooted_linear.descent import (
     race,
 )
 from lossmith.studies.rooted_linear.measure import OBJECTIVES
-from lossmith.studies.rooted_linear.readings import Difference, Measured, crossing
+from lossmith.studies.rooted_linear.readings import Difference, Measured, crossing, slowdown, tolerance, turned
 from lossmith.studies.rooted_linear.sets import MARGIN, Points, load
 from lossmith.studies.rooted_linear.verdicts import Tally, judged
 
@@ -225,27 +225,41 @@ def made(angles: list[float], steps: float) -> dict[str, np.ndarray]:
         "path angles": path,
         "path norms": norms,
         "path losses": 1 / norms,
+        "path steps": np.arange(1, len(angles) + 1),
         "steps": taken,
         "lengths": np.full(len(ARMS), 400),
         "kind": np.array(0),
     }
 
 
-def test_differences_are_paired_and_have_the_intervals_of_the_jackknife() -> None:
+def test_differences_are_paired() -> None:
     rooted = Arm("rooted", 1)
     drawn = [made([1.0, 2.0, 4.0], 10 * math.exp(value)) for value in (1.0, 1.2, 1.4)]
     each = Measured("wide", made([1.0, 2.0, 4.0], math.inf), drawn)
     # The arm's norms are 2, 4, 6 and cross-entropy's 1, 2, 3: both have 3, between 1 and 2 degrees.
     part = math.log(3 / 2) / math.log(2)
-    assert each.turned(rooted, "norms").value == pytest.approx(1 + part)
-    assert each.turned(rooted, "losses").value == pytest.approx(1 + part)
-    found = each.slowdown(rooted, 0)
+    assert turned([each], rooted, "norms").value == pytest.approx(1 + part)
+    assert turned([each], rooted, "losses").value == pytest.approx(1 + part)
+    assert turned([each], rooted, "steps").value == 4.0
+    found = slowdown([each], rooted, 0)
     assert found.bound
     assert found.value == pytest.approx(math.log(40))
-    half = 4.302653 * 0.2 * 2  # Student's t with 2 degrees of freedom, times the deviation, times sqrt(.8 / .2)
-    assert found.low == pytest.approx(1.2 - half)
-    assert found.high == pytest.approx(math.log(40) + half)
-    assert each.slowdown(CROSS_ENTROPY, 0).value == 0
+    assert found.low == pytest.approx(1.01)  # linear between the ordered resamples
+    assert found.high == pytest.approx(1.39)
+    assert found.above
+    assert not found.below
+    assert slowdown([each], CROSS_ENTROPY, 0).value == 0
+    both = slowdown([each, Measured("wide", drawn[0], drawn[::-1])], rooted, 0)
+    assert both.value == pytest.approx((math.log(40) + 1) / 2)
+    assert (both.low, both.high) == (pytest.approx(1.2), pytest.approx(1.2))  # two sets are averaged in pairs
+
+
+def test_the_tolerance_to_the_learning_rate() -> None:
+    rates, taken = np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([41.0, 40.0, 10.0, 20.0, math.inf])
+    result = {f"curve {CROSS_ENTROPY.name}": np.stack([rates, taken])}
+    assert tolerance(result, CROSS_ENTROPY) == 4
+    never = {f"curve {CROSS_ENTROPY.name}": np.stack([rates, np.full(5, math.inf)])}
+    assert math.isnan(tolerance(never, CROSS_ENTROPY))
 
 
 def test_the_rule_of_the_verdicts() -> None:
@@ -255,6 +269,7 @@ def test_the_rule_of_the_verdicts() -> None:
     assert judged([Tally(1, 1, 5), Tally(0, 2, 5)]) == "does not hold"
     assert judged([Tally(0, 0, 5)]) == "undecided"
     assert Difference(-1.0, -2.0, -0.5).below
+    assert not Difference(0.1, -2.0, -0.5).below
     assert not Difference(-1.0, math.nan, math.nan).below
     assert Difference(math.log(40), math.nan, math.nan, bound=True).as_ratio() == ">= 40"
 
