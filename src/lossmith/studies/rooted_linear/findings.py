@@ -50,7 +50,7 @@ def report(sets: Sequence[Measured], missing: Sequence[str]) -> Findings:
 
 
 def _answer(sets: Sequence[Measured]) -> str:
-    parts = [f"k={k} takes {slowdown(sets, Arm('rooted', k), 0).as_ratio()}" for k in KS]
+    first, second, last = (f"{slowdown(sets, Arm('rooted', k), 0).as_ratio()} (k={k})" for k in KS)
     other = slowdown(sets, NORMALISED, 0).as_ratio()
     gain = schedule(sets).verdict
     more = {
@@ -58,9 +58,9 @@ def _answer(sets: Sequence[Measured]) -> str:
         "holds in part": "Some of what is gained goes beyond a step-size schedule.",
     }.get(gain, "No gain was shown to be more than that of a step-size schedule.")
     return (
-        "Each loss has its own best learning rate. To a fixed cross-entropy the rooted loss with "
-        f"{', '.join(parts)} times the steps of cross-entropy, on average over the data sets, and cross-entropy "
-        f"with its gradient divided by its value takes {other}. {more}"
+        f"To a fixed cross-entropy the rooted loss takes {first}, {second} and {last} times the steps of "
+        "cross-entropy, on average over the data sets and with the best learning rate for each. Cross-entropy with "
+        f"its gradient divided by its value takes {other} times the steps. {more}"
     )
 
 

@@ -151,10 +151,10 @@ def direction(sets: Sequence[Measured]) -> Section:
     return Section(
         "Direction: the angle to the maximum margin",
         (
-            "The tables have the angle of an arm minus that of cross-entropy: at the largest norm and at the lowest "
-            "cross-entropy that both reach, and at the last step at which both are finite. Negative numbers favour the "
-            "arm. The learning rate of each arm is 1 / (largest eigenvalue of its Hessian at zero weights), at which no "
-            "run overshoots at the start.",
+            "The tables have the angle of an arm minus that of cross-entropy: at the largest norm and at the "
+            "lowest cross-entropy that both reach, and at the last step at which both are finite. Negative numbers "
+            "favour the arm. The learning rate of each arm is 1 / (largest eigenvalue of its Hessian at zero "
+            "weights), at which no run overshoots at the start.",
         ),
         tuple(tables),
         (
