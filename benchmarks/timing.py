@@ -20,7 +20,10 @@ Arm = Callable[[], object]
 
 
 def interleaved(arms: Mapping[str, Arm], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds and page faults of a call of each arm; the first round warms up and is not counted."""
+    """Median seconds and page faults of a call of each arm; the first round warms up and is not counted.
+
+    ``ratio`` is the median over the rounds of an arm's seconds over those of the first arm in the same round.
+    """
     order = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     faults: dict[str, list[float]] = {name: [] for name in arms}
@@ -38,8 +41,14 @@ def interleaved(arms: Mapping[str, Arm], rounds: int) -> dict[str, dict[str, flo
                 faults[name].append((_page_faults() - faults_before) / repeats[name])
             else:  # which also tells how often to repeat
                 repeats[name] = max(1, int(SECONDS_PER_ROUND / taken))
+    first = seconds[next(iter(arms))]
     return {
-        name: {"seconds": statistics.median(seconds[name]), "faults": statistics.median(faults[name])} for name in arms
+        name: {
+            "seconds": statistics.median(seconds[name]),
+            "faults": statistics.median(faults[name]),
+            "ratio": statistics.median(own / of_first for own, of_first in zip(seconds[name], first, strict=True)),
+        }
+        for name in arms
     }
 
 

@@ -58,6 +58,12 @@ def lossmith(*arguments: str, cwd: Path, width: int = 80) -> subprocess.Complete
         (("compare", "--repeats", "0"), ("--repeats 0", "at least 1")),
         (("selftest", "iris", "--losses", "m"), ("--losses", "copies of the reference")),
         (("train", "--steps", "0"), ("--steps 0", "at least 1")),
+        (("train", "iris", "--probe", "sharpnes"), ("sharpnes", "did you mean 'sharpness'")),
+        (("train", "iris", "--probe", "sharpness", "--every", "0"), ("--every 0", "at least 1")),
+        (("train", "iris", "--optimizer", "gd", "--batch-size", "8"), ("--batch-size", "gd")),
+        (("compare", "iris", "--probe", "instability"), ("instability", "sharpness, ntk, margin")),
+        (("dynamics", "nowhere"), ("nowhere",)),
+        (("study", "spiral"), ("spiral", "spirals, rooted-linear, dynamical-cnn")),
         (("compare", "--model", "mlpp"), ("mlpp", "mlp")),
         (("compare", "iris", "--model", "cnn"), ("cnn", "mlp")),
         (("compare", "--label-noise", "1.5"), ("--label-noise 1.5", "below 1")),
@@ -267,3 +273,19 @@ def test_a_regression_is_compared_in_its_own_words(tmp_path: Path) -> None:
     assert set(rows) == {"mse", "mse (again)", "mse + weight decay", "huber (tuned)", "absolute_error", "log_cosh"}
     assert float(rows["mse"]["score"]) > 0.8
     assert float(rows["mse"]["mae"]) < 0.2
+
+
+def test_a_training_with_probes_has_a_page_of_its_dynamics(tmp_path: Path) -> None:
+    asked = ("train", "spirals", "--loss", "dynamical:amplitude=9,period=20,static_after=40", "--optimizer", "gd")
+    probes = ("--lr", "1", "--steps", "60", "--probe", "sharpness,ntk,instability,margin", "--every", "7")
+    done = lossmith(*asked, *probes, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"sharpness +sharpness [\d.]+ to [\d.]+, threshold 2 to 2", done.stdout)
+    assert re.search(r"probes +\d+ % of the time", done.stdout)
+    assert "`lossmith dynamics run`" in done.stdout
+    page = lossmith("dynamics", "run", "--window", "10:30", cwd=tmp_path)
+    assert page.returncode == 0, page.stderr
+    assert '"window": [10, 30]' in (tmp_path / "run" / "dynamics.html").read_text()
+    wrong = lossmith("dynamics", "run", "--window", "30:10", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "--window" in wrong.stderr

@@ -319,7 +319,8 @@ def _parse_window(text: str, steps: int) -> tuple[int, int]:
 def study(
     name: Annotated[str, typer.Argument(metavar="NAME", help="spirals, rooted-linear or dynamical-cnn.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of data sets that the study reads, see docs/studies.", exists=True)
+        Path | None,
+        typer.Option(help="Folder of data sets that the study reads, see docs/studies.", exists=True),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few and short trainings, which prove nothing.")] = False,
     workers: _Workers = None,

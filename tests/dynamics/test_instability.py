@@ -120,6 +120,11 @@ def test_what_is_not_an_instability(row: Row) -> None:
     assert instabilities(row) == ()
 
 
+def test_a_small_change_begins_no_instability() -> None:
+    row = np.concatenate([[1 - 1e-4], (-1.0) ** np.arange(60)])
+    assert instabilities(row) == (Instability(2, 61, 2),)
+
+
 def test_an_instability_stops_at_a_loss_that_is_not_finite() -> None:
     row = (-1.0) ** np.arange(200)
     row[100:] = math.nan

@@ -19,7 +19,9 @@ DIGITS = load_splits(DataSpec("digits"), "digits")
 IRIS = load_splits(DataSpec("iris"), "iris")
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "mlp:depth=3,width=5", "cnn:width=4", "resnet18:width=4"])
+@pytest.mark.parametrize(
+    "name", ["linear", "mlp", "mlp:depth=3,width=5", "cnn:width=4", "myrtle:width=4", "resnet18:width=4"]
+)
 def test_models_read_images_and_the_seed_is_all_that_decides_their_weights(name: str) -> None:
     state = torch.get_rng_state()
     a, b, other = (build_model(canonical_model(name, Sources()), DIGITS, 10, Sources(), seed) for seed in (1, 1, 2))
@@ -32,8 +34,30 @@ def test_models_read_images_and_the_seed_is_all_that_decides_their_weights(name:
 
 @pytest.mark.parametrize("size", [(1, 2, 2), (1, 4, 4), (3, 7, 5), (1, 28, 28)])
 def test_convolutions_read_images_of_any_size(size: tuple[int, int, int]) -> None:
-    for name in ("cnn", "resnet18"):
+    for name in ("cnn", "myrtle", "resnet18"):
         assert MODELS[name](size, 3, width=2)(torch.randn(2, *size)).shape == (2, 3)
+
+
+def test_myrtle_at_the_size_of_its_authors() -> None:
+    """Four convolutions and one linear layer; 32 pixels a side are halved five times, to one."""
+    torch.manual_seed(0)
+    model, width = MODELS["myrtle"]((3, 32, 32), 10, width=64), 64
+    sizes = [value.numel() for value in model.parameters()]
+    convolution = 9 * width * width
+    assert sizes == [27 * width, width, *[convolution, width] * 3, 10 * width, 10]
+    x = torch.randn(2, 3, 32, 32)
+    convolutions = [module for module in model if isinstance(module, torch.nn.Conv2d)]
+    z = x
+    for module, halvings in zip(convolutions, (0, 1, 1, 3), strict=True):
+        z = torch.relu(module(z))
+        for _ in range(halvings):
+            z = torch.nn.functional.avg_pool2d(z, 2)
+    assert z.shape == (2, width, 1, 1)
+    torch.testing.assert_close(model(x), model[-1](z.flatten(1)))
+    for module in convolutions:
+        assert not module.bias.any()  # type: ignore[union-attr]
+        fan_in = module.weight[0].numel()
+        assert float(module.weight.detach().var()) == pytest.approx(2 / fan_in, rel=0.1)
 
 
 def test_text_bag_averages_embeddings_and_ignores_padding() -> None:
@@ -69,7 +93,7 @@ def test_bad_models_are_refused_in_a_sentence(text: str, word: str) -> None:
 def test_a_model_must_fit_the_data() -> None:
     with pytest.raises(UserCodeError, match="cnn reads images"):
         draft(Request(data="iris", model="cnn", steps=20, device="cpu"), Sources())  # before anything is trained
-    for name, task in (("cnn", IRIS), ("resnet18", IRIS), ("text_bag", DIGITS)):
+    for name, task in (("cnn", IRIS), ("myrtle", IRIS), ("resnet18", IRIS), ("text_bag", DIGITS)):
         with pytest.raises(UserCodeError, match=name):
             build_model(name, task, 2, Sources(), 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -43,12 +43,21 @@ class ModelFunction:
         ((self.dtype, self.device),) = places
         self.size = sum(value.numel() for value in self.parameters.values())
 
-    def outputs(self, inputs: Any) -> Tensor:
-        """The model's outputs, with a graph to the parameters; ``inputs`` as `call` takes them."""
+    def outputs(self, inputs: Any, at: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The model's outputs, with a graph to the parameters.
+
+        Args:
+            inputs: as `call` takes them.
+            at: parameters and buffers by name that take the place of the model's own; buffers may be changed.
+
+        Returns:
+            The outputs.
+        """
         buffers = {name: value.detach().clone() for name, value in self.model.named_buffers()}
+        state = {**self.parameters, **buffers, **(at or {})}
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            return functional_call(self.model, self.parameters | buffers, args, kwargs)
+            return functional_call(self.model, state, args, kwargs)
 
         return call(forward, inputs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -56,6 +56,12 @@ class Objective:
         """The outputs, with a graph to the parameters, and the targets of each batch."""
         for inputs, target in self._data:
             yield self.function.outputs(inputs), target
+
+    def value(self, at: Mapping[str, Tensor] | None = None) -> float:
+        """The mean loss, of the model or at other parameters and buffers, which `ModelFunction.outputs` takes."""
+        with torch.no_grad():
+            terms = (self.term(self.function.outputs(inputs, at), target) for inputs, target in self._data)
+            return float(sum(term.double() for term in terms))
 
     def term(self, outputs: Tensor, target: Tensor) -> Tensor:
         """What a batch adds to the mean loss, a scalar."""

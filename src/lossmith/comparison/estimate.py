@@ -12,7 +12,7 @@ from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan
 from lossmith.trials.ledger import Ledger
 from lossmith.trials.runner import STACK_SIZE
-from lossmith.trials.timing import Timing, time_trials
+from lossmith.trials.timing import Timing, time_looks, time_trials
 from lossmith.trials.training import stacks
 from lossmith.trials.trial import Sources, Trial
 
@@ -66,7 +66,9 @@ def measure(plan: Plan, sources: Sources) -> dict[str, Timing]:
     return {name: alone.get(name, together) for name in planned}
 
 
-def estimate(plan: Plan, timings: Mapping[str, Timing], workers: int, ledger: Ledger | None = None) -> Estimate:
+def estimate(
+    plan: Plan, timings: Mapping[str, Timing], workers: int, ledger: Ledger | None = None, looks: float = 0.0
+) -> Estimate:
     """What a plan will take.
 
     Args:
@@ -74,13 +76,14 @@ def estimate(plan: Plan, timings: Mapping[str, Timing], workers: int, ledger: Le
         timings: from `measure`, for at least its arms.
         workers: how many trainings go on at once.
         ledger: what is kept already; ``None``: nothing.
+        looks: seconds that the probes of a final training take.
 
     Returns:
         The estimate; zero trainings if all of tuning is kept.
     """
     each = len(plan.pipelines) * (plan.budget + 1) * _BEYOND
     points = plan.trial.ours.evaluations
-    whole, evaluation = 0.0, 0.0
+    whole, evaluation = len(plan.pipelines) * len(plan.arms) * looks, 0.0
     for arm in plan.arms:
         whole += each * timings[arm.name].whole(round(arm.length * plan.trial.steps), points)
         evaluation += each * timings[arm.name].evaluation(points)
@@ -103,10 +106,11 @@ def estimate_run(plan: Plan, sources: Sources, folder: Path, workers: int) -> Es
         The estimate.
     """
     file = folder.resolve().parent / "ledger.sqlite"
+    timings, looks = measure(plan, sources), time_looks(plan.trial, sources, plan.device)
     if not file.is_file():
-        return estimate(plan, measure(plan, sources), workers)
+        return estimate(plan, timings, workers, looks=looks)
     with Ledger(file, plan.device) as ledger:
-        return estimate(plan, measure(plan, sources), workers, ledger)
+        return estimate(plan, timings, workers, ledger, looks)
 
 
 def _first_trials(plan: Plan, arm: Arm) -> list[Trial]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lossmith.comparison.files import Number
 from lossmith.comparison.speed import Speed
@@ -94,6 +94,28 @@ class LearnedRow:
 
 
 @dataclass(frozen=True)
+class Band:
+    """Numbers over the final trainings: at each step the median, the lowest and the highest."""
+
+    median: tuple[Number, ...]
+    lowest: tuple[Number, ...]
+    highest: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """What a probe measured in the final trainings.
+
+    Args:
+        steps: numbers of steps taken.
+        columns: each number that it measures, by name; of sharpness also its ``"ratio"`` to the threshold.
+    """
+
+    steps: tuple[int, ...]
+    columns: dict[str, Band]
+
+
+@dataclass(frozen=True)
 class TuningRow:
     """How an arm was tuned.
 
@@ -125,6 +147,7 @@ class TrainingRow:
         diverged: how many diverged.
         notes: warnings.
         learned: what became of the loss, if it is one that learns.
+        probes: what was measured, by the name of the probe.
     """
 
     curve: MeanCurve
@@ -133,6 +156,7 @@ class TrainingRow:
     diverged: int
     notes: tuple[str, ...]
     learned: LearnedRow | None
+    probes: dict[str, ProbeRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,7 +212,8 @@ class Row:
 class Summary:
     """A comparison, whole; rows by score, best first, untrained last.
 
-    `reference`, `again` and `rival` name the rows that all others are compared with.
+    `reference`, `again` and `rival` name the rows that all others are compared with. `probe_share` is the share of the
+    time of the final trainings that went into probes; ``None`` without any.
     """
 
     headline: str
@@ -204,3 +229,4 @@ class Summary:
     adaptation: tuple[str, ...]
     rows: tuple[Row, ...]
     originals: tuple[Raster, ...] = ()
+    probe_share: Number | None = None

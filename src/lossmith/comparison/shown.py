@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lossmith.catalog import create
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.rows import LearnedRow, MeanCurve, RatePoint, TrainingRow, TuningRow
+from lossmith.comparison.rows import Band, LearnedRow, MeanCurve, ProbeRow, RatePoint, TrainingRow, TuningRow
 from lossmith.comparison.stages.tune import Chosen
 from lossmith.comparison.tuning import Setting, expected_best, smoothed
+from lossmith.dynamics.looks import LOOKS
+from lossmith.losses.text import parse_loss
 from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks import Judged
 from lossmith.trials.result import TrialResult
@@ -112,7 +115,27 @@ def training_of(plan: Plan, runs: Sequence[TrialResult]) -> TrainingRow:
         diverged=sum(run.diverged for run in runs),
         notes=tuple(sorted({note for run in runs for note in run.notes})),
         learned=learned_of(runs),
+        probes=probes_of(plan, runs),
     )
+
+
+def probes_of(plan: Plan, runs: Sequence[TrialResult]) -> dict[str, ProbeRow]:
+    """What the probes of a plan measured in runs of one length."""
+    return {parse_loss(text).name: _probe_row(text, runs) for text in plan.trial.probes} if runs else {}
+
+
+def _probe_row(text: str, runs: Sequence[TrialResult]) -> ProbeRow:
+    name, series = parse_loss(text).name, [run.series[text] for run in runs]
+    values = np.stack([of.values for of in series])
+    columns = {column: values[..., place] for place, column in enumerate(LOOKS[name].columns)}
+    if name == "sharpness":
+        columns["ratio"] = values[..., 0] / values[..., 1]
+    return ProbeRow(tuple(series[0].steps.tolist()), {column: _band(of) for column, of in columns.items()})
+
+
+def _band(values: NDArray[np.float64]) -> Band:
+    """Values (runs, steps) over the runs."""
+    return Band(*(tuple(of(values, axis=0).tolist()) for of in (np.median, np.min, np.max)))
 
 
 def expected_best_of(chosen: Sequence[Chosen]) -> tuple[float, ...]:

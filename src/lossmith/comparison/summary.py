@@ -21,7 +21,7 @@ from lossmith.comparison.headlines import (
 )
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.protocol import Findings
-from lossmith.comparison.results import by_arm, reference_learned, test_estimator, test_scores
+from lossmith.comparison.results import FinalRun, by_arm, reference_learned, test_estimator, test_scores
 from lossmith.comparison.rows import Gap, Row, Summary
 from lossmith.comparison.shown import columns_of, shape_of, training_of, tuning_of
 from lossmith.comparison.statistics import PairedDifference, holm, share_of_pairs_won, simultaneous_level
@@ -85,7 +85,12 @@ def summarise(plan: Plan, findings: Findings) -> Summary:
         adaptation=adaptation(plan.arms, set(trained), evidence.estimator),
         rows=tuple(replace(row, rank=None if row.untrained else place) for place, row in enumerate(rows, start=1)),
         originals=plan.task.originals(by_arm(findings.runs)[plan.names.reference][0].judged("test")),
+        probe_share=_probe_share(findings.runs) if plan.trial.probes else None,
     )
+
+
+def _probe_share(runs: Sequence[FinalRun]) -> float:
+    return sum(run.result.probe_seconds for run in runs) / sum(run.result.seconds for run in runs)
 
 
 def _evidence(plan: Plan, findings: Findings) -> _Evidence:

@@ -11,6 +11,7 @@ operator that returns a frozen result.
 from lossmith.dynamics.conditioning import Condition, condition_number
 from lossmith.dynamics.instability import Bifurcation, Instability, bifurcation, instabilities, sharpness_around
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
+from lossmith.dynamics.landscape import Flatness, Interpolation, Slice, flatness, interpolate, loss_slice
 from lossmith.dynamics.looks import LOOKS, Look, Moment
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
 from lossmith.dynamics.recorder import Recorder
@@ -35,9 +36,11 @@ __all__ = [
     "Density",
     "Eigenvalues",
     "Fisher",
+    "Flatness",
     "GaussNewton",
     "Hessian",
     "Instability",
+    "Interpolation",
     "Look",
     "MaximumMargin",
     "MinimumNorm",
@@ -46,6 +49,7 @@ __all__ = [
     "Recorder",
     "Scaled",
     "Separability",
+    "Slice",
     "TangentKernel",
     "Trace",
     "adam_preconditioned",
@@ -54,7 +58,10 @@ __all__ = [
     "condition_number",
     "dense",
     "eigenvalues",
+    "flatness",
     "instabilities",
+    "interpolate",
+    "loss_slice",
     "margins",
     "maximum_margin",
     "minimum_norm",

@@ -17,6 +17,10 @@ _SPARE: Final = 4
 """Eigenvectors that a restart keeps besides those wanted; they speed up what follows."""
 
 
+class NotFiniteError(ValueError):
+    """A product with an operator that is not finite; the message says so in a sentence."""
+
+
 @dataclass(frozen=True, eq=False)
 class Eigenvalues:
     """Eigenvalues at one end of a spectrum.
@@ -64,7 +68,8 @@ def eigenvalues(
         The eigenvalues.
 
     Raises:
-        ValueError: if k is not between 1 and the operator's size, or a product is not finite.
+        ValueError: if k is not between 1 and the operator's size.
+        NotFiniteError: if a product with the operator is not finite.
     """
     if not 1 <= k <= operator.size:
         raise ValueError(f"k is {k}: an operator with {operator.size} rows has between 1 and {operator.size}")
@@ -140,7 +145,9 @@ class Basis:
         self._count += 1
         image = sign * self.operator.matvec(self._next.clone())
         if not bool(image.isfinite().all()):
-            raise ValueError("a product with the operator is not finite: the loss or a derivative of it overflows here")
+            raise NotFiniteError(
+                "a product with the operator is not finite: the loss or a derivative of it overflows here"
+            )
         column = self.vectors @ image
         rest = image - column @ self.vectors
         rest -= (self.vectors @ rest) @ self.vectors

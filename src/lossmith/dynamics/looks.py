@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lossmith.autodiff.objective import LossFunction
-from lossmith.dynamics.lanczos import eigenvalues
-from lossmith.dynamics.operators import Hessian, TangentKernel
+from lossmith.dynamics.lanczos import NotFiniteError, eigenvalues
+from lossmith.dynamics.operators import Hessian, Operator, TangentKernel
+from lossmith.dynamics.separability import margins
 from lossmith.dynamics.sharpness import adam_preconditioned, threshold
 
 _TOLERANCE: Final = 1e-3
@@ -55,30 +56,33 @@ class Look:
 def _sharpness(moment: Moment) -> tuple[float, ...]:
     """The largest eigenvalue of the Hessian, for Adam preconditioned, and the threshold of the optimiser."""
     hessian, optimizer = Hessian(moment.model, moment.loss, (moment.inputs, moment.target)), moment.optimizer
-    if isinstance(optimizer, torch.optim.Adam):
-        if not optimizer.state:  # it has no second moments before its first step
-            return math.nan, threshold(optimizer)
-        value = eigenvalues(adam_preconditioned(hessian, optimizer), tol=_TOLERANCE).values
-    else:
-        value = eigenvalues(hessian, tol=_TOLERANCE).values
-    return float(value[0]), math.nan if optimizer is None else threshold(optimizer)
+    limit = math.nan if optimizer is None else threshold(optimizer)
+    if not isinstance(optimizer, torch.optim.Adam):
+        return _largest(hessian), limit
+    if not optimizer.state:  # it has no second moments before its first step
+        return math.nan, limit
+    return _largest(adam_preconditioned(hessian, optimizer)), limit
 
 
 def _ntk(moment: Moment) -> tuple[float, ...]:
     """The largest eigenvalue of the tangent kernel, the mean over the outputs."""
-    return (float(eigenvalues(TangentKernel(moment.model, moment.inputs), tol=_TOLERANCE).values[0]),)
+    return (_largest(TangentKernel(moment.model, moment.inputs)),)
+
+
+def _largest(operator: Operator) -> float:
+    """The largest eigenvalue; NaN where the training has diverged."""
+    try:
+        return float(eigenvalues(operator, tol=_TOLERANCE).values[0])
+    except NotFiniteError:
+        return math.nan
 
 
 def _margin(moment: Moment) -> tuple[float, ...]:
     """The target's logit minus the largest of the others: the smallest and the median; the share above 0."""
     with torch.no_grad():
         outputs = moment.model(moment.inputs)
-    if moment.target.is_floating_point() or outputs.dim() != 2 or outputs.shape[1] < 2:
-        raise ValueError("margins need outputs of shape (N, C) and class indices: leave out the probe margin")
-    own = outputs.gather(1, moment.target[:, None])
-    others = outputs.scatter(1, moment.target[:, None], -math.inf).amax(1)
-    margins = own[:, 0] - others
-    return float(margins.min()), float(margins.median()), float((margins > 0).double().mean())
+    found = margins(outputs, moment.target)
+    return float(found.min()), float(found.median()), float((found > 0).double().mean())
 
 
 LOOKS: Final = {

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lossmith.comparison.files import write_file
 from lossmith.report.course import Array, Course, Onset
-from lossmith.report.html import asset, environment
+from lossmith.report.html import asset, breakable, environment
 
 NAME: Final = "dynamics.html"
 _CLOSE: Final = 0.1
@@ -45,6 +45,7 @@ def render_dynamics(course: Course, window: tuple[int, int] | None = None) -> st
             script=Markup(script),
             hashes=[_hash(plot_script), _hash(script)],
             course=course,
+            breakable=breakable,
             data=Markup(json.dumps(_data(course, window)).replace("<", "\\u003c")),
             summary=instabilities_said(course),
             onsets=[_cells(onset) for onset in course.onsets or ()],

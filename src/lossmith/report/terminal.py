@@ -191,9 +191,11 @@ def _curve(results: Summary) -> str:
 
 def _beside(results: Summary) -> list[str]:
     """What cannot stand in the table."""
+    share = results.probe_share
     return [
         *results.adaptation,
         *results.speed_sentences,
+        *([] if share is None else [f"Probes took {100 * share:.0f} % of the time of the final trainings."]),
         *(f"No interval, as {reason}: {', '.join(names)}." for reason, names in without_interval(results).items()),
         *(f"{row.name}: {said}" for row in results.rows for said in failed_trainings(row)),
         *(f"Not ranked: {row.name}, {row.untrained}." for row in results.rows if row.untrained is not None),

@@ -297,9 +297,8 @@ def _answer(outcomes: Sequence[Outcome]) -> str:
     best = max(outcomes, key=lambda each: statistics.mean(each.accuracies(static)))
     return (
         (f"A dynamical loss is better with: {'; '.join(found)}." if found else "No dynamical loss is shown better.")
-        + f" With a constant rate and no momentum, the best dynamical loss gets "
-        f"{_percent(plain.accuracies(plain.best))} of the test images right; cross-entropy with "
-        f"{_words(best.optimiser)} gets {_percent(best.accuracies(static))}."
+        + f" With {_words(plain.optimiser)}, the best dynamical loss gets {_percent(plain.accuracies(plain.best))} of "
+        f"the test images right; cross-entropy with {_words(best.optimiser)} gets {_percent(best.accuracies(static))}."
     )
 
 

@@ -166,8 +166,8 @@ class Request:
     model: Annotated[
         str | None,
         Option(
-            "linear, mlp, cnn, resnet18, text_bag, unet, or path/to/file.py:factory; default: mlp, text_bag for texts, "
-            "unet for masks.",
+            "linear, mlp, cnn, myrtle, resnet18, text_bag, unet, or path/to/file.py:factory; default: mlp, text_bag "
+            "for texts, unet for masks.",
             "Training",
         ),
     ] = None

@@ -152,7 +152,8 @@ class Looking:
 
     def __init__(self, trial: Trial, splits: Splits, task: Task, device: str) -> None:
         self.trial, self.splits, self.task, self.device = trial, splits, task, device
-        self.due = {text: _due(text, trial.steps) for text in trial.probes if _probe(text).look is not None}
+        due = {text: due_steps(text, trial.steps) for text in trial.probes}
+        self.due = {text: steps for text, steps in due.items() if steps}
         self.steps = frozenset().union(*self.due.values())
         self.found: dict[str, list[NDArray[Any]]] = {text: [] for text in self.due}
         self.losses: list[Tensor] | None = [] if INSTABILITY in trial.probes else None
@@ -230,7 +231,10 @@ def _arguments(text: str) -> dict[str, int | None]:
     return _probe(text).arguments | given
 
 
-def _due(text: str, steps: int) -> frozenset[int]:
+def due_steps(text: str, steps: int) -> frozenset[int]:
+    """After how many steps a probe looks, in a training of so many; none for `INSTABILITY`."""
+    if _probe(text).look is None:
+        return frozenset()
     every = _arguments(text)["every"]
     if every is None:
         return frozenset(round(steps * quarter / 4) for quarter in range(5))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lossmith.trials.probes import due_steps
 from lossmith.trials.state import TrainingState, make_stepper
-from lossmith.trials.training import guest, scoring_task, splits_of
+from lossmith.trials.training import guest, scoring_task, splits_of, train
 from lossmith.trials.trial import Plain, Sources, Trial
 
 _SECONDS: Final = 0.3  # of steps, if they are short
@@ -82,3 +83,13 @@ def time_trials(trials: Sequence[Trial], sources: Sources, device: str = "cpu") 
         share * (evaluated - stepped),
         share * (judged - evaluated),
     )
+
+
+def time_looks(trial: Trial, sources: Sources, device: str = "cpu") -> float:
+    """Measure the seconds that all looks of the probes of a training take, from two looks of each."""
+    seconds = 0.0
+    for text in trial.probes:
+        short = replace(trial, probes=(text,), steps=1, final=False, optimizer=replace(trial.optimizer, lr=1e-3))
+        found = train(short, sources, device).probe_seconds  # of a look before the step, and one after it
+        seconds += len(due_steps(text, trial.steps)) * found / 2
+    return seconds

@@ -39,7 +39,7 @@
       width: target.clientWidth, height: 230,
       cursor: {sync: {key: sync.key}, drag: {x: true, y: false, setScale: false}},
       scales: {x: {time: false}, y: log},
-      axes: [axis, {...axis, size: 62}],
+      axes: [axis, {...axis, size: 72}],
       series: [{label: "step"}, ...panel.lines.map(each => ({
         label: each.name, stroke: () => each.dashed ? ink() : colour(each.colour), width: 1.2,
         dash: each.dashed ? [4, 3] : undefined, points: {show: panel.steps.length < 400},

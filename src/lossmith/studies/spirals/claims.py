@@ -117,11 +117,11 @@ def judge_sharpness(trained: Trained) -> Claim:
     parts, bursts = [], []
     for name in ("dynamical", "half"):
         onsets = Onsets.of(outcomes, figure[name])
-        first, every, quiet = (Mean.of(Onsets.shares(rows)) for rows in (onsets.first, onsets.at_onset, onsets.quiet))
+        first, before, quiet = (Mean.of(Onsets.shares(rows)) for rows in (onsets.first, onsets.before, onsets.quiet))
         bursts.append(first.value >= _MOST and first.low > quiet.value)
         parts.append(
-            f"at rate {figure[name][0].lr:g}, {first.text(2)} of the first onsets in a period, {every.text(2)} of all "
-            f"onsets and {quiet.text(2)} of the quiet moments"
+            f"at rate {figure[name][0].lr:g}, {first.text(2)} of the first onsets of a period (by the 50 updates "
+            f"before alone, {before.text(2)}) and {quiet.text(2)} of the quiet moments"
         )
     verdict: Verdict = (
         "holds" if falls and all(bursts) else "holds in part" if falls or any(bursts) else "does not hold"

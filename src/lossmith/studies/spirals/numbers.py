@@ -85,6 +85,8 @@ class Onsets:
         found: the instabilities of each run.
         at_onset: per run, the sharpness around each onset, over the threshold.
         first: per run, the same for the first onset in each period.
+        before: per run, the same over the 50 updates before the first onset in each period.
+        periods: per run, the numbers of these periods, from 0.
         quiet: per run, the same around random updates outside all instabilities, before the static tail.
     """
 
@@ -92,24 +94,28 @@ class Onsets:
     found: tuple[tuple[Instability, ...], ...]
     at_onset: tuple[Array, ...]
     first: tuple[Array, ...]
+    before: tuple[Array, ...]
+    periods: tuple[Array, ...]
     quiet: tuple[Array, ...]
 
     @classmethod
     def of(cls, outcomes: Outcomes, runs: Sequence[Run]) -> Onsets:
         """Find them."""
-        threshold = 2 / runs[0].lr
-        found, at_onset, first, quiet = [], [], [], []
-        for run in runs:
-            outcome = outcomes[run]
-            shaken = instabilities(outcome["losses"])
-            starts = np.array([each.start for each in shaken], int)
-            _, index = np.unique(starts // (run.period + 1), return_index=True)
-            around = [sharpness_around(start, outcome["at"], outcome["sharpness"]) / threshold for start in starts]
-            found.append(shaken)
-            at_onset.append(np.array(around))
-            first.append(np.array(around)[index])
-            quiet.append(_quiet(run, outcome, shaken) / threshold)
-        return cls(threshold, tuple(found), tuple(at_onset), tuple(first), tuple(quiet))
+        rows = [cls._of_run(run, outcomes[run]) for run in runs]
+        return cls(2 / runs[0].lr, *zip(*rows, strict=True))
+
+    @staticmethod
+    def _of_run(run: Run, outcome: Outcome) -> tuple[tuple[Instability, ...], Array, Array, Array, Array, Array]:
+        shaken = instabilities(outcome["losses"])
+        starts = np.array([each.start for each in shaken], int)
+        periods, index = np.unique(starts // (run.period + 1), return_index=True)
+
+        def around(updates: NDArray[Any], within: int = 50) -> Array:
+            sharp = [sharpness_around(int(each), outcome["at"], outcome["sharpness"], within) for each in updates]
+            return np.array(sharp) * run.lr / 2
+
+        quiet = around(_quiet_moments(run, shaken))
+        return shaken, around(starts), around(starts[index]), around(starts[index] - 25, 25), periods, quiet
 
     @staticmethod
     def shares(rows: Sequence[Array]) -> Array:
@@ -123,15 +129,12 @@ class Onsets:
         return {period: every.count(period) for period in (2, 4, None)}
 
 
-def _quiet(run: Run, outcome: Outcome, shaken: Sequence[Instability]) -> Array:
+def _quiet_moments(run: Run, shaken: Sequence[Instability]) -> NDArray[Any]:
     free = np.ones(min(run.static_after, run.updates), bool)
     for each in shaken:
         free[each.start : each.stop] = False
     moments = np.flatnonzero(free)
-    if not len(moments):
-        return np.array([])
-    drawn = np.random.RandomState(run.seed).choice(moments, _MOMENTS)
-    return np.array([sharpness_around(moment, outcome["at"], outcome["sharpness"]) for moment in drawn])
+    return np.random.RandomState(run.seed).choice(moments, _MOMENTS) if len(moments) else moments
 
 
 def per_period(run: Run, outcome: Outcome, statistic: Callable[[Array], Any] = np.median) -> Array:

@@ -9,9 +9,9 @@ import numpy as np
 from lossmith.studies.bench import Bench
 from lossmith.studies.findings import Findings, Section, Table
 from lossmith.studies.spirals.claims import SUCCESS, judge, parameters, succeeded
-from lossmith.studies.spirals.numbers import NEAR, Mean, Onsets, column, per_period
+from lossmith.studies.spirals.numbers import NEAR, Array, Mean, Onsets, column, per_period
 from lossmith.studies.spirals.plan import Plan, Trained, train_all
-from lossmith.studies.spirals.plots import curves, diagrams, kernels, panels, rounds
+from lossmith.studies.spirals.plots import curves, diagrams, kernels, onsets_by_period, panels, rounds
 from lossmith.studies.spirals.problem import CLASSES, PER_CLASS
 from lossmith.studies.spirals.tables import controls_section, grid_section, map_section, squared_section, wide_section
 from lossmith.studies.spirals.training import INNER
@@ -23,8 +23,8 @@ _EARLIER: Final = {
     ("updated", "dynamical"): (0.984, 0.943, 0.043, 3057),
 }
 """Our earlier simulation, another program with other weights: training and validation accuracy, loss, kernel."""
-_EARLIER_ONSETS: Final = {1.0: "1.83 to 2.02", 0.5: "3.76 to 4.21"}
-"""Likewise: the sharpness at the onsets of one run."""
+_EARLIER_ONSETS: Final = {"dynamical": "1.83 to 2.02", "half": "3.76 to 4.21"}
+"""Likewise: the sharpness just before the onsets of one run."""
 
 
 def study(bench: Bench) -> Findings:
@@ -111,14 +111,18 @@ def _figure(trained: Trained) -> Section:
     )
     run = trained.plan.figure["dynamical"][0]
     outcome, period = trained.figure[run], run.period
+    static = column(trained.figure, trained.plan.figure["static"], "accuracy")
+    fitted = static >= SUCCESS
     means = {f"{init}, {name}": arm for (init, name), arm in arms.items()}
     return Section(
         "The paper's figure",
         (
             "Means and standard deviations over the seeds. The right column gives the same numbers of our earlier "
-            "simulation, another program with other random weights.",
+            "simulation, another program with other random weights. Of the static runs with original weights, "
+            f"{fitted.sum()} of {len(fitted)} fit; the mean of the others is "
+            f"{Mean.of(static[~fitted]).value:.3f}.",
             f"The panels show the run with seed {run.seed}: A={run.amplitude:g}, T={period}, original weights. Bands "
-            "reach from the smallest to the largest value of a block of updates. The second row of panels is the "
+            "reach from the smallest to the largest value of a block of updates. The second six panels show the "
             "window from 1.6 T to 2.1 T.",
         ),
         (Table(head, tuple(rows)),),
@@ -131,53 +135,55 @@ def _figure(trained: Trained) -> Section:
 
 
 def _curvature(trained: Trained) -> Section:
-    rows = []
-    for name in ("dynamical", "half"):
-        runs = trained.plan.figure[name]
+    figure, rows = trained.plan.figure, []
+    for name, runs in figure.items():
         onsets = Onsets.of(trained.figure, runs)
-        kinds = onsets.kinds
-        first = np.concatenate(onsets.first) * onsets.threshold
-        spread = (
-            f"{np.median(first):.2f} ({np.quantile(first, 0.1):.2f} to {np.quantile(first, 0.9):.2f})"
-            if len(first)
-            else "-"
-        )
-        shares = [Mean.of(Onsets.shares(each)).text(2) for each in (onsets.first, onsets.at_onset, onsets.quiet)]
+        kinds, parts = onsets.kinds, (onsets.before, onsets.first, onsets.at_onset, onsets.quiet)
         rows.append((
-            f"rate {runs[0].lr:g}, T={runs[0].period}, {len(runs)} seeds",
-            f"{onsets.threshold:g}",
-            f"{sum(map(len, onsets.at_onset))}: {kinds[2]}, {kinds[4]}, {kinds[None]}",
-            spread,
-            *shares,
-            _EARLIER_ONSETS[runs[0].lr],
+            f"{'static' if name == 'static' else f'A={runs[0].amplitude:g}, T={runs[0].period}'}, "
+            f"rate {runs[0].lr:g}, {len(runs)} seeds",
+            f"{sum(kinds.values())}: {kinds[2]}, {kinds[4]}, {kinds[None]}",
+            _spread(np.concatenate(onsets.before) * onsets.threshold),
+            _spread(np.concatenate(onsets.first) * onsets.threshold),
+            *(Mean.of(Onsets.shares(part)).text(2) for part in parts),
+            _EARLIER_ONSETS.get(name, ""),
         ))
     head = (
         "runs",
-        "2/lr",
         "instabilities: period 2, 4, chaos",
-        "sharpness at the first onset of a period, median (deciles)",
-        f"first onsets within {NEAR:.0%}",
-        f"all onsets within {NEAR:.0%}",
-        f"quiet moments within {NEAR:.0%}",
-        "our earlier simulation, one run",
+        "sharpness before the first onset of a period, median (deciles)",
+        "sharpness around it",
+        f"before it within {NEAR:.0%} of 2/lr",
+        "around it",
+        "around all onsets",
+        "around quiet moments",
+        "before onsets, our earlier simulation, one run",
     )
-    figure = trained.plan.figure
     static = np.mean([per_period(run, trained.figure[run]) for run in figure["static"]], 0)
     return Section(
         "Sharpness, instabilities and the tangent kernel",
         (
             "An instability begins with the first of 20 successive updates at which the change of the loss turns its "
             "sign, each change above 0.001, and ends before 20 updates without such a turn. The sharpness is the "
-            "largest eigenvalue of the Hessian of the weighted loss, by exact products. At an onset it is the mean "
-            "over the 50 updates before and after, both branches of the alternation counting the same. Quiet moments "
-            "are random updates before the static tail and outside all instabilities. A burst that pauses begins "
-            "anew after the pause; the first onset in each period is free of that.",
+            "largest eigenvalue of the Hessian of the weighted loss, by exact products. 'Around' is the mean over "
+            "the 50 updates before and after, 'before' that over the 50 updates before; both branches of an "
+            "alternation count the same. Quiet moments are random updates before the static tail and outside all "
+            "instabilities. A burst that pauses begins anew after the pause; the first onset of a period is free of "
+            "that. Intervals of shares are over seeds.",
             f"Under the static loss the median sharpness of a period is {static[0]:.2f} in the first and "
             f"{static[-1]:.2f} in the last; there 2/lr is {2 / figure['static'][0].lr:g}.",
         ),
         (Table(head, tuple(rows)),),
-        (rounds(trained), kernels(trained)),
+        (onsets_by_period(trained), rounds(trained), kernels(trained)),
     )
+
+
+def _spread(values: Array) -> str:
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return "-"
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _sweeps(trained: Trained) -> Section:

@@ -134,7 +134,7 @@ class Plan:
             "A=20, T=5000": {"amplitude": 20.0, "period": 5000},
         }
         return {
-            (width, lr, name): self.runs(3, width=width, lr=lr, **fields)
+            (width, lr, name): self.runs(2 if width > 100 else 3, width=width, lr=lr, **fields)
             for width in self.widths
             for lr in self.lrs
             for name, fields in losses.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossmith.dynamics import bifurcation
 from lossmith.studies.findings import Line, Plot
-from lossmith.studies.spirals.numbers import Mean, per_period
+from lossmith.studies.spirals.numbers import Mean, Onsets, per_period
 from lossmith.studies.spirals.plan import Outcome, Outcomes, Trained
 from lossmith.studies.spirals.problem import CLASSES, Run, class_weights
 from lossmith.studies.spirals.training import INNER
@@ -18,7 +19,11 @@ from lossmith.studies.spirals.training import INNER
 Array = NDArray[np.float64]
 
 _POINTS: Final = 700
-"""Points of a line."""
+"""Points of a line that is thinned to a band."""
+_DOTS: Final = 2000
+"""Points of one that is thinned to dots."""
+_CHANGE: Final = 0.25
+"""The largest change of the loss that is shown, as in the paper's figure."""
 _VISITED: Final = 40
 """Losses of each run that a bifurcation diagram shows."""
 _UPDATE: Final = "update"
@@ -30,30 +35,56 @@ def panels(run: Run, outcome: Outcome, first: int, last: int) -> tuple[Plot, ...
     losses = outcome["losses"].astype(np.float64)
     part = f"updates {first:,} to {last:,}"
 
-    def plot(title: str, y: str, *lines: Line, log: bool = False, level: float | None = None) -> Plot:
-        return Plot(f"{title}, {part}", _UPDATE, y, lines, log="y" if log else "", level=level)
-
     def line(at: ArrayLike, values: ArrayLike, name: str) -> Line:
-        return _band(np.asarray(at), np.asarray(values, np.float64), first, last, name)
+        return _band(*_between(at, values, first, last), name)
+
+    def dots(at: ArrayLike, values: ArrayLike, name: str) -> Line:
+        return _thinned(*_between(at, values, first, last), name)
 
     updates, at, all_at = np.arange(run.updates), outcome["at"], outcome["all_at"]
-    classes = [line(updates, weights[:, number], f"class {number}") for number in range(CLASSES)]
-    sharp = line(at, outcome["sharpness"], "largest eigenvalue of the Hessian")
+    classes = tuple(dots(updates, weights[:, number], f"class {number}") for number in range(CLASSES))
+    change = np.diff(losses)
+    change[np.abs(change) > _CHANGE] = np.nan
     inner = line(at, outcome["inner"], f"first {INNER} samples")
+    title = f"Change of the loss within {_CHANGE:g}, {part}"
     return (
-        plot("Class weights", "weight", *(Line(each.x, each.y, each.name) for each in classes)),
-        plot("Loss", "weighted loss", line(updates, losses, "loss"), log=True),
-        plot("Change of the loss", "F(t) - F(t - 1)", line(updates[1:], np.diff(losses), "change")),
-        plot("Accuracy", "training accuracy", line(at, outcome["curve"], "accuracy")),
-        plot("Sharpness and 2/lr", "eigenvalue", sharp, log=True, level=2 / run.lr),
-        plot("Tangent kernel", "largest eigenvalue", inner, line(all_at, outcome["all"], "all samples"), log=True),
+        Plot(f"Class weights, {part}", _UPDATE, "weight", classes),
+        Plot(f"Loss, {part}", _UPDATE, "weighted loss", (line(updates, losses, "loss"),), log="y"),
+        Plot(title, _UPDATE, "F(t) - F(t - 1)", (dots(updates[1:], change, "change"),), dots=True),
+        Plot(f"Accuracy, {part}", _UPDATE, "training accuracy", (line(at, outcome["curve"], "accuracy"),)),
+        Plot(
+            f"Sharpness and 2/lr, {part}",
+            _UPDATE,
+            "largest eigenvalue",
+            (dots(at, outcome["sharpness"], "sharpness"),),
+            log="y",
+            level=2 / run.lr,
+            dots=True,
+        ),
+        Plot(
+            f"Tangent kernel, {part}",
+            _UPDATE,
+            "largest eigenvalue",
+            (inner, line(all_at, outcome["all"], "all samples")),
+            log="y",
+        ),
     )
 
 
-def _band(at: Array, values: Array, first: int, last: int, name: str) -> Line:
-    """A line thinned to the means of blocks, in a band from the smallest to the largest value of each."""
+def _between(at: ArrayLike, values: ArrayLike, first: int, last: int) -> tuple[Array, Array]:
+    at, values = np.asarray(at), np.asarray(values, np.float64)
     inside = (at >= first) & (at < last)
-    at, values = at[inside], values[inside]
+    return at[inside], values[inside]
+
+
+def _thinned(at: Array, values: Array, name: str) -> Line:
+    """Points at an odd stride, so that both branches of an alternation are met."""
+    stride = math.ceil(len(at) / _DOTS) | 1
+    return Line(at[::stride].tolist(), values[::stride].tolist(), name)
+
+
+def _band(at: Array, values: Array, name: str) -> Line:
+    """A line thinned to the means of blocks, in a band from the smallest to the largest value of each."""
     if len(at) <= _POINTS:
         return Line(at.tolist(), values.tolist(), name)
     blocks = np.array_split(np.arange(len(at)), _POINTS)
@@ -86,6 +117,18 @@ def rounds(trained: Trained) -> Plot:
         lines.append(Line(list(range(1, len(means) + 1)), [mean.value for mean in means], name, low, high))
     title = f"Median sharpness in each period, mean over {len(figure['dynamical'])} runs"
     return Plot(title, "period", "sharpness", tuple(lines), level=2 / figure["static"][0].lr)
+
+
+def onsets_by_period(trained: Trained) -> Plot:
+    """The sharpness around the first onset of each period, over 2/lr."""
+    lines = []
+    for name in ("dynamical", "half"):
+        runs = trained.plan.figure[name]
+        onsets = Onsets.of(trained.figure, runs)
+        x, y = 1 + np.concatenate(onsets.periods), np.concatenate(onsets.first)
+        lines.append(Line(x.tolist(), y.tolist(), f"rate {runs[0].lr:g}"))
+    title = "Sharpness around the first onset of each period, a point per run"
+    return Plot(title, "period", "sharpness over 2/lr", tuple(lines), log="y", level=1.0, dots=True)
 
 
 def kernels(trained: Trained) -> Plot:

@@ -113,10 +113,11 @@ def grid_section(trained: Trained) -> Section:
         for width in plan.widths
         for lr in plan.lrs
     ]
-    count = len(next(iter(plan.grid.values())))
+    counts = {width: len(runs) for (width, _, _), runs in plan.grid.items()}
+    seeds = ", ".join(f"{count} at width {width}" for width, count in counts.items())
     return Section(
         "Width and learning rate",
-        (f"Training / validation accuracy, mean of {count} seeds on the first draw.",),
+        (f"Training / validation accuracy on the first draw, mean over the seeds: {seeds}.",),
         (Table(("", *losses), tuple(rows)),),
     )
 

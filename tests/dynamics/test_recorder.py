@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.functional import hessian
+
+import lossmith
+from lossmith.dynamics import LOOKS, Moment, Recorder
+
+
+def problem() -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 3))
+    return model, torch.randn(20, 3), torch.randint(3, (20,))
+
+
+def trained(probes: tuple[str, ...], steps: int = 7) -> tuple[nn.Module, Recorder | None]:
+    model, x, y = problem()
+    loss = lossmith.create("dynamical:amplitude=5,period=4")
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    recorder = Recorder(model, loss, (x, y), optimizer, probes=probes, every=3) if probes else None
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+        loss.step()
+        if recorder is not None:
+            recorder.step()
+            assert model.training
+            assert all(p.grad is not None for p in model.parameters())
+    return model, recorder
+
+
+def test_recording_changes_no_bit_of_a_training() -> None:
+    (plain, _), (watched, recorder) = trained(()), trained(tuple(LOOKS))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, watched.state_dict()[name]), name
+    assert recorder is not None
+    assert recorder.steps == [0, 3, 6]
+    assert {name: rows.shape for name, rows in recorder.series.items()} == {
+        name: (3, len(look.columns)) for name, look in LOOKS.items()
+    }
+    assert recorder.seconds > 0
+
+
+def test_what_is_recorded_is_that_of_the_model_in_evaluation_mode() -> None:
+    """Against the dense Hessian, Jacobians row by row, margins by hand, and the threshold 2 (1 + m) / lr."""
+    model, recorder = trained(tuple(LOOKS), steps=3)
+    _, x, y = problem()
+    assert recorder is not None
+    model = copy.deepcopy(model).double().eval()
+    weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    gamma = lossmith.losses.dynamical.gamma(3, 3, 5, 4)
+
+    def outputs(vector: Tensor) -> Tensor:
+        parts, start = {}, 0
+        for name, p in model.named_parameters():
+            parts[name] = vector[start : start + p.numel()].view_as(p)
+            start += p.numel()
+        return torch.func.functional_call(model, parts, (x.double(),))
+
+    def loss(vector: Tensor) -> Tensor:
+        return (gamma[y] * nn.functional.cross_entropy(outputs(vector), y, reduction="none")).mean()
+
+    sharpness = torch.linalg.eigvalsh(hessian(loss, weights))[-1]
+    np.testing.assert_allclose(recorder.series["sharpness"][-1], [sharpness, 38.0], rtol=2e-3)
+    jacobian = torch.autograd.functional.jacobian(outputs, weights)
+    kernel = torch.einsum("icp,jcp->ij", jacobian, jacobian) / 3
+    np.testing.assert_allclose(recorder.series["ntk"][-1], [torch.linalg.eigvalsh(kernel)[-1]], rtol=2e-3)
+    z = outputs(weights)
+    gaps = torch.stack([z[i, y[i]] - max(z[i, j] for j in range(3) if j != y[i]) for i in range(20)])
+    wanted = [gaps.min(), gaps.median(), (z.argmax(1) == y).double().mean()]
+    np.testing.assert_allclose(recorder.series["margin"][-1], [float(v) for v in wanted], rtol=1e-4)
+
+
+def test_a_training_that_diverged_is_recorded_as_no_number() -> None:
+    model, x, y = problem()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(math.nan)
+    recorder = Recorder(model, nn.CrossEntropyLoss(), (x, y), torch.optim.SGD(model.parameters(), 0.5))
+    np.testing.assert_array_equal(recorder.series["sharpness"], [[math.nan, 4.0]])
+    assert np.isnan(LOOKS["ntk"].take(Moment(model.eval(), nn.CrossEntropyLoss(), x, y))).all()
+
+
+def test_without_an_optimiser_there_is_no_threshold() -> None:
+    model, x, y = problem()
+    (row,) = Recorder(model, nn.CrossEntropyLoss(), (x, y)).series["sharpness"]
+    assert row[0] > 0
+    assert math.isnan(row[1])
+
+
+def test_what_cannot_be_recorded_is_refused() -> None:
+    model, x, y = problem()
+    for options, words in (({"probes": ["sharp"]}, "unknown probe 'sharp'"), ({"every": 0}, "at least 1")):
+        with pytest.raises(ValueError, match=words):
+            Recorder(model, nn.CrossEntropyLoss(), (x, y), **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="margins need"):
+        Recorder(model, nn.MSELoss(), (x, torch.randn(20, 3)), probes=["margin"])
