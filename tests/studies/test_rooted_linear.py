@@ -115,6 +115,15 @@ def test_condition_numbers_are_those_of_the_hessian(kinds: int, arm: Arm) -> Non
     assert Range(of).condition(weights[..., 0], arm) == pytest.approx(expected, rel=1e-8)
 
 
+def test_all_binary_objectives_are_equally_conditioned_at_zero_weights() -> None:
+    """There every sample has the same curvature."""
+    of = problem(2)
+    second = torch.linalg.eigvalsh(of.inputs.T @ of.inputs)
+    for arm in OBJECTIVES:
+        found = Range(of).condition(of.zeros(1)[..., 0], arm)
+        assert found == pytest.approx(float(second[-1] / second[0]), rel=1e-9)
+
+
 def test_runs_side_by_side_are_those_alone() -> None:
     of = problem(3)
     rates = torch.linspace(0.1, 1.0, len(ARMS), dtype=torch.float64)
