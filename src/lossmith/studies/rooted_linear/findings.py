@@ -9,7 +9,7 @@ import numpy as np
 from lossmith.studies.findings import Findings, Section, Table
 from lossmith.studies.rooted_linear import sections
 from lossmith.studies.rooted_linear.descent import ARMS, GRID, KS, Arm
-from lossmith.studies.rooted_linear.measure import ACCURACY, CLOSE, NEAR, SLOWER
+from lossmith.studies.rooted_linear.measure import ACCURACY, CLOSE, NEAR, SHORT, SLOWER
 from lossmith.studies.rooted_linear.readings import Measured, slowdown
 from lossmith.studies.rooted_linear.sets import FILES, NAMES, SHARE
 from lossmith.studies.rooted_linear.verdicts import (
@@ -92,8 +92,9 @@ def _protocol(sets: Sequence[Measured], missing: Sequence[str]) -> Section:
             f"training set: a near cross-entropy, where {NEAR:.1%} of the way from guessing to the lowest is left, "
             f"which is 0.05 for two separable classes; a close one, where {CLOSE:.2%} is left; and {ACCURACY:.0%} "
             f"of the accuracy at the lowest cross-entropy. An arm stops after {SLOWER} times the steps that "
-            "cross-entropy takes to the near target, or 200 if that is more. Where it has not reached a target by "
-            "then, its ratio is a lower bound, marked >=.",
+            "cross-entropy takes to the near target, or 200 if that is more, and after "
+            f"{' and '.join(f'{most} on {NAMES[name]}' for name, most in SHORT.items())} in any case. Where it has not "
+            "reached a target by then, its ratio is a lower bound, marked >=.",
             f"Brackets hold the middle 95 % of the same number on {count} random parts of the training set, each with "
             f"{SHARE:.0%} of the points, drawn without replacement. All arms have the same parts, and ratios and "
             "differences are paired. They show how much a number depends on the points in the training set; new data "
