@@ -62,8 +62,8 @@ class Difference:
         """The difference of two angles, as text."""
         if math.isnan(self.value):
             return "-"
-        start = f"{self.value:+.1f}"
-        return start if math.isnan(self.low) else f"{start} [{self.low:+.1f}, {self.high:+.1f}]"
+        value, low, high = (f"{round(number, 1) + 0.0:+.1f}" for number in (self.value, self.low, self.high))
+        return value if math.isnan(self.low) else f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)

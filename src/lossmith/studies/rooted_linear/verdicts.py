@@ -139,11 +139,12 @@ def directed(sets: Sequence[Measured]) -> Claim:
         f"With vanishing L2 regularisation the rooted minimisers end at most {max(ends, default=np.nan):.1f} "
         f"degrees from it on the {len(solvable)} separable sets, and cross-entropy's at most "
         f"{max(base, default=np.nan):.1f}: the limit is a property of both. The angle to it along gradient descent, "
-        f"minus that of cross-entropy, in degrees as means over these sets: {means}.",
+        f"minus that of cross-entropy, in degrees as means over these sets: {means}. Cross-entropy with its gradient "
+        f"divided by its value: {turned(sets, NORMALISED, 'steps').as_degrees()} after as many steps.",
     )
 
 
-_WAYS: Final = {"norms": "at equal norm", "losses": "at equal cross-entropy"}
+_WAYS: Final = {"norms": "at equal norm", "losses": "at equal cross-entropy", "steps": "after as many steps"}
 
 
 def _counts(tallies: dict[int, Tally], less: str, more: str) -> str:
