@@ -145,9 +145,15 @@ def tolerance(result: Result, arm: Arm) -> float:
 
     NaN if no rate reached the target.
     """
-    rates, taken = result[f"curve {arm.name}"]
-    good = rates[np.isfinite(taken) & (taken <= LATE * taken.min())]
-    return float(good.max() / good.min()) if len(good) else math.nan
+    rates, _ = curve(result, arm)
+    return float(rates.max() / rates.min()) if len(rates) else math.nan
+
+
+def curve(result: Result, arm: Arm) -> NDArray[np.float64]:
+    """The learning rates that need at most `LATE` times the fewest steps to the near target, and these steps."""
+    found = result[f"curve {arm.name}"]
+    good: NDArray[np.float64] = found[:, np.isfinite(found[1]) & (found[1] <= LATE * found[1].min())]
+    return good
 
 
 def reached(result: Result, arm: Arm, target: int) -> bool:

@@ -14,6 +14,7 @@ from lossmith.studies.rooted_linear.readings import (
     LATE,
     LEVELS,
     Measured,
+    curve,
     gaps,
     slowdown,
     steps,
@@ -48,15 +49,15 @@ def again(sets: Sequence[Measured]) -> Section:
     rows.append(("L-BFGS (evaluations)", "-", _number(each.whole["quasi_newton"][0]), "-", "-"))
     lines = []
     for arm in _SHOWN:
-        rates, taken = each.whole[f"curve {arm.name}"]
-        good = np.isfinite(taken)
-        lines.append(Line(rates[good].tolist(), taken[good].tolist(), arm.name))
+        learning_rates, taken = curve(each.whole, arm)
+        lines.append(Line(learning_rates.tolist(), taken.tolist(), arm.name))
     return Section(
         "Breast cancer, against our earlier simulation",
         (
             "Steps to the near target. A learning rate of 1 stands for a first step as long as cross-entropy's at "
             "2 / (largest eigenvalue of its Hessian at zero weights). The earlier simulation did not record the k "
-            "of the scalar and of TERM; its numbers stand beside k=3.",
+            "of the scalar and of TERM; its numbers stand beside k=3. "
+            f"The plot has the rates that need at most {LATE:g} times the fewest steps of the arm.",
         ),
         (Table(("arm", "earlier", "steps", "best rate", "ratio to cross-entropy"), tuple(rows)),),
         (
@@ -183,7 +184,15 @@ def conditioning(sets: Sequence[Measured]) -> Section:
         for place, arm in enumerate(OBJECTIVES):
             lines.append(Line(left[ARMS.index(arm)].tolist(), each.whole["path conditions"][place].tolist(), arm.name))
         title = f"{each.title.capitalize()}: condition number of the Hessian along the training"
-        plots.append(Plot(title, "cross-entropy's way left", "condition number", tuple(lines), "xy"))
+        plots.append(
+            Plot(
+                title,
+                "part of the way to the lowest cross-entropy that is left",
+                "condition number",
+                tuple(lines),
+                "xy",
+            )
+        )
     levels = ", ".join(f"{level:.2g}" for level in LEVELS)
     return Section(
         "Condition numbers along the training",
