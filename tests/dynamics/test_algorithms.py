@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -165,10 +167,13 @@ def test_above_the_threshold_sgd_diverges_on_a_parabola_and_below_it_does_not(na
 
 
 @pytest.mark.parametrize("factor", [0.98, 1.02])
-def test_above_the_threshold_adam_diverges_on_a_parabola(factor: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "decay"), [(torch.optim.Adam, 0.0), (torch.optim.AdamW, 0.0), (torch.optim.AdamW, 400.0)]
+)
+def test_above_the_threshold_adam_diverges_on_a_parabola(kind: Any, decay: float, factor: float) -> None:
     """Its preconditioner is held fixed by second moments that hardly change."""
     weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
-    optimizer = torch.optim.Adam([weight], 1e-3, betas=(0.9, 1.0 - 1e-12), eps=1e-8)
+    optimizer = kind([weight], 1e-3, betas=(0.9, 1.0 - 1e-12), eps=1e-8, weight_decay=decay)
     weight.grad = torch.zeros_like(weight)
     optimizer.step()
     state = optimizer.state[weight]
@@ -187,23 +192,82 @@ def test_above_the_threshold_adam_diverges_on_a_parabola(factor: float) -> None:
     assert (most > 1e4 * start) == (factor > 1)
 
 
-def test_adams_preconditioner() -> None:
+@pytest.mark.parametrize("options", [{}, {"amsgrad": True}, {"weight_decay": 0.3}])
+def test_adams_preconditioner(options: dict[str, Any]) -> None:
+    """Adam's weight decay adds to the gradient, and so to the curvature."""
     model, x, y = network()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2, betas=(0.9, 0.99), eps=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2, betas=(0.9, 0.99), eps=1e-3, **options)
     hessian = dynamics.Hessian(model, F.cross_entropy, (x, y))
-    with pytest.raises(ValueError, match=r"no step with 0\.weight"):
+    with pytest.raises(ValueError, match="has taken no step with the model"):
         dynamics.adam_preconditioned(hessian, optimizer)
-    squares, steps = torch.zeros(hessian.size, dtype=torch.float64), 7
+    squares, steps, decay = torch.zeros(hessian.size, dtype=torch.float64), 7, options.get("weight_decay", 0.0)
+    most = squares
     for _ in range(steps):
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         gradient = torch.cat([value.grad.reshape(-1) for value in model.parameters() if value.grad is not None])
+        gradient = gradient + decay * torch.nn.utils.parameters_to_vector(model.parameters()).detach()
         squares = 0.99 * squares + 0.01 * gradient**2
+        most = torch.maximum(most, squares)
         optimizer.step()
-    scale = ((squares / (1 - 0.99**steps)).sqrt() + 1e-3) ** -0.5
-    plain = dynamics.dense(dynamics.Hessian(model, F.cross_entropy, (x, y)))
+    scale = (((most if "amsgrad" in options else squares) / (1 - 0.99**steps)).sqrt() + 1e-3) ** -0.5
+    plain = dynamics.dense(dynamics.Hessian(model, F.cross_entropy, (x, y))) + decay * torch.eye(hessian.size)
     found = dynamics.dense(dynamics.adam_preconditioned(dynamics.Hessian(model, F.cross_entropy, (x, y)), optimizer))
     torch.testing.assert_close(found, scale[:, None] * plain * scale)
+
+
+def test_a_parameter_that_no_step_needed_has_no_curvature() -> None:
+    model, x, y = network()
+    model.register_parameter("unused", nn.Parameter(torch.ones(2, dtype=torch.float64)))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    found = dynamics.dense(dynamics.adam_preconditioned(dynamics.Hessian(model, F.cross_entropy, (x, y)), optimizer))
+    names = [name for name, value in model.named_parameters() for _ in range(value.numel())]
+    unused = torch.tensor([name == "unused" for name in names])
+    assert (found[unused] == 0).all()
+    assert (found[~unused] != 0).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_top_eigenvalue_that_is_small_beside_the_bottom_is_found(seed: int) -> None:
+    """The tolerance is relative to the eigenvalue, not to the largest magnitude."""
+    values = torch.cat([torch.tensor([-600.0, 0.04]), torch.linspace(-1, 0.01, 6)]).double()
+    found = eigenvalues(Matrix(matrix(values)), tol=1e-3, seed=seed)
+    assert found.converged
+    assert float(found.values[0]) == pytest.approx(0.04, rel=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_vector_that_looks_like_an_eigenvector_is_not_believed(seed: int) -> None:
+    values = torch.full((20_000,), 0.5)
+    values[7] = 1.0
+    assert float(eigenvalues(Diagonal(values), tol=1e-2, seed=seed).values[0]) == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e20])
+def test_squares_that_leave_the_range_of_float32_do_no_harm(scale: float) -> None:
+    values = torch.linspace(-1, 2.8, 300) * scale
+    for which, wanted in (("largest", 2.8 * scale), ("smallest", -scale)):
+        found = eigenvalues(Diagonal(values), which=which, tol=1e-3)  # type: ignore[arg-type]
+        assert found.converged
+        assert float(found.values[0]) == pytest.approx(wanted, rel=1e-3)
+
+
+class Diagonal:
+    """A diagonal matrix as an operator."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.size, self.dtype, self.device = values, len(values), values.dtype, values.device
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        return self.values * vector
+
+
+def test_a_learning_rate_of_0_has_no_threshold() -> None:
+    weight = [torch.ones(1, requires_grad=True)]
+    for optimizer in (torch.optim.SGD(weight, 0.0), torch.optim.Adam(weight, 0.0)):
+        assert dynamics.threshold(optimizer) == float("inf")
 
 
 def test_thresholds_that_are_not_known_are_refused() -> None:
@@ -212,6 +276,8 @@ def test_thresholds_that_are_not_known_are_refused() -> None:
         dynamics.threshold(torch.optim.Adagrad(weight))
     with pytest.raises(ValueError, match="dampening"):
         dynamics.threshold(torch.optim.SGD(weight, 0.1, momentum=0.9, dampening=0.5))
+    with pytest.raises(ValueError, match="maximises"):
+        dynamics.threshold(torch.optim.SGD(weight, 0.1, maximize=True))
     groups = [{"params": weight}, {"params": [torch.ones(1, requires_grad=True)], "lr": 0.2}]
     with pytest.raises(ValueError, match="2 parameter groups"):
         dynamics.threshold(torch.optim.SGD(groups, 0.1))

@@ -151,3 +151,10 @@ def test_what_is_refused() -> None:
         bifurcation(lambda value: np.full(20, value), [1.0])
     with pytest.raises(ValueError, match="tail is 4"):
         bifurcation(lambda value: np.full(20, value), [1.0], tail=4)
+
+
+def test_a_loss_that_only_falls_repeats_nothing() -> None:
+    """Its drift is no period."""
+    for losses in (-0.01 * np.arange(300.0), 10 * np.exp(-np.arange(300) / 2000)):
+        assert bifurcation(lambda _, losses=losses: losses, [1.0]).periods == (None,)
+    assert instabilities(-0.01 * np.arange(300.0)) == ()

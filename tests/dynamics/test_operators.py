@@ -255,3 +255,48 @@ def test_tangent_kernels_are_products_of_jacobians() -> None:
     torch.testing.assert_close(tangent_kernel(model, x, kind="class"), each)
     torch.testing.assert_close(tangent_kernel(model, x), each.mean(0))
     torch.testing.assert_close(tangent_kernel(model, x[:4], x[4:]), each.mean(0)[:4, 4:])
+
+
+def test_an_operator_follows_the_weights_and_the_loss() -> None:
+    (x, y), model, loss = batch(), network(), lossmith.create("dynamical:amplitude=9,period=4")
+    operator = Hessian(model, loss, (x, y))
+    dense(operator)
+    for change in ("weights", "replaced", "loss"):
+        with torch.no_grad():
+            if change == "weights":
+                next(model.parameters()).mul_(2)
+            elif change == "replaced":
+                old = torch.nn.utils.parameters_to_vector(model.parameters())
+                torch.nn.utils.vector_to_parameters(1.5 * old, model.parameters())
+            else:
+                loss.step()
+        torch.testing.assert_close(dense(operator), dense(Hessian(model, loss, (x, y))), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_class_weights_and_ignored_labels_of_pytorchs_cross_entropy(parts: int) -> None:
+    """As if all samples were one batch; the Fisher matrix has the weighted gradients of the samples."""
+    (x, y), model = batch(), network()
+    weight, y = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64), y.clone()
+    y[::4] = -100
+    loss, data = nn.CrossEntropyLoss(weight), in_parts(x, y, parts)
+    torch.testing.assert_close(dense(Hessian(model, loss, data)), hessian_by_functions(model, loss, x, y))
+    kept, mass = y >= 0, weight[y[y >= 0]].sum()
+    gradients = []
+    for row, label in zip(x[kept], y[kept], strict=True):
+        value = weight[label] * nn.functional.cross_entropy(model(row[None]), label[None]) / mass * len(y)
+        parts_of = torch.autograd.grad(value, list(model.parameters()))
+        gradients.append(torch.cat([g.reshape(-1) for g in parts_of]))
+    wanted = torch.stack(gradients).T @ torch.stack(gradients) / len(y)
+    torch.testing.assert_close(dense(Fisher(model, loss, data)), wanted)
+
+
+def test_losses_that_return_no_mean_and_random_models_are_refused() -> None:
+    (x, y), model = batch(), network()
+    for loss in (nn.CrossEntropyLoss(reduction="sum"), lossmith.create("rooted:reduction=sum")):
+        with pytest.raises(ValueError, match="reduction='sum': give one that returns the mean"):
+            Hessian(model, loss, (x, y))
+    lstm = nn.LSTM(3, 4, num_layers=2, dropout=0.5).double()
+    for random in (nn.Sequential(nn.Linear(3, 4), nn.RReLU()).double(), lstm):
+        with pytest.raises(ValueError, match="draws random numbers"):
+            Hessian(random, nn.CrossEntropyLoss(), (x, y))

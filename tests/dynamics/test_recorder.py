@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.functional import hessian
 
 import lossmith
-from lossmith.dynamics import LOOKS, Moment, Recorder
+from lossmith.dynamics import MEASUREMENTS, Moment, Recorder
 
 
 def problem() -> tuple[nn.Module, Tensor, Tensor]:
@@ -37,20 +37,20 @@ def trained(probes: tuple[str, ...], steps: int = 7) -> tuple[nn.Module, Recorde
 
 
 def test_recording_changes_no_bit_of_a_training() -> None:
-    (plain, _), (watched, recorder) = trained(()), trained(tuple(LOOKS))
+    (plain, _), (watched, recorder) = trained(()), trained(tuple(MEASUREMENTS))
     for name, value in plain.state_dict().items():
         assert torch.equal(value, watched.state_dict()[name]), name
     assert recorder is not None
     assert recorder.steps == [0, 3, 6]
     assert {name: rows.shape for name, rows in recorder.series.items()} == {
-        name: (3, len(look.columns)) for name, look in LOOKS.items()
+        name: (3, len(of.columns)) for name, of in MEASUREMENTS.items()
     }
     assert recorder.seconds > 0
 
 
 def test_what_is_recorded_is_that_of_the_model_in_evaluation_mode() -> None:
     """Against the dense Hessian, Jacobians row by row, margins by hand, and the threshold 2 (1 + m) / lr."""
-    model, recorder = trained(tuple(LOOKS), steps=3)
+    model, recorder = trained(tuple(MEASUREMENTS), steps=3)
     _, x, y = problem()
     assert recorder is not None
     model = copy.deepcopy(model).double().eval()
@@ -85,7 +85,7 @@ def test_a_training_that_diverged_is_recorded_as_no_number() -> None:
             p.fill_(math.nan)
     recorder = Recorder(model, nn.CrossEntropyLoss(), (x, y), torch.optim.SGD(model.parameters(), 0.5))
     np.testing.assert_array_equal(recorder.series["sharpness"], [[math.nan, 4.0]])
-    assert np.isnan(LOOKS["ntk"].take(Moment(model.eval(), nn.CrossEntropyLoss(), x, y))).all()
+    assert np.isnan(MEASUREMENTS["ntk"].take(Moment(model.eval(), nn.CrossEntropyLoss(), x, y))).all()
 
 
 def test_without_an_optimiser_there_is_no_threshold() -> None:

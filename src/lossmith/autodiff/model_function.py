@@ -39,7 +39,7 @@ class ModelFunction:
         places = {(value.dtype, value.device) for value in self.parameters.values()}
         if len(places) > 1:
             raise ValueError(f"the parameters differ in dtype or device: {sorted(map(str, places))}")
-        _refuse_dropout(model)
+        _refuse_randomness(model)
         ((self.dtype, self.device),) = places
         self.size = sum(value.numel() for value in self.parameters.values())
 
@@ -105,7 +105,16 @@ def flat(values: Iterable[Tensor]) -> Tensor:
     return torch.cat([value.reshape(-1) for value in values])
 
 
-def _refuse_dropout(model: nn.Module) -> None:
+def state_of(module: nn.Module) -> tuple[object, ...]:
+    """What differs as soon as a parameter or buffer of a module is changed or replaced, or its mode."""
+    values = (*module.parameters(), *module.buffers())
+    return (module.training, *((value.data_ptr(), value._version) for value in values))
+
+
+def _refuse_randomness(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
-            raise ValueError(f"the model draws random numbers ({name} is dropout in training mode): call model.eval()")
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        drops |= isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1
+        if module.training and (drops or isinstance(module, nn.RReLU)):
+            what = "RReLU" if isinstance(module, nn.RReLU) else "dropout"
+            raise ValueError(f"the model draws random numbers ({name} is {what} in training mode): call model.eval()")

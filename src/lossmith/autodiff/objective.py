@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossmith.autodiff.model_function import ModelFunction
+from lossmith.autodiff.model_function import ModelFunction, state_of
+from lossmith.losses.cross_entropy import CrossEntropyLoss
 from lossmith.losses.loss import LogitLoss, Loss
 from lossmith.losses.reductions import Fraction
 from lossmith.losses.regression import RegressionLoss
@@ -27,8 +28,8 @@ class Objective:
 
     Args:
         model: the model.
-        loss: returns the mean loss of a batch. Losses of classes of ours may have class weights and ignored labels; of
-            other losses, the mean over the batches weights each by its number of samples.
+        loss: returns the mean loss of a batch. Our losses and `torch.nn.CrossEntropyLoss` may have class weights and
+            ignored labels; of other losses, the mean over the batches weights each by its number of samples.
         data: a batch ``(inputs, targets)``, or an iterable of batches that gives the same ones each time.
 
     Attributes:
@@ -36,11 +37,12 @@ class Objective:
         samples: the number of samples in the data.
 
     Raises:
-        ValueError: as `ModelFunction`; if there are no data, or if they can be gone through once only.
+        ValueError: as `ModelFunction`; if there are no data, if they can be gone through once only, or if the loss does
+            not return a mean.
     """
 
     def __init__(self, model: nn.Module, loss: LossFunction, data: Batch | Iterable[Batch]) -> None:
-        self.function, self.loss = ModelFunction(model), loss
+        self.function, self.loss = ModelFunction(model), _checked(loss)
         self._data: Iterable[Batch] = [data] if _is_batch(data) else data  # type: ignore[list-item,assignment]
         if isinstance(self._data, Iterator):
             raise ValueError("the data can be gone through once only: give a list of batches or a DataLoader")
@@ -51,6 +53,12 @@ class Objective:
     def is_one_batch(self) -> bool:
         """Whether there is one batch only."""
         return isinstance(self._data, list) and len(self._data) == 1
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """What differs as soon as the model or the loss is changed."""
+        loss = state_of(self.loss) if isinstance(self.loss, nn.Module) else ()
+        return state_of(self.function.model) + loss
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The outputs, with a graph to the parameters, and the targets of each batch."""
@@ -98,6 +106,18 @@ class Objective:
         if not found:
             raise ValueError("the data hold no batch: give (inputs, targets), or a list or loader of these")
         return [torch.stack(of).sum() for of in zip(*found, strict=True)]
+
+
+def _checked(loss: LossFunction) -> LossFunction:
+    """A loss that returns a mean; PyTorch's cross-entropy as ours, which tells its sum from what it is divided by."""
+    reduction = getattr(loss, "reduction", "mean")
+    if reduction != "mean":
+        raise ValueError(f"the loss has reduction={reduction!r}: give one that returns the mean of a batch")
+    if type(loss) is nn.CrossEntropyLoss:
+        return CrossEntropyLoss(
+            weight=loss.weight, ignore_index=loss.ignore_index, label_smoothing=loss.label_smoothing
+        )
+    return loss
 
 
 def _is_batch(data: Any) -> bool:

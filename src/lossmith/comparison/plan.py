@@ -17,7 +17,7 @@ from lossmith.comparison.files import toml_text, write_file
 from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
 from lossmith.comparison.tuning import Setting
-from lossmith.dynamics.looks import LOOKS
+from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.options import RequestError
@@ -179,8 +179,10 @@ def make_plan(options: Options, sources: Sources) -> Plan:
             f"{trial.steps} steps are too few to compare losses, which takes {_LEAST_STEPS}: give more --epochs or "
             "--steps, or a smaller --batch-size"
         )
-    if unfit := [text for text in trial.probes if parse_loss(text).name not in LOOKS]:
-        raise RequestError(f"--probe {unfit[0]}: a comparison measures {', '.join(LOOKS)}; `lossmith train` the others")
+    if unfit := [text for text in trial.probes if parse_loss(text).name not in MEASUREMENTS]:
+        raise RequestError(
+            f"--probe {unfit[0]}: a comparison measures {', '.join(MEASUREMENTS)}; `lossmith train` the others"
+        )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))
     counts = splits.class_counts.tolist() if drafted.task.is_imbalanced(splits) else None

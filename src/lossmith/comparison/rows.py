@@ -94,25 +94,17 @@ class LearnedRow:
 
 
 @dataclass(frozen=True)
-class Band:
-    """Numbers over the final trainings: at each step the median, the lowest and the highest."""
-
-    median: tuple[Number, ...]
-    lowest: tuple[Number, ...]
-    highest: tuple[Number, ...]
-
-
-@dataclass(frozen=True)
 class ProbeRow:
     """What a probe measured in the final trainings.
 
     Args:
         steps: numbers of steps taken.
-        columns: each number that it measures, by name; of sharpness also its ``"ratio"`` to the threshold.
+        columns: each number that it measures, by name: its median at each step; of sharpness also its ``"ratio"`` to
+            the threshold.
     """
 
     steps: tuple[int, ...]
-    columns: dict[str, Band]
+    columns: dict[str, tuple[Number, ...]]
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossmith.catalog import create
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan
-from lossmith.comparison.rows import Band, LearnedRow, MeanCurve, ProbeRow, RatePoint, TrainingRow, TuningRow
+from lossmith.comparison.rows import LearnedRow, MeanCurve, ProbeRow, RatePoint, TrainingRow, TuningRow
 from lossmith.comparison.stages.tune import Chosen
 from lossmith.comparison.tuning import Setting, expected_best, smoothed
-from lossmith.dynamics.looks import LOOKS
+from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.losses.text import parse_loss
 from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks import Judged
@@ -127,15 +126,11 @@ def probes_of(plan: Plan, runs: Sequence[TrialResult]) -> dict[str, ProbeRow]:
 def _probe_row(text: str, runs: Sequence[TrialResult]) -> ProbeRow:
     name, series = parse_loss(text).name, [run.series[text] for run in runs]
     values = np.stack([of.values for of in series])
-    columns = {column: values[..., place] for place, column in enumerate(LOOKS[name].columns)}
+    columns = {column: values[..., place] for place, column in enumerate(MEASUREMENTS[name].columns)}
     if name == "sharpness":
         columns["ratio"] = values[..., 0] / values[..., 1]
-    return ProbeRow(tuple(series[0].steps.tolist()), {column: _band(of) for column, of in columns.items()})
-
-
-def _band(values: NDArray[np.float64]) -> Band:
-    """Values (runs, steps) over the runs."""
-    return Band(*(tuple(of(values, axis=0).tolist()) for of in (np.median, np.min, np.max)))
+    medians = {column: tuple(np.median(of, axis=0).tolist()) for column, of in columns.items()}
+    return ProbeRow(tuple(series[0].steps.tolist()), medians)
 
 
 def expected_best_of(chosen: Sequence[Chosen]) -> tuple[float, ...]:

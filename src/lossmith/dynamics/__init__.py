@@ -12,7 +12,7 @@ from lossmith.dynamics.conditioning import Condition, condition_number
 from lossmith.dynamics.instability import Bifurcation, Instability, bifurcation, instabilities, sharpness_around
 from lossmith.dynamics.lanczos import Eigenvalues, eigenvalues
 from lossmith.dynamics.landscape import Flatness, Interpolation, Slice, flatness, interpolate, loss_slice
-from lossmith.dynamics.looks import LOOKS, Look, Moment
+from lossmith.dynamics.measurements import MEASUREMENTS, Measurement, Moment
 from lossmith.dynamics.operators import Fisher, GaussNewton, Hessian, Operator, Scaled, TangentKernel, dense
 from lossmith.dynamics.recorder import Recorder
 from lossmith.dynamics.separability import (
@@ -30,7 +30,7 @@ from lossmith.dynamics.spectrum import Density, Trace, spectral_density, trace
 from lossmith.dynamics.tangent_kernel import tangent_kernel
 
 __all__ = [
-    "LOOKS",
+    "MEASUREMENTS",
     "Bifurcation",
     "Condition",
     "Density",
@@ -41,8 +41,8 @@ __all__ = [
     "Hessian",
     "Instability",
     "Interpolation",
-    "Look",
     "MaximumMargin",
+    "Measurement",
     "MinimumNorm",
     "Moment",
     "Operator",

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 _REPEATS: Final = 0.1
 """A sequence repeats if it misses itself by at most this share of its change per update."""
+_TURNS: Final = 0.5
+"""The share of updates at which a sequence that repeats turns at least; one that only falls repeats nothing."""
 _MOST: Final = 0.9
 """The share of windows that decides on the period of an instability."""
 
@@ -44,7 +46,8 @@ def instabilities(losses: ArrayLike, *, flips: int = 20, smallest: float = 1e-3)
     of ``flips`` updates. A window repeats in period p if ``x[t + p] - x[t]``, less its mean (the slow drift of the
     loss), is on average at most a tenth of ``|x[t + 1] - x[t]|``.
 
-    The rule is for full batches: the noise of mini-batches flips the sign of two changes in three.
+    The rule is for full batches: the noise of mini-batches flips the sign of two changes in three. It finds what begins
+    with a period doubling: a sequence that is chaotic from its first update on may never flip so often in a row.
 
     Args:
         losses: the loss before each update, shape (updates,). A loss that is not finite takes part in no flip.
@@ -55,7 +58,7 @@ def instabilities(losses: ArrayLike, *, flips: int = 20, smallest: float = 1e-3)
         The instabilities, in order; none for fewer than ``flips + 2`` losses.
 
     Raises:
-        ValueError: if the losses are not in one row, or ``flips`` is below 2.
+        ValueError: if the losses are not in one row, or ``flips`` is below 4.
 
     Source: the period doublings are those of Ruiz-Garcia, Zhang, Schoenholz and Liu, "Tilting the playing field:
     Dynamical loss functions for machine learning", 2021, arXiv 2102.03793, who find them by eye; the rule is ours.
@@ -63,8 +66,8 @@ def instabilities(losses: ArrayLike, *, flips: int = 20, smallest: float = 1e-3)
     row = np.asarray(losses, np.float64)
     if row.ndim != 1:
         raise ValueError(f"the losses have shape {row.shape}: give one loss per update")
-    if flips < 2:
-        raise ValueError(f"flips is {flips}: give at least 2")
+    if flips < 4:
+        raise ValueError(f"flips is {flips}: give at least 4")
     flipped = _flipped(row, smallest)
     counts = np.concatenate([[0], flipped.cumsum()])
     in_window = counts[flips:] - counts[:-flips]  # of the window of updates that begins here
@@ -101,8 +104,10 @@ def _period(row: Array, flips: int) -> int | None:
 
 
 def _repeats(window: Array, period: int) -> bool:
-    missed = window[period:] - window[:-period]
-    return bool(np.abs(missed - missed.mean()).mean() <= _REPEATS * np.abs(np.diff(window)).mean())
+    """Whether it turns at half of its updates or more, and is the same after a period but for a drift."""
+    change, missed = np.diff(window), window[period:] - window[:-period]
+    turns = np.mean(np.sign(change[1:]) != np.sign(change[:-1])) >= _TURNS
+    return bool(turns and np.abs(missed - missed.mean()).mean() <= _REPEATS * np.abs(change).mean())
 
 
 def sharpness_around(update: int, steps: ArrayLike, sharpness: ArrayLike, within: int = 50) -> float:

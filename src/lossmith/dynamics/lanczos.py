@@ -13,6 +13,8 @@ from lossmith.dynamics.operators import Operator
 
 _BASIS: Final = 40
 """Vectors that are kept at most, besides those wanted."""
+_LEAST: Final = 5
+"""Products at least, besides one for each eigenvalue: a random vector may by chance look like an eigenvector."""
 _SPARE: Final = 4
 """Eigenvectors that a restart keeps besides those wanted; they speed up what follows."""
 
@@ -30,7 +32,7 @@ class Eigenvalues:
         vectors: of norm 1, shape (k, size).
         residuals: norms of ``A v - value v``, shape (k,). Each value differs from some eigenvalue of A by at most its
             residual.
-        converged: whether all residuals are at most ``tol`` times the largest magnitude of an eigenvalue found.
+        converged: whether all residuals are within the tolerance.
         products: products with the operator that were taken.
     """
 
@@ -60,7 +62,8 @@ def eigenvalues(
         operator: the operator.
         k: how many.
         which: ``"largest"`` or ``"smallest"``, by value and not by magnitude.
-        tol: the residual, relative to the largest magnitude of an eigenvalue found, at which it stops.
+        tol: the residual, relative to the magnitude of the eigenvalue, at which it stops; eigenvalues nearly 0 count
+            with the largest magnitude found times the precision to the power 2/3, as in ARPACK.
         seed: of the first vector.
         most: products with the operator after which it stops, converged or not.
 
@@ -73,8 +76,8 @@ def eigenvalues(
     """
     if not 1 <= k <= operator.size:
         raise ValueError(f"k is {k}: an operator with {operator.size} rows has between 1 and {operator.size}")
-    sign = 1.0 if which == "largest" else -1.0
-    basis = Basis(operator, seed, min(operator.size, k + _BASIS), tol)
+    sign, eps = 1.0 if which == "largest" else -1.0, torch.finfo(operator.dtype).eps
+    basis = Basis(operator, seed, min(operator.size, k + _BASIS))
     products = 0
     while True:
         basis.extend(sign)
@@ -82,10 +85,10 @@ def eigenvalues(
         theta, rotation = torch.linalg.eigh(basis.projected)
         theta, rotation = theta.flip(0), rotation.flip(1)
         residuals = basis.coupling * rotation[-1].abs()
-        largest = theta.abs().max()
-        wanted = min(k, len(theta))
-        done = len(theta) >= k and bool((residuals[:wanted] <= tol * largest).all())
-        done = done and float(theta[k - 1]) >= basis.outside - tol * float(largest)
+        largest = float(theta.abs().max())
+        allowed = (tol * theta.abs().clamp_min(eps ** (2 / 3) * largest)).clamp_min(10 * eps * largest)
+        done = products >= k + _LEAST and bool((residuals[:k] <= allowed[:k]).all())
+        done = done and float(theta[k - 1]) >= basis.outside - float(allowed[k - 1])
         if done or products >= most or basis.is_whole:
             break
         if basis.is_full:
@@ -101,7 +104,6 @@ class Basis:
         operator: the operator.
         seed: of the first vector.
         room: how many vectors there may be.
-        tol: what counts as invariant, relative to the longest product.
 
     Attributes:
         vectors: the basis, shape (m, size).
@@ -112,14 +114,14 @@ class Basis:
             small residuals are then all there is to go by.
     """
 
-    def __init__(self, operator: Operator, seed: int, room: int, tol: float = 0.0) -> None:
+    def __init__(self, operator: Operator, seed: int, room: int) -> None:
         generator = torch.Generator(operator.device).manual_seed(seed)
         self.operator, self.room, self.generator = operator, room, generator
         self._all = torch.empty(room, operator.size, dtype=operator.dtype, device=operator.device)
         self._count = 0
         self.projected = torch.zeros(0, 0, dtype=torch.float64, device=operator.device)
         self.coupling, self.outside = 0.0, -math.inf
-        self._negligible = max(tol, 10 * torch.finfo(operator.dtype).eps)  # then all its residuals are as small
+        self._negligible = 10 * torch.finfo(operator.dtype).eps
         self._scale = 0.0  # of the operator: the longest product
         self._begun = 0  # where the vectors begin that stem from the last random one
         self._next = self._random()
@@ -144,7 +146,7 @@ class Basis:
         self._all[self._count] = self._next
         self._count += 1
         image = sign * self.operator.matvec(self._next)
-        length = float(torch.linalg.vector_norm(image))
+        length = _length(image)
         if not math.isfinite(length):
             raise NotFiniteError(
                 "a product with the operator is not finite: the loss or a derivative of it overflows here"
@@ -154,7 +156,7 @@ class Basis:
         rest -= (self.vectors @ rest) @ self.vectors
         self.projected = torch.nn.functional.pad(self.projected, (0, 1, 0, 1))
         self.projected[:, -1] = self.projected[-1] = column.double()
-        self.coupling = float(torch.linalg.vector_norm(rest))
+        self.coupling = _length(rest)
         self._scale = max(self._scale, length)
         if self.coupling > self._negligible * self._scale:
             self._next = rest / self.coupling
@@ -178,3 +180,14 @@ class Basis:
             vector -= (self.vectors @ vector) @ self.vectors
         length: Tensor = torch.linalg.vector_norm(vector).clamp_min(torch.finfo(vector.dtype).tiny)
         return vector / length
+
+
+def _length(vector: Tensor) -> float:
+    """The Euclidean norm, in float64 where the squares would underflow or overflow in the precision of the vector."""
+    length = float(torch.linalg.vector_norm(vector))
+    usual = _USUAL[0] < length < _USUAL[1]
+    return length if usual else float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+
+
+_USUAL: Final = (1e-12, 1e15)
+"""Norms whose squares no precision loses."""

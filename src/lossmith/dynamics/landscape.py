@@ -76,8 +76,8 @@ def loss_slice(
 
     A direction is drawn from a normal distribution. Each of its filters, that is each slice of a parameter along its
     first dimension (the weights into one unit or channel), is then scaled to the norm of the model's filter. Parameters
-    of one dimension, which are biases and the scales of normalisation layers, stay as they are. Networks that
-    compute the same function with filters of other lengths thus have the same slices.
+    of one dimension, which are biases and the scales of normalisation layers, stay as they are. Where batch norm makes
+    the length of filters irrelevant, networks that differ in it thus have the same slices.
 
     Source: Li, Xu, Taylor, Studer and Goldstein, "Visualizing the Loss Landscape of Neural Nets", 2018,
     arXiv 1712.09913.

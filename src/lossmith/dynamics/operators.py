@@ -37,8 +37,9 @@ class Operator(Protocol):
 class _OfObjective(ABC):
     """A sum over the batches of an objective.
 
-    Products are exact: they differentiate, and take no finite differences. The graph of a single batch is kept from one
-    product to the next; those of several batches are made anew each time, so that memory is that of one batch.
+    Products differentiate, and take no finite differences, so that they are exact but for rounding: where a softmax is
+    next to one-hot, float64 is needed. The graph of a single batch is kept from one product to the next, until the
+    weights change; those of several batches are made anew each time, so that memory is that of one batch.
 
     Args:
         model: the model; it is called in the mode it is in, and stays as it is.
@@ -53,18 +54,19 @@ class _OfObjective(ABC):
         self.objective = Objective(model, loss, data)
         function = self.function = self.objective.function
         self.size, self.dtype, self.device = function.size, function.dtype, function.device
-        self._kept: Product | None = None
+        self._kept: tuple[object, Product] | None = None
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The product with a vector, both of shape (`size`,)."""
-        if self._kept is not None:
-            return self._kept(vector)
+        state = self.objective.state
+        if self._kept is not None and self._kept[0] == state:
+            return self._kept[1](vector)
         total = torch.zeros_like(vector)
         for outputs, target in self.objective.batches():
             product = self._of_batch(outputs, target)
             total += product(vector)
             if self.objective.is_one_batch:
-                self._kept = product
+                self._kept = state, product
         return total
 
     @abstractmethod
@@ -139,22 +141,29 @@ class TangentKernel:
 
 
 class Scaled:
-    """S A S, where S is diagonal.
+    """S (A + D) S, where S and D are diagonal.
 
     Args:
         operator: A.
         scale: the diagonal of S, shape (size,).
+        shift: the diagonal of D, shape (size,); ``None`` is 0.
+
+    Raises:
+        ValueError: if a diagonal is not of the operator's size.
     """
 
-    def __init__(self, operator: Operator, scale: Tensor) -> None:
-        if scale.shape != (operator.size,):
-            raise ValueError(f"the scale has shape {tuple(scale.shape)}, and the operator {operator.size} rows")
-        self.operator, self.scale = operator, scale
+    def __init__(self, operator: Operator, scale: Tensor, shift: Tensor | None = None) -> None:
+        for name, diagonal in (("scale", scale), ("shift", shift)):
+            if diagonal is not None and diagonal.shape != (operator.size,):
+                raise ValueError(f"the {name} has shape {tuple(diagonal.shape)}, and the operator {operator.size} rows")
+        self.operator, self.scale, self.shift = operator, scale, shift
         self.size, self.dtype, self.device = operator.size, operator.dtype, operator.device
 
     def matvec(self, vector: Tensor) -> Tensor:
         """The product with a vector, both of shape (`size`,)."""
-        return self.scale * self.operator.matvec(self.scale * vector)
+        inner = self.scale * vector
+        product = self.operator.matvec(inner)
+        return self.scale * (product if self.shift is None else product + self.shift * inner)
 
 
 def dense(operator: Operator) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lossmith.autodiff.objective import Batch, LossFunction
-from lossmith.dynamics.looks import LOOKS, Moment
+from lossmith.dynamics.measurements import MEASUREMENTS, Moment
 
 
 class Recorder:
@@ -56,9 +56,9 @@ class Recorder:
         probes: Sequence[str] = ("sharpness",),
         every: int = 25,
     ) -> None:
-        unknown = [name for name in probes if name not in LOOKS]
+        unknown = [name for name in probes if name not in MEASUREMENTS]
         if unknown:
-            raise ValueError(f"unknown probe {unknown[0]!r}: choose of {', '.join(LOOKS)}")
+            raise ValueError(f"unknown probe {unknown[0]!r}: choose of {', '.join(MEASUREMENTS)}")
         if every < 1:
             raise ValueError(f"every is {every}: it must be at least 1")
         self.model, self.loss, self.data, self.optimizer = model, loss, data, optimizer
@@ -70,7 +70,7 @@ class Recorder:
 
     @property
     def series(self) -> dict[str, NDArray[np.float64]]:
-        """What was measured, by probe: a row for each look, with the columns in ``LOOKS[probe].columns``."""
+        """What was measured, by probe: a row for each look, with the columns in ``MEASUREMENTS[probe].columns``."""
         return {name: np.array(rows) for name, rows in self._found.items()}
 
     def step(self) -> None:
@@ -84,7 +84,7 @@ class Recorder:
         moment = Moment(self.model, self.loss, *self.data, self.optimizer)
         with _evaluated(self.model):
             for name, found in self._found.items():
-                found.append(LOOKS[name].take(moment))
+                found.append(MEASUREMENTS[name].take(moment))
         self.steps.append(self.taken)
         self.seconds += time.perf_counter() - began
 
@@ -94,7 +94,7 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode for a while, and the global random state of the device as it was."""
     modes: dict[nn.Module, bool] = {module: module.training for module in model.modules()}
     devices = {value.device for value in model.parameters() if value.is_cuda}
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), torch.enable_grad():
         try:
             model.eval()
             yield

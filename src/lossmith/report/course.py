@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from lossmith.catalog import create
 from lossmith.dynamics.instability import Instability, instabilities, sharpness_around
+from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.losses import DynamicalLoss
 from lossmith.losses.dynamical import gamma
 from lossmith.losses.text import parse_loss
-from lossmith.report.method import OPTIMIZERS
+from lossmith.report.method import optimizer_said
 from lossmith.report.reading import clean
 from lossmith.trials.models import ModelError
 from lossmith.trials.probes import INSTABILITY
@@ -56,7 +57,7 @@ class Onset:
     Attributes:
         of: the instability.
         sharpness: the mean of both branches over 50 steps before and after; NaN where it was not measured.
-        threshold: of the optimiser there; NaN likewise.
+        threshold: of the optimiser at the nearest measurement; NaN likewise.
     """
 
     of: Instability
@@ -111,17 +112,17 @@ def course_of(described: dict[str, Any], series: dict[str, Series]) -> Course:
     trial, classes = described["trial"], described["task"].get("classes") or ()
     named = {parse_loss(name).name: of for name, of in series.items() if " " not in name}
     losses, optimizer, steps = named.get(INSTABILITY), trial["optimizer"], int(trial["steps"])
-    momentum = f", momentum {optimizer['momentum']:g}" if optimizer["momentum"] else ""
+    how = optimizer_said(str(optimizer["name"]), float(optimizer["momentum"]), nesterov=bool(optimizer["nesterov"]))
     facts = (
         clean(str(trial["trainer"]["model"])).partition("#")[0],
         f"{steps:,} steps of {trial['trainer']['batch_size']} examples",
-        f"{OPTIMIZERS.get(optimizer['name'], '')}, learning rate {optimizer['lr']:g}{momentum}",
+        f"{clean(how)}, learning rate {optimizer['lr']:g}",
     )
     panels = (
         *_class_weights(trial["loss"], len(classes), steps),
         *([] if losses is None else _loss(losses)),
-        *(_panel(named["margin"], _ACCURACY) if "margin" in named else _score(series)),
-        *(panel for name, shown in _SHOWN.items() if name in named for panel in _panel(named[name], shown)),
+        *(_panel("margin", named, _ACCURACY) if "margin" in named else _score(series)),
+        *(panel for name, shown in _SHOWN.items() if name in named for panel in _panel(name, named, shown)),
     )
     onsets = None if losses is None else tuple(_onsets(losses, named.get("sharpness")))
     return Course(clean(str(trial["loss"])), facts, steps, panels, onsets)
@@ -129,35 +130,38 @@ def course_of(described: dict[str, Any], series: dict[str, Series]) -> Course:
 
 @dataclass(frozen=True)
 class _Shown:
-    """How a series is shown: title and reading of its panel, the names and places of its columns."""
+    """How a series is shown: title and reading of its panel, and which of its columns."""
 
     title: str
     reading: str
-    columns: dict[str, int]
+    columns: tuple[str, ...]
     log: bool = False
     dashed: str = ""
 
 
-_ACCURACY: Final = _Shown("Accuracy", "On the training examples that are measured.", {"accuracy": 2})
+_ACCURACY: Final = _Shown("Accuracy", "On the training examples that are measured.", ("accuracy",))
 _SHOWN: Final = {
     "sharpness": _Shown(
         "Sharpness",
         "The largest eigenvalue of the Hessian. Above the dashed threshold a step overshoots.",
-        {"sharpness": 0, "threshold": 1},
+        ("sharpness", "threshold"),
         log=True,
         dashed="threshold",
     ),
-    "ntk": _Shown("Tangent kernel", "Its largest eigenvalue.", {"eigenvalue": 0}, log=True),
-    "margin": _Shown(
-        "Margins", "The logit of the target minus the largest of the others.", {"smallest": 0, "median": 1}
-    ),
-    "scale": _Shown("Effective scale", "Of the loss that learned.", {"scale": 0}),
+    "ntk": _Shown("Tangent kernel", "Its largest eigenvalue.", ("largest eigenvalue",), log=True),
+    "margin": _Shown("Margins", "The logit of the target minus the largest of the others.", ("smallest", "median")),
+    "scale": _Shown("Effective scale", "Of the loss that learned.", ("scale",)),
 }
 
 
-def _panel(of: Series, shown: _Shown) -> Iterator[Panel]:
-    values = of.values.reshape(len(of.steps), -1).astype(float)
-    lines = {name: values[:, place] for name, place in shown.columns.items()}
+_COLUMNS: Final = {"scale": ("scale",)} | {name: of.columns for name, of in MEASUREMENTS.items()}
+"""What the columns of each series are."""
+
+
+def _panel(name: str, series: Mapping[str, Series], shown: _Shown) -> Iterator[Panel]:
+    of, columns = series[name], _COLUMNS[name]
+    values = of.values.reshape(len(of.steps), len(columns)).astype(float)
+    lines = {column: values[:, columns.index(column)] for column in shown.columns}
     yield Panel(shown.title, shown.reading, _floats(of), lines, shown.log, shown.dashed)
 
 

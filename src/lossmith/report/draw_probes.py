@@ -91,7 +91,7 @@ def _draw(scene: Scene, probe: str, panel: _Panel) -> str:
 
     def curve(row: Row) -> tuple[Sequence[float], Sequence[float]]:
         found = row.training.probes.get(probe)
-        return ((), ()) if found is None else (found.steps, found.columns[panel.column].median)
+        return ((), ()) if found is None else (found.steps, found.columns[panel.column])
 
     draw_lines(ax, scene, curve, markers=5)
     values = [value for row in scene.near for value in curve(row)[1]]

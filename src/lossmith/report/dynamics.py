@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from lossmith.comparison.files import write_file
 from lossmith.report.course import Array, Course, Onset
+from lossmith.report.highlights import LOOKS
 from lossmith.report.html import asset, breakable, environment
 
 NAME: Final = "dynamics.html"
@@ -46,6 +47,7 @@ def render_dynamics(course: Course, window: tuple[int, int] | None = None) -> st
             hashes=[_hash(plot_script), _hash(script)],
             course=course,
             breakable=breakable,
+            colours=[look.colour for look in LOOKS],
             data=Markup(json.dumps(_data(course, window)).replace("<", "\\u003c")),
             summary=instabilities_said(course),
             onsets=[_cells(onset) for onset in course.onsets or ()],
@@ -84,7 +86,7 @@ def _data(course: Course, window: tuple[int, int] | None) -> dict[str, Any]:
             "log": panel.log,
             "steps": _encoded(panel.steps),
             "lines": [
-                {"name": name, "values": _encoded(values), "dashed": name == panel.dashed, "colour": f"--l{place % 6}"}
+                {"name": name, "values": _encoded(values), "dashed": name == panel.dashed, "colour": _colour(place)}
                 for place, (name, values) in enumerate(panel.lines.items())
             ],
         }
@@ -93,6 +95,11 @@ def _data(course: Course, window: tuple[int, int] | None) -> dict[str, Any]:
     whole = (0, course.steps)
     unstable = [(onset.of.start, onset.of.stop) for onset in course.onsets or ()]
     return {"panels": panels, "unstable": unstable, "whole": whole, "window": window or whole}
+
+
+def _colour(place: int) -> str:
+    """The variable of the page that holds the colour of a line: that of the text for the first."""
+    return f"--l{(place - 1) % len(LOOKS) + 1}" if place else "--ink"
 
 
 def _encoded(values: Array) -> str:

@@ -111,11 +111,15 @@ def _metric(design: Design) -> str:
     )
 
 
+def optimizer_said(name: str, momentum: float, *, nesterov: bool) -> str:
+    """An optimiser and its momentum in words."""
+    said = OPTIMIZERS.get(name, name)
+    return f"{said} with {'Nesterov ' * nesterov}momentum {momentum:g}" if momentum else said
+
+
 def _training(design: Design) -> str:
-    optimizer = OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)
-    if design.optimizer.momentum:
-        kind = "Nesterov momentum" if design.optimizer.nesterov else "momentum"
-        optimizer += f" with {kind} {design.optimizer.momentum:g}"
+    own = design.optimizer
+    optimizer = optimizer_said(own.name, own.momentum, nesterov=own.nesterov)
     decay = "cosine decay of" if design.optimizer.schedule == "cosine" else "a constant"
     counted = (
         "The weights of the last step count."

@@ -6,13 +6,20 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from lossmith.comparison.rows import Row, Summary
+from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.report.folder import COMPARISON, find_run, refusing
 from lossmith.report.reading import ReadError, clean_lines, read
 from lossmith.tasks import TASKS, Words, metric_said
+
+_MEASURED: Final = {
+    name: {*of.columns, *(("ratio",) if name == "sharpness" else ())} for name, of in MEASUREMENTS.items()
+}
+"""The columns of what a probe measured."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,11 @@ def _require_one_length(row: Row) -> None:
             "learned.pull": [learned.axis, *learned.pull],
             "learned.moments": [learned.moments, tuple(float(len(each)) for each in learned.pull)],
         }
+    for name, of in row.training.probes.items():
+        known = _MEASURED.get(name)
+        if known is None or not known <= of.columns.keys():
+            raise ReadError(f"the probe {name} of {row.name} is not known, or lacks a column")
+        groups[f"probe {name}"] = [of.steps, *of.columns.values()]
     for name, columns in groups.items():
         if len({len(column) for column in columns}) > 1:
             raise ReadError(f"the columns of {name} of {row.name} differ in length")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lossmith.dynamics.looks import LOOKS
+from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.result import TrialResult
@@ -39,11 +39,11 @@ def _probe_lines(result: TrialResult) -> list[str]:
     """What the probes found, in short, and what they cost."""
     lines = []
     for text, of in result.series.items():
-        look = LOOKS.get(parse_loss(text).name)
-        if look is not None:
+        measurement = MEASUREMENTS.get(parse_loss(text).name)
+        if measurement is not None:
             shown = (
                 f"{name} {first:.3g} to {last:.3g}"
-                for name, first, last in zip(look.columns, of.values[0], of.values[-1], strict=True)
+                for name, first, last in zip(measurement.columns, of.values[0], of.values[-1], strict=True)
             )
             lines.append(f"{parse_loss(text).name:15}  {', '.join(shown)}")
     share = result.probe_seconds / result.seconds

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import ast
 import concurrent.futures
+import functools
 import hashlib
+import importlib.util
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lossmith.kernels.threads import one_thread
 from lossmith.trials.executors import LocalPool
 from lossmith.trials.files import written_whole
+from lossmith.trials.ledger import training_code
 from lossmith.trials.runner import Progress
 
 Result = Mapping[str, NDArray[Any]]
 Job = TypeVar("Job")
 _SECONDS: Final = "seconds spent"
+_STUDIES: Final = "lossmith.studies"
 
 
 class Bench:
@@ -56,14 +64,14 @@ class Bench:
         Args:
             label: of the stage, for the progress.
             work: a function of a module that does a job on one thread, and returns named arrays.
-            jobs: frozen dataclasses of numbers, texts and tuples of these. They identify their results: change
-                a field when what a job does changes.
+            jobs: frozen dataclasses of numbers, texts and tuples of these.
 
         Returns:
             The results, in the order of the jobs.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C; finished jobs are kept.
+            ValueError: if a kept result is damaged; one sentence.
         """
         files = [self._file(work, job) for job in jobs]
         left = [i for i, file in enumerate(files) if not file.is_file()]
@@ -86,8 +94,10 @@ class Bench:
         return results
 
     def _file(self, work: Callable[[Job], Result], job: Job) -> Path:
-        key = json.dumps([work.__module__, work.__qualname__, asdict(job)], sort_keys=True)  # type: ignore[call-overload]
-        return self.folder / "jobs" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+        """Where a result is kept: it is found again only by the same job, code and version of torch."""
+        what = [work.__qualname__, asdict(job), code_of(work.__module__), training_code(), torch.__version__]  # type: ignore[call-overload]
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        return self.folder / "jobs" / f"{key[:24]}.npz"
 
     def _keep(self, file: Path, result: Result) -> None:
         with written_whole(file) as place, place.open("wb") as stream:
@@ -102,6 +112,26 @@ def _done(work: Callable[[Job], Result], job: Job) -> Result:
     return {**work(job), _SECONDS: np.array(time.perf_counter() - began)}
 
 
+@functools.cache
+def code_of(module: str) -> str:
+    """SHA-256 of the source of a module and of what it imports from other modules of the studies, in hexadecimal."""
+    code, left, seen = hashlib.sha256(), [module], set[str]()
+    while left:
+        name = left.pop()
+        spec = importlib.util.find_spec(name)
+        if name in seen or spec is None or spec.origin is None:
+            continue
+        seen.add(name)
+        source = Path(spec.origin).read_bytes()
+        code.update(source)
+        imports = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
+        left += sorted({node.module for node in imports if node.module and node.module.startswith(f"{_STUDIES}.")})
+    return code.hexdigest()
+
+
 def _read(file: Path) -> dict[str, NDArray[Any]]:
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{file} is damaged ({error}): delete it and run the same command again") from None

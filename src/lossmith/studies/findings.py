@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+MOST_NAMED: Final = 6
+"""Lines of a plot that can be told apart."""
 Verdict = Literal["holds", "holds in part", "does not hold", "undecided"]
 
 
@@ -64,7 +66,7 @@ class Plot:
         title: what it shows.
         x: label of the axis across, with the unit.
         y: label of the axis upwards, with the unit.
-        lines: the lines, at most six of them named.
+        lines: the lines, at most `MOST_NAMED` of them named.
         log: the axes that are logarithmic, ``""``, ``"x"``, ``"y"`` or ``"xy"``.
         level: where a horizontal line marks a threshold.
         dots: whether points are drawn, not joined.
@@ -77,6 +79,10 @@ class Plot:
     log: Literal["", "x", "y", "xy"] = ""
     level: float | None = None
     dots: bool = False
+
+    def __post_init__(self) -> None:
+        if sum(bool(line.name) for line in self.lines) > MOST_NAMED:
+            raise ValueError(f"{self.title}: at most {MOST_NAMED} lines of a plot have names")
 
 
 @dataclass(frozen=True)

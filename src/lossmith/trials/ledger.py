@@ -25,7 +25,18 @@ _SCHEMA: Final = (
 )
 _PATIENCE: Final = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 
-_TRAINS: Final = ("catalog.py", "data", "formulas", "kernels", "learned", "losses", "tasks", "trials")
+_TRAINS: Final = (
+    "autodiff",
+    "catalog.py",
+    "data",
+    "dynamics",
+    "formulas",
+    "kernels",
+    "learned",
+    "losses",
+    "tasks",
+    "trials",
+)
 """What of the package decides the result of a trial."""
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lossmith.catalog import nearest
 from lossmith.data import Splits
-from lossmith.dynamics.looks import LOOKS, Look, Moment
+from lossmith.dynamics.measurements import MEASUREMENTS, Measurement, Moment
 from lossmith.losses.text import LossText, Value, parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.optimizers import schedule_factor
@@ -122,18 +122,18 @@ def _parameters(view: View) -> NDArray[np.float32]:
     return vector.detach().cpu().numpy()
 
 
-def _measured(look: Look, view: View, rows: int) -> NDArray[np.float64]:
-    """A look of `lossmith.dynamics` at the model in evaluation mode."""
-    return np.array(look.take(Moment(view.model.eval(), view.loss, *view.batch(rows), view.optimizer)))
+def _measured(measurement: Measurement, view: View, rows: int) -> NDArray[np.float64]:
+    """A measurement of `lossmith.dynamics` on the model in evaluation mode."""
+    return np.array(measurement.take(Moment(view.model.eval(), view.loss, *view.batch(rows), view.optimizer)))
 
 
 PROBES: Final[dict[str, Probe]] = {
     "pull": Probe(_pull, axis=lambda task: task.pull_axis),
     "parameters": Probe(_parameters, every=1),
     INSTABILITY: Probe(None),
-} | {name: Probe(functools.partial(_measured, look), rows=look.rows) for name, look in LOOKS.items()}
+} | {name: Probe(functools.partial(_measured, of), rows=of.rows) for name, of in MEASUREMENTS.items()}
 """``pull``: how strongly the loss pulls on predictions, see `Task.pull`. ``parameters``: those of a learned loss.
-``instability``: the loss of every step, on its batch. The others: see `lossmith.dynamics.looks`."""
+``instability``: the loss of every step, on its batch. The others: see `lossmith.dynamics.measurements`."""
 
 
 class Looking:

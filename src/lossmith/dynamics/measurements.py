@@ -39,7 +39,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Look:
+class Measurement:
     """A measurement.
 
     Attributes:
@@ -70,11 +70,12 @@ def _ntk(moment: Moment) -> tuple[float, ...]:
 
 
 def _largest(operator: Operator) -> float:
-    """The largest eigenvalue; NaN where the training has diverged."""
+    """The largest eigenvalue; NaN where the training has diverged, or the Lanczos algorithm has not converged."""
     try:
-        return float(eigenvalues(operator, tol=_TOLERANCE).values[0])
+        found = eigenvalues(operator, tol=_TOLERANCE)
     except NotFiniteError:
         return math.nan
+    return float(found.values[0]) if found.converged else math.nan
 
 
 def _margin(moment: Moment) -> tuple[float, ...]:
@@ -85,10 +86,10 @@ def _margin(moment: Moment) -> tuple[float, ...]:
     return float(found.min()), float(found.median()), float((found > 0).double().mean())
 
 
-LOOKS: Final = {
-    "sharpness": Look(("sharpness", "threshold"), _sharpness, 1024),
-    "ntk": Look(("largest eigenvalue",), _ntk, 64),
-    "margin": Look(("smallest", "median", "accuracy"), _margin, 1024),
+MEASUREMENTS: Final = {
+    "sharpness": Measurement(("sharpness", "threshold"), _sharpness, 1024),
+    "ntk": Measurement(("largest eigenvalue",), _ntk, 64),
+    "margin": Measurement(("smallest", "median", "accuracy"), _margin, 1024),
 }
 """``sharpness``: the largest eigenvalue of the Hessian of the loss, for Adam of the preconditioned Hessian, and the
 threshold above which the optimiser is unstable. ``ntk``: the largest eigenvalue of the neural tangent kernel, averaged
