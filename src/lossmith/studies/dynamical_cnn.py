@@ -276,12 +276,13 @@ def _percent(values: Sequence[float]) -> str:
 
 def _sentence(outcome: Outcome) -> str:
     static, best, count = outcome.plan.names.reference, outcome.best, len(outcome.gains)
-    gaining = len(outcome.gaining)
+    intervals = [outcome.interval(arm) for arm in outcome.gains]
+    worse = sum(each is not None and each[1] < 0 for each in intervals)
     return (
-        f"With {_words(outcome.optimiser)}, {gaining or 'none'} of the {count} dynamical losses "
-        f"{'is' if gaining < 2 else 'are'} better than cross-entropy ({_percent(outcome.accuracies(static))} of the "
-        f"test images right); the best of them, {outcome.labels[best]}, differs from it by {_gain(outcome, best)} "
-        "points."
+        f"With {_words(outcome.optimiser)}, cross-entropy gets {_percent(outcome.accuracies(static))} of the test "
+        f"images right. Of {count} dynamical losses {len(outcome.gaining) or 'none'} can be told to be better and "
+        f"{worse or 'none'} to be worse; the best of them, {outcome.labels[best]}, differs from it by "
+        f"{_gain(outcome, best)} points."
     )
 
 
