@@ -339,8 +339,10 @@ def study(
         bench = Bench(folder, workers or os.cpu_count() or 1, progress, data, quick=quick)
         findings = carry_out(bench)
     command = f"lossmith study {name}" + (f" --data {data.name}/" if data else "") + (" --quick" if quick else "")
-    page = write_study(findings, Said(command, bench.seconds / 60, quick), folder)
+    page = write_study(findings, Said(command, bench.seconds, quick), folder)
     lines = [f"{claim.text} {claim.verdict.capitalize()}. {claim.because}" for claim in findings.claims]
+    if quick:
+        lines.insert(0, "A trial run with few and short trainings: its verdicts prove nothing.")
     Console().print("\n\n".join([*lines, f"The page is {page}."]), markup=False, highlight=False)
 
 

@@ -97,8 +97,27 @@ def test_without_an_optimiser_there_is_no_threshold() -> None:
 
 def test_what_cannot_be_recorded_is_refused() -> None:
     model, x, y = problem()
-    for options, words in (({"probes": ["sharp"]}, "unknown probe 'sharp'"), ({"every": 0}, "at least 1")):
+    for options, words in (
+        ({"probes": ["sharp"]}, "unknown probe 'sharp'"),
+        ({"every": 0}, "at least 1"),
+        ({"every": 2.5}, "whole number"),
+    ):
         with pytest.raises(ValueError, match=words):
             Recorder(model, nn.CrossEntropyLoss(), (x, y), **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="margins need"):
         Recorder(model, nn.MSELoss(), (x, torch.randn(20, 3)), probes=["margin"])
+    for data in ((x, y, y), [(x, y)]):
+        with pytest.raises(ValueError, match="not a batch"):
+            Recorder(model, nn.CrossEntropyLoss(), data)  # type: ignore[arg-type]
+
+
+def test_one_name_will_do_and_a_learning_rate_of_0() -> None:
+    """As a schedule may begin or end with; also where gradients are switched off."""
+    model, x, y = problem()
+    with torch.no_grad():
+        recorder = Recorder(
+            model, nn.CrossEntropyLoss(), (x, y), torch.optim.SGD(model.parameters(), 0.0), probes="sharpness"
+        )
+    (row,) = recorder.series["sharpness"]
+    assert row[0] > 0
+    assert row[1] == math.inf

@@ -213,6 +213,34 @@ def test_a_model_that_hardly_separates() -> None:
     assert found.margin == pytest.approx(h, rel=1e-6)
 
 
+def test_what_a_solver_gets_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multipliers that are off by some per cent prove a bound, and not that the margin reaches it."""
+    import scipy.optimize
+
+    x, y = drawn(3, 50, 4, 2, 0.3)
+    right, solve, program = maximum_margin(x, y), scipy.optimize.nnls, scipy.optimize.linprog
+
+    def poor(*arguments: object, **options: object) -> tuple[np.ndarray, float]:
+        found, rest = solve(*arguments, **options)
+        return found * np.linspace(0.9, 1.1, len(found)), rest
+
+    monkeypatch.setattr(scipy.optimize, "nnls", poor)
+    found = maximum_margin(x, y)
+    assert right.converged
+    assert not found.converged
+    assert found.margin < right.margin < found.bound
+
+    def half(*arguments: object, **options: object) -> object:
+        found = program(*arguments, **options)
+        found.x = found.x * np.linspace(0.5, 1.0, len(found.x))
+        return found
+
+    certain = separability(x, y)
+    monkeypatch.setattr(scipy.optimize, "linprog", half)
+    assert certain.converged
+    assert not separability(x, y).converged
+
+
 def test_the_least_squares_model_of_smallest_norm() -> None:
     found = minimum_norm(points((1, 0, 0), (0, 2, 0)), classes(1, 0))
     torch.testing.assert_close(found.weights, torch.tensor([1, -0.5, 0], dtype=torch.float64))
@@ -248,6 +276,24 @@ def test_margins_of_outputs() -> None:
     assert margins(torch.tensor([3.0, 3.0]), classes(0, 1)).tolist() == [-3, 3]
     with pytest.raises(ValueError, match="shape"):
         margins(torch.ones(3, 1), classes(0, 0, 0))
+
+
+class Diagonal:
+    size, dtype, device = 4, torch.float64, torch.device("cpu")
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        return torch.tensor([2.0, 8.0, 0.0, 1.0], dtype=torch.float64) * vector
+
+
+@pytest.mark.parametrize(
+    "rank, number, following", [(None, 8.0, 0.0), (1, 1.0, 2.0), (2, 4.0, 1.0), (4, math.inf, None)]
+)
+def test_a_condition_number_counts_the_largest_eigenvalues(
+    rank: int | None, number: float, following: float | None
+) -> None:
+    found = condition_number(Diagonal(), rank=rank)
+    assert found.number == pytest.approx(number)
+    assert math.isnan(found.next) if following is None else found.next == pytest.approx(following)
 
 
 def test_a_condition_number_leaves_out_what_has_no_curvature() -> None:

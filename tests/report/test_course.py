@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from html_page import Page
 
+from lossmith.report import course
 from lossmith.report.course import course_of, load_course
 from lossmith.report.dynamics import render_dynamics, write_dynamics
 from lossmith.trials.result import Series
@@ -107,4 +108,36 @@ def test_names_from_a_folder_cannot_act_as_markup_or_files(tmp_path: Path) -> No
 
 def test_a_folder_without_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no training with probes"):
+        load_course(tmp_path)
+
+
+def test_what_the_page_says_of_a_training_that_diverged_or_is_short() -> None:
+    wild = measured()
+    wild["instability"].values[250:] = math.inf
+    text = Page(render_dynamics(course_of(described(), wild))).text
+    assert "From step 250 on the loss is not finite: it diverged." in text
+    assert "for steps on all training examples" in text
+    short = {"instability": Series(np.arange(12), np.ones(12)), "valid accuracy": Series(np.arange(2), np.ones(2))}
+    text = Page(render_dynamics(course_of(described(), short))).text
+    assert "too short to find instabilities, which takes 22 steps" in text
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {},
+        {"sharpness": Series(np.arange(5), np.ones((5, 3)))},
+        {"instability": Series(np.arange(3), np.array([b"a", b"b", b"c"]))},
+        {"instability": Series(np.arange(3) + 0j, np.ones(3))},
+        {"<script>": Series(np.arange(3), np.ones(3))},
+        {"ntk": Series(np.arange(3), np.ones((2, 1)))},
+    ],
+    ids=str,
+)
+def test_damaged_series_are_refused_in_a_sentence(
+    fault: dict[str, Series], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {} if not fault else measured() | fault
+    monkeypatch.setattr(course, "load_series", lambda _: (described(), whole))
+    with pytest.raises(ValueError, match=f"the series in {tmp_path} are damaged: train it anew"):
         load_course(tmp_path)

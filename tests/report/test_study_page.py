@@ -39,7 +39,7 @@ FOUND = Findings(
 
 
 def test_both_pages_hold_claims_tables_and_plots(tmp_path: Path) -> None:
-    page = Page(write_study(FOUND, Said("lossmith study x", 12.4, quick=False), tmp_path).read_text())
+    page = Page(write_study(FOUND, Said("lossmith study x", 744.0, quick=False), tmp_path).read_text())
     text = (tmp_path / "report.md").read_text()
     for said in (
         "It works.",
@@ -50,8 +50,8 @@ def test_both_pages_hold_claims_tables_and_plots(tmp_path: Path) -> None:
     ):
         assert said in page.text
         assert said.replace("Does not hold.", "Does not hold.") in text
-    assert "12 minutes of one core" in page.text
-    assert "took 12 minutes of one core" in text
+    assert "12 min of one core" in page.text
+    assert "took 12 min of one core" in text
     assert "\n| arm | score |\n|---|---|\n| one | -1.5 |\n| two | 2 |\n" in text
     assert "<b>" not in page.text.replace("<b>", "", 1)  # once, as text
     assert not any(tag == "b" for tag, _ in page.tags)
@@ -65,14 +65,14 @@ def test_both_pages_hold_claims_tables_and_plots(tmp_path: Path) -> None:
 
 
 def test_a_trial_run_says_that_it_proves_nothing(tmp_path: Path) -> None:
-    page = Page(write_study(FOUND, Said("lossmith study x --quick", 0.1, quick=True), tmp_path).read_text())
+    page = Page(write_study(FOUND, Said("lossmith study x --quick", 6.0, quick=True), tmp_path).read_text())
     assert "prove nothing" in page.text
     assert "prove nothing" in (tmp_path / "report.md").read_text()
 
 
 def test_equal_findings_give_equal_pages(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_study(FOUND, Said("lossmith study x", 1.0, quick=False), tmp_path / name)
+        write_study(FOUND, Said("lossmith study x", 60.0, quick=False), tmp_path / name)
     for file in ("report.html", "report.md"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -106,6 +106,7 @@ def test_the_command_prints_the_verdicts_and_writes_the_page(
     assert ended.value.code == 0
     assert asked == [(True, 2, Path("sets"))]
     said = capsys.readouterr().out
+    assert said.startswith("A trial run with few and short trainings: its verdicts prove nothing.")
     assert "It works. Does not hold. The difference is -0.5 [-0.7, -0.3]." in said
     assert "runs/study-made-up-quick/report.html" in said.replace("\n", "")
     assert (

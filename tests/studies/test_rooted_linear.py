@@ -28,7 +28,7 @@ from lossmith.studies.rooted_linear.descent import (
     race,
 )
 from lossmith.studies.rooted_linear.measure import OBJECTIVES
-from lossmith.studies.rooted_linear.readings import Difference, crossing
+from lossmith.studies.rooted_linear.readings import Difference, Measured, crossing, slowdown, tolerance, turned
 from lossmith.studies.rooted_linear.sets import MARGIN, Points, load
 from lossmith.studies.rooted_linear.verdicts import Tally, judged
 
@@ -115,6 +115,15 @@ def test_condition_numbers_are_those_of_the_hessian(kinds: int, arm: Arm) -> Non
     assert Range(of).condition(weights[..., 0], arm) == pytest.approx(expected, rel=1e-8)
 
 
+def test_all_binary_objectives_are_equally_conditioned_at_zero_weights() -> None:
+    """There every sample has the same curvature."""
+    of = problem(2)
+    second = torch.linalg.eigvalsh(of.inputs.T @ of.inputs)
+    for arm in OBJECTIVES:
+        found = Range(of).condition(of.zeros(1)[..., 0], arm)
+        assert found == pytest.approx(float(second[-1] / second[0]), rel=1e-9)
+
+
 def test_runs_side_by_side_are_those_alone() -> None:
     of = problem(3)
     rates = torch.linspace(0.1, 1.0, len(ARMS), dtype=torch.float64)
@@ -125,6 +134,19 @@ def test_runs_side_by_side_are_those_alone() -> None:
             weights, _, _ = of.descend(weights, scaling, rate[None])
         torch.testing.assert_close(path.weights[-1], weights[..., 0], rtol=1e-9, atol=1e-12)
         assert int(path.steps[-1]) == 20
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_cross_entropies_and_accuracies(kinds: int) -> None:
+    of = problem(kinds)
+    weights = some_weights(of)
+    _, losses, accuracies = of.descend(weights, Scaling([CROSS_ENTROPY]), torch.ones(1, dtype=torch.float64))
+    logits = of.inputs @ weights[..., 0]
+    right = ((logits > 0) if of.binary else logits.argmax(1)) == of.classes
+    share = float(right.double().mean())
+    assert 0 < share < 1
+    assert float(accuracies) == pytest.approx(share)
+    assert float(losses) == pytest.approx(float(library_loss("cross_entropy", of, weights)))
 
 
 def test_a_race_finds_the_rate_that_is_first() -> None:
@@ -200,6 +222,55 @@ def test_crossings() -> None:
     assert math.isnan(crossing(x, y, -1.0))
 
 
+def made(angles: list[float], steps: float) -> dict[str, np.ndarray]:
+    """Measurements in which cross-entropy's angle is 0 and its steps 10."""
+    path = np.zeros((len(ARMS), len(angles)))
+    path[1] = angles
+    norms = np.tile(np.arange(1.0, len(angles) + 1), (len(ARMS), 1))
+    norms[1] *= 2
+    taken = np.full((len(ARMS), 3), 10.0)
+    taken[1] = steps
+    return {
+        "path angles": path,
+        "path norms": norms,
+        "path losses": 1 / norms,
+        "path steps": np.arange(1, len(angles) + 1),
+        "steps": taken,
+        "lengths": np.full(len(ARMS), 400),
+        "kind": np.array(0),
+    }
+
+
+def test_differences_are_paired() -> None:
+    rooted = Arm("rooted", 1)
+    drawn = [made([1.0, 2.0, 4.0], 10 * math.exp(value)) for value in (1.0, 1.2, 1.4)]
+    each = Measured("wide", made([1.0, 2.0, 4.0], math.inf), drawn)
+    # The arm's norms are 2, 4, 6 and cross-entropy's 1, 2, 3: both have 3, between 1 and 2 degrees.
+    part = math.log(3 / 2) / math.log(2)
+    assert turned([each], rooted, "norms").value == pytest.approx(1 + part)
+    assert turned([each], rooted, "losses").value == pytest.approx(1 + part)
+    assert turned([each], rooted, "steps").value == 4.0
+    found = slowdown([each], rooted, 0)
+    assert found.bound
+    assert found.value == pytest.approx(math.log(40))
+    assert found.low == pytest.approx(1.01)  # linear between the ordered resamples
+    assert found.high == pytest.approx(1.39)
+    assert found.above
+    assert not found.below
+    assert slowdown([each], CROSS_ENTROPY, 0).value == 0
+    both = slowdown([each, Measured("wide", drawn[0], drawn[::-1])], rooted, 0)
+    assert both.value == pytest.approx((math.log(40) + 1) / 2)
+    assert (both.low, both.high) == (pytest.approx(1.2), pytest.approx(1.2))  # two sets are averaged in pairs
+
+
+def test_the_tolerance_to_the_learning_rate() -> None:
+    rates, taken = np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([41.0, 40.0, 10.0, 20.0, math.inf])
+    result = {f"curve {CROSS_ENTROPY.name}": np.stack([rates, taken])}
+    assert tolerance(result, CROSS_ENTROPY) == 4
+    never = {f"curve {CROSS_ENTROPY.name}": np.stack([rates, np.full(5, math.inf)])}
+    assert math.isnan(tolerance(never, CROSS_ENTROPY))
+
+
 def test_the_rule_of_the_verdicts() -> None:
     assert judged([Tally(3, 0, 5), Tally(0, 5, 5)]) == "holds"
     assert judged([Tally(3, 1, 5)]) == "holds in part"
@@ -207,6 +278,7 @@ def test_the_rule_of_the_verdicts() -> None:
     assert judged([Tally(1, 1, 5), Tally(0, 2, 5)]) == "does not hold"
     assert judged([Tally(0, 0, 5)]) == "undecided"
     assert Difference(-1.0, -2.0, -0.5).below
+    assert not Difference(0.1, -2.0, -0.5).below
     assert not Difference(-1.0, math.nan, math.nan).below
     assert Difference(math.log(40), math.nan, math.nan, bound=True).as_ratio() == ">= 40"
 

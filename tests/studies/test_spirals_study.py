@@ -226,7 +226,7 @@ def test_a_study_that_was_done_is_read(bench: Bench, findings: Findings) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Stack, "update", never)
-        assert study(bench) == findings
+        assert repr(study(bench)) == repr(findings)  # there are NaN among the numbers
 
 
 def pretend(outcomes: Outcomes, arms: dict[str, tuple[Run, ...]], name: str, value: dict[str, float]) -> Outcomes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from lossmith.data import DataSpec
 from lossmith.trials.models import build_model, canonical_model
 from lossmith.trials.probes import PROBES, Probe, View, canonical_probe
+from lossmith.trials.request import Request, draft
 from lossmith.trials.training import splits_of, train_many, train_model
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
 from made_trials import changed, made
@@ -227,3 +229,24 @@ def test_texts_of_probes() -> None:
     }.items():
         with pytest.raises(ValueError, match=words):
             canonical_probe(text)
+
+
+def test_probes_that_a_task_has_no_use_for_are_refused_before_training() -> None:
+    for data, probes, words in (
+        ("diabetes", ("margin",), "margin is not for regression"),
+        ("iris", ("sharpness:every=3", "sharpness"), "sharpness is named twice"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            draft(Request(data=data, steps=9, device="cpu", probe=probes), Sources())
+
+
+def test_a_model_without_second_derivatives_is_named_in_a_sentence() -> None:
+    """`EmbeddingBag` has none."""
+    rows = [f"some words of {['good', 'bad', 'fine'][i % 3]} kind,{i % 2}" for i in range(40)]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "mail.csv")
+        file.write_text("\n".join(["text,label", *rows]) + "\n")
+        sources = Sources()
+        drafted = draft(Request(data=str(file), steps=4, device="cpu", probe=("sharpness",), optimizer="gd"), sources)
+        with pytest.raises(ValueError, match="needs second derivatives, which the model lacks"):
+            train_many([drafted.trial], sources)

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 _REPEATS: Final = 0.1
 """A sequence repeats if it misses itself by at most this share of its change per update."""
+FLIPS: Final = 20
+"""Successive flips that begin an instability."""
 _TURNS: Final = 0.5
 """The share of updates at which a sequence that repeats turns at least; one that only falls repeats nothing."""
 _MOST: Final = 0.9
@@ -35,7 +37,7 @@ class Instability:
     period: int | None
 
 
-def instabilities(losses: ArrayLike, *, flips: int = 20, smallest: float = 1e-3) -> tuple[Instability, ...]:
+def instabilities(losses: ArrayLike, *, flips: int = FLIPS, smallest: float = 1e-3) -> tuple[Instability, ...]:
     """Find the instabilities of gradient descent in the losses of its updates.
 
     The change of the loss *flips* at an update where the changes before and after it have opposite signs and are both

@@ -66,6 +66,10 @@ def _sharpness(moment: Moment) -> tuple[float, ...]:
 
 def _ntk(moment: Moment) -> tuple[float, ...]:
     """The largest eigenvalue of the tangent kernel, the mean over the outputs."""
+    with torch.no_grad():
+        shape = tuple(moment.model(moment.inputs).shape)
+    if len(shape) != 2:
+        raise ValueError(f"the kernel needs outputs of shape (N, C), not {shape}: leave out the probe ntk")
     return (_largest(TangentKernel(moment.model, moment.inputs)),)
 
 
@@ -83,6 +87,8 @@ def _margin(moment: Moment) -> tuple[float, ...]:
     with torch.no_grad():
         outputs = moment.model(moment.inputs)
     found = margins(outputs, moment.target)
+    if not bool(found.isfinite().all()):  # the training has diverged
+        return math.nan, math.nan, math.nan
     return float(found.min()), float(found.median()), float((found > 0).double().mean())
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lossmith.autodiff.objective import Batch, LossFunction
 from lossmith.dynamics.measurements import MEASUREMENTS, Moment
@@ -43,7 +43,7 @@ class Recorder:
         seconds: spent on measuring.
 
     Raises:
-        ValueError: if a probe is not known, or the optimiser has no known threshold.
+        ValueError: if a probe is not known, the data are not one batch, or the optimiser has no known threshold.
     """
 
     def __init__(
@@ -53,14 +53,17 @@ class Recorder:
         data: Batch,
         optimizer: torch.optim.Optimizer | None = None,
         *,
-        probes: Sequence[str] = ("sharpness",),
+        probes: str | Sequence[str] = ("sharpness",),
         every: int = 25,
     ) -> None:
+        probes = (probes,) if isinstance(probes, str) else probes
         unknown = [name for name in probes if name not in MEASUREMENTS]
         if unknown:
             raise ValueError(f"unknown probe {unknown[0]!r}: choose of {', '.join(MEASUREMENTS)}")
-        if every < 1:
-            raise ValueError(f"every is {every}: it must be at least 1")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every is {every}: give a whole number of at least 1")
+        if not isinstance(data, tuple | list) or len(data) != 2 or not isinstance(data[1], Tensor):
+            raise ValueError("data is not a batch: give (inputs, targets)")
         self.model, self.loss, self.data, self.optimizer = model, loss, data, optimizer
         self.every, self.taken = every, 0
         self.steps: list[int] = []

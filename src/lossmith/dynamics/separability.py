@@ -118,8 +118,7 @@ def separability(inputs: Tensor, target: Tensor) -> Separability:
     if margin <= 4 * size * torch.finfo(torch.float64).eps:  # not above what rounding can do
         # The largest sum of products, none of them negative.
         weights, _ = _program((-rows.sum(0)).tolist(), -rows, bounds)
-        products = rows @ weights
-        kind = "quasi-complete" if products.max() > 10 * _SLACK and products.min() >= -_SLACK else "overlap"
+        kind = "quasi-complete" if (rows @ weights).max() > 10 * _SLACK else "overlap"
         if kind == "overlap":
             weights = torch.zeros_like(weights)
     return Separability(

@@ -80,6 +80,8 @@ class Course:
         steps: its length.
         panels: what was measured.
         onsets: its instabilities; ``None``: the losses of its steps were not kept.
+        diverged: the first step whose loss was not finite; ``None``: there is none.
+        losses: how many were kept.
     """
 
     loss: str
@@ -87,6 +89,8 @@ class Course:
     steps: int
     panels: tuple[Panel, ...]
     onsets: tuple[Onset, ...] | None
+    diverged: int | None
+    losses: int
 
 
 def load_course(folder: Path) -> Course:
@@ -97,8 +101,10 @@ def load_course(folder: Path) -> Course:
     """
     described, series = load_series(folder)
     try:
+        for of in series.values():
+            _check(of)
         return course_of(described, series)
-    except (KeyError, TypeError, IndexError, AttributeError):
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError):
         raise ModelError(f"the series in {folder} are damaged: train it anew") from None
 
 
@@ -125,7 +131,15 @@ def course_of(described: dict[str, Any], series: dict[str, Series]) -> Course:
         *(panel for name, shown in _SHOWN.items() if name in named for panel in _panel(name, named, shown)),
     )
     onsets = None if losses is None else tuple(_onsets(losses, named.get("sharpness")))
-    return Course(clean(str(trial["loss"])), facts, steps, panels, onsets)
+    wild = np.array([]) if losses is None else np.flatnonzero(~np.isfinite(losses.values))
+    diverged, kept = int(wild[0]) if len(wild) else None, 0 if losses is None else len(losses.values)
+    return Course(clean(str(trial["loss"])), facts, steps, panels, onsets, diverged, kept)
+
+
+def _check(of: Series) -> None:
+    """Refuse what is no series of real numbers."""
+    if of.steps.dtype.kind not in "iu" or of.values.dtype.kind not in "fiu" or of.steps.shape != of.values.shape[:1]:
+        raise ValueError("it is no series of numbers")
 
 
 @dataclass(frozen=True)
@@ -186,7 +200,8 @@ def _loss(of: Series) -> Iterator[Panel]:
     values = of.values.astype(float)
     positive = bool((values[np.isfinite(values)] > 0).all())
     yield Panel("Loss", "Of each step, on its batch.", _floats(of), {"loss": values}, log=positive)
-    change = {"difference": np.diff(values)}
+    with np.errstate(invalid="ignore"):  # of infinite losses
+        change = {"difference": np.diff(values)}
     yield Panel("Step difference", "The change of the loss from one step to the next.", _floats(of)[1:], change)
 
 

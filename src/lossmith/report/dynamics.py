@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lossmith.comparison.files import write_file
+from lossmith.dynamics.instability import FLIPS
 from lossmith.report.course import Array, Course, Onset
 from lossmith.report.highlights import LOOKS
 from lossmith.report.html import asset, breakable, environment
@@ -58,8 +59,11 @@ def render_dynamics(course: Course, window: tuple[int, int] | None = None) -> st
 def instabilities_said(course: Course) -> str:
     """A sentence or two on the instabilities of a training."""
     onsets = course.onsets or ()
+    wild = "" if course.diverged is None else f" From step {course.diverged:,} on the loss is not finite: it diverged."
+    if course.losses < FLIPS + 2:
+        return f"The training is too short to find instabilities, which takes {FLIPS + 2} steps.{wild}"
     if not onsets:
-        return "The loss never jumps up and down for 20 steps in a row."
+        return f"The loss never jumps up and down for {FLIPS} steps in a row.{wild}"
     said = f"The loss jumps up and down in {len(onsets)} stretch{'es' * (len(onsets) > 1)}."
     ratios = [ratio for onset in onsets if math.isfinite(ratio := onset.sharpness / onset.threshold)]
     if ratios:
@@ -68,7 +72,7 @@ def instabilities_said(course: Course) -> str:
             f" At {close} of {len(ratios)} onsets the sharpness is within 10 % of the threshold; its median is "
             f"{np.median(ratios):.2f} times the threshold."
         )
-    return said
+    return said + wild
 
 
 def _cells(onset: Onset) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lossmith.comparison.estimate import duration
 from lossmith.comparison.files import write_file
 from lossmith.report.highlights import INK, LOOKS, REFERENCE, Look
 from lossmith.report.html import asset, environment
@@ -33,13 +34,18 @@ class Said:
 
     Args:
         command: that was given.
-        minutes: that the trainings took on one core, all sittings together.
+        seconds: that the trainings took on one core, all sittings together.
         quick: whether it was a trial run that proves nothing.
     """
 
     command: str
-    minutes: float
+    seconds: float
     quick: bool
+
+    @property
+    def time(self) -> str:
+        """The time in words."""
+        return duration(self.seconds)
 
 
 def write_study(findings: Findings, said: Said, folder: Path) -> Path:

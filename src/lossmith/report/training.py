@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
@@ -41,13 +44,19 @@ def _probe_lines(result: TrialResult) -> list[str]:
     for text, of in result.series.items():
         measurement = MEASUREMENTS.get(parse_loss(text).name)
         if measurement is not None:
-            shown = (
-                f"{name} {first:.3g} to {last:.3g}"
-                for name, first, last in zip(measurement.columns, of.values[0], of.values[-1], strict=True)
-            )
-            lines.append(f"{parse_loss(text).name:15}  {', '.join(shown)}")
+            name, columns = parse_loss(text).name, zip(measurement.columns, of.values.T, strict=True)
+            shown = [_course(column, values) for column, values in columns if column != "threshold"]
+            if name == "sharpness" and np.isfinite(ratios := of.values[:, 0] / of.values[:, 1]).any():
+                shown.append(f"at most {np.nanmax(ratios):.3g} times the threshold")
+            lines.append(f"{name:15}  {', '.join(shown)}")
     share = result.probe_seconds / result.seconds
     return [*lines, f"probes           {100 * share:.0f} % of the time"]
+
+
+def _course(column: str, values: NDArray[np.float64]) -> str:
+    """Its first and last number; Adam has no sharpness before its first step."""
+    known = values[np.isfinite(values)]
+    return f"{column} {known[0]:.3g} to {known[-1]:.3g}" if len(known) else f"{column}: no number"
 
 
 def _learned_lines(result: TrialResult) -> list[str]:

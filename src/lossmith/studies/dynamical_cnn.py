@@ -147,20 +147,20 @@ def study(bench: Bench) -> Findings:
     plain, controls = outcomes[0], outcomes[1:]
     claims = (
         Claim(
-            "The gain found on spirals holds for a convolutional network on images.",
+            "A dynamical loss helps a convolutional network on images too, with plain gradient descent.",
             verdict([bool(plain.gaining)], plain.excluded),
             _sentence(plain),
         ),
         Claim(
-            "The gain survives a cosine schedule and momentum.",
+            "It helps under a cosine schedule and momentum.",
             verdict([bool(each.gaining) for each in controls], all(each.excluded for each in controls)),
             " ".join(map(_sentence, controls)),
         ),
     )
     return Findings(
         "Dynamical losses and a convolutional network",
-        "On two-dimensional spirals a dynamical loss trains a small network that cross-entropy leaves at chance, if "
-        "plain gradient descent has a constant rate. Does that help a convolutional network on photographs, and does "
+        "On two-dimensional spirals a dynamical loss trains a small network that cross-entropy does not fit, if plain "
+        "gradient descent has a constant rate. Does that help a convolutional network on photographs, and does "
         f"it still with a schedule and momentum? {_answer(outcomes)}",
         'Ruiz-Garcia, Zhang, Schoenholz, Liu, "Tilting the playing field: Dynamical loss functions for machine '
         'learning", ICML 2021, arXiv 2102.03793.',

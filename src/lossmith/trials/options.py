@@ -95,9 +95,12 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 def _parse_probes(text: str) -> tuple[str, ...]:
     """Text forms of probes from a comma-separated text."""
-    from lossmith.losses.text import split_losses  # beside the losses, which need torch
+    from lossmith.losses.text import LossTextError, split_losses  # beside the losses, which need torch
 
-    return tuple(split_losses(text))
+    try:
+        return tuple(split_losses(text))
+    except LossTextError:
+        raise RequestError(f"--probe {text}: give names with commas between them, such as sharpness,ntk") from None
 
 
 ProbesOption = Annotated[

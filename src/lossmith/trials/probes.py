@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -175,11 +175,9 @@ class Looking:
         began, spec, steps = time.perf_counter(), self.trial.optimizer, self.trial.steps
         lr = spec.lr * schedule_factor(spec, min(step, steps - 1), steps)
         for text in (text for text, due in self.due.items() if step in due):
-            look, rows = _probe(text).look, _arguments(text).get("rows")
-            assert look is not None
+            view = View(step, model, loss, optimizer, lr, self.splits, self.task)
             with seeded(self.trial.seed + _STREAM + step, self.device):
-                view = View(step, model, loss, optimizer, lr, self.splits, self.task)
-                self.found[text].append(look(view) if rows is None else look(view, rows))
+                self.found[text].append(_looked(text, view))
         self.seconds += time.perf_counter() - began
 
     def series(self) -> dict[str, Series]:
@@ -219,6 +217,32 @@ def canonical_probe(text: str, every: int | None = None) -> str:
             raise ValueError(f"{name} of probe {parsed.name} must be a whole number of at least 1")
     kept = tuple(sorted((name, value) for name, value in given.items() if value != known[name]))
     return str(LossText(parsed.name, None, kept))
+
+
+def check_probes(texts: Sequence[str], task: Task) -> None:
+    """Refuse probes that a task has no use for, or of one kind twice.
+
+    Raises:
+        ValueError: if there is one; the message is one sentence.
+    """
+    names = [parse_loss(text).name for text in texts]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"the probe {twice} is named twice: name it once")
+    for name, fits in (("margin", task.name == "classification"), ("ntk", task.name != "segmentation")):
+        if name in names and not fits:
+            raise ValueError(f"the probe {name} is not for {task.name}: leave it out")
+
+
+def _looked(text: str, view: View) -> NDArray[Any]:
+    """What a probe writes down of a view."""
+    look, rows = _probe(text).look, _arguments(text).get("rows")
+    assert look is not None
+    try:
+        return look(view) if rows is None else look(view, rows)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"the probe {text} needs second derivatives, which the model lacks ({error}): leave it out"
+        ) from None
 
 
 def _probe(text: str) -> Probe:

@@ -13,7 +13,7 @@ from lossmith.trials.dry_run import try_model
 from lossmith.trials.evaluation import affordable_evaluation
 from lossmith.trials.models import can_be_stacked, canonical_model
 from lossmith.trials.options import Request, RequestError
-from lossmith.trials.probes import canonical_probe
+from lossmith.trials.probes import canonical_probe, check_probes
 from lossmith.trials.training import load_splits
 from lossmith.trials.trial import Engine, ModelTrainer, OptimizerSpec, Sources, Trial
 
@@ -96,6 +96,7 @@ def draft(request: Request, sources: Sources) -> Draft:
         splits = load_splits(data, request.data, device)
     trainer = ModelTrainer(data, model, batch_size, evaluation.points, evaluation.rows, request.select, engine)
     probes = tuple(dict.fromkeys(canonical_probe(text, request.every) for text in request.probe or ()))
+    check_probes(probes, task)
     trial = Trial(trainer, task.reference, optimizer, steps, request.seed, probes=probes)
     return Draft(trial, splits, task, device, notes)
 

@@ -1,7 +1,7 @@
 """Rooted logistic objectives on linear models: are they faster, better conditioned, and closer to the maximum margin?
 
 Source: Wang, Veluswami, Mishra and Ravi, "Accelerated Neural Network Training with Rooted Logistic Objectives", 2023,
-arXiv 2310.03890; the learning rates tuned for each loss, the arms that take the loss apart, and the intervals are ours.
+arXiv 2310.03890; the learning rates tuned for each loss, the arms that take the loss apart, and the resamples are ours.
 """
 
 from __future__ import annotations

@@ -9,17 +9,15 @@ import numpy as np
 from lossmith.studies.findings import Findings, Section, Table
 from lossmith.studies.rooted_linear import sections
 from lossmith.studies.rooted_linear.descent import ARMS, GRID, KS, Arm
-from lossmith.studies.rooted_linear.measure import ACCURACY, CLOSE, NEAR, SLOWER
-from lossmith.studies.rooted_linear.readings import Measured
+from lossmith.studies.rooted_linear.measure import ACCURACY, CLOSE, NEAR, SHORT, SLOWER
+from lossmith.studies.rooted_linear.readings import Measured, slowdown
 from lossmith.studies.rooted_linear.sets import FILES, NAMES, SHARE
 from lossmith.studies.rooted_linear.verdicts import (
     NORMALISED,
     conditioned,
     directed,
     faster,
-    races,
     schedule,
-    tally,
 )
 
 
@@ -41,6 +39,7 @@ def report(sets: Sequence[Measured], missing: Sequence[str]) -> Findings:
             _protocol(sets, missing),
             sections.again(sets),
             sections.speed(sets),
+            sections.rates(sets),
             sections.taken_apart(sets),
             sections.direction(sets),
             sections.conditioning(sets),
@@ -51,19 +50,17 @@ def report(sets: Sequence[Measured], missing: Sequence[str]) -> Findings:
 
 
 def _answer(sets: Sequence[Measured]) -> str:
-    parts = []
-    for k in KS:
-        found = tally(races(sets, Arm("rooted", k)))
-        parts.append(f"k={k} is faster in {found.less} and slower in {found.more} of {found.total} comparisons")
-    other = tally(races(sets, NORMALISED))
+    first, second, last = (f"{slowdown(sets, Arm('rooted', k), 0).as_ratio()} (k={k})" for k in KS)
+    other = slowdown(sets, NORMALISED, 0).as_ratio()
     gain = schedule(sets).verdict
     more = {
         "holds": "What is gained goes beyond a step-size schedule.",
         "holds in part": "Some of what is gained goes beyond a step-size schedule.",
     }.get(gain, "No gain was shown to be more than that of a step-size schedule.")
     return (
-        f"With each loss at its own best learning rate, {'; '.join(parts)}. Dividing cross-entropy's gradient by its "
-        f"value is faster in {other.less} and slower in {other.more}. {more}"
+        f"To a fixed cross-entropy the rooted loss takes {first}, {second} and {last} times the steps of "
+        "cross-entropy, on average over the data sets and with the best learning rate for each. Cross-entropy with "
+        f"its gradient divided by its value takes {other} times the steps. {more}"
     )
 
 
@@ -95,11 +92,14 @@ def _protocol(sets: Sequence[Measured], missing: Sequence[str]) -> Section:
             f"training set: a near cross-entropy, where {NEAR:.1%} of the way from guessing to the lowest is left, "
             f"which is 0.05 for two separable classes; a close one, where {CLOSE:.2%} is left; and {ACCURACY:.0%} "
             f"of the accuracy at the lowest cross-entropy. An arm stops after {SLOWER} times the steps that "
-            "cross-entropy takes to the near target, or 200 if that is more. Where it has not reached a target by "
-            "then, its ratio is a lower bound, marked >=.",
-            f"The 95 % intervals are those of the delete-d jackknife, from {count} random parts of {SHARE:.0%} of the "
-            "points, drawn without replacement. All arms have the same parts, and differences are paired. About one "
-            "interval in twenty leaves out the true value, and the tables have many.",
+            "cross-entropy takes to the near target, or 200 if that is more, and after "
+            f"{' and '.join(f'{most} on {NAMES[name]}' for name, most in SHORT.items())} in any case. Where it has not "
+            "reached a target by then, its ratio is a lower bound, marked >=.",
+            f"Brackets hold the middle 95 % of the same number on {count} random parts of the training set, each with "
+            f"{SHARE:.0%} of the points, drawn without replacement. All arms have the same parts, and ratios and "
+            "differences are paired. They show how much a number depends on the points in the training set; new data "
+            "would vary more, since the parts overlap. Faster, smaller and closer mean that the whole set and the "
+            "bracket agree. The column or row `all` has the mean over the data sets.",
             *left,
         ),
         (Table((*head, "near CE", "close CE", "accuracy"), tuple(rows)),),

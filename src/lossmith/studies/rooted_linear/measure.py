@@ -37,6 +37,8 @@ ACCURACY: Final = 0.98
 """Of the lowest cross-entropy's accuracy."""
 OBJECTIVES: Final = (CROSS_ENTROPY, *(Arm("rooted", k) for k in KS))
 """What is minimised with regularisation, and whose Hessians are looked at."""
+SHORT: Final = {"madelon": 200}
+"""Steps at most on the data sets that take long."""
 SLOWER: Final = 40
 """How many times as long as cross-entropy an arm may take to the near target, and its rates try."""
 
@@ -177,6 +179,10 @@ def _apart(weights: Tensor) -> Tensor:
 
 def parts(names: list[str], data: Path | None, resamples: int, *, quick: bool) -> list[Part]:
     """The whole of each data set and its resamples."""
-    short: dict[str, int] = {"most": 300, "points": 8, "strengths": 4, "limit": 200} if quick else {}
-    folder = "" if data is None else str(data.resolve())
-    return [Part(name, folder, number, **short) for name in names for number in range(resamples + 1)]
+    folder, jobs = "" if data is None else str(data.resolve()), []
+    for name in names:
+        short: dict[str, int] = {"most": SHORT[name]} if name in SHORT else {}
+        if quick:
+            short = {"most": 300, "points": 8, "strengths": 4, "limit": 200}
+        jobs += [Part(name, folder, number, **short) for number in range(resamples + 1)]
+    return jobs

@@ -1,4 +1,4 @@
-"""What the measurements say: ratios to cross-entropy with their intervals."""
+"""What the measurements say: ratios to cross-entropy, and how much they vary over resamples."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from numpy.typing import NDArray
 
 from lossmith.studies.rooted_linear.descent import ARMS, CROSS_ENTROPY, Arm
 from lossmith.studies.rooted_linear.measure import NEAR, OBJECTIVES
-from lossmith.studies.rooted_linear.sets import NAMES, SHARE
+from lossmith.studies.rooted_linear.sets import NAMES
 
 Result = Mapping[str, NDArray[Any]]
 LEVELS: Final = (0.8, 0.6, 0.4, 0.3, 0.2, 0.15, 0.1, NEAR)
 """Parts of the way from guessing to the lowest cross-entropy that are left where conditions are compared."""
 
 
+LATE: Final = 4.0
+"""How many times the fewest steps a learning rate may take to count as tolerable."""
+_ENOUGH: Final = 0.7
+"""The part of the resamples that must have a number."""
+
+
 @dataclass(frozen=True)
 class Difference:
-    """A number on the whole data set, with its 95 % interval.
-
-    The interval is the delete-d jackknife's: the standard deviation over the resamples, which leave out a part of the
-    points, times ``sqrt(kept / left out)`` (Shao and Wu, "A General Theory for Jackknife Variance Estimation", 1989),
-    and Student's t. It is laid around both the number on the whole and the mean of the resamples.
+    """A number on the whole data set, and the middle 95 % of those on its resamples.
 
     Args:
         value: on the whole.
-        low: lower end; NaN if too few resamples have a value.
-        high: upper end.
+        low: where the middle 95 % of the resamples begin; NaN if too few have a value.
+        high: where they end.
         bound: whether the value is only a lower bound.
     """
 
@@ -41,13 +43,13 @@ class Difference:
 
     @property
     def below(self) -> bool:
-        """Whether the whole interval is below 0."""
-        return self.high < 0
+        """Whether the whole is below 0, and with it the resamples."""
+        return self.value < 0 and self.high < 0
 
     @property
     def above(self) -> bool:
-        """Whether the whole interval is above 0."""
-        return self.low > 0
+        """Whether the whole is above 0, and with it the resamples."""
+        return self.value > 0 and self.low > 0
 
     def as_ratio(self) -> str:
         """The exponential, as text."""
@@ -60,8 +62,8 @@ class Difference:
         """The difference of two angles, as text."""
         if math.isnan(self.value):
             return "-"
-        start = f"{self.value:+.1f}"
-        return start if math.isnan(self.low) else f"{start} [{self.low:+.1f}, {self.high:+.1f}]"
+        value, low, high = (f"{round(number, 1) + 0.0:+.1f}" for number in (self.value, self.low, self.high))
+        return value if math.isnan(self.low) else f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -88,43 +90,70 @@ class Measured:
         """Whether a linear model separates the whole."""
         return int(self.whole["kind"]) == 0
 
-    def difference(self, value: Callable[[Result], float], *, bound: bool = False) -> Difference:
-        """A number of the whole, with the interval that its resamples give."""
-        from scipy.stats import t
-
-        centre, drawn = value(self.whole), np.array([value(each) for each in self.drawn])
-        drawn = drawn[np.isfinite(drawn)]
-        if len(drawn) < max(2, 0.7 * len(self.drawn)) or not math.isfinite(centre):
-            return Difference(centre, math.nan, math.nan, bound)
-        half = float(t.ppf(0.975, len(drawn) - 1) * drawn.std(ddof=1) * math.sqrt(SHARE / (1 - SHARE)))
-        mean = float(drawn.mean())
-        return Difference(centre, min(centre, mean) - half, max(centre, mean) + half, bound)
-
-    def slowdown(self, arm: Arm, target: int, other: Arm = CROSS_ENTROPY) -> Difference:
-        """The logarithm of the steps to a target, those of another arm subtracted."""
-
-        def value(result: Result) -> float:
-            return math.log(steps(result, arm, target) / steps(result, other, target))
-
-        return self.difference(value, bound=not reached(self.whole, arm, target))
-
     def asked(self, target: int) -> bool:
         """Whether cross-entropy reached the target on the whole."""
         return reached(self.whole, CROSS_ENTROPY, target)
 
-    def turned(self, arm: Arm, by: str) -> Difference:
-        """How much larger the angle to the maximum margin is than cross-entropy's, at equal "norms" or "losses"."""
-        return self.difference(lambda result: _turned(result, ARMS.index(arm), by))
 
-    def stiffer(self, arm: Arm) -> Difference:
-        """The mean log ratio of the condition numbers at equal cross-entropy, each on its own way."""
-        return self.difference(
-            lambda result: _stiffer(result, OBJECTIVES.index(arm), ARMS.index(arm), "path conditions")
-        )
+def slowdown(sets: Sequence[Measured], arm: Arm, target: int, other: Arm = CROSS_ENTROPY) -> Difference:
+    """The logarithm of the steps to a target, those of another arm subtracted: the mean over data sets that have it."""
+    there = [each for each in sets if each.asked(target)]
 
-    def stiffer_there(self, arm: Arm) -> Difference:
-        """The same for the weights that cross-entropy comes past."""
-        return self.difference(lambda result: _stiffer(result, OBJECTIVES.index(arm), 0, "same weights"))
+    def value(result: Result) -> float:
+        return math.log(steps(result, arm, target) / steps(result, other, target))
+
+    return _difference(there, value, bound=not all(reached(each.whole, arm, target) for each in there))
+
+
+def turned(sets: Sequence[Measured], arm: Arm, by: str) -> Difference:
+    """The angle to the maximum margin, cross-entropy's subtracted, at equal "norms", "losses" or "steps".
+
+    It is the mean over the data sets that are separable.
+    """
+    number = ARMS.index(arm)
+    return _difference([each for each in sets if each.separable], lambda result: _turned(result, number, by))
+
+
+def stiffer(sets: Sequence[Measured], arm: Arm, *, there: bool = False) -> Difference:
+    """The mean log ratio of the condition number to cross-entropy's, at equal cross-entropies.
+
+    Args:
+        sets: data sets over which the mean is taken.
+        arm: a rooted loss.
+        there: whether both have the weights that cross-entropy comes past, or each those on its own way.
+    """
+    objective = OBJECTIVES.index(arm)
+    number, key = (0, "same weights") if there else (ARMS.index(arm), "path conditions")
+    return _difference(sets, lambda result: _stiffer(result, objective, number, key))
+
+
+def _difference(sets: Sequence[Measured], value: Callable[[Result], float], *, bound: bool = False) -> Difference:
+    """The mean over data sets, whose resamples were drawn independently and so may be taken together by number."""
+    if not sets:
+        return Difference(math.nan, math.nan, math.nan)
+    centre = float(np.mean([value(each.whole) for each in sets]))
+    drawn = np.mean([[value(result) for result in each.drawn] for each in sets], 0)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) < max(2, _ENOUGH * len(sets[0].drawn)) or not math.isfinite(centre):
+        return Difference(centre, math.nan, math.nan, bound)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Difference(centre, float(low), float(high), bound)
+
+
+def tolerance(result: Result, arm: Arm) -> float:
+    """The largest learning rate that needs at most `LATE` times the fewest steps to the near target, by the smallest.
+
+    NaN if no rate reached the target.
+    """
+    rates, _ = curve(result, arm)
+    return float(rates.max() / rates.min()) if len(rates) else math.nan
+
+
+def curve(result: Result, arm: Arm) -> NDArray[np.float64]:
+    """The learning rates that need at most `LATE` times the fewest steps to the near target, and these steps."""
+    found = result[f"curve {arm.name}"]
+    good: NDArray[np.float64] = found[:, np.isfinite(found[1]) & (found[1] <= LATE * found[1].min())]
+    return good
 
 
 def reached(result: Result, arm: Arm, target: int) -> bool:
@@ -148,9 +177,12 @@ def gaps(result: Result) -> NDArray[np.float64]:
 
 
 def _turned(result: Result, number: int, by: str) -> float:
+    angles = result["path angles"]
+    if by == "steps":
+        both = np.isfinite(angles[0]) & np.isfinite(angles[number])
+        return float((angles[number] - angles[0])[both][-1])
     place = np.log(result["path norms"]) if by == "norms" else -np.log(np.maximum(result["path losses"], 1e-300))
     level = min(np.nanmax(place[0]), np.nanmax(place[number]))
-    angles = result["path angles"]
     return crossing(place[number], angles[number], level) - crossing(place[0], angles[0], level)
 
 

@@ -10,7 +10,18 @@ import numpy as np
 from lossmith.studies.findings import Line, Plot, Section, Table
 from lossmith.studies.rooted_linear.descent import ARMS, CROSS_ENTROPY, KS, Arm
 from lossmith.studies.rooted_linear.measure import OBJECTIVES
-from lossmith.studies.rooted_linear.readings import LEVELS, Measured, gaps, steps
+from lossmith.studies.rooted_linear.readings import (
+    LATE,
+    LEVELS,
+    Measured,
+    curve,
+    gaps,
+    slowdown,
+    steps,
+    stiffer,
+    tolerance,
+    turned,
+)
 from lossmith.studies.rooted_linear.sets import COUNTS, MARGIN
 from lossmith.studies.rooted_linear.verdicts import NORMALISED, judged, races, tally
 
@@ -34,19 +45,19 @@ def again(sets: Sequence[Measured]) -> Section:
     for number, arm in enumerate(ARMS):
         here = _steps(each, arm, 0)
         rate = f"{each.whole['rates'][number, 0]:.2f}"
-        rows.append((arm.name, EARLIER.get(arm, "-"), here, rate, each.slowdown(arm, 0).as_ratio()))
+        rows.append((arm.name, EARLIER.get(arm, "-"), here, rate, slowdown([each], arm, 0).as_ratio()))
     rows.append(("L-BFGS (evaluations)", "-", _number(each.whole["quasi_newton"][0]), "-", "-"))
     lines = []
     for arm in _SHOWN:
-        rates, taken = each.whole[f"curve {arm.name}"]
-        good = np.isfinite(taken)
-        lines.append(Line(rates[good].tolist(), taken[good].tolist(), arm.name))
+        learning_rates, taken = curve(each.whole, arm)
+        lines.append(Line(learning_rates.tolist(), taken.tolist(), arm.name))
     return Section(
         "Breast cancer, against our earlier simulation",
         (
             "Steps to the near target. A learning rate of 1 stands for a first step as long as cross-entropy's at "
             "2 / (largest eigenvalue of its Hessian at zero weights). The earlier simulation did not record the k "
-            "of the scalar and of TERM; its numbers stand beside k=3.",
+            "of the scalar and of TERM; its numbers stand beside k=3. "
+            f"The plot has the rates that need at most {LATE:g} times the fewest steps of the arm.",
         ),
         (Table(("arm", "earlier", "steps", "best rate", "ratio to cross-entropy"), tuple(rows)),),
         (
@@ -66,19 +77,37 @@ def speed(sets: Sequence[Measured]) -> Section:
     tables = []
     for target, what in enumerate(("near cross-entropy", "close cross-entropy", "accuracy")):
         there = [each for each in sets if each.asked(target)]
-        rows = [("cross-entropy (steps)", *(_steps(each, CROSS_ENTROPY, target) for each in there))]
-        rows += [(arm.name, *(each.slowdown(arm, target).as_ratio() for each in there)) for arm in ARMS[1:]]
-        rows.append(("L-BFGS (evaluations)", *(_number(each.whole["quasi_newton"][target]) for each in there)))
-        tables.append(Table((f"to the {what}", *(each.title for each in there)), tuple(rows)))
+        rows = [("cross-entropy (steps)", "", *(_steps(each, CROSS_ENTROPY, target) for each in there))]
+        among = [there, *([each] for each in there)]
+        rows += [(arm.name, *(slowdown(sets, arm, target).as_ratio() for sets in among)) for arm in ARMS[1:]]
+        rows.append(("L-BFGS (evaluations)", "", *(_number(each.whole["quasi_newton"][target]) for each in there)))
+        tables.append(Table((f"to the {what}", "all", *(each.title for each in there)), tuple(rows)))
     return Section(
         "Steps to fixed cross-entropies and accuracy",
         (
             "The first row has the steps of cross-entropy on the whole data set, and the others the ratios to it "
-            "with their intervals. A table leaves out the data sets on which cross-entropy does not reach the "
+            "with their brackets. A table leaves out the data sets on which cross-entropy does not reach the "
             "target. L-BFGS needs no learning rate; its row counts gradients, each of which costs as much as a "
             "step.",
         ),
         tuple(tables),
+    )
+
+
+def rates(sets: Sequence[Measured]) -> Section:
+    """How wide the range of good learning rates is."""
+    rows = []
+    for arm in ARMS:
+        factors = [tolerance(each.whole, arm) for each in sets]
+        rows.append((arm.name, *("-" if np.isnan(each) else f"{each:,.1f}" for each in factors)))
+    return Section(
+        "Tolerance to the learning rate",
+        (
+            f"Between which learning rates the steps to the near target are at most {LATE:g} times the fewest: the "
+            "largest divided by the smallest, on the whole data sets. A missing number says that no rate reached the "
+            "target.",
+        ),
+        (Table(("arm", *(each.title for each in sets)), tuple(rows)),),
     )
 
 
@@ -89,11 +118,7 @@ def taken_apart(sets: Sequence[Measured]) -> Section:
         for k in KS:
             cells = []
             for kind in ("scalar", "term", "rooted"):
-                arm = Arm(kind, k)
-                ratios = [each.slowdown(arm, target) for each in sets if each.asked(target)]
-                late = any(each.bound for each in ratios)
-                mean = float(np.exp(np.mean([each.value for each in ratios])))
-                cells.append(f"{'>= ' if late else ''}{mean:.2f}")
+                cells.append(slowdown(sets, Arm(kind, k), target).as_ratio())
             rows.append((f"{('near', 'close', 'accuracy')[target]}, k={k}", *cells))
     verdicts = judged([tally(races(sets, Arm("term", k))) for k in KS])
     head = ("target", "step size only (CE x scalar)", "re-weighting only (TERM)", "both (rooted)")
@@ -114,18 +139,23 @@ def direction(sets: Sequence[Measured]) -> Section:
     """Angles to the maximum margin."""
     solvable = [each for each in sets if each.separable]
     tables = []
-    for by, what in (("norms", "at equal norm"), ("losses", "at equal cross-entropy")):
-        rows = [(arm.name, *(each.turned(arm, by).as_degrees() for each in solvable)) for arm in ARMS[1:]]
-        tables.append(Table((f"{what}, degrees", *(each.title for each in solvable)), tuple(rows)))
+    for by, what in (
+        ("norms", "at equal norm"),
+        ("losses", "at equal cross-entropy"),
+        ("steps", "after as many steps"),
+    ):
+        among = [solvable, *([each] for each in solvable)]
+        rows = [(arm.name, *(turned(some, arm, by).as_degrees() for some in among)) for arm in ARMS[1:]]
+        tables.append(Table((f"{what}, degrees", "all", *(each.title for each in solvable)), tuple(rows)))
     each = next(each for each in solvable if each.name == "breast_cancer" or each is solvable[-1])
     lines = [_path_line(each, arm, "path norms", "path angles") for arm in _SHOWN]
     return Section(
         "Direction: the angle to the maximum margin",
         (
-            "The tables have the angle of an arm minus that of cross-entropy, at the largest norm and at the "
-            "lowest cross-entropy that both reach. Negative numbers favour the arm. The learning rate of each arm "
-            "is 1 / (largest eigenvalue of its Hessian at zero weights), at which no run overshoots at the start; "
-            "how many steps an arm needs does not matter here.",
+            "The tables have the angle of an arm minus that of cross-entropy: at the largest norm and at the "
+            "lowest cross-entropy that both reach, and at the last step at which both are finite. Negative numbers "
+            "favour the arm. The learning rate of each arm is 1 / (largest eigenvalue of its Hessian at zero "
+            "weights), at which no run overshoots at the start.",
         ),
         tuple(tables),
         (
@@ -143,10 +173,9 @@ def direction(sets: Sequence[Measured]) -> Section:
 def conditioning(sets: Sequence[Measured]) -> Section:
     """Condition numbers along the training."""
     rows = []
-    for each in sets:
-        own = [each.stiffer(Arm("rooted", k)).as_ratio() for k in KS]
-        there = [each.stiffer_there(Arm("rooted", k)).as_ratio() for k in KS]
-        rows.append((each.title, *own, *there))
+    for some, name in [(sets, "all"), *(([each], each.title) for each in sets)]:
+        own, there = ([stiffer(some, Arm("rooted", k), there=way).as_ratio() for k in KS] for way in (False, True))
+        rows.append((name, *own, *there))
     head = ("data set", *(f"own way, k={k}" for k in KS), *(f"same weights, k={k}" for k in KS))
     shown = [each for each in sets if each.name in {"breast_cancer", "ionosphere"}]
     plots = []
@@ -155,7 +184,15 @@ def conditioning(sets: Sequence[Measured]) -> Section:
         for place, arm in enumerate(OBJECTIVES):
             lines.append(Line(left[ARMS.index(arm)].tolist(), each.whole["path conditions"][place].tolist(), arm.name))
         title = f"{each.title.capitalize()}: condition number of the Hessian along the training"
-        plots.append(Plot(title, "cross-entropy's way left", "condition number", tuple(lines), "xy"))
+        plots.append(
+            Plot(
+                title,
+                "part of the way to the lowest cross-entropy that is left",
+                "condition number",
+                tuple(lines),
+                "xy",
+            )
+        )
     levels = ", ".join(f"{level:.2g}" for level in LEVELS)
     return Section(
         "Condition numbers along the training",

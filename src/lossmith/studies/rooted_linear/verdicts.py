@@ -11,7 +11,7 @@ import numpy as np
 from lossmith.studies.findings import Claim, Verdict
 from lossmith.studies.rooted_linear.descent import KS, Arm
 from lossmith.studies.rooted_linear.measure import OBJECTIVES
-from lossmith.studies.rooted_linear.readings import Difference, Measured
+from lossmith.studies.rooted_linear.readings import Difference, Measured, slowdown, stiffer, turned
 
 TARGETS: Final = ("the near cross-entropy", "the close cross-entropy", "the accuracy")
 NORMALISED: Final = Arm("normalised")
@@ -22,7 +22,7 @@ class Tally:
     """How many comparisons came out which way.
 
     Args:
-        less: whose interval lies below 0.
+        less: that are below 0 on the whole and on the resamples.
         more: above 0.
         total: all.
     """
@@ -33,14 +33,14 @@ class Tally:
 
 
 def tally(differences: Sequence[Difference]) -> Tally:
-    """Count the intervals that leave out 0."""
+    """Count the differences whose resamples agree about the sign."""
     known = [each for each in differences if not np.isnan(each.value)]
     return Tally(sum(each.below for each in known), sum(each.above for each in known), len(known))
 
 
 def races(sets: Sequence[Measured], arm: Arm) -> list[Difference]:
-    """An arm's steps against cross-entropy's, for all data sets and targets."""
-    return [each.slowdown(arm, target) for each in sets for target in range(3) if each.asked(target)]
+    """An arm's steps against cross-entropy's to each target, as means over the data sets."""
+    return [slowdown(sets, arm, target) for target in range(3)]
 
 
 def judged(tallies: Sequence[Tally]) -> Verdict:
@@ -56,66 +56,61 @@ def judged(tallies: Sequence[Tally]) -> Verdict:
 
 def faster(sets: Sequence[Measured]) -> Claim:
     """Whether the rooted loss needs fewer steps than cross-entropy."""
-    tallies = {k: tally(races(sets, Arm("rooted", k))) for k in KS}
-    counts = _counts(tallies, "faster", "slower")
+    found = {k: races(sets, Arm("rooted", k)) for k in KS}
+    means = "; ".join(
+        f"k={k} {', '.join(f'{each.as_ratio()} to {TARGETS[i]}' for i, each in enumerate(differences))}"
+        for k, differences in found.items()
+    )
+    single = {k: tally([slowdown([each], Arm("rooted", k), i) for each in sets for i in range(3)]) for k in KS}
     return Claim(
         "Gradient descent converges faster on rooted objectives than on cross-entropy.",
-        judged(list(tallies.values())),
-        f"Comparisons of steps at each loss's own best learning rate, over data sets and targets: {counts}. "
-        f"{_where_faster(sets)}",
+        judged([tally(each) for each in found.values()]),
+        "Steps at each loss's own best learning rate, as geometric means over the data sets of ratios to "
+        f"cross-entropy's: {means}. On single data sets and targets: {_counts(single, 'faster', 'slower')}.",
     )
-
-
-def _where_faster(sets: Sequence[Measured]) -> str:
-    places = [
-        f"{each.title} (k={k}, {TARGETS[target]})"
-        for each in sets
-        for target in range(3)
-        for k in KS
-        if each.asked(target) and each.slowdown(Arm("rooted", k), target).below
-    ]
-    return f"It was faster on {_listed(places)}." if places else "It was faster nowhere."
 
 
 def schedule(sets: Sequence[Measured]) -> Claim:
     """Whether the rooted loss, where it is faster than cross-entropy, is faster than both schedules too."""
     cells, beaten = 0, []
-    for each in sets:
+    places = [(sets, "all data sets"), *(([each], each.title) for each in sets)]
+    for among, name in places:
         for target in range(3):
             for k in KS:
                 arm = Arm("rooted", k)
-                if not each.asked(target) or not each.slowdown(arm, target).below:
+                if not slowdown(among, arm, target).below:
                     continue
                 cells += 1
-                if all(each.slowdown(arm, target, other).below for other in (Arm("scalar", k), NORMALISED)):
-                    beaten.append(f"{each.title} (k={k}, {TARGETS[target]})")
-    quicker = tally(races(sets, NORMALISED))
+                if all(slowdown(among, arm, target, other).below for other in (Arm("scalar", k), NORMALISED)):
+                    beaten.append(f"{name} (k={k}, {TARGETS[target]})")
     verdict: Verdict = "does not hold"
     if cells and len(beaten) == cells:
         verdict = "holds"
     elif beaten:
         verdict = "holds in part"
     where = f", on {_listed(beaten)}" if beaten else ""
+    alone = ", ".join(f"{each.as_ratio()} to {TARGETS[i]}" for i, each in enumerate(races(sets, NORMALISED)))
     return Claim(
         "The speed-up is more than a step-size schedule.",
         verdict,
-        f"Of the {cells} comparisons in which a rooted loss was faster than cross-entropy, {len(beaten)} show it "
-        "faster also than both schedules on cross-entropy: the scalar mean p^(-1/k) of the same k, and division by "
-        f"the loss{where}. That division alone was faster than cross-entropy in {quicker.less} of {quicker.total} "
-        f"comparisons, and slower in {quicker.more}.",
+        f"Of {cells} comparisons in which a rooted loss was faster than cross-entropy, over all data sets or on "
+        f"one, {len(beaten)} show it faster also than both schedules on cross-entropy: the scalar mean p^(-1/k) of "
+        f"the same k, and division by the loss{where}. That division alone takes these multiples of cross-entropy's "
+        f"steps over all data sets: {alone}.",
     )
 
 
 def conditioned(sets: Sequence[Measured]) -> Claim:
     """Whether the Hessians of the rooted loss have smaller condition numbers along the way."""
-    own = {k: tally([each.stiffer(Arm("rooted", k)) for each in sets]) for k in KS}
-    there = {k: tally([each.stiffer_there(Arm("rooted", k)) for each in sets]) for k in KS}
+    own, there = ({k: stiffer(sets, Arm("rooted", k), there=way) for k in KS} for way in (False, True))
+    single = {k: tally([stiffer([each], Arm("rooted", k)) for each in sets]) for k in KS}
     return Claim(
         "Rooted objectives are better conditioned.",
-        judged(list(own.values())),
-        "Condition numbers of the Hessians, restricted to their range, at equal cross-entropy and each on its own way: "
-        f"{_counts(own, 'smaller', 'larger')}. At the same weights, those that cross-entropy comes past: "
-        f"{_counts(there, 'smaller', 'larger')}.",
+        judged([tally([each]) for each in own.values()]),
+        "Condition numbers of the Hessians, restricted to their range, at equal cross-entropies along the training, as "
+        f"geometric means over the data sets of ratios to cross-entropy's: {_ratios(own)}; on single data sets "
+        f"{_counts(single, 'smaller', 'larger')}. At the same weights, those that cross-entropy comes past: "
+        f"{_ratios(there)}.",
     )
 
 
@@ -129,28 +124,36 @@ def directed(sets: Sequence[Measured]) -> Claim:
     ends = [each.whole["ridge angles"][OBJECTIVES.index(Arm("rooted", k)), -1] for each in solvable for k in KS]
     base = [each.whole["ridge angles"][0, -1] for each in solvable]
     arrives = bool(ends) and max(ends) <= LAST_ANGLE
-    by = {way: {k: tally([each.turned(Arm("rooted", k), way) for each in solvable]) for k in KS} for way in _WAYS}
-    closer = [judged(list(tallies.values())) for tallies in by.values()]
+    by = {way: {k: turned(sets, Arm("rooted", k), way) for k in KS} for way in _WAYS}
+    closer = [judged([tally([each]) for each in differences.values()]) for differences in by.values()]
     verdict: Verdict = "does not hold"
     if arrives:
         verdict = "holds" if all(each == "holds" for each in closer) else "holds in part"
-    counts = "; ".join(f"{_WAYS[way]}: {_counts(tallies, 'smaller', 'larger')}" for way, tallies in by.items())
+    means = "; ".join(
+        f"{_WAYS[way]} {', '.join(f'k={k} {each.as_degrees()}' for k, each in differences.items())}"
+        for way, differences in by.items()
+    )
     return Claim(
         "Rooted objectives find the minimum-norm direction, that of the maximum margin.",
         verdict,
         f"With vanishing L2 regularisation the rooted minimisers end at most {max(ends, default=np.nan):.1f} "
         f"degrees from it on the {len(solvable)} separable sets, and cross-entropy's at most "
-        f"{max(base, default=np.nan):.1f}: the limit is a property of both. The angle that gradient descent leaves, "
-        f"compared with cross-entropy's, {counts}.",
+        f"{max(base, default=np.nan):.1f}: the limit is a property of both. The angle to it along gradient descent, "
+        f"minus that of cross-entropy, in degrees as means over these sets: {means}. Cross-entropy with its gradient "
+        f"divided by its value: {turned(sets, NORMALISED, 'steps').as_degrees()} after as many steps.",
     )
 
 
-_WAYS: Final = {"norms": "at equal norm", "losses": "at equal cross-entropy"}
+_WAYS: Final = {"norms": "at equal norm", "losses": "at equal cross-entropy", "steps": "after as many steps"}
 
 
 def _counts(tallies: dict[int, Tally], less: str, more: str) -> str:
     parts = [f"k={k} {each.less} {less}, {each.more} {more} of {each.total}" for k, each in tallies.items()]
     return "; ".join(parts)
+
+
+def _ratios(differences: dict[int, Difference]) -> str:
+    return ", ".join(f"k={k} {each.as_ratio()}" for k, each in differences.items())
 
 
 def _listed(items: Sequence[str]) -> str:

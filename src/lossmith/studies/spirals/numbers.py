@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,9 +54,8 @@ class Mean:
     def text(self, digits: int = 3, *, sign: bool = False) -> str:
         """As ``0.987 [0.974, 1.000]``; without the interval if there is but one value."""
         form = f"{'+' if sign else ''}.{digits}f"
-        if self.count < 2:
-            return f"{self.value:{form}}"
-        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
+        value, low, high = (f"{round(number, digits) + 0.0:{form}}" for number in (self.value, self.low, self.high))
+        return value if self.count < 2 else f"{value} [{low}, {high}]"  # adding 0.0 turns -0.0 into 0.0
 
 
 def column(outcomes: Outcomes, runs: Sequence[Run], name: str) -> Array:
@@ -64,16 +63,16 @@ def column(outcomes: Outcomes, runs: Sequence[Run], name: str) -> Array:
     return np.array([float(outcomes[run][name]) for run in runs])
 
 
-def by_draw(outcomes: Outcomes, runs: Sequence[Run], name: str) -> Array:
-    """A final number, averaged over the runs on the same data."""
-    values = column(outcomes, runs, name)
-    draws = np.array([run.draw for run in runs])
-    return np.array([values[draws == draw].mean() for draw in np.unique(draws)])
+def independent(outcomes: Outcomes, runs: Sequence[Run], name: str) -> Array:
+    """A final number of each run; or of each draw, as a mean over its runs, where there are several draws."""
+    values, draws = column(outcomes, runs, name), np.array([run.draw for run in runs])
+    each = np.unique(draws)
+    return values if len(each) == 1 else np.array([values[draws == draw].mean() for draw in each])
 
 
 def gap(outcomes: Outcomes, runs: Sequence[Run], others: Sequence[Run], name: str) -> Mean:
-    """The mean difference between two arms, paired and averaged over the runs on the same data."""
-    return Mean.of(by_draw(outcomes, runs, name) - by_draw(outcomes, others, name))
+    """The mean difference between two arms, paired by seed and draw."""
+    return Mean.of(independent(outcomes, runs, name) - independent(outcomes, others, name))
 
 
 @dataclass(frozen=True)
@@ -137,11 +136,11 @@ def _quiet_moments(run: Run, shaken: Sequence[Instability]) -> NDArray[Any]:
     return np.random.RandomState(run.seed).choice(moments, _MOMENTS) if len(moments) else moments
 
 
-def per_period(run: Run, outcome: Outcome, statistic: Callable[[Array], Any] = np.median) -> Array:
+def per_period(run: Run, outcome: Outcome) -> Array:
     """The median sharpness in each period before the static tail."""
     period = outcome["at"] // (run.period + 1)
     count = min(run.static_after // (run.period + 1), int(period[-1]) + 1)
-    return np.array([statistic(outcome["sharpness"][period == number]) for number in range(count)])
+    return np.array([np.median(outcome["sharpness"][period == number]) for number in range(count)])
 
 
 def ratio_of_rounds(run: Run, outcome: Outcome) -> float:

@@ -51,11 +51,11 @@ def study(bench: Bench) -> Findings:
     )
     figure = trained.plan.figure
     ours, static = (column(trained.figure, figure[name], "accuracy").mean() for name in ("dynamical", "static"))
-    verdicts = ", ".join(f"claim {number} {claim.verdict}" for number, claim in enumerate(claims, 1))
+    verdicts = ", ".join(f"claim {number}: {claim.verdict}" for number, claim in enumerate(claims, 1))
     question = (
         "Does a loss whose class weights oscillate fit what the static loss does not, and is that more than a better "
         f"learning rate would do? At the paper's fixed rate the training accuracy is {ours:.3f} with the dynamical "
-        f"loss and {static:.3f} with the static one. Of the paper's claims, {verdicts}."
+        f"loss and {static:.3f} with the static one. The verdicts on the paper's claims below are: {verdicts}."
     )
     source = (
         "Ruiz-Garcia, Zhang, Schoenholz and Liu, 'Tilting the playing field: Dynamical loss functions for machine "
@@ -82,7 +82,7 @@ def _protocol(trained: Trained) -> Section:
             f"{trained.plan.controls['static, rate 1'][0].updates:,}. All comparisons are paired: a seed gives the "
             "same initial weights and data to each arm. Intervals are 95 % intervals by Student's t: over seeds "
             "where all runs share their data, and over draws of the data, with the runs on one draw averaged, in the "
-            "controls.",
+            "controls. Each table says how many runs it rests on: few in the two maps, which take most of the time.",
             f"{run.updates:,} updates with the sharpness every 25 updates took {seconds:.0f} seconds of one core, the "
             "losses of all updates and the tangent kernels included.",
         ),
@@ -120,7 +120,7 @@ def _figure(trained: Trained) -> Section:
             "Means and standard deviations over the seeds. The right column gives the same numbers of our earlier "
             "simulation, another program with other random weights. Of the static runs with original weights, "
             f"{fitted.sum()} of {len(fitted)} fit; the mean of the others is "
-            f"{Mean.of(static[~fitted]).value:.3f}.",
+            f"{Mean.of(static[~fitted]).value:.3f}. A static mean depends on how many runs happen to fit.",
             f"The panels show the run with seed {run.seed}: A={run.amplitude:g}, T={period}, original weights. Bands "
             "reach from the smallest to the largest value of a block of updates. The second six panels show the "
             "window from 1.6 T to 2.1 T.",
@@ -192,10 +192,10 @@ def _sweeps(trained: Trained) -> Section:
     return Section(
         "Bifurcations",
         (
-            f"From the state after {sweep.updates:,} updates of the run above the training goes on for "
-            f"{sweep.runs[0].updates:,} updates with fixed class weights in favour of class 0, or with the static "
-            "loss at another rate. The training can leave for flatter places meanwhile: the diagrams show where it "
-            "ends.",
+            f"From the state after {sweep.updates:,} updates of the run above, in the middle of its second period, "
+            f"the training goes on for {sweep.runs[0].updates:,} updates with fixed class weights in favour of class "
+            "0, or with the static loss at another rate. The weights drift meanwhile: a diagram shows the orbits at "
+            "the end of each run, and not attractors.",
             *(f"As the {plot.x} rises, the loss is: {', '.join(stretches)}." for plot, stretches in found),
         ),
         plots=tuple(plot for plot, _ in found),

@@ -156,14 +156,14 @@ def diagrams(trained: Trained) -> tuple[tuple[Plot, tuple[str, ...]], ...]:
         diagram = bifurcation(of.__getitem__, values, tail=min(200, losses.shape[1]))
         kept = diagram.visited[:, -_VISITED:]
         dots = Line(np.repeat(diagram.values, kept.shape[1]).tolist(), kept.ravel().tolist(), "loss")
-        title = f"Losses visited in the last {kept.shape[1]} of {losses.shape[1]:,} updates"
+        title = f"Losses by {label}: the last {kept.shape[1]} of {losses.shape[1]:,} updates"
         found.append((Plot(title, label, "loss", (dots,), log="xy", dots=True), _stretches(values, diagram.periods)))
     return tuple(found)
 
 
 def _stretches(values: Sequence[float], periods: Sequence[int | None]) -> tuple[str, ...]:
     """Stretches of the parameter with the same behaviour, in words."""
-    words = {1: "at rest", 2: "period 2", 4: "period 4", None: "none of these"}
+    words = {1: "at rest", 2: "period 2", 4: "period 4", None: "no such period"}
     ends = [i for i in range(1, len(values)) if periods[i] != periods[i - 1]]
     return tuple(
         f"{words[periods[begin]]} from {values[begin]:.3g} to {values[end - 1]:.3g}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 
 from lossmith.studies.findings import Section, Table
 from lossmith.studies.spirals.claims import SUCCESS, parameters, succeeded
-from lossmith.studies.spirals.numbers import Mean, by_draw, column, gap
+from lossmith.studies.spirals.numbers import Mean, column, gap, independent
 from lossmith.studies.spirals.plan import Outcomes, Trained
 from lossmith.studies.spirals.plots import curves
 from lossmith.studies.spirals.problem import CLASSES, SAMPLES, Run
@@ -24,15 +25,43 @@ _EARLIER_MAP: Final = {
 """Our earlier simulation: training / validation accuracy for the periods 5, 50, 250, 1000 and 5000."""
 
 
-def _arms(outcomes: Outcomes, arms: dict[str, tuple[Run, ...]], against: str) -> Table:
+_EARLIER_ARMS: Final = {
+    "dynamical, A=20, T=250": ".993",
+    "dynamical, A=20, T=250, order at random": ".993",
+    "static, rate 1": ".515",
+    "static, rate 2": ".866",
+    "static, rate 3": ".718",
+    "static, cosine from 2": ".988",
+    "static, momentum 0.9, rate 0.2": ".993",
+    "static, momentum 0.9, rate 0.5": ".993",
+    "the triangle on the rate": ".75 to .83",
+}
+"""Likewise: training accuracy at width 100, five seeds on the first draw."""
+_EARLIER_GRID: Final = {
+    (30, 1.0): (".46", ".88", ".71"),
+    (30, 3.0): (".74", ".67", ".69"),
+    (100, 0.1): (".58", ".53", ".55"),
+    (100, 0.3): (".59", ".56", ".59"),
+    (100, 1.0): (".48", ".99", ".99"),
+    (100, 3.0): (".71", ".70", ".73"),
+    (300, 0.3): (".63", ".63", ".72"),
+    (300, 1.0): (".99", ".99", ".99"),
+}
+"""Likewise: training accuracy by width and rate, of the static loss and with A=20 and T=250 or 5000, three seeds."""
+
+
+def _arms(
+    outcomes: Outcomes, arms: dict[str, tuple[Run, ...]], against: str, earlier: Mapping[str, str] | None = None
+) -> Table:
     """A row per arm with its means, and with its difference to one of them."""
     rows = []
     for name, runs in arms.items():
-        cells = [Mean.of(by_draw(outcomes, runs, key)).text() for key in ("accuracy", "valid")]
+        cells = [Mean.of(independent(outcomes, runs, key)).text() for key in ("accuracy", "valid")]
         less = "" if name == against else gap(outcomes, runs, arms[against], "valid").text(sign=True)
         loss = f"{np.median(column(outcomes, runs, 'loss')):.3f}"
-        rows.append((name, *cells, f"{succeeded(outcomes, runs)} of {len(runs)}", loss, less))
-    head = (
+        row = (name, *cells, f"{succeeded(outcomes, runs)} of {len(runs)}", loss, less)
+        rows.append(row if earlier is None else (*row, earlier.get(name, "")))
+    head: tuple[str, ...] = (
         "arm",
         "training accuracy",
         "validation accuracy",
@@ -40,6 +69,8 @@ def _arms(outcomes: Outcomes, arms: dict[str, tuple[Run, ...]], against: str) ->
         "median cross-entropy",
         f"validation accuracy less that of {against}",
     )
+    if earlier is not None:
+        head = (*head, "training accuracy in our earlier simulation")
     return Table(head, tuple(rows))
 
 
@@ -56,7 +87,7 @@ def controls_section(trained: Trained) -> Section:
             "the rate' multiplies the learning rate by the weight that the class in turn would have, and leaves the "
             "loss as it is.",
         ),
-        (_arms(trained.controls, arms, "dynamical, A=20, T=250"),),
+        (_arms(trained.controls, arms, "dynamical, A=20, T=250", _EARLIER_ARMS),),
         (
             curves(
                 "Training accuracy of the main arms at width 100",
@@ -108,16 +139,22 @@ def map_section(trained: Trained) -> Section:
 def grid_section(trained: Trained) -> Section:
     """Each width with each learning rate."""
     plan, losses = trained.plan, list(dict.fromkeys(name for _, _, name in trained.plan.grid))
-    rows = [
-        (f"width {width}, rate {lr:g}", *(_cell(trained.grid, plan.grid[width, lr, name]) for name in losses))
-        for width in plan.widths
-        for lr in plan.lrs
-    ]
+    rows = []
+    for width in plan.widths:
+        for lr in plan.lrs:
+            cells = [_cell(trained.grid, plan.grid[width, lr, name]) for name in losses]
+            earlier = _EARLIER_GRID.get((width, lr))
+            if earlier is not None:
+                cells = [f"{cell} ({before})" for cell, before in zip(cells, earlier, strict=True)]
+            rows.append((f"width {width}, rate {lr:g}", *cells))
     counts = {width: len(runs) for (width, _, _), runs in plan.grid.items()}
     seeds = ", ".join(f"{count} at width {width}" for width, count in counts.items())
     return Section(
         "Width and learning rate",
-        (f"Training / validation accuracy on the first draw, mean over the seeds: {seeds}.",),
+        (
+            f"Training / validation accuracy on the first draw, mean over the seeds: {seeds}. In brackets "
+            "the training accuracy in our earlier simulation, where it has one.",
+        ),
         (Table(("", *losses), tuple(rows)),),
     )
 
