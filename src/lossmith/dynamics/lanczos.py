@@ -13,7 +13,7 @@ from lossmith.dynamics.operators import Operator
 
 _BASIS: Final = 40
 """Vectors that are kept at most, besides those wanted."""
-_LEAST: Final = 5
+_LEAST: Final = 2
 """Products at least, besides one for each eigenvalue: a random vector may by chance look like an eigenvector."""
 _SPARE: Final = 4
 """Eigenvectors that a restart keeps besides those wanted; they speed up what follows."""
