@@ -355,7 +355,8 @@ def _protocol(scale: Scale, outcomes: Sequence[Outcome]) -> Section:
         "Each loss has its own learning rate under each optimiser: a grid of factors of 2, extended where the best "
         f"lies on its edge, is judged on the validation images of the first of {scale.seeds} seeds. A seed draws the "
         "training and validation images, the initial weights and the order of the images. The intervals count the "
-        "chance of seeds and of test images, but not that of the one tuning.",
+        "chance of seeds and of test images, but not that of the one tuning: a rate that suits its seed and fails on "
+        "others counts against its loss.",
         f"That was {len(seconds)} trainings. The median one took {statistics.median(seconds):.0f} s on one thread.",
     )
     return Section("How it was done", text)

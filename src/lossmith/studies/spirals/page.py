@@ -67,6 +67,7 @@ def study(bench: Bench) -> Findings:
 
 def _protocol(trained: Trained) -> Section:
     run, seconds = trained.plan.figure["dynamical"][0], trained.seconds
+    half, short = trained.plan.figure["half"][0].updates, trained.plan.controls["static, rate 1"][0].updates
     return Section(
         "Protocol",
         (
@@ -78,11 +79,11 @@ def _protocol(trained: Trained) -> Section:
             "The weight of one class after the other rises from 1 to A and falls back over T + 1 updates, and the "
             "three weights are scaled to the sum 3. The last period or so has no weights. 'Original' initial weights "
             "are N(0, 1/fan-in) with biases 0; 'updated' ones are Glorot's, as in the later version of the notebook.",
-            f"The figure's runs have {run.updates:,} updates; all others have "
-            f"{trained.plan.controls['static, rate 1'][0].updates:,}. All comparisons are paired: a seed gives the "
-            "same initial weights and data to each arm. Intervals are 95 % intervals by Student's t: over seeds "
-            "where all runs share their data, and over draws of the data, with the runs on one draw averaged, in the "
-            "controls. Each table says how many runs it rests on: few in the two maps, which take most of the time.",
+            f"The figure's runs have {run.updates:,} updates, those at half the rate {half:,}, and those of the "
+            f"controls and maps {short:,}. All comparisons are paired: a seed gives the same initial weights and data "
+            "to each arm. Intervals are 95 % intervals by Student's t: over seeds where all runs share their data, "
+            "and over draws of the data, with the runs on one draw averaged, in the controls. Each table says how "
+            "many runs it rests on: few in the two maps, which take most of the time.",
             f"{run.updates:,} updates with the sharpness every 25 updates took {seconds:.0f} seconds of one core, the "
             "losses of all updates and the tangent kernels included.",
         ),
