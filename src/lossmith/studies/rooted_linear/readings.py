@@ -91,8 +91,9 @@ class Measured:
         return int(self.whole["kind"]) == 0
 
     def asked(self, target: int) -> bool:
-        """Whether cross-entropy reached the target on the whole."""
-        return reached(self.whole, CROSS_ENTROPY, target)
+        """Whether cross-entropy reached the target on the whole and on enough resamples."""
+        there = [reached(result, CROSS_ENTROPY, target) for result in self.drawn]
+        return reached(self.whole, CROSS_ENTROPY, target) and sum(there) >= _ENOUGH * len(there)
 
 
 def slowdown(sets: Sequence[Measured], arm: Arm, target: int, other: Arm = CROSS_ENTROPY) -> Difference:

@@ -86,9 +86,9 @@ def speed(sets: Sequence[Measured]) -> Section:
         "Steps to fixed cross-entropies and accuracy",
         (
             "The first row has the steps of cross-entropy on the whole data set, and the others the ratios to it "
-            "with their brackets. A table leaves out the data sets on which cross-entropy does not reach the "
-            "target. L-BFGS needs no learning rate; its row counts gradients, each of which costs as much as a "
-            "step.",
+            "with their brackets. A table leaves out the data sets on which cross-entropy misses the target, on "
+            "the whole or on many parts. L-BFGS needs no learning rate; its row counts gradients, each of which "
+            "costs as much as a step.",
         ),
         tuple(tables),
     )
