@@ -43,7 +43,7 @@ class Bench:
         quick: whether a study is to try everything on few and short runs, which prove nothing.
 
     Attributes:
-        seconds: that the jobs took, each on one core, whenever they were done. A study adds what it does elsewhere.
+        seconds: of processor time that the jobs took, whenever they were done. A study adds what it does elsewhere.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Bench:
 
 
 def _done(work: Callable[[Job], Result], job: Job) -> Result:
-    """What a job gives, and the seconds that it took."""
-    began = time.perf_counter()
-    return {**work(job), _SECONDS: np.array(time.perf_counter() - began)}
+    """What a job gives, and the seconds of processor time that it took."""
+    began = time.process_time()
+    return {**work(job), _SECONDS: np.array(time.process_time() - began)}
 
 
 @functools.cache

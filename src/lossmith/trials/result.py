@@ -64,13 +64,13 @@ class TrialResult:
         diverged: whether an output was not finite at some point of the curve.
         notes: warnings the loss gave.
         seconds: wall time; for a slice of a stack its share of the stack's.
-        probe_seconds: the part of it that the probes took.
         valid: each unit of the validation part, for final trials.
         test: each unit of the test part, for final trials.
         series: what the probes wrote down, by their text; for a loss that learns also ``scale``, its effective scale at
             each step.
         facts: what else is known of the loss, by name: for one that learns ``offline_steps`` and, in final trials of
             classification, the ``formula`` it was distilled to with its ``formula_error``.
+        probe_seconds: the part of the wall time that the probes took.
     """
 
     curve: Curve
@@ -82,11 +82,11 @@ class TrialResult:
     diverged: bool
     notes: tuple[str, ...]
     seconds: float
-    probe_seconds: float = 0.0
     valid: Judged | None = None
     test: Judged | None = None
     series: dict[str, Series] = field(default_factory=dict)
     facts: dict[str, float | str] = field(default_factory=dict)
+    probe_seconds: float = 0.0
 
 
 def summary_to_json(result: TrialResult) -> str:
