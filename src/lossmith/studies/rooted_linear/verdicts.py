@@ -44,7 +44,15 @@ def races(sets: Sequence[Measured], arm: Arm) -> list[Difference]:
 
 
 def judged(tallies: Sequence[Tally]) -> Verdict:
-    """One tally for each k: whether less is more frequent for some k, and never the contrary."""
+    """Judge a claim by how many comparisons came out which way.
+
+    Args:
+        tallies: one for each k.
+
+    Returns:
+        ``"holds"`` if for some k half of the comparisons or more are less, and none is more; ``"holds in part"`` if for
+        some k there are more of less than of more; ``"undecided"`` if none is either; else ``"does not hold"``.
+    """
     if any(each.less * 2 >= each.total > 0 and not each.more for each in tallies):
         return "holds"
     if any(each.less > each.more for each in tallies):
@@ -58,7 +66,7 @@ def faster(sets: Sequence[Measured]) -> Claim:
     """Whether the rooted loss needs fewer steps than cross-entropy."""
     found = {k: races(sets, Arm("rooted", k)) for k in KS}
     means = "; ".join(
-        f"k={k} {', '.join(f'{each.as_ratio()} to {TARGETS[i]}' for i, each in enumerate(differences))}"
+        f"k={k}: {', '.join(f'{each.as_ratio()} to {TARGETS[i]}' for i, each in enumerate(differences))}"
         for k, differences in found.items()
     )
     single = {k: tally([slowdown([each], Arm("rooted", k), i) for each in sets for i in range(3)]) for k in KS}
@@ -83,7 +91,7 @@ def schedule(sets: Sequence[Measured]) -> Claim:
                 cells += 1
                 if all(slowdown(among, arm, target, other).below for other in (Arm("scalar", k), NORMALISED)):
                     beaten.append(f"{name} (k={k}, {TARGETS[target]})")
-    verdict: Verdict = "does not hold"
+    verdict: Verdict = "does not hold" if cells else "undecided"
     if cells and len(beaten) == cells:
         verdict = "holds"
     elif beaten:
@@ -93,10 +101,10 @@ def schedule(sets: Sequence[Measured]) -> Claim:
     return Claim(
         "The speed-up is more than a step-size schedule.",
         verdict,
-        f"Of {cells} comparisons in which a rooted loss was faster than cross-entropy, over all data sets or on "
-        f"one, {len(beaten)} show it faster also than both schedules on cross-entropy: the scalar mean p^(-1/k) of "
-        f"the same k, and division by the loss{where}. That division alone takes these multiples of cross-entropy's "
-        f"steps over all data sets: {alone}.",
+        f"A rooted loss was faster than cross-entropy in {cells} comparison{'s' * (cells != 1)}, over all data sets "
+        f"or on one. In {len(beaten)} of these it was also faster than both step-size schedules on cross-entropy: the "
+        f"scalar mean p^(-1/k) of the same k, and division by the loss{where}. Division by the loss alone takes these "
+        f"multiples of cross-entropy's steps over all data sets: {alone}.",
     )
 
 
@@ -109,7 +117,7 @@ def conditioned(sets: Sequence[Measured]) -> Claim:
         judged([tally([each]) for each in own.values()]),
         "Condition numbers of the Hessians, restricted to their range, at equal cross-entropies along the training, as "
         f"geometric means over the data sets of ratios to cross-entropy's: {_ratios(own)}; on single data sets "
-        f"{_counts(single, 'smaller', 'larger')}. At the same weights, those that cross-entropy comes past: "
+        f"{_counts(single, 'smaller', 'larger')}. At the same weights, along the path of cross-entropy: "
         f"{_ratios(there)}.",
     )
 
@@ -126,11 +134,11 @@ def directed(sets: Sequence[Measured]) -> Claim:
     arrives = bool(ends) and max(ends) <= LAST_ANGLE
     by = {way: {k: turned(sets, Arm("rooted", k), way) for k in KS} for way in _WAYS}
     closer = [judged([tally([each]) for each in differences.values()]) for differences in by.values()]
-    verdict: Verdict = "does not hold"
+    verdict: Verdict = "does not hold" if solvable else "undecided"
     if arrives:
         verdict = "holds" if all(each == "holds" for each in closer) else "holds in part"
     means = "; ".join(
-        f"{_WAYS[way]} {', '.join(f'k={k} {each.as_degrees()}' for k, each in differences.items())}"
+        f"{_WAYS[way]} {', '.join(f'{each.as_degrees()} for k={k}' for k, each in differences.items())}"
         for way, differences in by.items()
     )
     return Claim(
@@ -148,12 +156,12 @@ _WAYS: Final = {"norms": "at equal norm", "losses": "at equal cross-entropy", "s
 
 
 def _counts(tallies: dict[int, Tally], less: str, more: str) -> str:
-    parts = [f"k={k} {each.less} {less}, {each.more} {more} of {each.total}" for k, each in tallies.items()]
+    parts = [f"k={k}: {each.less} {less} and {each.more} {more} of {each.total}" for k, each in tallies.items()]
     return "; ".join(parts)
 
 
 def _ratios(differences: dict[int, Difference]) -> str:
-    return ", ".join(f"k={k} {each.as_ratio()}" for k, each in differences.items())
+    return ", ".join(f"{each.as_ratio()} for k={k}" for k, each in differences.items())
 
 
 def _listed(items: Sequence[str]) -> str:

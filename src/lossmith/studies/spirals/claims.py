@@ -94,9 +94,9 @@ def judge_wide(trained: Trained) -> Claim:
     rest = "; ".join(f"{name}: {each.text(sign=True)}" for name, each in controls.items() if name != "static, rate 1")
     draws = len({run.draw for run in static})
     because = (
-        f"At width {static[0].width} the static loss fits {succeeded(outcomes, static)} of {len(static)} runs. The "
-        f"validation accuracy less that of the static loss at the same rate, over {draws} draws of the data, is for "
-        f"{told}. That of {_ARM} less that of other controls: {rest}. A gain of {_GAIN:g} would matter."
+        f"At width {static[0].width} the static loss fits {succeeded(outcomes, static)} of {len(static)} runs. "
+        f"Validation accuracy minus that of the static loss at the same rate, over {draws} draws of the data: {told}. "
+        f"Validation accuracy of {_ARM} minus that of other controls: {rest}. A gain of {_GAIN:g} would matter."
     )
     text = f"An overparameterised network ({parameters(300):,} weights) generalises better with the dynamical loss."
     return Claim(text, verdict, because)
@@ -118,20 +118,20 @@ def judge_sharpness(trained: Trained) -> Claim:
         every = np.concatenate(onsets.first)
         above, below = (float(np.mean(far)) if len(every) else 0.0 for far in (every > 1 + NEAR, every < 1 - NEAR))
         parts.append(
-            f"at rate {figure[name][0].lr:g}, {first.text(2)} of the first onsets of a period ({above:.2f} are above, "
-            f"{below:.2f} below; by the 50 updates before alone, {before.text(2)} are within) and {quiet.text(2)} of "
-            "the quiet moments"
+            f"at rate {figure[name][0].lr:g} it is so at {first.text(2)} of the first onsets of a period ({above:.2f} "
+            f"lie above, {below:.2f} below; by the 50 updates before alone, {before.text(2)} are within) and at "
+            f"{quiet.text(2)} of the quiet moments"
         )
     verdict: Verdict = (
         "holds" if falls and all(bursts) else "holds in part" if falls or any(bursts) else "does not hold"
     )
-    if np.isnan(change.value):
+    if np.isnan(change.value) or (verdict == "does not hold" and change.low <= 0):
         verdict = "undecided"
     low, middle, high = np.exp([change.low, change.value, change.high])
     because = (
         f"The median sharpness of the last three periods is {middle:.2f} [{low:.2f}, {high:.2f}] times that of the "
-        f"first three ({change.count} seeds); it is highest in period {highest}. Within {NEAR:.0%} of 2/lr lie "
-        f"{'; and '.join(parts)}."
+        f"first three ({change.count} seeds); it is highest in period {highest}. Is the sharpness within {NEAR:.0%} "
+        f"of 2/lr? {'; '.join(parts).capitalize()}."
     )
     text = "The sharpness falls from cycle to cycle, and the bursts of instability begin where it reaches 2/lr."
     return Claim(text, verdict, because)
