@@ -47,24 +47,37 @@ def _table(name: str, bunch: Any, targets: NDArray[Any], class_names: tuple[str,
     return Dataset(name, name, "tabular", inputs, targets, class_names, columns=columns, task=task)
 
 
-def _spirals(classes: int = 3, per_class: int = 100) -> Dataset:
-    """Draw the spirals of Ruiz-Garcia et al. (2021, arXiv 2102.03793), as the authors' notebook does.
+def spiral_points(draw: int, classes: int = 3, per_class: int = 100) -> NDArray[np.float64]:
+    """Draw points of the spirals of Ruiz-Garcia et al. (2021, arXiv 2102.03793), as the authors' notebook does.
 
     For class j: r from 0 to 1, angle from 2 pi j / C over two full turns plus 0.2 times a standard normal.
+
+    Args:
+        draw: seed of the generator; the notebook's is 0.
+        classes: C.
+        per_class: number of points of each class.
+
+    Returns:
+        The points, class after class, shape (C per_class, 2).
     """
-    normal: Any = np.random.RandomState(0).randn  # the notebook's generator, bit for bit
+    normal: Any = np.random.RandomState(draw).randn  # the notebook's generator, bit for bit
     radius = np.linspace(0.0, 1.0, per_class)
     arms: list[NDArray[np.float64]] = []
     for j in range(classes):
         start = j * 2 * np.pi / classes
         angle = np.linspace(start, start + 4 * np.pi, per_class) + 0.2 * normal(per_class)
         arms.append(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1))
+    return np.concatenate(arms)
+
+
+def _spirals() -> Dataset:
+    classes, points = 3, spiral_points(0)
     return Dataset(
         name="spirals",
         digest="spirals",
         kind="tabular",
-        inputs=np.concatenate(arms),
-        targets=np.repeat(np.arange(classes, dtype=np.int64), per_class),
+        inputs=points,
+        targets=np.repeat(np.arange(classes, dtype=np.int64), len(points) // classes),
         class_names=tuple(str(j) for j in range(classes)),
         columns=(Column("x"), Column("y")),
         standardize=False,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lossmith.data.bundled import spiral_points
 from lossmith.losses.dynamical import gamma
 
 CLASSES: Final = 3
@@ -66,18 +67,9 @@ class Run:
 
 @functools.cache
 def spirals(draw: int) -> Tensor:
-    """Three arms of two turns each: points with a third coordinate 1, shape (3, 300), class after class.
-
-    Source: the authors' notebook, github.com/miguel-rg/dynamical-loss-functions, whose draw is 0.
-    """
-    random = np.random.RandomState(draw)
-    radius = np.linspace(0, 1, PER_CLASS)
-    arms = []
-    for number in range(CLASSES):
-        first = 2 * np.pi * number / CLASSES
-        angle = np.linspace(first, first + 4 * np.pi, PER_CLASS) + 0.2 * random.randn(PER_CLASS)
-        arms.append(np.stack([radius * np.cos(angle), radius * np.sin(angle), np.ones(PER_CLASS)]))
-    return torch.from_numpy(np.concatenate(arms, 1))
+    """The points of a draw with a third coordinate 1, shape (3, 300), class after class."""
+    points = spiral_points(draw, CLASSES, PER_CLASS)
+    return torch.from_numpy(np.column_stack([points, np.ones(len(points))]).T.copy())
 
 
 def held_out(draw: int) -> Tensor:
