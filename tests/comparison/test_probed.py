@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from lossmith.comparison.tuning import Setting
 from lossmith.report.page import render
 from lossmith.report.run import load_run
 from lossmith.report.terminal import Leaderboard
-from lossmith.trials.probes import PROBES, Probe, View
+from lossmith.trials import timing
 from lossmith.trials.result import Curve, Series, TrialResult
 from lossmith.trials.timing import Timing, time_looks
-from lossmith.trials.trial import Sources
+from lossmith.trials.trial import Sources, Trial
 
 ASKED = {"data": "iris", "model": "mlp:width=8", "losses": ("rooted",), "lrs": 3, "steps": 30, "folds": 0, "repeats": 2}
 MEASURED = {"probe": "sharpness,margin:rows=40", "every": 10}
@@ -120,16 +119,18 @@ def test_the_estimate_counts_every_look_of_every_final_training() -> None:
 
 
 def test_looks_are_timed_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe that sleeps 20 ms, twelve times in a training of 110 steps."""
+    """Two looks of 30 ms each, of a probe that looks twelve times in a training of 110 steps."""
+    asked = []
 
-    def sleep(view: View) -> np.ndarray:
-        time.sleep(0.02)
-        return np.zeros(1)
+    def train(trial: Trial, *_: object) -> TrialResult:
+        asked.append((trial.steps, trial.probes))
+        return replace(RESULT, probe_seconds=0.06)
 
-    monkeypatch.setitem(PROBES, "sleep", Probe(sleep))
+    monkeypatch.setattr(timing, "train", train)
     trial = make_plan(Options(**ASKED), Sources()).trial  # type: ignore[arg-type]
-    seconds = time_looks(replace(trial, steps=110, probes=("sleep:every=10",)), Sources({"iris": "iris"}))
-    assert 12 * 0.02 <= seconds < 12 * 0.04
+    probes = ("ntk:every=10", "instability", "margin")
+    assert time_looks(replace(trial, steps=110, probes=probes), Sources()) == pytest.approx(0.03 * (12 + 0 + 5))
+    assert asked == [(1, (text,)) for text in probes]
 
 
 def test_a_damaged_row_of_probes_is_refused(runs: tuple[Path, Summary], tmp_path: Path) -> None:
