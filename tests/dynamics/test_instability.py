@@ -158,3 +158,42 @@ def test_a_loss_that_only_falls_repeats_nothing() -> None:
     for losses in (-0.01 * np.arange(300.0), 10 * np.exp(-np.arange(300) / 2000)):
         assert bifurcation(lambda _, losses=losses: losses, [1.0]).periods == (None,)
     assert instabilities(-0.01 * np.arange(300.0)) == ()
+
+
+def test_fifty_updates_on_either_side_count_and_branches_alike() -> None:
+    """Those 50 away are among them, those 51 away are not; whole numbers will do."""
+    steps = [49, 50, 100, 150, 151]
+    assert sharpness_around(100, steps, [1000, 2, 4, 6, 1000]) == 4.0
+    assert sharpness_around(100, steps, [1000, 2, 4, 6, 1000], within=51) == pytest.approx((4 + 1000) / 2)
+    assert sharpness_around(10, [9, 10, 12], [5, 1, 2]) == (5 + 1.5) / 2
+
+
+def test_the_smallest_change_that_counts_is_exceeded() -> None:
+    def alternating(size: float) -> NDArray[np.float64]:
+        return 1.0 + size * (np.arange(200) % 2)
+
+    assert instabilities(alternating(0.5), smallest=0.5) == ()
+    (found,) = instabilities(alternating(0.5), smallest=0.499)
+    assert (found.start, found.period) == (1, 2)
+    assert bifurcation(lambda _: alternating(0.5), [1], smallest=0.5).periods == (1,)
+    assert bifurcation(lambda _: alternating(0.5), [1], smallest=0.499).periods == (2,)
+
+
+def test_the_least_that_is_taken() -> None:
+    short = 1.0 + (np.arange(8) % 2)
+    found = bifurcation(lambda rate: list(short), [3], tail=8)
+    assert found.values.tolist() == [3.0]
+    assert found.values.dtype == found.visited.dtype == np.float64
+    assert found.visited.tolist() == [short.tolist()]
+    assert found.periods == (2,)
+    whole = (np.arange(40) % 2).tolist()
+    assert instabilities(whole, flips=4)[0].start == 1
+    with pytest.raises(ValueError, match="give at least 4"):
+        instabilities(whole, flips=3)
+    with pytest.raises(ValueError, match="give at least 8"):
+        bifurcation(lambda rate: list(short), [3], tail=7)
+
+
+def test_a_tail_with_infinite_losses_has_no_period_and_warns_of_nothing() -> None:
+    losses = np.append(np.ones(8), [np.inf, np.inf])
+    assert bifurcation(lambda _: losses, [1.0], tail=8).periods == (None,)

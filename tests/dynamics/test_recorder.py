@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import hessian
 
 import lossmith
-from lossmith.dynamics import MEASUREMENTS, Moment, Recorder
+from lossmith.dynamics import MEASUREMENTS, Hessian, Moment, Recorder, eigenvalues, measurements
+from lossmith.dynamics import recorder as recorder_module
 
 
 def problem() -> tuple[nn.Module, Tensor, Tensor]:
@@ -121,3 +122,75 @@ def test_one_name_will_do_and_a_learning_rate_of_0() -> None:
     (row,) = recorder.series["sharpness"]
     assert row[0] > 0
     assert row[1] == math.inf
+
+
+def test_what_is_measured_has_the_columns_and_examples_that_are_documented() -> None:
+    assert {name: (of.columns, of.rows) for name, of in MEASUREMENTS.items()} == {
+        "sharpness": (("sharpness", "threshold"), 1024),
+        "ntk": (("largest eigenvalue",), 64),
+        "margin": (("smallest", "median", "accuracy"), 1024),
+    }
+
+
+def test_adams_sharpness_is_that_of_the_preconditioned_hessian_after_its_first_step() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(3, (30,))
+    model = nn.Linear(4, 3).double()
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    recorder = Recorder(model, nn.CrossEntropyLoss(), (x, y), optimizer, every=1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        recorder.step()
+    series = recorder.series["sharpness"]
+    assert np.isnan(series[0, 0])
+    assert recorder.steps == [0, 1, 2, 3]
+
+    def loss(weight: Tensor, bias: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(x @ weight.T + bias, y)
+
+    blocks = hessian(loss, (model.weight.detach(), model.bias.detach()))
+    matrix = torch.cat([torch.cat([b.reshape(n, -1) for b in row], 1) for row, n in zip(blocks, (12, 3), strict=True)])
+    states = [optimizer.state[p] for p in (model.weight, model.bias)]
+    scale = torch.cat([((s["exp_avg_sq"] / (1 - 0.999**3)).sqrt() + 1e-8).flatten() for s in states]) ** -0.5
+    wanted = torch.linalg.eigvalsh(scale[:, None] * matrix * scale)[-1]
+    np.testing.assert_allclose(series[-1], [wanted, 38 / 0.01], rtol=2e-3)
+
+
+def test_a_tie_is_no_success_and_outputs_of_images_have_no_kernel() -> None:
+    model = nn.Linear(2, 2)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    x, y = torch.randn(6, 2), torch.zeros(6, dtype=torch.int64)
+    assert MEASUREMENTS["margin"].take(Moment(model, nn.CrossEntropyLoss(), x, y)) == (0.0, 0.0, 0.0)
+    dense = nn.Conv2d(1, 2, 1)
+    with pytest.raises(ValueError, match=r"shape \(N, C\), not \(3, 2, 4, 4\)"):
+        MEASUREMENTS["ntk"].take(Moment(dense, nn.CrossEntropyLoss(), torch.randn(3, 1, 4, 4), y))
+
+
+def test_a_number_that_has_not_converged_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = problem()
+    found = eigenvalues(Hessian(model.eval(), nn.CrossEntropyLoss(), (x, y)), most=3, tol=1e-12)
+    assert not found.converged
+    asked = []
+
+    def stopped(operator: object, tol: float) -> object:
+        asked.append(tol)
+        return found
+
+    monkeypatch.setattr(measurements, "eigenvalues", stopped)
+    assert math.isnan(MEASUREMENTS["sharpness"].take(Moment(model, nn.CrossEntropyLoss(), x, y))[0])
+    assert asked == [1e-3]
+
+
+def test_looks_come_every_25_steps_and_their_time_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = problem()
+    clock = iter(range(0, 1000, 3))  # each look takes three seconds by it
+    monkeypatch.setattr(recorder_module.time, "perf_counter", lambda: next(clock))
+    recorder = Recorder(model, nn.CrossEntropyLoss(), (x, y), probes=["margin"])
+    for _ in range(51):
+        recorder.step()
+    assert recorder.steps == [0, 25, 50]
+    assert recorder.seconds == 9.0

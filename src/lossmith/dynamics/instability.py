@@ -107,6 +107,8 @@ def _period(row: Array, flips: int) -> int | None:
 
 def _repeats(window: Array, period: int) -> bool:
     """Whether it turns at half of its updates or more, and is the same after a period but for a drift."""
+    if not np.isfinite(window).all():
+        return False
     change, missed = np.diff(window), window[period:] - window[:-period]
     turns = np.mean(np.sign(change[1:]) != np.sign(change[:-1])) >= _TURNS
     return bool(turns and np.abs(missed - missed.mean()).mean() <= _REPEATS * np.abs(change).mean())
