@@ -181,7 +181,7 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         )
     if unfit := [text for text in trial.probes if parse_loss(text).name not in MEASUREMENTS]:
         raise RequestError(
-            f"--probe {unfit[0]}: a comparison measures {', '.join(MEASUREMENTS)}; `lossmith train` the others"
+            f"--probe {unfit[0]}: a comparison measures {', '.join(MEASUREMENTS)}; `lossmith train` takes it"
         )
     losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
     losses = list(map(drafted.task.loss_text, losses))

@@ -139,7 +139,7 @@ def interpolate(
     if points < 2:
         raise ValueError(f"points is {points}: give at least 2, for the two ends")
     start, end = (dict(model.named_parameters()) | dict(model.named_buffers()) for model in (first, second))
-    _check_alike(start, end)
+    _require_one_architecture(start, end)
     objective = Objective(first, loss, data)
     positions = torch.linspace(0, 1, points, dtype=torch.float64)
     losses = torch.tensor([objective.value(_between(start, end, t)) for t in positions.tolist()], dtype=torch.float64)
@@ -228,7 +228,7 @@ def _between(first: Mapping[str, Tensor], second: Mapping[str, Tensor], t: float
     return found
 
 
-def _check_alike(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+def _require_one_architecture(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
     shapes = [{name: tuple(value.shape) for name, value in of.items()} for of in (first, second)]
     if shapes[0] == shapes[1]:
         return

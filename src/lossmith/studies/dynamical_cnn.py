@@ -316,9 +316,9 @@ def _results(outcomes: Sequence[Outcome]) -> Section:
             ))
     head = ("optimiser and loss", "learning rate", "test accuracy", "lowest and highest", "gain over static (points)")
     text = (
-        "Static is cross-entropy; A is the amplitude and T the period of a dynamical loss. In brackets are intervals "
-        f"that hold for the {len(outcomes[0].gains)} losses of an optimiser at once with 95 %. A verdict on a gain is "
-        "“holds” if such an interval lies above zero, and “does not hold” if all of them end below "
+        "Static is cross-entropy; A is the amplitude and T the period of a dynamical loss. Brackets hold 95 % "
+        f"intervals that are valid for the {len(outcomes[0].gains)} losses of an optimiser together. A verdict on a "
+        "gain is “holds” if such an interval lies above zero, and “does not hold” if all of them end below "
         f"{100 * MATTERS:g} point.",
     )
     return Section("Test accuracy", text, (Table(head, tuple(rows)),))
@@ -352,8 +352,9 @@ def _protocol(scale: Scale, outcomes: Sequence[Outcome]) -> Section:
         f"{scale.batch_size} images, which is {scale.steps * scale.batch_size / train:.1f} epochs; that is short, and "
         f"says nothing of what longer trainings do. The last {tail} steps are static, so that no run ends inside a "
         "cycle. The hyperparameters of the paper's experiment are not known to us; this is not a reproduction.",
-        "Each loss has its own learning rate under each optimiser: a grid of factors of 2, extended where the best "
-        f"lies on its edge, is judged on the validation images of the first of {scale.seeds} seeds. A seed draws the "
+        "Each loss has its own learning rate under each optimiser. It is chosen from a grid by factors of 2, which is "
+        "extended if the best rate lies on its edge, by the accuracy on the validation images of the first of "
+        f"{scale.seeds} seeds. A seed draws the "
         "training and validation images, the initial weights and the order of the images. The intervals count the "
         "chance of seeds and of test images, but not that of the one tuning: a rate that suits its seed and fails on "
         "others counts against its loss.",

@@ -160,9 +160,9 @@ class Looking:
         self.seconds = 0.0
 
     def keep(self, loss: Tensor) -> None:
-        """Keep the loss of a step, a scalar, if a probe wants it."""
-        if self.losses is not None:
-            self.losses.append(loss)
+        """Keep the loss of a step, a scalar."""
+        assert self.losses is not None, "only the probe of losses keeps them"
+        self.losses.append(loss)
 
     def look(
         self,

@@ -42,6 +42,7 @@ class TrainingState:
         self.trial, self.size = trials[0], len(trials)
         device, size = splits.train.targets.device, self.size
         self.probes = [Looking(trial, splits, task, device.type) for trial in trials]
+        self.kept = [i for i, probes in enumerate(self.probes) if probes.losses is not None]  # few, or none
         self.best = torch.full((size,), -torch.inf, dtype=torch.float64, device=device)
         self.observed: list[Tensor] = []
         self.diverged = torch.zeros(size, dtype=torch.bool, device=device)
@@ -54,8 +55,8 @@ class TrainingState:
     def step(self, step: int, *, observe: bool) -> None:
         """One optimiser step of every model on its own batch."""
         outputs, targets, losses = self.stepper.step(step)
-        for i, probes in enumerate(self.probes):
-            probes.keep(losses[i])
+        for i in self.kept:
+            self.probes[i].keep(losses[i])
         self.seen += int((targets[0] != self.splits.ignore).sum()) if self.splits.ignore else targets[0].numel()
         if observe:
             self.observed.append(self.task.curve_point(outputs, targets))

@@ -86,9 +86,9 @@ def _protocol(sets: Sequence[Measured], missing: Sequence[str]) -> Section:
             "data sets are standardised, and all have a constant feature. Two classes have one logit, and wine has "
             "a softmax. The rooted loss is k (p^(-1/k) - 1), the form of the theory. The form of the authors' "
             "code, k (1 - p^(1/k)), has arms of its own.",
-            f"Each arm has its own grid of learning rates, by factors of {GRID}, which is widened until the best "
-            f"rate lies inside it (still at an edge in {edges} of {raced} races). Each target is reached with the "
-            "rate that gets there first, and runs may rise on their way. There are three targets, all on the "
+            f"Each arm has its own grid of learning rates, by factors of {GRID}. The grid is widened until the best "
+            f"rate lies inside it; in {edges} of {raced} races it still lies on an edge. Each target is reached with "
+            "the rate that gets there first, and runs may rise on their way. There are three targets, all on the "
             f"training set: a near cross-entropy, where {NEAR:.1%} of the way from guessing to the lowest is left, "
             f"which is 0.05 for two separable classes; a close one, where {CLOSE:.2%} is left; and {ACCURACY:.0%} "
             f"of the accuracy at the lowest cross-entropy. An arm stops after {SLOWER} times the steps that "

@@ -82,8 +82,8 @@ def controls_section(trained: Trained) -> Section:
     return Section(
         "Controls at width 100",
         (
-            f"{len(runs)} runs per arm, with as many initial weights and {len({run.draw for run in runs})} draws of "
-            "the data. 'Constant class weights' holds the largest weight on class 0 until the tail. 'The triangle on "
+            f"Each arm has {len(runs)} runs with different initial weights, on {len({run.draw for run in runs})} draws "
+            "of the data. 'Constant class weights' keeps the largest weight on class 0 until the tail. 'The triangle on "
             "the rate' multiplies the learning rate by the weight that the class in turn would have, and leaves the "
             "loss as it is.",
         ),
