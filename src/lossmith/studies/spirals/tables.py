@@ -83,8 +83,8 @@ def controls_section(trained: Trained) -> Section:
         "Controls at width 100",
         (
             f"Each arm has {len(runs)} runs with different initial weights, on {len({run.draw for run in runs})} draws "
-            "of the data. 'Constant class weights' keeps the largest weight on class 0 until the tail. 'The triangle on "
-            "the rate' multiplies the learning rate by the weight that the class in turn would have, and leaves the "
+            "of the data. 'Constant class weights' keeps the largest weight on class 0 until the tail. 'The triangle "
+            "on the rate' multiplies the learning rate by the weight that the class in turn would have, and leaves the "
             "loss as it is.",
         ),
         (_arms(trained.controls, arms, "dynamical, A=20, T=250", _EARLIER_ARMS),),
