@@ -5,6 +5,7 @@
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from lossmith.discovery import evolve
     from lossmith.properties.scale import match_scale
     from lossmith.trials.saving import load
+
+    __version__: str
 
 __all__ = ["available", "create", "evolve", "learned", "load", "losses", "match_scale"]
 
@@ -29,6 +32,8 @@ def __getattr__(name: str) -> Any:
     """Import a name when it is first asked for: the command line says what it can say without torch."""
     if name in {"learned", "losses"}:
         return import_module(f"lossmith.{name}")
+    if name == "__version__":
+        return version("lossmith")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
