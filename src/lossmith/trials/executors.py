@@ -5,10 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import ctypes
 import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +23,26 @@ MakeExecutor = Callable[[int], concurrent.futures.Executor]
 """Makes an executor with a number of workers. What is submitted to it can be pickled."""
 
 
+class _WithoutMain(multiprocessing.context.SpawnProcess):
+    """A fresh process that does not run the main script of this one: workers need nothing of it.
+
+    A script then needs no ``if __name__ == "__main__":``.
+    """
+
+    @staticmethod
+    def _Popen(process_obj: multiprocessing.context.SpawnProcess) -> object:  # type: ignore[override]  # noqa: N802 (its name there)
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")  # without a file, there is nothing to run again
+        try:
+            return multiprocessing.context.SpawnProcess._Popen(process_obj)
+        finally:
+            sys.modules["__main__"] = main
+
+
+class _SpawnContext(multiprocessing.context.SpawnContext):
+    Process = _WithoutMain
+
+
 class LocalPool(concurrent.futures.ProcessPoolExecutor):
     """Fresh processes with one thread each, which ignore Ctrl-C and die when this process does.
 
@@ -29,8 +51,7 @@ class LocalPool(concurrent.futures.ProcessPoolExecutor):
     """
 
     def __init__(self, workers: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        super().__init__(workers, mp_context=context, initializer=_start_worker)
+        super().__init__(workers, mp_context=_SpawnContext(), initializer=_start_worker)
 
     def end(self) -> None:
         """Stop the processes of this pool, and no others, whatever they are doing."""
