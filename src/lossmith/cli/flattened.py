@@ -21,7 +21,7 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     def flat(**given: Any) -> None:
         values = {name: given.pop(name, getattr(request.annotation, name)) for name in options}
         asked = request.annotation(**values)
-        asked.dataset()  # report bad data before torch is loaded, which takes seconds
+        asked.check_data()
         command(asked, **given)
 
     own = []

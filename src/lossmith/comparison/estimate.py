@@ -11,10 +11,11 @@ from typing import Final
 from lossmith.comparison.arms import Arm
 from lossmith.comparison.plan import Plan
 from lossmith.trials.ledger import Ledger
+from lossmith.trials.rehearsal import time_function
 from lossmith.trials.runner import STACK_SIZE
 from lossmith.trials.timing import Timing, time_looks, time_trials
 from lossmith.trials.training import stacks
-from lossmith.trials.trial import Sources, Trial
+from lossmith.trials.trial import FunctionTrainer, Sources, Trial
 
 _BEYOND: Final = 1.25  # wider grids, and other rates for speed: what a plan cannot know adds about a quarter
 _WORKER: Final = 3.0  # seconds in which a worker starts
@@ -58,6 +59,9 @@ def measure(plan: Plan, sources: Sources) -> dict[str, Timing]:
 
     Arms whose losses do not learn are timed together, one stack or the reference alone standing for all of them.
     """
+    trainer = plan.trial.trainer
+    if isinstance(trainer, FunctionTrainer):
+        return dict.fromkeys((arm.name for arm in plan.arms), time_function(trainer, sources, plan.device))
     planned = {arm.name: _first_trials(plan, arm) for arm in plan.arms}
     plain = {name: of for name, of in planned.items() if _timed(of[0]).stepper == plan.trial.stepper}
     stacked = stacks([trial for of in plain.values() for trial in of], STACK_SIZE)
@@ -82,7 +86,7 @@ def estimate(
         The estimate; zero trainings if all of tuning is kept.
     """
     each = len(plan.pipelines) * (plan.budget + 1) * _BEYOND
-    points = plan.trial.ours.evaluations
+    points = plan.trial.trainer.evaluations
     whole, evaluation = len(plan.pipelines) * len(plan.arms) * looks, 0.0
     for arm in plan.arms:
         whole += each * timings[arm.name].whole(round(arm.length * plan.trial.steps), points)

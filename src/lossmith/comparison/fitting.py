@@ -168,9 +168,9 @@ def _shrunk(plan: Plan, size: _Size) -> Plan:
     kept = tuple(arm for arm in arms if arm.role == "control" or arm in candidates)
     start = 0 if size.lrs is None else (len(plan.lrs) - size.lrs + 1) // 2
     lrs = plan.lrs if size.lrs is None else plan.lrs[start : start + size.lrs]
-    trainer = plan.trial.ours
+    trainer = plan.trial.trainer
     if size.folds is not None:
-        trainer = replace(trainer, data=replace(trainer.data, folds=size.folds))
+        trainer = trainer.with_folds(size.folds)
     trial = replace(plan.trial, trainer=trainer, steps=plan.trial.steps // size.shorter)
     return replace(plan, arms=kept, lrs=lrs, budget=plan.budget if size.lrs is None else len(lrs), trial=trial)
 

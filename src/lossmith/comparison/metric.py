@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from lossmith.catalog import nearest
-from lossmith.tasks import FEW_UNITS, OF_CLASSES, Classification, MetricError, OwnMetric
+from lossmith.tasks import FEW_UNITS, OF_CLASSES, Classification, Counted, MetricError, OwnMetric, Task
 from lossmith.trials.own_metric import own_metric
 from lossmith.trials.request import Draft
 from lossmith.trials.trial import Sources
@@ -39,17 +39,26 @@ def with_metric(drafted: Draft, text: str | None, sources: Sources) -> tuple[Dra
 
 
 def _settled(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft, str]:
-    task = drafted.task
-    if text is None:
-        name, reason = task.usual_metric(drafted.splits)
-        return replace(drafted, task=replace(task, metric=name)), reason
-    if ".py" in text:
+    if text is not None and ".py" in text:
         return _with_own_metric(drafted, text, sources), ASKED_FOR
+    task, reason = asked_metric(drafted.task, text, drafted.splits)
+    return replace(drafted, task=task), reason
+
+
+def asked_metric(task: Task, text: str | None, counted: Counted) -> tuple[Task, str]:
+    """A task in one of its metrics, and why it has it; arguments as `with_metric`.
+
+    Raises:
+        MetricError: if there is no such metric.
+    """
+    if text is None:
+        name, reason = task.usual_metric(counted)
+        return replace(task, metric=name), reason
     names = {_plain(name): name for name in task.metric_names}
     if _plain(text) not in names:
         known = [*map(short_name, task.metric_names), "path/to/file.py:function"]
         raise MetricError(f"--metric {text}: there is no such metric of {task.name}; {nearest(text, known)}")
-    return replace(drafted, task=replace(task, metric=names[_plain(text)])), ASKED_FOR
+    return replace(task, metric=names[_plain(text)]), ASKED_FOR
 
 
 def _doubts(drafted: Draft) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+from typing_extensions import override
+
 from lossmith.trials.options import EveryOption, Option, ProbesOption, Request, RequestError
 
 
@@ -35,6 +37,10 @@ class Options(Request):
         RequestError: as `Request`.
     """
 
+    trainer: Annotated[
+        str | None,
+        Option("path/to/file.py:function, your own training in place of data and model; see docs.", "Comparison"),
+    ] = None
     losses: Annotated[
         tuple[str, ...] | None,
         Option(
@@ -77,3 +83,8 @@ class Options(Request):
     ] = 0.005
     probe: ProbesOption = None
     every: EveryOption = None
+
+    @override
+    def check_data(self) -> None:
+        if self.trainer is None:
+            super().check_data()

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tomllib
-import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from lossmith.comparison.arms import Arm, Baselines, default_losses, make_arms
+from lossmith.comparison.arms import Arm, Baselines, make_arms
 from lossmith.comparison.files import toml_text, write_file
-from lossmith.comparison.metric import with_metric
 from lossmith.comparison.options import Options as Options
+from lossmith.comparison.subject import subject_of
 from lossmith.comparison.tuning import Setting
 from lossmith.dynamics.measurements import MEASUREMENTS
 from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.options import RequestError
-from lossmith.trials.request import Draft, draft
-from lossmith.trials.runner import reason_of
-from lossmith.trials.steppers import noted_loss
 from lossmith.trials.texts import parse, with_loss
-from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import Sources, Trial
-from lossmith.trials.user_code import UserCodeError
 
 ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
@@ -171,9 +163,8 @@ def make_plan(options: Options, sources: Sources) -> Plan:
     """
     lrs = _grid(options)
     budget = _budget(options, len(lrs))
-    drafted, metric_reason = with_metric(draft(options, sources), options.metric, sources)
-    trial, splits = drafted.trial, drafted.splits
-    trainer = trial.ours
+    subject = subject_of(options, sources)
+    trial, task = subject.trial, subject.task
     if trial.steps < _LEAST_STEPS:
         raise RequestError(
             f"{trial.steps} steps are too few to compare losses, which takes {_LEAST_STEPS}: give more --epochs or "
@@ -183,30 +174,28 @@ def make_plan(options: Options, sources: Sources) -> Plan:
         raise RequestError(
             f"--probe {unfit[0]}: a comparison measures {', '.join(MEASUREMENTS)}; `lossmith train` takes it"
         )
-    losses = default_losses(drafted.task, trial.steps) if options.losses is None else options.losses
-    losses = list(map(drafted.task.loss_text, losses))
-    counts = splits.class_counts.tolist() if drafted.task.is_imbalanced(splits) else None
-    arms = make_arms(drafted.task, losses, options.update_rule, counts)
-    ratios, notes = _try_out(trial, arms, drafted, sources)
+    losses, left_out = subject.default_losses() if options.losses is None else (list(options.losses), ())
+    arms = make_arms(task, list(map(task.loss_text, losses)), options.update_rule, subject.counts)
+    tried = [subject.try_loss(arm.name, with_loss(trial, arm.loss_with())) for arm in arms]
     if options.update_rule == "sgd":
         arms = [
             arm if parse(arm.loss).learns else replace(arm, lr_scale=1 / ratio)  # what it will learn is not known yet
-            for arm, ratio in zip(arms, ratios, strict=True)
+            for arm, (ratio, _) in zip(arms, tried, strict=True)
         ]
     return Plan(
-        name=splits.name,
+        name=subject.name,
         trial=trial,
-        task=drafted.task,
-        examples=(len(splits.train), len(splits.valid), len(splits.test)),
+        task=task,
+        examples=subject.examples,
         arms=tuple(arms),
         lrs=lrs,
         budget=budget,
-        repeats=options.repeats or (2 if trainer.data.folds else 3),
-        metric_reason=metric_reason,
+        repeats=options.repeats or (2 if trial.trainer.folds else 3),
+        metric_reason=subject.metric_reason,
         delta=options.delta,
-        device=drafted.device,
+        device=subject.device,
         versions={"lossmith": version("lossmith"), "torch": version("torch")},
-        notes=drafted.notes + notes,
+        notes=(*subject.notes, *left_out, *dict.fromkeys(note for _, notes in tried for note in notes)),
     )
 
 
@@ -267,32 +256,6 @@ def _grid(options: Options) -> tuple[float, ...]:
             "--lrs needs at least 3 positive learning rates: fewer cannot show that the best lies inside"
         )
     return lrs
-
-
-def _try_out(
-    trial: Trial, arms: Sequence[Arm], drafted: Draft, sources: Sources
-) -> tuple[list[float], tuple[str, ...]]:
-    """Each arm's gradient norm relative to cross-entropy's on one batch, and warnings; what cannot run fails here."""
-    ratios: list[float] = []
-    notes: list[str] = []
-    for arm in arms:
-        loss, noted = noted_loss(with_loss(trial, arm.loss_with()).loss, drafted.splits, drafted.task, trial.steps)
-        notes += noted
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a user's model may warn of anything
-                ratio = gradient_ratio(trial, loss, sources, drafted.device)
-        except UserCodeError:
-            raise
-        except (Exception, SystemExit) as error:
-            model = trial.ours.model.partition("#")[0]
-            raise RequestError(f"{arm.name} with model {model} failed on the first batch: {reason_of(error)}") from None
-        if not 0 < ratio < math.inf:
-            raise RequestError(
-                f"{arm.name} has no usable gradient at the start of training, it is zero or not finite: leave it out"
-            )
-        ratios.append(float(f"{ratio:.4g}"))
-    return ratios, tuple(dict.fromkeys(notes))
 
 
 def _difference_from(file: Path, plan: Written) -> str | None:

@@ -15,7 +15,7 @@ import tomli_w
 from lossmith.comparison.files import write_file
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.recommendation import Recommendation, recommend, why_untrained
-from lossmith.comparison.results import FinalRun, by_arm, reference_learned, validation_estimator
+from lossmith.comparison.results import FinalRun, by_arm, check_test_parts, reference_learned, validation_estimator
 from lossmith.comparison.speed import Speed
 from lossmith.comparison.stages.speed import measure_speed
 from lossmith.comparison.stages.tune import Chosen, score_of, tune
@@ -78,6 +78,7 @@ def run_protocol(plan: Plan, runner: Runner, folder: Path) -> Findings:
     recommendation = recommendation_from(plan, validation_differences(plan, trained))
     _write_recommendation(recommendation, folder)
     opened = tuple(replace(run, result=runner.ledger.open_test(run.trial)) for run in runs)
+    check_test_parts(opened)
     speed = measure_speed(plan, chosen, trained, runner)
     times = max(runner.ledger.times_scored(plan.trial.trainer.on_fold(fold)) for fold in plan.folds)
     return Findings(chosen, untrained | failed, weak_reference, opened, recommendation, speed, times)

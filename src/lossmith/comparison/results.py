@@ -64,6 +64,22 @@ def test_scores(plan: Plan, runs: Iterable[FinalRun]) -> dict[str, list[Scores]]
     }
 
 
+def check_test_parts(runs: Iterable[FinalRun]) -> None:
+    """Refuse test parts of different sizes in one fold, which a training function may return.
+
+    Raises:
+        ValueError: if there are some.
+    """
+    sizes: dict[int, int] = {}
+    for run in runs:
+        size = len(run.judged("test").score)
+        if sizes.setdefault(run.fold, size) != size:
+            raise ValueError(
+                f"the test part of fold {run.fold} has {sizes[run.fold]} units in one training and {size} in another: "
+                "a training function must score the same units, in the same order, whatever the loss"
+            )
+
+
 def test_estimator(plan: Plan, scores: Mapping[str, Sequence[Scores]], untrained: Collection[str]) -> Estimator:
     """What estimates differences on test.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from lossmith.properties.shape import Shape, loss_shape
 from lossmith.tasks import Judged
 from lossmith.trials.result import TrialResult
 from lossmith.trials.texts import parse
+from lossmith.trials.trial import FunctionTrainer
 
 
 def shape_of(plan: Plan, loss: str) -> Shape | None:
@@ -66,14 +68,23 @@ def learned_of(runs: Sequence[TrialResult]) -> LearnedRow | None:
 def mean_curve(plan: Plan, runs: Sequence[TrialResult]) -> MeanCurve:
     """The learning curves of all runs together."""
     if not runs:
-        nothing: dict[str, tuple[float, ...]] = dict.fromkeys(plan.task.curve, ())
+        trainer = plan.trial.trainer
+        columns = trainer.curve if isinstance(trainer, FunctionTrainer) else plan.task.curve
+        nothing: dict[str, tuple[float, ...]] = dict.fromkeys(columns, ())
         return MeanCurve((), nothing, nothing, (), ())
-    scores = np.array([run.curve.score for run in runs])
-    first = runs[0].curve
+    curves = [run.curve for run in runs]
+    shared = set.intersection(*(set(curve.steps) for curve in curves))  # a training function logs where it likes
+    places = [[i for i, step in enumerate(curve.steps) if step in shared] for curve in curves]
+
+    def means(part: Literal["train", "valid"], name: str) -> tuple[float, ...]:
+        found = [getattr(curve, part)[name] for curve in curves]
+        return _column_means([[of[i] for i in at] for of, at in zip(found, places, strict=True)])
+
+    scores = np.array([[curve.score[i] for i in at] for curve, at in zip(curves, places, strict=True)])
     return MeanCurve(
-        steps=first.steps,
-        train={name: _column_means([run.curve.train[name] for run in runs]) for name in first.train},
-        valid={name: _column_means([run.curve.valid[name] for run in runs]) for name in first.valid},
+        steps=tuple(sorted(shared)),
+        train={name: means("train", name) for name in curves[0].train},
+        valid={name: means("valid", name) for name in curves[0].valid},
         lowest=tuple(scores.min(0).tolist()),
         highest=tuple(scores.max(0).tolist()),
     )

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from lossmith.comparison.files import Number
 
 MIN_PAIRS = 3
+LEAST_POINTS = 3
+"""Evaluations of a curve whose mean must reach the level."""
 
 # Two numbers that are equal on paper may differ by this much after sums of floats.
 _ROUNDING = 1e-12

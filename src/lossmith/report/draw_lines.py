@@ -33,17 +33,17 @@ _P: Final = "probability of the true class"
 
 
 def learning_curves(scene: Scene) -> Picture:
-    """The task's two validation measures against steps, the same whatever the loss; the first is the score."""
-    score, other = _measures(scene)
+    """The validation measures against steps, the same whatever the loss; the first is the score."""
+    score, *others = scene.results.rows[0].training.curve.valid
     scores = {row.name: [100 * value for value in row.training.curve.valid[score]] for row in scene.results.rows}
     y = limits(value for row in _leading(scene) for value in _after_warm_up(scores[row.name]))
     return Picture(
         "curves",
         "Learning curves",
-        "Mean over the final trainings, in two measures that are the same whatever the loss, of the models as trained. "
+        "Mean over the final trainings, in measures that are the same whatever the loss, of the models as trained. "
         f"The bands span the lowest and highest training of {scene.words.reference} and of the recommended loss; faint "
         "lines are the other losses. The first steps may lie below the axis.",
-        (_score_panel(scene, score, scores, y), _other_panel(scene, other)),
+        (_score_panel(scene, score, scores, y), *(_other_panel(scene, other) for other in others)),
         "pair",
         scene.looks,
         scene.others,
@@ -68,12 +68,6 @@ def shapes(scene: Scene) -> Picture | None:
         scene.looks,
         scene.others,
     )
-
-
-def _measures(scene: Scene) -> tuple[str, str]:
-    """The names of the score and the other measure of the learning curves."""
-    score, other = scene.results.rows[0].training.curve.valid
-    return score, other
 
 
 def _score_panel(scene: Scene, score: str, scores: dict[str, list[float]], y: tuple[float, float] | None) -> str:

@@ -79,6 +79,10 @@ def times_scored(run: Run) -> str:
 
 def _splits(design: Design) -> str:
     train, valid, test = (f"{size:,}" for size in design.examples)
+    if design.function is not None:
+        units = f"{valid} units of the validation part and {test} of the test part are scored"
+        folds = f"in the first of {design.data.folds} folds" if design.data.folds else "of one split"
+        return f"The training function splits the data; {units} {folds}. The parts are the same for every loss."
     sizes = f"{train} examples to train on, {valid} to validate, {test} to test"
     if design.data.folds:
         text = (
@@ -118,6 +122,12 @@ def optimizer_said(name: str, momentum: float, *, nesterov: bool) -> str:
 
 
 def _training(design: Design) -> str:
+    if design.function is not None:
+        return (
+            f"{design.model}, a training function of the user's own, {design.steps:,} steps, on {design.device}. It is "
+            "given the loss, the learning rate, the weight decay, a seed and the number of steps; data, model, "
+            "optimiser and schedule are its own."
+        )
     own = design.optimizer
     optimizer = optimizer_said(own.name, own.momentum, nesterov=own.nesterov)
     decay = "cosine decay of" if design.optimizer.schedule == "cosine" else "a constant"

@@ -68,25 +68,30 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class Design:
-    """The part of a plan that a report talks about; see `comparison.plan.Plan`."""
+    """The part of a plan that a report talks about; see `comparison.plan.Plan`.
+
+    Of a user's training function, `function` and `folds` are in the plan in place of `model` and `data`.
+    """
 
     name: str
-    data: Data
     task: PlannedTask
     examples: tuple[int, int, int]
-    model: str
     arms: tuple[PlannedArm, ...]
     lrs: tuple[float, ...]
     optimizer: Optimizer
     steps: int
-    batch_size: int
     budget: int
     repeats: int
     metric_reason: str
     delta: float
-    select: str
     device: str
     versions: dict[str, str]
+    model: str = ""
+    data: Data = Data(0, 0.0, 1.0)
+    batch_size: int = 0
+    select: str = "last"
+    function: str | None = None
+    folds: int = 0
 
     @property
     def metric_said(self) -> str:
@@ -115,7 +120,10 @@ def load_run(folder: Path) -> Run:
     with refusing(plan):
         text = plan.read_text(encoding="utf-8")
         design = read(Design, tomllib.loads(text))
-        design = replace(design, model=design.model.partition("#")[0])  # people know their file by its name
+        # People know their file by its name.
+        design = replace(design, model=(design.function or design.model).partition("#")[0])
+        if design.function is not None:
+            design = replace(design, data=replace(design.data, folds=design.folds))
     with refusing(summary):
         results = read(Summary, msgspec.json.decode(summary.read_bytes()))
         _check(results, design)

@@ -7,10 +7,21 @@ from typing import Final
 from lossmith.data import Splits
 from lossmith.tasks.classification import Classification
 from lossmith.tasks.regression import Regression
+from lossmith.tasks.scored import ScoredClassification, ScoredPixels, ScoredRegression
 from lossmith.tasks.segmentation import Segmentation
 from lossmith.tasks.task import Task
 
-TASKS: Final[dict[str, type[Task]]] = {task.name: task for task in (Classification, Regression, Segmentation)}
+TASKS: Final[dict[str, type[Task]]] = {
+    task.name: task
+    for task in (
+        Classification,
+        Regression,
+        Segmentation,
+        ScoredClassification,
+        ScoredPixels,
+        ScoredRegression,
+    )
+}
 
 
 def task_for(splits: Splits) -> Task:

@@ -29,7 +29,7 @@ from lossmith.tasks.metrics import (
     impurity,
     rarer_of_two,
 )
-from lossmith.tasks.task import Diagram, Judged, Scores, Task
+from lossmith.tasks.task import Counted, Diagram, Judged, Scores, Task
 
 PROBABILITIES: Final[Scores] = torch.linspace(-6.0, 6.0, 49, dtype=torch.float64).sigmoid().numpy()
 """Where the strictness of a loss is looked at."""
@@ -109,12 +109,12 @@ class Classification(Task):
         return replace(self, metric="AUC") if _imbalanced(self._shares) and self.metric in DECISIONS else self
 
     @override
-    def is_imbalanced(self, splits: Splits) -> bool:
+    def is_imbalanced(self, splits: Counted) -> bool:
         """Whether the largest class has about `IMBALANCED` times the training examples of the smallest, or more."""
         return _imbalanced(splits.class_counts.tolist())
 
     @override
-    def usual_metric(self, splits: Splits) -> tuple[str, str]:
+    def usual_metric(self, splits: Counted) -> tuple[str, str]:
         """Balanced accuracy if classes are imbalanced, by themselves or on purpose, else accuracy."""
         counts = splits.class_counts
         if not self.is_imbalanced(splits):

@@ -65,12 +65,7 @@ class Segmentation(Task):
     @classmethod
     @override
     def of(cls, splits: Splits) -> Segmentation:
-        scores = torch.zeros(len(splits.class_names), dtype=torch.float64)
-        for masks in splits.train.targets.split(_ROWS):
-            truth = _count(masks.long(), masks != IGNORED, len(scores)).double()
-            shares = truth / truth.sum(1, keepdim=True)
-            scores += (shares / (truth > 0).sum(1, keepdim=True)).sum(0).cpu()
-        return cls(splits.class_names, float(f"{float(scores.max()) / len(splits.train):.6g}"))
+        return cls(splits.class_names, best_constant(splits.train.targets, len(splits.class_names)))
 
     @property
     @override
@@ -169,6 +164,16 @@ class Segmentation(Task):
     def pictures(self, judged: Judged) -> tuple[Raster, ...]:
         """Predicted masks."""
         return _rasters(judged, "predicted")
+
+
+def best_constant(masks: Tensor, classes: int) -> float:
+    """The mean score of the best single class predicted everywhere, for masks (n, h, w) with -100 for ignored."""
+    scores = torch.zeros(classes, dtype=torch.float64)
+    for some in masks.split(_ROWS):
+        truth = _count(some.long(), some != IGNORED, classes).double()
+        shares = truth / truth.sum(1, keepdim=True)
+        scores += (shares / (truth > 0).sum(1, keepdim=True)).sum(0).cpu()
+    return float(f"{float(scores.max()) / len(masks):.6g}")
 
 
 class _Areas(NamedTuple):

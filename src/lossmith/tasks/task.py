@@ -7,7 +7,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +142,14 @@ class Raster:
         return np.frombuffer(unpacked, np.uint8).reshape(self.shape)
 
 
+class Counted(Protocol):
+    """Examples whose classes have been counted."""
+
+    @property
+    def class_counts(self) -> Tensor:
+        """How often each class occurs, int64 (C,); empty where there are none."""
+
+
 @dataclass(frozen=True)
 class Task(ABC):
     """What is scored, and how; a value that a plan holds.
@@ -204,11 +212,11 @@ class Task(ABC):
         """The task in the metric that shows best whether a model has learned anything."""
         return self
 
-    def is_imbalanced(self, splits: Splits) -> bool:
+    def is_imbalanced(self, splits: Counted) -> bool:
         """Whether the classes are of so different sizes that losses are compared with controls for that."""
         return False
 
-    def usual_metric(self, splits: Splits) -> tuple[str, str]:
+    def usual_metric(self, splits: Counted) -> tuple[str, str]:
         """The metric that the data ask for, and the reason."""
         return self.metric_names[0], f"the usual metric of {self.name}"
 

@@ -219,6 +219,14 @@ class Request:
         """The optimiser of `torch.optim` behind the one asked for."""
         return "sgd" if self.optimizer == "gd" else self.optimizer
 
+    def check_data(self) -> None:
+        """Refuse data that cannot be read, before torch is loaded, which takes seconds.
+
+        Raises:
+            DataError: if they cannot be read.
+        """
+        self.dataset()
+
     def dataset(self) -> Dataset:
         """The data set that was asked for.
 

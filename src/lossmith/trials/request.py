@@ -57,7 +57,7 @@ def draft(request: Request, sources: Sources) -> Draft:
     Raises:
         ValueError: if data, model or an option does not do; the message is one sentence.
     """
-    device = _device(request.device)
+    device = choose_device(request.device)
     dataset = request.dataset()
     sources.data[dataset.digest] = request.data
     folds = request.folds
@@ -110,7 +110,8 @@ def _model_for(dataset: Dataset) -> tuple[str, tuple[str, ...]]:
     return "mlp", ()
 
 
-def _device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
+    """``"cpu"`` or ``"cuda"`` for the device that was asked for."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():

@@ -84,7 +84,7 @@ def train_many(
     for stack in stacks(trials):
         if isinstance(stack[0].trainer, FunctionTrainer):
             with guest(stack[0].seed, device):
-                results[stack[0]] = train_function(stack[0], sources, time_limit)
+                results[stack[0]] = train_function(stack[0], sources, device, time_limit)
             continue
         if isinstance(stack[0].trainer, SearchTrainer):
             splits = splits_of(stack[0], sources, device)

@@ -6,11 +6,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from lossmith.data import DataSpec
 from lossmith.learned.scale import MAX_SCALE, Scale, cap_on_scale
 from lossmith.losses.arguments import check_choice, check_number, whole_number
+from lossmith.tasks import Task
 from lossmith.trials.options import OptimizerName, Schedule, Select
 
 Engine = Literal["single", "stacked"]
@@ -79,6 +80,10 @@ class ModelTrainer:
         """The same trainer on another fold of the data, with another draw of its validation part."""
         return replace(self, data=replace(self.data, fold=fold, repeat=repeat))
 
+    def with_folds(self, folds: int) -> ModelTrainer:
+        """The same trainer with another number of test folds."""
+        return replace(self, data=replace(self.data, folds=folds))
+
     @property
     def test_split(self) -> str:
         """A hash of the test split: of how the test part is drawn, not of how examples are read or changed."""
@@ -122,15 +127,25 @@ class FunctionTrainer:
 
     Args:
         function: ``"train.py:train#<hash of the file>"``.
+        task: what scores that which the function returns.
         folds: the number of test folds; 0 for a hold-out.
         fold: the fold that the function is asked to hold out, from 0.
         repeat: which draw of the validation part it is asked for, from 0.
+        split_seed: decides the parts that `lossmith.trials.function.Run.split` draws.
     """
 
     function: str
+    task: Task
     folds: int = 0
     fold: int = 0
     repeat: int = 0
+    split_seed: int = 0
+
+    evaluations: ClassVar[int] = 0
+    """Points of the learning curve that are ours to take: the function takes its own."""
+
+    curve: ClassVar[tuple[str, ...]] = ("logged score",)
+    """Columns of its learning curve."""
 
     @property
     def title(self) -> str:
@@ -141,10 +156,15 @@ class FunctionTrainer:
         """The same function on another fold, asked for another draw of its validation part."""
         return replace(self, fold=fold, repeat=repeat)
 
+    def with_folds(self, folds: int) -> FunctionTrainer:
+        """The same function asked for another number of folds."""
+        return replace(self, folds=folds)
+
     @property
     def test_split(self) -> str:
-        """A hash of the test split, which a file and a fold stand for."""
-        return hashlib.sha256(f"{self.function} {self.folds} {self.fold}".encode()).hexdigest()
+        """A hash of the test split, which a file, a seed and a fold stand for."""
+        named = f"{self.function} {self.split_seed} {self.folds} {self.fold}"
+        return hashlib.sha256(named.encode()).hexdigest()
 
 
 Trainer = ModelTrainer | FunctionTrainer
@@ -297,6 +317,8 @@ def _described(trial: Trial) -> dict[str, Any]:
     """The fields of a trial, with the kinds of its trainer and stepper."""
     own = asdict(trial)
     own["trainer"]["kind"] = type(trial.trainer).__name__
+    if isinstance(trial.trainer, FunctionTrainer):
+        own["trainer"]["task"]["kind"] = type(trial.trainer.task).__name__
     own["stepper"]["kind"] = type(trial.stepper).__name__
     if isinstance(trial.stepper, Replay):
         own["stepper"]["of"] = _described(trial.stepper.of)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lossmith.comparison.plan import Plan
 from lossmith.comparison.results import FinalRun, by_arm
-from lossmith.comparison.speed import Speed, SpeedRatio, paired_log_ratio, steps_to_reach
+from lossmith.comparison.speed import LEAST_POINTS, Speed, SpeedRatio, paired_log_ratio, steps_to_reach
 from lossmith.comparison.stages.tune import Chosen, tune
 from lossmith.comparison.statistics import holm
 from lossmith.comparison.tuning import Setting
@@ -36,10 +36,13 @@ def measure_speed(
 
     Returns:
         What was found, by arm. A loss that is faster with a Holm-adjusted p below .05 is held against the reference
-        re-tuned for as few steps.
+        re-tuned for as few steps. Nothing where the reference's curves have too few points, which a training function
+        may log.
     """
     runs_of = by_arm(runs)
     references = plan.names.both(runs_of)
+    if any(len(run.result.curve.steps) < LEAST_POINTS for name in references for run in runs_of[name]):
+        return {}
     taus = {
         fold: min(run.result.curve.score[-1] for name in references for run in runs_of[name] if run.fold == fold)
         for fold in plan.folds
