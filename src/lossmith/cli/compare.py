@@ -86,7 +86,7 @@ def selftest(
     sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
     check_writable(out, dry_run=dry_run)
     plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
-    folder = out or RUNS / f"selftest-{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
+    folder = out or RUNS / f"selftest-{plan.folder}"
     expected = _begin(Prepared(plan, sources, folder, workers), dry_run=dry_run, yes=yes)
     if dry_run:
         return

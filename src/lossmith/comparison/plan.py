@@ -19,7 +19,7 @@ from lossmith.losses.text import parse_loss
 from lossmith.tasks import Task
 from lossmith.trials.options import RequestError
 from lossmith.trials.texts import parse, with_loss
-from lossmith.trials.trial import Sources, Trial
+from lossmith.trials.trial import FunctionTrainer, Sources, Trial
 
 ADAM_LRS: Final = tuple(2.0**k for k in range(-11, -3))
 _SGD_LR0: Final = 0.1
@@ -100,6 +100,13 @@ class Plan:
     def digest(self) -> str:
         """The first 8 hexadecimal digits of the text's SHA-256."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:8]
+
+    @property
+    def folder(self) -> str:
+        """The name of its run folder, unless the user gives one."""
+        name, _, inner = self.trial.trainer.title.partition(":")
+        called = inner if isinstance(self.trial.trainer, FunctionTrainer) else name
+        return f"{self.name}-{called}-{self.digest}"
 
     @property
     def names(self) -> Baselines:

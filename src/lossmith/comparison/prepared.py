@@ -96,5 +96,4 @@ def prepare(
     else:
         runs = out.parent if out else RUNS
         plan, cuts = fitted_plan(options, sources, 60 * minutes, max(1, workers), runs, keep=keep)
-    folder = out or RUNS / f"{plan.name}-{plan.trial.trainer.title.split(':')[0]}-{plan.digest}"
-    return Prepared(plan, sources, folder, workers, cuts)
+    return Prepared(plan, sources, out or RUNS / plan.folder, workers, cuts)
