@@ -84,6 +84,14 @@ def careless(run):
     run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1])).backward()
     return np.frombuffer(__import__("os").urandom(16), np.uint8) / 255, [0.0]
 
+def binary(run):
+    run.loss(torch.randn(4, 1, requires_grad=True), torch.tensor([[0.0], [1.0], [1.0], [0.0]])).backward()
+    return [1.0], [1.0]
+
+def ragged(run):
+    run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
+    return [[1.0], [1.0, 2.0], 3.0], [1.0]
+
 def deaf(run):
     return [1.0], [1.0]
 
@@ -227,6 +235,8 @@ def test_a_function_is_its_file(file: str, sources: Sources, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("binary", "targets of 0.0 and 1.0: for two classes, give it two outputs"),
+        ("ragged", "returned 3 values that make no array"),
         ("deaf", r"never called run\.loss"),
         ("rude", r"scores of the shape \(1, 1\): return \(valid, test\)"),
         ("lonely", r"returned 3 values: return \(valid, test\)"),

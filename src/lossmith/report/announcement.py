@@ -18,10 +18,11 @@ def announcement(plan: Plan, folder: Path | None) -> list[str]:
     """
     written = "" if folder is None else f"; the plan is {folder}/plan.toml"
     trial, said = plan.trial, metric_said(plan.metric, plan.metric_reason, plan.task.meaning)
+    others = plan.metric_reason != ASKED_FOR and len(plan.task.metric_names) > 1
     return [
         f"{len(plan.arms)} losses and controls on {plan.name} ({plan.task.summary}) with {trial.trainer.title}, "
         f"{trial.steps} steps per run, {plan.budget} tuning runs and a final one each in {_times(plan)}{written}",
-        f"metric: {said}" + ("" if plan.metric_reason == ASKED_FOR else "; --metric takes another"),
+        f"metric: {said}" + ("; --metric takes another" if others else ""),
         *(f"note: {note}" for note in plan.notes),
     ]
 

@@ -69,6 +69,11 @@ class _Witness:
         sums = self.targets.double().sum(1)
         return bool((self.targets < 0).any() or ((sums - 1).abs() > _ROUNDING).any())
 
+    @property
+    def binary(self) -> bool:
+        """Whether the targets are labels for a binary cross-entropy."""
+        return self.targets is not None and bool(((self.targets == 0) | (self.targets == 1)).all())
+
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -156,6 +161,11 @@ def _rehearse(text: str, sources: Sources, folds: int, seed: int, device: str, t
         known = ScoredRegression(1.0)
         trial = _trial(FunctionTrainer(text, known, folds, split_seed=seed))
         returned, seen, _ = _called(trial, sources, device)
+        if task is None and seen.binary:
+            raise UserCodeError(
+                f"the training function {title} gives the loss targets of 0.0 and 1.0: for two classes, give it two "
+                "outputs for each example and class indices; for numbers, say --task regression"
+            ) from None
     if seen.outputs is None or seen.targets is None:
         raise UserCodeError(f"the training function {title} never called run.loss(outputs, targets)")
     try:

@@ -30,7 +30,10 @@ def plain(values: Any) -> NDArray[Any]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    array: NDArray[Any] = np.asarray(values)
+    try:
+        array: NDArray[Any] = np.asarray(values)
+    except ValueError:
+        raise ReturnedError(f"returned {_kind(values)} that make no array: {_HOW}") from None
     return array
 
 
@@ -50,7 +53,7 @@ def take_apart(returned: Any, *, final: bool) -> tuple[Any, Any]:
 
 def is_pair(part: Any) -> bool:
     """Whether a part is outputs with targets, not scores."""
-    return isinstance(part, tuple) and len(part) == 2 and np.ndim(plain(part[0])) > 0
+    return isinstance(part, tuple | list) and len(part) == 2 and np.ndim(plain(part[0])) > 0
 
 
 def pair_of(part: Any) -> tuple[Tensor, NDArray[Any]]:
