@@ -104,9 +104,9 @@ class Plan:
     @property
     def folder(self) -> str:
         """The name of its run folder, unless the user gives one."""
-        name, _, inner = self.trial.trainer.title.partition(":")
-        called = inner if isinstance(self.trial.trainer, FunctionTrainer) else name
-        return f"{self.name}-{called}-{self.digest}"
+        title = self.trial.trainer.title
+        own = isinstance(self.trial.trainer, FunctionTrainer)
+        return f"{self.name}-{title.rpartition(':')[2] if own else title.partition(':')[0]}-{self.digest}"
 
     @property
     def names(self) -> Baselines:
