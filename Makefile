@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types unit test-slow mutation benchmark clean
+.PHONY: demo test lint types unit test-slow mutation benchmark docs wheel test-wheel clean
 
 demo: $(READY)                      ## a fair comparison of twenty losses on handwritten digits
 	$(BIN)/lossmith compare
@@ -38,5 +38,16 @@ benchmark: $(READY)                 ## cost of every loss against cross-entropy
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/adaptive.py
 
+docs: $(READY)                      ## the documentation site, in site/
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[compare,docs]"
+	$(BIN)/python tools/documentation.py
+
+wheel: $(READY)                     ## the package as a wheel and a source archive, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+test-wheel: $(READY)                ## install the wheel into fresh environments; PYTHONS="python3.11 python3.13" names them
+	WHEEL_PYTHONS="$(PYTHONS)" $(BIN)/pytest -n 0 tests/test_wheel.py
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .mutation
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .mutation .docs site dist

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,39 @@ def test_names_of_the_package_are_there_without_being_imported_first() -> None:
     assert set(lossmith.__all__) <= set(dir(lossmith))
     with pytest.raises(AttributeError, match="no attribute 'los'"):
         lossmith.los  # noqa: B018
+
+
+@pytest.mark.parametrize(("absent", "code"), [(("typer", "scikit-learn"), 2), ((), 1)])
+def test_the_command_names_the_extra_it_needs(absent: tuple[str, ...], code: int) -> None:
+    program = f"""
+import sys
+from importlib import metadata
+
+def distribution(name, find=metadata.distribution):
+    if name in {absent!r}:
+        raise metadata.PackageNotFoundError(name)
+    return find(name)
+
+metadata.distribution, sys.modules["typer"] = distribution, None
+from lossmith.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    if absent:
+        assert done.stderr == 'lossmith: the command needs scikit-learn, typer: pip install "lossmith[compare]"\n'
+    else:
+        assert "ModuleNotFoundError" in done.stderr  # of something that the extra does not hold
+
+
+def test_the_command_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "lossmith", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"lossmith {version('lossmith')}\n"
+
+
+def test_one_version_is_said_everywhere() -> None:
+    root = Path(__file__).parents[1]
+    told = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"\nversion: {told}\n" in (root / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version = {{{told}}}" in (root / "docs" / "cite.md").read_text(encoding="utf-8")
+    assert f"\n## [{told}]" in (root / "CHANGELOG.md").read_text(encoding="utf-8")
