@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 MOMENTS = 10
-FILES = ("plan.toml", "recommendation.toml", "results.csv", "runs.csv", "summary.json")
+FILES = (
+    "curves.csv", "plan.toml", "recommendation.toml", "results.csv", "results.parquet", "runs.csv", "summary.json"
+)  # fmt: skip
 # Short trainings, many of them, one to a worker at a time: every stage is hit.
 COMMAND = (
     *(sys.executable, "-c", "from lossmith.cli import main; main()"),

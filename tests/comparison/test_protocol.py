@@ -22,7 +22,9 @@ from lossmith.trials.training import splits_of
 from lossmith.trials.trial import Sources, Trial
 
 SMALL = Options(data="iris", model="mlp:width=8", losses=("m", "parabolic"), lrs=4, steps=60)
-FILES = ("plan.toml", "recommendation.toml", "results.csv", "runs.csv", "summary.json")
+FILES = (
+    "curves.csv", "plan.toml", "recommendation.toml", "results.csv", "results.parquet", "runs.csv", "summary.json"
+)  # fmt: skip
 
 
 def planned(options: Options = SMALL) -> tuple[Plan, Sources]:

@@ -207,6 +207,7 @@ def test_equal_runs_give_equal_pages(tmp_path: Path, page: str) -> None:
         "plan.toml",
         "report.html",
         "results.csv",
+        "results.parquet",
         "summary.json",
     ]
 
