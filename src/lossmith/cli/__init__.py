@@ -16,6 +16,7 @@ from lossmith.cli.evolve import evolve
 from lossmith.cli.flattened import refuse_empty
 from lossmith.cli.look import describe, export, list_losses, show
 from lossmith.cli.study import study
+from lossmith.cli.track import track
 from lossmith.cli.train import predict, train
 from lossmith.endings import saying, sentence_of, stoppable
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 for command in (compare, selftest, evolve, train, dynamics, study, predict, describe):
     app.command()(command)
 app.command(name="list")(list_losses)
-for command in (export, show):
+for command in (export, show, track):
     app.command()(command)
 
 
