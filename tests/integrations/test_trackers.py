@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("tensorboard", reason="needs lossmith[tensorboard]")
     pytest.importorskip("mlflow", reason="needs lossmith[mlflow]")
     root = tmp_path_factory.mktemp("tracked")
-    shape = ("--lrs", "3", "--folds", str(FOLDS), "--repeats", "1", "--steps", "40", "--workers", "1")
+    shape = ("--lrs", "3", "--folds", str(FOLDS), "--repeats", "2", "--steps", "40", "--workers", "1")
     lossmith("compare", "iris", "--model", "mlp:width=8", "--losses", "m", *shape, "--out", "r/run", cwd=root)
     return root
 
@@ -48,11 +48,11 @@ def test_tensorboard_shows_the_curves_and_settings_of_each_final_training(folder
         lossmith("track", "r/run", "--to", "tensorboard", cwd=folder)
     written = folder / "r" / "run" / "tensorboard"
     runs = {file.parent for file in written.glob("*/*/events*")}
-    assert len(runs) == LOSSES * FOLDS
+    assert len(runs) == LOSSES * FOLDS * 2
     curves = rows(folder / "r" / "run" / "curves.csv")
     for fold in range(FOLDS):
         events = EventAccumulator(str(written / "m" / f"fold_{fold}_repeat_0")).Reload()
-        wanted = [row for row in curves if (row["loss"], row["fold"]) == ("m", str(fold))]
+        wanted = [row for row in curves if (row["loss"], row["fold"], row["repeat"]) == ("m", str(fold), "0")]
         for name in ("train_nll", "valid_accuracy"):
             found = events.Scalars(name.replace("_", "/", 1))
             assert [point.step for point in found] == [int(row["step"]) for row in wanted]
@@ -94,13 +94,17 @@ def test_mlflow_holds_the_comparison_its_losses_and_their_trainings(
         of = losses[row["name"]].data
         assert of.metrics["score"] == pytest.approx(row["score"])
         assert of.tags["verdict"] == row["verdict"]
-        if row["against_reference"]:
-            low, high = row["against_reference"]["interval"]
-            assert (of.metrics["minus_reference_low"], of.metrics["minus_reference_high"]) == pytest.approx((low, high))
+        gap = row["against_reference"] or {"mean": None, "interval": None}
+        exact = dict(zip(("minus_reference_low", "minus_reference_high"), gap["interval"] or (), strict=False))
+        exact |= {"minus_reference": gap["mean"]} if gap["mean"] is not None else {}
+        shown = {name: of.metrics[name] for name in of.metrics if name.startswith("minus_reference")}
+        shown.pop("minus_reference_p", None)
+        assert shown == pytest.approx(exact)
     for training in below[losses["m"].info.run_id]:
-        fold = training.data.params["fold"]
+        named = tuple(training.data.params[name] for name in ("loss", "fold", "repeat"))
         curve = client.get_metric_history(training.info.run_id, "valid/accuracy")
-        wanted = [r for r in rows(folder / "r/run/curves.csv") if (r["loss"], r["fold"]) == ("m", fold)]
+        points = rows(folder / "r" / "run" / "curves.csv")
+        wanted = [row for row in points if (row["loss"], row["fold"], row["repeat"]) == named]
         assert sorted((point.step, point.value) for point in curve) == [
             (int(row["step"]), pytest.approx(float(row["valid_accuracy"]))) for row in wanted
         ]
