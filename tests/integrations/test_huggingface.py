@@ -214,11 +214,11 @@ def test_tokens_are_divided_by_the_count() -> None:
     torch.testing.assert_close(causal((logits,), labels, num_items_in_batch=12), total / 12)
 
 
-def test_the_trainer_counts_the_labels_of_causal_models_as_the_shift_leaves_them() -> None:
+def test_the_trainer_counts_the_labels_of_causal_models_as_the_shift_leaves_them(tmp_path: Path) -> None:
     """A row of T labels has T - 1 predictions."""
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=9, **sizes)).eval()
-    arguments = transformers.TrainingArguments(report_to=[], use_cpu=True)
+    arguments = transformers.TrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
     trainer = transformers.Trainer(
         model, arguments, compute_loss_func=compute_loss_func(CrossEntropyLoss(), causal=True)
     )

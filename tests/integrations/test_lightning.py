@@ -94,16 +94,15 @@ def test_a_schedule_moves_with_the_optimiser(part: bool, accumulated: int, tmp_p
 
 @pytest.mark.parametrize("part", [True, False])
 def test_a_checkpoint_keeps_the_schedule(part: bool, tmp_path: Path) -> None:
-    loss = lossmith.create(DYNAMICAL)
-    trainer = fit(Module(loss, part=part), LossCallback(loss), tmp_path, max_steps=12)  # a whole epoch
-    trainer.save_checkpoint(tmp_path / "epoch.ckpt")
-    again = lossmith.create(DYNAMICAL)
-    module = Module(again, part=part)
-    fit(module, LossCallback(again), tmp_path, max_steps=17, resume=str(tmp_path / "epoch.ckpt"))
-    assert int(again.steps_taken) == 17
-    torch.testing.assert_close(
-        module.model.state_dict(), by_hand(lossmith.create(DYNAMICAL), 17), rtol=1e-11, atol=1e-13
-    )
+    """The loss is always where the optimiser is, whichever batches Lightning begins with."""
+    first = lossmith.create(DYNAMICAL)
+    trainer = fit(Module(first, part=part), LossCallback(first), tmp_path, max_steps=12)
+    trainer.save_checkpoint(tmp_path / "twelve.ckpt")
+    loss, seen = lossmith.create(DYNAMICAL), []
+    module = Module(loss, part=part)
+    loss.register_forward_pre_hook(lambda *_: seen.append((int(loss.steps_taken), module.trainer.global_step)))
+    fit(module, LossCallback(loss), tmp_path, max_steps=17, resume=str(tmp_path / "twelve.ckpt"))
+    assert seen == [(step, step) for step in range(12, 17)]
 
 
 class Noted:

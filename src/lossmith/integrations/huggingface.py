@@ -59,8 +59,8 @@ def compute_loss_func(loss: Loss, *, causal: bool = False) -> Callable[..., Tens
         # Under DataParallel the count comes once for each device, and the Trainer averages over devices.
         count = None if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).sum()
         if isinstance(loss, RegressionLoss):
-            terms = loss.per_sample(logits.view_as(labels), labels.to(logits.dtype))
-            return terms.mean() if count is None else terms.sum() / count
+            mean: Tensor = loss(logits.view_as(labels), labels.to(logits.dtype))
+            return mean if count is None else mean * (labels.numel() / count)
         if labels.is_floating_point() and not _is_binary(loss):
             if count is not None:
                 count = count / logits.size(-1)  # the Trainer counts each probability as a label
