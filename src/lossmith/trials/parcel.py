@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
+import getpass
+import hashlib
+import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Final, Protocol
 
 from lossmith.data import BUNDLED
 from lossmith.data.files import find_files
 from lossmith.data.load import is_remote
-from lossmith.trials.trial import Sources, Trial
+from lossmith.trials.trial import Sources
 
-File = tuple[str, bytes]
+_PRIVATE: Final = 0o700
+
+
+class Packed(Protocol):
+    """Files on their way, or what stands for them."""
+
+    def unpack(self, folder: Path) -> Sources:
+        """Write the files that are not there yet, and return where they lie."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of files that belong together, in a folder named by their content.
+
+    Args:
+        folder: SHA-256 of names and contents, in hexadecimal.
+        files: relative paths.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+
+    def path(self, folder: Path) -> Path:
+        """Where they lie: a file, or the folder of files that lie in folders of their own."""
+        first = folder / self.folder / self.files[0]
+        return first if len(Path(self.files[0]).parts) == 1 else folder / self.folder
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a parcel.
+
+    Args:
+        data: the files of each data set, by `DataSpec.source`; of one that needs no file, what to give `load_dataset`.
+        code: the Python file behind each hash.
+    """
+
+    data: dict[str, str | Names]
+    code: dict[str, Names]
+
+    @property
+    def bundles(self) -> list[Names]:
+        """All files."""
+        return [*(names for names in self.data.values() if isinstance(names, Names)), *self.code.values()]
+
+    def sources(self, folder: Path) -> Sources:
+        """Where everything lies, once it is unpacked in a folder."""
+        data = {
+            digest: names if isinstance(names, str) else str(names.path(folder)) for digest, names in self.data.items()
+        }
+        return Sources(data, {digest: str(names.path(folder)) for digest, names in self.code.items()})
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether all files are there."""
+        return all((folder / names.folder / file).is_file() for names in self.bundles for file in names.files)
 
 
 @dataclass(frozen=True)
@@ -20,16 +78,15 @@ class Parcel:
     """The files behind what trials name by content.
 
     Args:
-        data: the name and content of each file of a data set, by `DataSpec.source`; of one that needs no file, what to
-            give `load_dataset`.
-        code: those of each Python file, by its hash.
+        manifest: what is in it.
+        contents: of the files of each folder, in order.
     """
 
-    data: dict[str, str | tuple[File, ...]]
-    code: dict[str, File]
+    manifest: Manifest
+    contents: dict[str, tuple[bytes, ...]]
 
     def unpack(self, folder: Path) -> Sources:
-        """Write the files that are not there yet, each set into a folder of its own.
+        """Write the files that are not there yet.
 
         Args:
             folder: made if absent.
@@ -37,24 +94,23 @@ class Parcel:
         Returns:
             Where they lie. `load_dataset` and `load_function` notice files that are not what their hash says.
         """
-        sources = Sources()
-        for digest, files in self.data.items():
-            if isinstance(files, str):
-                sources.data[digest] = files
-                continue
-            own = folder / digest.replace(":", "-")
-            paths = [_write(own, file) for file in files]
-            sources.data[digest] = str(paths[0] if paths[0].parent == own else own)
-        for digest, file in self.code.items():
-            sources.code[digest] = str(_write(folder / digest, file))
-        return sources
+        for names in self.manifest.bundles:
+            for file, content in zip(names.files, self.contents[names.folder], strict=True):
+                _write(folder / names.folder / file, content)
+        return self.manifest.sources(folder)
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(len(content) for contents in self.contents.values() for content in contents)
 
 
-def pack(sources: Sources) -> Parcel:
+def pack(sources: Sources, before: Parcel | None = None) -> Parcel:
     """Read all files behind `sources`.
 
     Args:
         sources: where they lie here.
+        before: a parcel from which to take what it holds already.
 
     Returns:
         The parcel, which can be pickled.
@@ -62,31 +118,57 @@ def pack(sources: Sources) -> Parcel:
     Raises:
         DataError: if a data set is gone.
     """
-    data = {
-        digest: source if source in BUNDLED or is_remote(source) else _files(source)
-        for digest, source in sources.data.items()
-    }
-    code = {digest: (Path(path).name, Path(path).read_bytes()) for digest, path in sources.code.items()}
-    return Parcel(data, code)
+    known = Manifest({}, {}) if before is None else before.manifest
+    contents = {} if before is None else dict(before.contents)
+    data, code = dict(known.data), dict(known.code)
+    for digest, source in sources.data.items():
+        if digest in data:
+            continue
+        if source in BUNDLED or is_remote(source):
+            data[digest] = source
+            continue
+        found = find_files(source)
+        names = [path.relative_to(found.folder or path.parent).as_posix() for path in found.paths]
+        data[digest] = _bundle(names, found.paths, contents)
+    for digest, source in sources.code.items():
+        if digest not in code:
+            code[digest] = _bundle([Path(source).name], [Path(source)], contents)
+    return Parcel(Manifest(data, code), contents)
 
 
-def local_folder(trials: Sequence[Trial]) -> Path:
-    """Where a worker keeps the files of some trials: one folder per kind of trainer, shared by its processes."""
-    return Path(tempfile.gettempdir()) / f"lossmith-{trials[0].trainer.test_split[:16]}"
+def pack_files(files: list[Path]) -> Parcel:
+    """A parcel of single files, each found by its path here in the `Sources.code` of what is unpacked."""
+    return pack(Sources({}, {str(file): str(file) for file in files}))
 
 
-def _files(source: str) -> tuple[File, ...]:
-    found = find_files(source)
-    names = [path.relative_to(found.folder or path.parent).as_posix() for path in found.paths]
-    return tuple((name, path.read_bytes()) for name, path in zip(names, found.paths, strict=True))
+def node_folder() -> Path:
+    """Where a node keeps the files of parcels: a folder of the user alone, shared by all worker processes.
+
+    Raises:
+        PermissionError: if the folder is somebody else's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"lossmith-{getpass.getuser()}"
+    folder.mkdir(_PRIVATE, exist_ok=True)
+    if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user: set TMPDIR to a folder of your own on this node")
+    return folder
 
 
-def _write(folder: Path, file: File) -> Path:
-    name, content = file
-    path = folder / name
+def _bundle(names: list[str], paths: list[Path] | tuple[Path, ...], contents: dict[str, tuple[bytes, ...]]) -> Names:
+    """Read files, and note their contents."""
+    read = tuple(path.read_bytes() for path in paths)
+    content = hashlib.sha256()
+    for name, part in zip(names, read, strict=True):
+        content.update(f"{name}\0{len(part)}\0".encode())
+        content.update(part)
+    folder = content.hexdigest()
+    contents[folder] = read
+    return Names(folder, tuple(names))
+
+
+def _write(path: Path, content: bytes) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
             partial.write(content)
         Path(partial.name).replace(path)  # whole or not at all, whoever else writes it
-    return path

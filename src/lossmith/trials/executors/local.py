@@ -1,4 +1,4 @@
-"""Where trials run: worker processes of this machine, or anything with the interface of `concurrent.futures`."""
+"""Worker processes of this machine."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Sequence
+from multiprocessing.sharedctypes import Synchronized
 from typing import Final
 
 import torch
 
 _HEAP: Final = {-1: 2**30, -3: 2**25}
 """glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes; the second is the largest that it takes."""
-
-MakeExecutor = Callable[[int], concurrent.futures.Executor]
-"""Makes an executor with a number of workers. What is submitted to it can be pickled."""
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 class _WithoutMain(multiprocessing.context.SpawnProcess):
@@ -48,10 +47,13 @@ class LocalPool(concurrent.futures.ProcessPoolExecutor):
 
     Args:
         workers: number of processes.
+        device: ``"cpu"``, or ``"cuda"``: each process sees one of the GPUs, and they take turns.
     """
 
-    def __init__(self, workers: int) -> None:
-        super().__init__(workers, mp_context=_SpawnContext(), initializer=_start_worker)
+    def __init__(self, workers: int, device: str = "cpu") -> None:
+        context = _SpawnContext()
+        gpus = visible_gpus() if device == "cuda" else ()
+        super().__init__(workers, context, _start_worker, (gpus, context.Value("i", 0)))
 
     def end(self) -> None:
         """Stop the processes of this pool, and no others, whatever they are doing."""
@@ -61,18 +63,37 @@ class LocalPool(concurrent.futures.ProcessPoolExecutor):
             process.terminate()
 
 
-def end(executor: concurrent.futures.Executor) -> None:
-    """Stop an executor without waiting for what it is doing, if it can be stopped so."""
-    if isinstance(executor, LocalPool):
-        executor.end()
-    else:
-        executor.shutdown(wait=False, cancel_futures=True)
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get(_VISIBLE)
+    names = [str(i) for i in range(torch.cuda.device_count())] if named is None else named.split(",")
+    return tuple(names[: torch.cuda.device_count()])
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def see_one_gpu(gpus: Sequence[str], turn: int) -> None:
+    """Hide all GPUs but one from this process, whose device ``"cuda"`` it then is; CUDA must not have started yet.
+
+    Args:
+        gpus: from `visible_gpus`; none leaves everything as it is.
+        turn: number of the process, from 0.
+    """
+    if gpus:
+        os.environ[_VISIBLE] = gpus[turn % len(gpus)]
+
+
+def set_up_process() -> None:
+    """Make a process compute as all workers do: on one thread, and fast."""
     torch.set_num_threads(1)
     _keep_freed_memory()
+
+
+def _start_worker(gpus: Sequence[str], started: Synchronized[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with started.get_lock():
+        turn = started.value
+        started.value += 1
+    see_one_gpu(gpus, turn)
+    set_up_process()
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

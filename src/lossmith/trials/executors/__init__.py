@@ -1,0 +1,9 @@
+"""Where trials run: processes of this machine or a cluster, each with the interface of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable
+
+MakeExecutor = Callable[[int], concurrent.futures.Executor]
+"""Makes an executor with a number of workers. What is submitted to it can be pickled."""
