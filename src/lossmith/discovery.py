@@ -21,6 +21,7 @@ from lossmith.losses.loss import Loss
 from lossmith.report.evolution.live import SearchDisplay
 from lossmith.report.evolution.page import write_search_report
 from lossmith.report.evolution.search_run import SearchRun, load_search
+from lossmith.trials.executors.machines import Executor, machines
 from lossmith.trials.trial import Sources
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def evolve(
     *,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
     time_limit: float | None = None,
     progress: bool = True,
     **options: Any,
@@ -43,8 +46,9 @@ def evolve(
     Args:
         data: a bundled data set, a path, ``"openml:NAME"`` or ``"hf:OWNER/NAME"``.
         out: the run folder; ``None``: ``runs/evolve-DATA-MODEL-PLAN``.
-        workers: number of worker processes; ``None``: one per core; 0: none, but this process. In a script, workers
-            need the usual ``if __name__ == "__main__":``.
+        workers: trainings at once; ``None``: one per core, or per GPU; 0: one, in this process.
+        executor: ``"local"``, or ``"ray"`` or ``"dask"`` for the workers of a cluster.
+        address: of the cluster; ``None``: the one that this process is connected to, else the usual one.
         time_limit: seconds after which a training counts as failed; ``None`` for no limit.
         progress: whether to show how far the search has come, on standard error.
         **options: fields of `lossmith.evolution.options.SearchOptions`, such as ``model="mlp"`` and ``minutes=5``.
@@ -68,14 +72,15 @@ def evolve(
     folder = RUNS / plan.folder if out is None else Path(out)
     write_plan(plan, folder)
     display = SearchDisplay(Console(stderr=True, quiet=not progress))
-    with display:
+    with machines(executor, address, workers, plan.device) as here, display:
         carry_out_search(
             plan,
             sources,
             folder,
-            workers=os.cpu_count() or 1 if workers is None else workers,
+            workers=here.workers,
             time_limit=time_limit,
             watcher=display,
+            make_executor=here.make_executor,
         )
     return Discovery(load_search(folder))
 

@@ -151,7 +151,7 @@ def test_cross_entropies_and_accuracies(kinds: int) -> None:
 
 def test_a_race_finds_the_rate_that_is_first() -> None:
     """By trying each rate alone, step by step."""
-    of = Problem(load("separable", "", 0))
+    of = Problem(load("separable", None, 0))
     targets = Targets(0.2, 0.1, 0.95)
     for arm in (CROSS_ENTROPY, Arm("rooted", 3), Arm("normalised")):
         found = race(of, arm, targets, 200, beyond=3.0)
@@ -179,12 +179,12 @@ def test_the_first_steps_are_equally_long_at_equal_relative_rates() -> None:
 
 
 def test_solutions_that_are_known() -> None:
-    separable = load("separable", "", 0)
+    separable = load("separable", None, 0)
     found = dynamics.maximum_margin(torch.from_numpy(separable.inputs), torch.from_numpy(separable.classes))
     expected = torch.zeros(11, dtype=torch.float64)
     expected[0] = 1 / MARGIN
     torch.testing.assert_close(found.weights, expected, rtol=1e-8, atol=1e-8)
-    points = load("overlapping", "", 0)
+    points = load("overlapping", None, 0)
     of = Problem(points)
     for arm in OBJECTIVES:
         weights = regularised(of, arm, [1e-3, 1e-6, 1e-11]).weights[-1]
@@ -207,11 +207,11 @@ def test_regularised_minimisers_are_stationary() -> None:
 
 
 def test_resamples_are_parts_and_the_same_for_all() -> None:
-    whole, part = load("breast_cancer", "", 0), load("breast_cancer", "", 3)
+    whole, part = load("breast_cancer", None, 0), load("breast_cancer", None, 3)
     assert len(part.inputs) == round(0.8 * len(whole.inputs))
     np.testing.assert_allclose(part.inputs[:, :-1].mean(0), 0, atol=1e-12)
-    np.testing.assert_array_equal(part.inputs, load("breast_cancer", "", 3).inputs)
-    assert not np.array_equal(part.classes, load("breast_cancer", "", 4).classes)
+    np.testing.assert_array_equal(part.inputs, load("breast_cancer", None, 3).inputs)
+    assert not np.array_equal(part.classes, load("breast_cancer", None, 4).classes)
 
 
 def test_crossings() -> None:

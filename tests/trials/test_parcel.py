@@ -123,7 +123,7 @@ def test_data_of_the_net_are_fetched_by_the_worker(source: str) -> None:
 
 def test_bundled_data_need_no_files() -> None:
     parcel = pack(Sources({"iris": "iris"}))
-    assert parcel.data == {"iris": "iris"}
+    assert parcel.manifest.data == {"iris": "iris"}
     assert parcel.unpack(Path("/nowhere")).data == {"iris": "iris"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,7 +10,17 @@ import typer
 from rich.console import Console
 
 from lossmith.cli.flattened import flattened
-from lossmith.cli.running import DryRun, RunFolder, TimeLimit, Workers, Yes, check_writable
+from lossmith.cli.running import (
+    Address,
+    DryRun,
+    ExecutorName,
+    RunFolder,
+    TimeLimit,
+    Workers,
+    Yes,
+    check_writable,
+    say_notes,
+)
 from lossmith.comparison.options import Options
 from lossmith.endings import saying
 
@@ -26,6 +35,8 @@ _ASK_BEYOND: Final = 3600.0  # seconds
 def compare(
     options: Options,
     workers: Workers = None,
+    executor: ExecutorName = "local",
+    address: Address = None,
     time_limit: TimeLimit = None,
     out: RunFolder = None,
     minutes: Annotated[
@@ -41,17 +52,19 @@ def compare(
     from lossmith.progress import ConsoleProgress
     from lossmith.report.run import load_run
     from lossmith.report.terminal import Leaderboard
+    from lossmith.trials.executors.machines import machines
 
     errors = Console(stderr=True)
     check_writable(out, dry_run=dry_run)
     limit = 2.0 if quick and minutes is None else minutes
-    prepared = prepare(options, minutes=limit, out=out, workers=workers, keep=not dry_run)
-    before = prepared.summary
-    expected = _begin(prepared, finished=before is not None, dry_run=dry_run, yes=yes)
-    if dry_run:
-        return
-    with ConsoleProgress(errors, expected) as progress, saying(errors.print, lambda: progress.kept):
-        prepared.carry_out(time_limit=time_limit, progress=progress)
+    with machines(executor, address, workers, options.device) as here:
+        prepared = prepare(options, here, minutes=limit, out=out, keep=not dry_run)
+        before = prepared.summary
+        expected = _begin(prepared, finished=before is not None, dry_run=dry_run, yes=yes)
+        if dry_run:
+            return
+        with ConsoleProgress(errors, expected) as progress, saying(errors.print, lambda: progress.kept):
+            prepared.carry_out(time_limit=time_limit, progress=progress)
     run = load_run(prepared.folder)
     if prepared.summary != before or not run.report.is_file():
         from lossmith.report.page import write_report  # matplotlib is slow to import, and the drawings are slow
@@ -65,6 +78,8 @@ def selftest(
     options: Options,
     copies: Annotated[int, typer.Option(min=2, help="Copies of the reference.", rich_help_panel="Comparison")] = 10,
     workers: Workers = None,
+    executor: ExecutorName = "local",
+    address: Address = None,
     time_limit: TimeLimit = None,
     out: RunFolder = None,
     dry_run: DryRun = False,
@@ -78,25 +93,35 @@ def selftest(
     from lossmith.comparison.session import running
     from lossmith.progress import ConsoleProgress
     from lossmith.report.selftest import SelfTestTable
+    from lossmith.trials.executors.machines import machines
     from lossmith.trials.options import RequestError
     from lossmith.trials.trial import Sources
 
     if options.losses is not None:
         raise RequestError("--losses: a self-test compares copies of the reference; leave it out")
-    sources, errors, workers = Sources(), Console(stderr=True), workers or os.cpu_count() or 1
+    sources, errors = Sources(), Console(stderr=True)
     check_writable(out, dry_run=dry_run)
     plan = plan_copies(make_plan(replace(options, losses=()), sources), copies)
     folder = out or RUNS / f"selftest-{plan.folder}"
-    expected = _begin(Prepared(plan, sources, folder, workers), dry_run=dry_run, yes=yes)
-    if dry_run:
-        return
-    write_plan(plan, folder)
-    with (
-        ConsoleProgress(errors, expected) as progress,
-        saying(errors.print, lambda: progress.kept),
-        running(plan, sources, folder, workers=workers, time_limit=time_limit, progress=progress) as runner,
-    ):
-        found = self_test(plan, runner, folder)
+    with machines(executor, address, workers, plan.device) as here:
+        expected = _begin(Prepared(plan, sources, folder, here), dry_run=dry_run, yes=yes)
+        if dry_run:
+            return
+        write_plan(plan, folder)
+        with (
+            ConsoleProgress(errors, expected) as progress,
+            saying(errors.print, lambda: progress.kept),
+            running(
+                plan,
+                sources,
+                folder,
+                workers=here.workers,
+                time_limit=time_limit,
+                progress=progress,
+                make_executor=here.make_executor,
+            ) as runner,
+        ):
+            found = self_test(plan, runner, folder)
     Console().print(SelfTestTable(plan, found))
 
 
@@ -105,8 +130,9 @@ def _begin(prepared: Prepared, *, finished: bool = False, dry_run: bool, yes: bo
     from lossmith.report.announcement import announcement
 
     errors, folder = Console(stderr=True), None if dry_run else prepared.folder
-    for line in (*announcement(prepared.plan, folder), *(f"note: {cut}" for cut in prepared.cuts)):
+    for line in announcement(prepared.plan, folder):
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
+    say_notes(errors, (*prepared.cuts, *prepared.machines.notes))
     expected = None if finished and not dry_run else prepared.estimate()
     if expected is not None and expected.trainings:
         errors.print(str(expected), highlight=False, soft_wrap=True)

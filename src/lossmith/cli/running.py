@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 
 from lossmith.comparison.files import RUNS
 from lossmith.endings import check_folder
 
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes; default: one per core.", rich_help_panel="Running")
+    int | None,
+    typer.Option(min=1, help="Trainings at once; default: one per core, or per GPU.", rich_help_panel="Running"),
+]
+ExecutorName = Annotated[
+    Literal["local", "ray", "dask"],
+    typer.Option("--executor", help="Train here, or on a Ray or Dask cluster.", rich_help_panel="Running"),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Address of the cluster; default: the usual one, or a new one here.", rich_help_panel="Running"),
 ]
 TimeLimit = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running")
@@ -33,3 +44,9 @@ def check_writable(out: Path | None, *, dry_run: bool) -> None:
     if not dry_run:
         for folder in (RUNS,) if out is None else (out.resolve().parent, out):
             check_folder(folder)
+
+
+def say_notes(console: Console, notes: Iterable[str]) -> None:
+    """Say what a user should know before the work begins, a line each."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from lossmith.cli.running import RunFolder, Workers
+from lossmith.cli.running import Address, ExecutorName, RunFolder, Workers, say_notes
 from lossmith.comparison.files import RUNS
 from lossmith.endings import check_folder, saying
 
@@ -22,6 +21,8 @@ def study(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few and short trainings, which prove nothing.")] = False,
     workers: Workers = None,
+    executor: ExecutorName = "local",
+    address: Address = None,
     out: RunFolder = None,
 ) -> None:
     """Repeat the experiments of a paper with the controls it lacked. Run it again to resume."""
@@ -29,13 +30,16 @@ def study(
     from lossmith.report.study import Said, write_study
     from lossmith.studies import find_study
     from lossmith.studies.bench import Bench
+    from lossmith.trials.executors.machines import machines
 
     carry_out, errors = find_study(name), Console(stderr=True)
     folder = out or RUNS / f"study-{name}{'-quick' if quick else ''}"
     check_folder(folder)
-    with ConsoleProgress(errors) as progress, saying(errors.print, lambda: progress.kept):
-        bench = Bench(folder, workers or os.cpu_count() or 1, progress, data, quick=quick)
-        findings = carry_out(bench)
+    with machines(executor, address, workers) as here:
+        say_notes(errors, here.notes)
+        with ConsoleProgress(errors) as progress, saying(errors.print, lambda: progress.kept):
+            bench = Bench(folder, here.workers, progress, data, quick=quick, make_executor=here.make_executor)
+            findings = carry_out(bench)
     command = f"lossmith study {name}" + (f" --data {data.name}/" if data else "") + (" --quick" if quick else "")
     page = write_study(findings, Said(command, bench.seconds, quick), folder)
     lines = [f"{claim.text} {claim.verdict.capitalize()}. {claim.because}" for claim in findings.claims]

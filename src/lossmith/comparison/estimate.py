@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +91,7 @@ def estimate(
         whole += each * timings[arm.name].whole(round(arm.length * plan.trial.steps), points)
         evaluation += each * timings[arm.name].evaluation(points)
     left = 1 - _kept(plan, ledger)
-    at_once = min(workers, os.cpu_count() or 1)
-    seconds = left * whole / at_once + (_WORKER if left else 0.0)
+    seconds = left * whole / workers + (_WORKER if left else 0.0)
     return Estimate(round(left * each * len(plan.arms)), plan.trial.steps, seconds, evaluation / whole)
 
 

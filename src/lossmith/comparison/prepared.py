@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from lossmith.comparison.options import Options
 from lossmith.comparison.plan import Plan, make_plan, write_plan
 from lossmith.comparison.rows import Summary
 from lossmith.comparison.session import carry_out
-from lossmith.trials.executors import MakeExecutor
+from lossmith.trials.executors.machines import Machines
 from lossmith.trials.runner import Progress
 from lossmith.trials.trial import Sources
 
@@ -26,14 +25,14 @@ class Prepared:
         plan: what will be done.
         sources: where data and models lie.
         folder: the run folder, which need not exist.
-        workers: how many trainings go on at once; 0: one, in this process.
+        machines: where it trains.
         cuts: what was left out to save time, in sentences.
     """
 
     plan: Plan
     sources: Sources
     folder: Path
-    workers: int
+    machines: Machines
     cuts: tuple[str, ...] = ()
 
     @property
@@ -44,43 +43,37 @@ class Prepared:
 
     def estimate(self) -> Estimate:
         """How long what is left of it will take, measured."""
-        return estimate_run(self.plan, self.sources, self.folder, max(1, self.workers))
+        return estimate_run(self.plan, self.sources, self.folder, self.machines.at_once)
 
-    def carry_out(
-        self,
-        *,
-        time_limit: float | None = None,
-        progress: Progress | None = None,
-        make_executor: MakeExecutor | None = None,
-    ) -> Summary:
+    def carry_out(self, *, time_limit: float | None = None, progress: Progress | None = None) -> Summary:
         """Write the plan, carry out what is left of it, and write its results; see `session.carry_out`."""
         write_plan(self.plan, self.folder)
         return carry_out(
             self.plan,
             self.sources,
             self.folder,
-            workers=self.workers,
+            workers=self.machines.workers,
             time_limit=time_limit,
             progress=progress,
-            make_executor=make_executor,
+            make_executor=self.machines.make_executor,
         )
 
 
 def prepare(
     options: Options,
+    machines: Machines,
     *,
     minutes: float | None = None,
     out: Path | None = None,
-    workers: int | None = None,
     keep: bool = True,
 ) -> Prepared:
     """Plan a comparison and name its folder.
 
     Args:
         options: what was asked for.
+        machines: where it is to train.
         minutes: the wall time that it may take; ``None``: as long as it takes.
         out: the run folder; ``None``: ``runs/DATA-MODEL-PLAN``.
-        workers: how many trainings go on at once; ``None``: one per core.
         keep: whether what was left out to save time is written down, so that the same request finds it again.
 
     Returns:
@@ -90,10 +83,9 @@ def prepare(
         ValueError: as `make_plan`.
     """
     sources, cuts = Sources(), tuple[str, ...]()
-    workers = os.cpu_count() or 1 if workers is None else workers
     if minutes is None:
         plan = make_plan(options, sources)
     else:
         runs = out.parent if out else RUNS
-        plan, cuts = fitted_plan(options, sources, 60 * minutes, max(1, workers), runs, keep=keep)
-    return Prepared(plan, sources, out or RUNS / plan.folder, workers, cuts)
+        plan, cuts = fitted_plan(options, sources, 60 * minutes, machines.at_once, runs, keep=keep)
+    return Prepared(plan, sources, out or RUNS / plan.folder, machines, cuts)

@@ -11,7 +11,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from zipfile import BadZipFile
@@ -21,10 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from lossmith.kernels.threads import one_thread
-from lossmith.trials.executors import LocalPool
+from lossmith.trials.executors import MakeExecutor
+from lossmith.trials.executors.cluster import ClusterExecutor
+from lossmith.trials.executors.local import LocalPool
 from lossmith.trials.files import written_whole
 from lossmith.trials.ledger import training_code
+from lossmith.trials.parcel import Packed, Parcel, node_folder, pack
 from lossmith.trials.runner import Progress
+from lossmith.trials.trial import Sources
 
 Result = Mapping[str, NDArray[Any]]
 Job = TypeVar("Job")
@@ -41,6 +45,8 @@ class Bench:
         progress: told how far each stage has come; ``None`` tells nobody.
         data: folder of data sets that a study reads; ``None``: what needs one is left out.
         quick: whether a study is to try everything on few and short runs, which prove nothing.
+        make_executor: makes the executor of a cluster, which is sent files by content; ``None``: processes of this
+            machine.
 
     Attributes:
         seconds: of processor time that the jobs took, whenever they were done. A study adds what it does elsewhere.
@@ -54,8 +60,10 @@ class Bench:
         data: Path | None = None,
         *,
         quick: bool = False,
+        make_executor: MakeExecutor | None = None,
     ) -> None:
         self.folder, self.workers, self.progress, self.data, self.quick = folder, workers, progress, data, quick
+        self.make_executor = make_executor
         self.seconds = 0.0
 
     def run(self, label: str, work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[dict[str, NDArray[Any]]]:
@@ -64,7 +72,8 @@ class Bench:
         Args:
             label: of the stage, for the progress.
             work: a function of a module that does a job on one thread, and returns named arrays.
-            jobs: frozen dataclasses of numbers, texts and tuples of these.
+            jobs: frozen dataclasses of numbers, texts, paths of files that the job reads, and tuples of numbers or
+                texts.
 
         Returns:
             The results, in the order of the jobs.
@@ -78,9 +87,11 @@ class Bench:
         if self.progress is not None:
             self.progress.start(label, len(jobs), len(jobs) - len(left))
         if self.workers and left:
-            pool = LocalPool(min(self.workers, len(left)))
+            pool = (self.make_executor or LocalPool)(min(self.workers, len(left)))
+            assert isinstance(pool, LocalPool | ClusterExecutor)
             try:
-                futures = {pool.submit(_done, work, jobs[i]): files[i] for i in left}
+                packed = pool.share(_files_of(jobs)) if isinstance(pool, ClusterExecutor) else None
+                futures = {pool.submit(_done_there, work, jobs[i], packed): files[i] for i in left}
                 for future in concurrent.futures.as_completed(futures):
                     self._keep(futures[future], future.result())
             finally:
@@ -96,7 +107,7 @@ class Bench:
     def _file(self, work: Callable[[Job], Result], job: Job) -> Path:
         """Where a result is kept: it is found again only by the same job, code and version of torch."""
         what = [work.__qualname__, asdict(job), code_of(work.__module__), training_code(), torch.__version__]  # type: ignore[call-overload]
-        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
         return self.folder / "jobs" / f"{key[:24]}.npz"
 
     def _keep(self, file: Path, result: Result) -> None:
@@ -104,6 +115,26 @@ class Bench:
             np.savez_compressed(stream, **dict(result))  # type: ignore[arg-type]
         if self.progress is not None:
             self.progress.advance(1)
+
+
+def _files_of(jobs: Sequence[Job]) -> Parcel:
+    """The files that jobs name, each under its path."""
+    paths = {str(path): str(path) for job in jobs for path in _paths(job).values()}
+    return pack(Sources(code=paths))
+
+
+def _paths(job: object) -> dict[str, Path]:
+    """The fields of a job that name files."""
+    values = {field.name: getattr(job, field.name) for field in fields(job)}  # type: ignore[arg-type]
+    return {name: value for name, value in values.items() if isinstance(value, Path)}
+
+
+def _done_there(work: Callable[[Job], Result], job: Job, packed: Packed | None) -> Result:
+    """`_done` in another process; `packed` holds the files if they are not there, ``None``: they are."""
+    if packed is not None:
+        there = packed.unpack(node_folder()).code
+        job = replace(job, **{name: Path(there[str(path)]) for name, path in _paths(job).items()})  # type: ignore[type-var]
+    return _done(work, job)
 
 
 def _done(work: Callable[[Job], Result], job: Job) -> Result:

@@ -203,7 +203,9 @@ def _carry_out(bench: Bench, scale: Scale, optimiser: Optimiser) -> Outcome:
     plan, labels = _plan(scale, optimiser, sources)
     folder = bench.folder / optimiser.name.replace(", ", "-").replace(" ", "-")
     write_plan(plan, folder)
-    with running(plan, sources, folder, workers=bench.workers, progress=bench.progress) as runner:
+    with running(
+        plan, sources, folder, workers=bench.workers, progress=bench.progress, make_executor=bench.make_executor
+    ) as runner:
         chosen = {name: of[0] for name, of in tune(replace(plan, repeats=1), plan.arms, runner).items()}
         planned = [
             (arm.name, repeat, plan.training(arm, 0, repeat, chosen[arm.name].setting, "final"))

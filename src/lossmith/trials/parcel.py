@@ -7,7 +7,6 @@ import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -99,11 +98,6 @@ class Parcel:
                 _write(folder / names.folder / file, content)
         return self.manifest.sources(folder)
 
-    @cached_property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(len(content) for contents in self.contents.values() for content in contents)
-
 
 def pack(sources: Sources, before: Parcel | None = None) -> Parcel:
     """Read all files behind `sources`.
@@ -113,12 +107,14 @@ def pack(sources: Sources, before: Parcel | None = None) -> Parcel:
         before: a parcel from which to take what it holds already.
 
     Returns:
-        The parcel, which can be pickled.
+        The parcel, which can be pickled; `before` itself if there is nothing new.
 
     Raises:
         DataError: if a data set is gone.
     """
     known = Manifest({}, {}) if before is None else before.manifest
+    if before is not None and known.data.keys() >= sources.data.keys() and known.code.keys() >= sources.code.keys():
+        return before
     contents = {} if before is None else dict(before.contents)
     data, code = dict(known.data), dict(known.code)
     for digest, source in sources.data.items():
@@ -134,11 +130,6 @@ def pack(sources: Sources, before: Parcel | None = None) -> Parcel:
         if digest not in code:
             code[digest] = _bundle([Path(source).name], [Path(source)], contents)
     return Parcel(Manifest(data, code), contents)
-
-
-def pack_files(files: list[Path]) -> Parcel:
-    """A parcel of single files, each found by its path here in the `Sources.code` of what is unpacked."""
-    return pack(Sources({}, {str(file): str(file) for file in files}))
 
 
 def node_folder() -> Path:

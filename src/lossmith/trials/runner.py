@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import torch
 
-from lossmith.trials.executors import LocalPool, MakeExecutor, end
+from lossmith.trials.executors import MakeExecutor
+from lossmith.trials.executors.cluster import ClusterExecutor, WorkerDiedError
+from lossmith.trials.executors.local import LocalPool
 from lossmith.trials.ledger import Ledger
-from lossmith.trials.parcel import Parcel, local_folder, pack
+from lossmith.trials.parcel import Packed, Parcel, node_folder, pack
 from lossmith.trials.result import TrialResult
 from lossmith.trials.training import stacks, train_many
 from lossmith.trials.trial import Sources, Trial
@@ -71,8 +74,9 @@ class Runner:
         self.ledger, self.sources, self.workers, self.device = ledger, sources, workers, device
         self.time_limit, self.progress = time_limit, progress
         self.failures: dict[Trial, str] = {}
-        self._make_executor = make_executor or LocalPool
+        self._make_executor = make_executor or functools.partial(LocalPool, device=device)
         self._parcel = None if make_executor is None else pack(sources)
+        self._sent: tuple[Parcel, Packed] | None = None  # what the executor was given, and what stands for it
         self._executor: concurrent.futures.Executor | None = None
 
     def run(self, trials: Sequence[Trial], label: str = "training") -> dict[Trial, TrialResult]:
@@ -116,8 +120,8 @@ class Runner:
     def close(self) -> None:
         """Stop the workers."""
         if self._executor is not None:
-            end(self._executor)
-            self._executor = None
+            _end(self._executor)
+            self._executor, self._sent = None, None
 
     def _run_wave(self, trials: Sequence[Trial]) -> None:
         """Run trials none of which replays another of them."""
@@ -146,14 +150,19 @@ class Runner:
     def _run_on_workers(self, units: list[Unit]) -> None:
         """Run units; where a worker dies, those that it may have worked on run again, each alone."""
         while units:
-            lost = self._submit(units, self.workers)
+            lost, deadly = self._submit(units, self.workers)
             suspects, units = lost[: self.workers + 1], lost[self.workers + 1 :]  # executors begin in order
             for unit in suspects:
                 self._run_alone(unit)
+            for unit in deadly:
+                if len(unit) == 1:
+                    self._keep(unit, [_WORKER_DIED])
+                else:
+                    units += [[trial] for trial in unit]
 
     def _run_alone(self, unit: Unit) -> None:
         """Run a unit on a worker of its own; where that dies too, each of its trials."""
-        if not self._submit([unit], 1):
+        if not any(self._submit([unit], 1)):
             return
         if len(unit) == 1:
             self._keep(unit, [_WORKER_DIED])
@@ -161,12 +170,17 @@ class Runner:
             for trial in unit:
                 self._run_alone([trial])
 
-    def _submit(self, units: list[Unit], workers: int) -> list[Unit]:
-        """Run units on an executor and keep what they find; returns those lost with it, in order."""
+    def _submit(self, units: list[Unit], workers: int) -> tuple[list[Unit], list[Unit]]:
+        """Run units on an executor and keep what they find.
+
+        Returns:
+            The units that were lost with the executor, in order, and those that alone killed their workers.
+        """
         if self._executor is None:
             self._executor = self._make_executor(workers)
         pending: dict[concurrent.futures.Future[list[TrialResult | str]], Unit] = {}
         lost: list[Unit] = []
+        deadly: list[Unit] = []
         try:
             for unit in units:
                 try:
@@ -178,6 +192,8 @@ class Runner:
                 unit = pending.pop(future)
                 try:
                     self._keep(unit, future.result())
+                except WorkerDiedError:
+                    deadly.append(unit)
                 except concurrent.futures.BrokenExecutor:
                     lost.append(unit)
         except BaseException:
@@ -188,14 +204,22 @@ class Runner:
             raise
         if lost or workers != self.workers:
             self.close()
-        return [unit for unit in units if unit in lost]
+        return [unit for unit in units if unit in lost], deadly
 
     def _submitted(self, unit: Unit) -> concurrent.futures.Future[list[TrialResult | str]]:
         """A unit under way."""
         assert self._executor is not None
         if self._parcel is None:
             return self._executor.submit(attempt, unit, *self._given(unit))
-        return self._executor.submit(attempt_elsewhere, unit, self._parcel, *self._given(unit)[1:])
+        return self._executor.submit(attempt_elsewhere, unit, self._packed(), *self._given(unit)[1:])
+
+    def _packed(self) -> Packed:
+        """What stands for all files of `sources` on the executor, which is sent them once."""
+        self._parcel = pack(self.sources, self._parcel)  # a search comes to know more of them
+        if self._sent is None or self._sent[0] is not self._parcel:
+            parcel, executor = self._parcel, self._executor
+            self._sent = parcel, executor.share(parcel) if isinstance(executor, ClusterExecutor) else parcel
+        return self._sent[1]
 
     def _keep(self, unit: Unit, results: Sequence[TrialResult | str]) -> None:
         finished = []
@@ -237,10 +261,18 @@ def attempt(
 
 
 def attempt_elsewhere(
-    unit: Unit, parcel: Parcel, device: str, time_limit: float | None, replayed: Mapping[Trial, TrialResult]
+    unit: Unit, packed: Packed, device: str, time_limit: float | None, replayed: Mapping[Trial, TrialResult]
 ) -> list[TrialResult | str]:
     """`attempt` on a machine that has none of the files yet."""
-    return attempt(unit, parcel.unpack(local_folder(unit)), device, time_limit, replayed)
+    return attempt(unit, packed.unpack(node_folder()), device, time_limit, replayed)
+
+
+def _end(executor: concurrent.futures.Executor) -> None:
+    """Stop an executor without waiting for what it is doing, if it can be stopped so."""
+    if isinstance(executor, LocalPool | ClusterExecutor):
+        executor.end()
+    else:
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def reason_of(error: Exception | SystemExit) -> str:

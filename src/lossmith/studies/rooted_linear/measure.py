@@ -27,7 +27,7 @@ from lossmith.studies.rooted_linear.descent import (
     quasi_newton,
     race,
 )
-from lossmith.studies.rooted_linear.sets import COUNTS, directions, load
+from lossmith.studies.rooted_linear.sets import COUNTS, directions, file_of, load
 
 NEAR: Final = 0.05 / math.log(2)
 """The part of the way from guessing to the lowest cross-entropy that is left at the near target; 0.05 for two classes
@@ -49,7 +49,7 @@ class Part:
 
     Args:
         name: of the data set.
-        data: folder of the data sets in files.
+        file: of a data set that is in one.
         resample: number of the part; 0 is the whole.
         most: steps of gradient descent at most.
         points: of a path that are looked at.
@@ -59,7 +59,7 @@ class Part:
     """
 
     name: str
-    data: str
+    file: Path | None
     resample: int
     most: int = 4000
     points: int = 40
@@ -70,7 +70,7 @@ class Part:
 
 def measure(part: Part) -> Mapping[str, NDArray[Any]]:
     """Measure everything on a part of a data set."""
-    problem = Problem(load(part.name, part.data, part.resample, part.limit))
+    problem = Problem(load(part.name, part.file, part.resample, part.limit))
     separation = separability(problem.inputs, problem.classes)
     strengths = np.logspace(0, 1 - part.strengths, part.strengths)
     ridges = [regularised(problem, arm, strengths.tolist()) for arm in OBJECTIVES]
@@ -179,10 +179,11 @@ def _apart(weights: Tensor) -> Tensor:
 
 def parts(names: list[str], data: Path | None, resamples: int, *, quick: bool) -> list[Part]:
     """The whole of each data set and its resamples."""
-    folder, jobs = "" if data is None else str(data.resolve()), []
+    jobs = []
     for name in names:
+        file = None if data is None else file_of(name, data)
         short: dict[str, int] = {"most": SHORT[name]} if name in SHORT else {}
         if quick:
             short = {"most": 300, "points": 8, "strengths": 4, "limit": 200}
-        jobs += [Part(name, folder, number, **short) for number in range(resamples + 1)]
+        jobs += [Part(name, file, number, **short) for number in range(resamples + 1)]
     return jobs

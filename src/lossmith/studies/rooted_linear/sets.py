@@ -47,16 +47,22 @@ class Points:
 
 def present(data: Path | None) -> tuple[list[str], list[str]]:
     """The names of the data sets that are there, and of those whose file is missing."""
-    there = [name for name, file in FILES.items() if data is not None and _file(data, file).is_file()]
+    files = {} if data is None else {name: file_of(name, data) for name in FILES}
+    there = [name for name, file in files.items() if file is not None and file.is_file()]
     return [*SYNTHETIC, *BUNDLED, *there], [name for name in FILES if name not in there]
 
 
-def load(name: str, data: str, resample: int, limit: int = 0) -> Points:
+def file_of(name: str, data: Path) -> Path | None:
+    """The file of a data set in a folder; ``None`` if it needs none."""
+    return (data / "tabular" / f"{FILES[name]}.csv.gz").resolve() if name in FILES else None
+
+
+def load(name: str, file: Path | None, resample: int, limit: int = 0) -> Points:
     """Load a data set or a part of it, standardised.
 
     Args:
         name: of the data set.
-        data: folder of the data sets in files.
+        file: of a data set that is in one.
         resample: number of the part, which is drawn without replacement; 0 is the whole.
         limit: points at most, drawn once; 0: all.
     """
@@ -66,7 +72,8 @@ def load(name: str, data: str, resample: int, limit: int = 0) -> Points:
         dataset = load_bundled(name)
         inputs, classes = np.asarray(dataset.inputs, np.float64), np.asarray(dataset.targets, np.int64)
     else:
-        rows = np.loadtxt(_file(Path(data), FILES[name]), delimiter=",", skiprows=1)
+        assert file is not None
+        rows = np.loadtxt(file, delimiter=",", skiprows=1)
         inputs, classes = rows[:, :-1], rows[:, -1].astype(np.int64)
     if limit:
         inputs, classes = _drawn(inputs, classes, limit, [0, *name.encode()])
@@ -81,10 +88,6 @@ def load(name: str, data: str, resample: int, limit: int = 0) -> Points:
 def _drawn(inputs: Array, classes: NDArray[np.int64], count: int, seed: list[int]) -> tuple[Array, NDArray[np.int64]]:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(inputs))[:count])
     return inputs[chosen], classes[chosen]
-
-
-def _file(data: Path, name: str) -> Path:
-    return data / "tabular" / f"{name}.csv.gz"
 
 
 MARGIN: Final = 0.1

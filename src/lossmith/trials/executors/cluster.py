@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from typing_extensions import override
 
@@ -31,6 +31,24 @@ class LostError(Exception):
 
 class WorkerDiedError(concurrent.futures.BrokenExecutor):
     """Each worker that computed this task died. Other tasks go on."""
+
+
+class Cluster(Protocol):
+    """A cluster that this process is connected to."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it, in sentences."""
+
+    @property
+    def nodes(self) -> int:
+        """Number of machines that compute."""
+
+    def slots(self, device: str) -> int:
+        """How many trainings it can do at once on a device, ``"cpu"`` or ``"cuda"``."""
+
+    def executor(self, workers: int, device: str) -> ClusterExecutor:
+        """An executor for so many calls at once."""
 
 
 @dataclass

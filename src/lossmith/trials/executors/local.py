@@ -70,15 +70,14 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(names[: torch.cuda.device_count()])
 
 
-def see_one_gpu(gpus: Sequence[str], turn: int) -> None:
-    """Hide all GPUs but one from this process, whose device ``"cuda"`` it then is; CUDA must not have started yet.
+def one_gpu(gpus: Sequence[str], turn: int) -> dict[str, str]:
+    """The environment in which a process sees one GPU alone, as its device ``"cuda"``.
 
     Args:
         gpus: from `visible_gpus`; none leaves everything as it is.
         turn: number of the process, from 0.
     """
-    if gpus:
-        os.environ[_VISIBLE] = gpus[turn % len(gpus)]
+    return {_VISIBLE: gpus[turn % len(gpus)]} if gpus else {}
 
 
 def set_up_process() -> None:
@@ -92,7 +91,7 @@ def _start_worker(gpus: Sequence[str], started: Synchronized[int]) -> None:
     with started.get_lock():
         turn = started.value
         started.value += 1
-    see_one_gpu(gpus, turn)
+    os.environ.update(one_gpu(gpus, turn))  # CUDA has not started yet
     set_up_process()
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
