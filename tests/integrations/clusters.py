@@ -1,0 +1,160 @@
+"""What the tests of Ray and of Dask share: data and a model of the user's own, and a comparison that loses a worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lossmith.comparison.options import Options
+from lossmith.comparison.prepared import prepare
+from lossmith.trials.executors.machines import Machines, machines
+
+NET = """
+import os, sys, time
+from pathlib import Path
+from torch import nn
+
+def make(input_shape, num_classes):
+    if {there}:
+        begun = Path({log!r}, f"{{os.getpid()}}-{{time.time_ns()}}")
+        begun.touch()
+        time.sleep(0.05)
+    return nn.Sequential(nn.Linear(*input_shape, 6), nn.Tanh(), nn.Linear(6, num_classes))
+
+def deadly(input_shape, num_classes):
+    if {there}:
+        os._exit(9)
+    return nn.Linear(*input_shape, num_classes)
+
+def slow(input_shape, num_classes):
+    if {there}:
+        Path({log!r}, str(os.getpid())).touch()
+        time.sleep(600)
+    return nn.Linear(*input_shape, num_classes)
+"""
+
+
+@dataclass
+class User:
+    """A folder with a table and a model file, which workers must not need, and one in which these say what they do.
+
+    Args:
+        home: with ``mine.csv`` and ``net.py``.
+        log: a file for each model made on a worker, named by its process.
+    """
+
+    home: Path
+    log: Path
+
+    def options(self, function: str = "make", losses: tuple[str, ...] = ("focal", "brier")) -> Options:
+        """A small comparison."""
+        return Options(
+            data=str(self.home / "mine.csv"),
+            model=f"{self.home}/net.py:{function}",
+            losses=losses,
+            lrs=(0.01, 0.03, 0.1),
+            folds=2,
+            repeats=1,
+            steps=20,
+        )
+
+    def begun(self) -> list[int]:
+        """The processes that made a model, once for each."""
+        return [int(file.name.partition("-")[0]) for file in self.log.iterdir()]
+
+
+def user(folder: Path, there: str) -> User:
+    """Write a table and a model file.
+
+    Args:
+        folder: where.
+        there: an expression that is true on workers.
+    """
+    home, log = folder / "home", folder / "log"
+    home.mkdir(parents=True)
+    log.mkdir()
+    draw = np.random.default_rng(0)
+    inputs = draw.normal(size=(120, 3))
+    labels = (inputs[:, 0] + inputs[:, 1] ** 2 + draw.normal(size=120) > 1).astype(int)
+    table = np.column_stack([inputs, labels])
+    np.savetxt(home / "mine.csv", table, delimiter=",", header="a,b,c,y", comments="", fmt=["%.4f"] * 3 + ["%d"])
+    (home / "net.py").write_text(NET.format(there=there, log=str(log)))
+    return User(home, log)
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """The files of a run folder that do not depend on time."""
+    return {name: (folder / name).read_bytes() for name in ("results.csv", "runs.csv")}
+
+
+def at_home(options: Options, folder: Path) -> dict[str, bytes]:
+    """What the processes of this machine find."""
+    with machines(workers=2) as here:
+        prepare(options, here, out=folder).carry_out()
+    return tables(folder)
+
+
+def away(user: User, where: Machines, folder: Path, watcher: Watcher) -> dict[str, bytes]:
+    """What a cluster finds, whose workers cannot read the user's files."""
+    prepared = prepare(user.options(), where, out=folder)
+    gone = user.home.with_name("gone")
+
+    def hide() -> None:
+        if user.home.exists():
+            user.home.rename(gone)
+
+    watcher.first = hide
+    try:
+        prepared.carry_out(progress=watcher)
+    finally:
+        gone.rename(user.home)
+    return tables(folder)
+
+
+@dataclass
+class Watcher:
+    """Progress that does something once, after so many trainings.
+
+    Args:
+        after: number of trainings.
+        then: what to do.
+        first: what to do before any.
+    """
+
+    after: int
+    then: Callable[[], None]
+    first: Callable[[], None] = lambda: None
+    trainings: int = field(default=0, init=False)
+
+    def start(self, label: str, total: int, done: int) -> None:
+        del label, total, done
+        self.first()
+
+    def advance(self, trainings: int) -> None:
+        before, self.trainings = self.trainings, self.trainings + trainings
+        if before < self.after <= self.trainings:
+            self.then()
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether something happens in time."""
+    end = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
