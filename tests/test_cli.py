@@ -231,7 +231,7 @@ def test_a_self_test_counts_false_alarms_and_says_what_follows(
 ) -> None:
     """In this process, which saves importing torch once more; a second time nothing is trained."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lossmith.trials.runner.LocalPool", lambda workers: AtOnce())
+    monkeypatch.setattr("lossmith.trials.runner.LocalPool", lambda *_, **__: AtOnce())
     monkeypatch.setattr("lossmith.comparison.selftest.self_test", partial(self_test, relabellings=20))
     command = ["selftest", "iris", "--model", "mlp:width=8", "--copies", "3", "--lrs", "3", "--folds", "2"]
     said = []

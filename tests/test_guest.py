@@ -462,7 +462,7 @@ def commands(folder: Path) -> None:
     from lossmith import cli
 
     with silence(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lossmith.trials.runner.LocalPool", lambda workers: AtOnce())
+        patch.setattr("lossmith.trials.runner.LocalPool", lambda *_, **__: AtOnce())
         cli.list_losses()
         cli.describe("mae", html=folder / "mae.html")
         cli.export("ngl", folder / "ngl.py")

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from lossmith.data import BUNDLED
 from lossmith.data.files import find_files
 from lossmith.data.load import is_remote
+from lossmith.trials.neighbours import neighbours
 from lossmith.trials.trial import Sources
 
 _PRIVATE: Final = 0o700
@@ -128,7 +129,7 @@ def pack(sources: Sources, before: Parcel | None = None) -> Parcel:
         data[digest] = _bundle(names, found.paths, contents)
     for digest, source in sources.code.items():
         if digest not in code:
-            code[digest] = _bundle([Path(source).name], [Path(source)], contents)
+            code[digest] = _code(Path(source), contents)
     return Parcel(Manifest(data, code), contents)
 
 
@@ -145,7 +146,14 @@ def node_folder() -> Path:
     return folder
 
 
-def _bundle(names: list[str], paths: list[Path] | tuple[Path, ...], contents: dict[str, tuple[bytes, ...]]) -> Names:
+def _code(file: Path, contents: dict[str, tuple[bytes, ...]]) -> Names:
+    """A file of code, and what it imports from files beside it."""
+    beside = neighbours(file) if file.suffix == ".py" else ()
+    names = [path.relative_to(file.parent).as_posix() for path in beside]
+    return _bundle([file.name, *names], (file, *beside), contents)
+
+
+def _bundle(names: list[str], paths: tuple[Path, ...], contents: dict[str, tuple[bytes, ...]]) -> Names:
     """Read files, and note their contents."""
     read = tuple(path.read_bytes() for path in paths)
     content = hashlib.sha256()

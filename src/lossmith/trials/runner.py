@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import torch
 
-from lossmith.trials.executors import MakeExecutor
+from lossmith.trials.executors import Endable, MakeExecutor
 from lossmith.trials.executors.cluster import ClusterExecutor, WorkerDiedError
 from lossmith.trials.executors.local import LocalPool
 from lossmith.trials.ledger import Ledger
@@ -269,7 +269,7 @@ def attempt_elsewhere(
 
 def _end(executor: concurrent.futures.Executor) -> None:
     """Stop an executor without waiting for what it is doing, if it can be stopped so."""
-    if isinstance(executor, LocalPool | ClusterExecutor):
+    if isinstance(executor, Endable):
         executor.end()
     else:
         executor.shutdown(wait=False, cancel_futures=True)

@@ -47,7 +47,7 @@ def software() -> Software:
 def _software() -> Software:
     importlib.import_module(_NEEDED)  # a node that lacks a package of lossmith's is told of now
     processor = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
-    return Software(version("torch"), version("lossmith"), training_code(), processor)
+    return Software(torch.__version__, version("lossmith"), training_code(), processor)
 
 
 def fault_of(there: Software, node: str) -> str | None:
@@ -73,8 +73,8 @@ def no_import(error: str, node: str) -> str:
     found = _NO_IMPORT.search(error)
     reason = found[1] if found else next(iter(error.strip().splitlines()[::-1]), "")
     return (
-        f"the node {node} cannot import lossmith ({reason}): install lossmith[compare] {version('lossmith')} there, as "
-        "on this machine"
+        f"the node {node} cannot import lossmith ({reason}): install lossmith[compare] {version('lossmith')} there, "
+        "as on this machine"
     )
 
 
