@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lossmith import learned, losses
     from lossmith.catalog import available, create
+    from lossmith.comparing import compare
     from lossmith.discovery import evolve
     from lossmith.properties.scale import match_scale
     from lossmith.trials.saving import load
 
     __version__: str
 
-__all__ = ["available", "create", "evolve", "learned", "load", "losses", "match_scale"]
+__all__ = ["available", "compare", "create", "evolve", "learned", "load", "losses", "match_scale"]
 
 _HOMES = {
     "available": "lossmith.catalog",
+    "compare": "lossmith.comparing",
     "create": "lossmith.catalog",
     "evolve": "lossmith.discovery",
     "load": "lossmith.trials.saving",

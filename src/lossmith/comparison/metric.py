@@ -39,7 +39,7 @@ def with_metric(drafted: Draft, text: str | None, sources: Sources) -> tuple[Dra
 
 
 def _settled(drafted: Draft, text: str | None, sources: Sources) -> tuple[Draft, str]:
-    if text is not None and ".py" in text:
+    if text is not None and (".py" in text or ".pkl:" in text):
         return _with_own_metric(drafted, text, sources), ASKED_FOR
     task, reason = asked_metric(drafted.task, text, drafted.splits)
     return replace(drafted, task=task), reason

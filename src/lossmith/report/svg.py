@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -96,8 +97,24 @@ def drawing(
     return figure, ax
 
 
+_kept: ContextVar[list[Figure] | None] = ContextVar("_kept", default=None)
+
+
+@contextmanager
+def keeping_figures() -> Iterator[list[Figure]]:
+    """The figures that are written as SVG meanwhile, for other formats."""
+    figures: list[Figure] = []
+    before = _kept.set(figures)
+    try:
+        yield figures
+    finally:
+        _kept.reset(before)
+
+
 def to_svg(figure: Figure, key: str, label: str) -> str:
     """Write a figure as an SVG element whose ids begin with a key of its own, so that others may stand beside it."""
+    if (kept := _kept.get()) is not None:
+        kept.append(figure)
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's fonts draw it, not ours

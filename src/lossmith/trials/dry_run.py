@@ -13,7 +13,7 @@ from lossmith.tasks import Task
 from lossmith.trials.models import ModelError, build_model
 from lossmith.trials.seeding import seeded
 from lossmith.trials.trial import Sources
-from lossmith.trials.user_code import guarded, line_in, load_function
+from lossmith.trials.user_code import file_of, guarded, line_in, load_function
 
 _EXAMPLES: Final = 2
 _ROUNDING: Final = 1e-4
@@ -37,7 +37,8 @@ def try_model(text: str, splits: Splits, task: Task, sources: Sources, seed: int
     if not digest:
         build_model(text, splits, task.outputs, sources, seed)
         return
-    path, factory = sources.code[digest], load_function(text, "model", sources)
+    factory = load_function(text, "model", sources)
+    path = file_of(factory, sources.code[digest])
     made = line_in(path, factory, getattr(factory, "__init__", None))
     what = f"model {name}"
     if isinstance(factory, nn.Module):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lossmith.tasks import OwnMetric
 from lossmith.trials.trial import Sources
-from lossmith.trials.user_code import UserCodeError, guarded, line_in, load_function
+from lossmith.trials.user_code import UserCodeError, file_of, guarded, line_in, load_function
 
 
 def own_metric(text: str, sources: Sources) -> OwnMetric:
@@ -28,8 +28,8 @@ def own_metric(text: str, sources: Sources) -> OwnMetric:
         UserCodeError: if the function cannot be had.
     """
     name, _, digest = text.partition("#")
-    function, path = load_function(text, "metric", sources), sources.code[digest]
-    return OwnMetric(text, function=checked_metric(function, name, path))
+    function = load_function(text, "metric", sources)
+    return OwnMetric(text, function=checked_metric(function, name, file_of(function, sources.code[digest])))
 
 
 def checked_metric(

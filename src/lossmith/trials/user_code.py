@@ -1,4 +1,8 @@
-"""Functions from a user's own Python file, named by file, function and content: ``net.py:make#<hash>``."""
+"""Functions of a user's own, named by their content.
+
+One from a Python file is ``net.py:make#<hash of the file>``, one that was kept by value (see `by_value`)
+``make#<hash>``.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,21 @@ import hashlib
 import importlib.util
 import inspect
 import os
+import pickle
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from lossmith.trials.files import written_whole
 from lossmith.trials.trial import Sources
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text
 _LONGEST: Final = 300  # characters of what is told of an error
+_KEPT: Final = re.compile(r"(?P<name>\w+)-(?P<digest>[0-9a-f]{16})-(?P<content>[0-9a-f]{16})\.pkl")
+"""The file of a function kept by value: its name, its hash, and the beginning of the SHA-256 of the file."""
 
 
 class UserCodeError(ValueError):
@@ -27,17 +36,23 @@ def canonical_function(text: str, what: str, sources: Sources) -> str:
     """The text of a function that a trial carries.
 
     Args:
-        text: ``path/to/file.py:function``.
+        text: ``path/to/file.py:function``, or what `by_value.code_text` returned.
         what: what the function is for, such as ``"model"``.
         sources: where the path behind the hash is noted.
 
     Returns:
-        ``file.py:function#<hash of the file>``.
+        ``file.py:function#<hash of the file>``, or ``function#<hash>`` of one that was kept by value.
 
     Raises:
         UserCodeError: if there is no such file or function.
     """
     path, _, function = text.rpartition(":")
+    if path.endswith(".pkl"):
+        digest = _checked(Path(path))
+        sources.code[digest] = str(Path(path).resolve())
+        canonical = f"{function}#{digest}"
+        load_function(canonical, what, sources)
+        return canonical
     if not path.endswith(".py"):
         raise UserCodeError(f"a {what} from a file is written path/to/file.py:function, not {text!r}")
     file = Path(path)
@@ -68,6 +83,10 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
     name, path = named.rpartition(":")[2], sources.code.get(digest)
     if path is None:
         raise UserCodeError(f"the file of {what} {named} is not known here: name it with --{what}")
+    if path.endswith(".pkl"):
+        _checked(Path(path))
+        with guarded(f"loading the {what} {named} failed", path):
+            return pickle.loads(Path(path).read_bytes())  # type: ignore[no-any-return]
     if file_digest(Path(path)) != digest:
         raise UserCodeError(f"{path} has changed since the run was planned: plan anew, or restore the file")
     spec = importlib.util.spec_from_file_location(f"lossmith_user_{digest}", path)
@@ -87,6 +106,43 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
+def write_kept(name: str, digest: str, content: bytes, folder: Path) -> str:
+    """Keep a function by value.
+
+    Args:
+        name: what it is called.
+        digest: its hash.
+        content: the function as a pickle.
+        folder: where it is kept.
+
+    Returns:
+        What `canonical_function` takes.
+    """
+    file = folder / f"{name}-{digest[:_DIGITS]}-{hashlib.sha256(content).hexdigest()[:_DIGITS]}.pkl"
+    with written_whole(file) as place:
+        place.write_bytes(content)
+    return f"{file}:{name}"
+
+
+def _checked(file: Path) -> str:
+    """The hash of a function kept by value, whose file is what its name says: nothing else is unpickled."""
+    named = _KEPT.fullmatch(file.name)
+    if named is None or not file.is_file():
+        raise UserCodeError(f"there is no function kept by value in {str(file)!r}: write path/to/file.py:function")
+    if file_digest(file) != named["content"]:
+        raise UserCodeError(f"{file} has changed since it was written: call the function's Python anew")
+    return named["digest"]
+
+
+_depth = [0]
+"""How many functions of the user's are under way in each other."""
+
+
+def in_user_code() -> bool:
+    """Whether a file or function of the user's is under way, as in a script that is imported for its model."""
+    return _depth[0] > 0
+
+
 @contextlib.contextmanager
 def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None]:
     """Run a user's code; the working directory stays.
@@ -102,6 +158,7 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
             is one sentence that names the line.
     """
     before = Path.cwd()
+    _depth[0] += 1
     try:
         with _noting_chdir(path):
             yield
@@ -121,7 +178,18 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
                 f"{what}{_in_line(_chdir_lines.get(path)) or at}: it changes the working directory, leave that out"
             )
     finally:
+        _depth[0] -= 1
         os.chdir(before)
+
+
+def file_of(function: object, path: str) -> str:
+    """The file that errors in a function name: the one it was loaded from, or where one kept by value was written."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    if not path.endswith(".pkl"):
+        return path
+    if code is None:
+        code = next((of.__code__ for of in vars(function).values() if inspect.isfunction(of)), None)
+    return path if code is None else code.co_filename
 
 
 def line_in(path: str, *functions: object) -> str:
