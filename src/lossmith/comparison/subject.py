@@ -191,7 +191,7 @@ def _training_function(options: Options, sources: Sources) -> Subject:
         options.trainer, sources, folds=options.folds or 0, seed=options.seed, device=device, task=options.task
     )
     trainer, counts = found.trainer, found.class_counts
-    if options.metric is not None and ".py" in options.metric:
+    if options.metric is not None and (".py" in options.metric or ".pkl:" in options.metric):
         raise RequestError(
             f"--metric {options.metric}: a training function returns the scores of its own metric; leave it out"
         )

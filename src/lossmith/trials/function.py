@@ -28,7 +28,7 @@ from lossmith.losses.text import parse_loss, terms_of
 from lossmith.trials.result import Curve, TrialResult
 from lossmith.trials.returned import ReturnedError, judge_returned, plain
 from lossmith.trials.trial import FunctionTrainer, Plain, Sources, Trial
-from lossmith.trials.user_code import UserCodeError, guarded, load_function
+from lossmith.trials.user_code import UserCodeError, file_of, guarded, load_function
 
 Index = NDArray[np.int64]
 TrainingFunction = Callable[["Run"], tuple[Any, Any]]
@@ -207,7 +207,7 @@ def call_function(function: Callable[..., Any], run: Run, text: str, sources: So
     """
     named, _, digest = text.rpartition("#")
     try:
-        with guarded(f"the training function {named} failed", sources.code[digest]):
+        with guarded(f"the training function {named} failed", file_of(function, sources.code[digest])):
             return function(run)
     except UserCodeError as error:
         if isinstance(error.__cause__, TimeoutError) and run.should_stop:
