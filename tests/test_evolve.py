@@ -200,9 +200,10 @@ def test_sigkill_at_ten_random_moments_changes_nothing(tmp_path: Path) -> None:
     [
         ({"minutes": "5"}, "--minutes '5': give a number"),
         ({"evaluations": 20.5}, "--evaluations 20.5: give a whole number"),
-        ({"model": len}, "--model of type builtin_function_or_method: give a text"),
+        ({"model": 3}, "--model 3: give a text"),
         ({"time": 1}, "--time 1: give true or false"),
-        ({"data": [1, 2]}, "data is of type list: give the name of a data set or a path"),
+        ({"data": {1, 2}}, "data is of type set: give the name of a data set, a path, a DataFrame"),
+        ({"data": len}, "data is a function: give a data set"),
     ],
 )
 def test_python_gets_the_same_sentences(options, words, tmp_path, monkeypatch):

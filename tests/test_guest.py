@@ -249,6 +249,20 @@ def a_search(folder: Path) -> None:
     assert found.best.text == found.run.found.winner
 
 
+@covers("compare")
+def a_comparison_of_data_in_memory(folder: Path) -> None:
+    given = torch.arange(60.0).reshape(30, 2), torch.arange(30) % 2
+    asked: dict[str, Any] = {"model": small_model_of, "losses": "focal", "steps": 20, "lrs": 3, "folds": 0}
+    found = lossmith.compare(given, out=folder / "compared", workers=0, progress=False, **asked)
+    assert found.report().is_file()
+    assert found.figure().save(folder / "figure.png").is_file()
+    assert "focal" in set(found.table["loss"])
+
+
+def small_model_of(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(*input_shape, 4), nn.Dropout(0.5), nn.Linear(4, outputs))
+
+
 @covers(*dynamics.__all__)
 def curvature(folder: Path) -> None:
     with torch.random.fork_rng():

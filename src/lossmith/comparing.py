@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -15,12 +16,13 @@ from torch import nn
 
 from lossmith.comparison.files import RUNS
 from lossmith.comparison.options import Options
-from lossmith.comparison.prepared import prepare
+from lossmith.comparison.prepared import Prepared, prepare
 from lossmith.comparison.rows import Row, Summary
 from lossmith.progress import ConsoleProgress, NotebookProgress, RunProgress, in_notebook
 from lossmith.report import numbers
 from lossmith.report.announcement import announcement
 from lossmith.report.run import Run, load_run
+from lossmith.trials.executors.machines import Executor, machines
 from lossmith.trials.files import written_whole
 from lossmith.trials.given import given
 from lossmith.trials.options import RequestError
@@ -41,6 +43,8 @@ def compare(
     minutes: float | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
     time_limit: float | None = None,
     name: str | None = None,
     progress: bool = True,
@@ -63,7 +67,9 @@ def compare(
         minutes: leave out what does not fit into this time; ``None``: as long as it takes.
         out: the run folder; ``None``: ``runs/DATA-MODEL-PLAN``. Data and functions in memory are kept beside it, in
             the folder ``in_memory``.
-        workers: number of worker processes; ``None``: one per core; 0: none, but this process.
+        workers: trainings at once; ``None``: one per core, or per GPU; 0: one, in this process.
+        executor: ``"local"``, or ``"ray"`` or ``"dask"`` for the workers of a cluster.
+        address: of the cluster; ``None``: the one that this process is connected to, else the usual one.
         time_limit: seconds after which a training counts as failed; ``None`` for no limit.
         name: what data in memory are called.
         progress: whether to show what will be done and how far it has come, in a notebook below the cell, else on
@@ -88,32 +94,32 @@ def compare(
         raise RequestError(f"minutes is {minutes}: give the minutes that the comparison may take")
     chosen = options | {"model": model, "losses": losses, "metric": metric}
     asked = given(Options, data, chosen, folder.parent if folder else RUNS, name)
-    try:
-        prepared = prepare(Options(**asked.options), minutes=minutes, out=folder, workers=workers)
-    except BaseException:
-        asked.discard()
-        raise
-    notes = (*asked.notes, *prepared.cuts)
-    expected = prepared.estimate() if progress and prepared.summary is None else None
-    said = [*announcement(prepared.plan, prepared.folder), *(f"note: {note}" for note in notes)]
-    if expected is not None and expected.trainings:
-        said.append(str(expected))
-    with _shown(said, progress) as shown:
-        shown.expected = expected
+    with contextlib.ExitStack() as stack:
+        try:
+            request = Options(**asked.options)
+            here = stack.enter_context(machines(executor, address, workers, request.device))
+            prepared = prepare(request, here, minutes=minutes, out=folder)
+        except BaseException:
+            asked.discard()
+            raise
+        shown = stack.enter_context(_shown(prepared, asked.notes) if progress else RunProgress())
         prepared.carry_out(time_limit=time_limit, progress=shown)
     return Comparison(load_run(prepared.folder), (*asked.notes, *prepared.plan.notes, *prepared.cuts))
 
 
-def _shown(said: Sequence[str], progress: bool) -> RunProgress:
-    """What shows the progress, after some lines."""
-    if not progress:
-        return RunProgress()
+def _shown(prepared: Prepared, notes: Sequence[str]) -> RunProgress:
+    """What shows the progress, after what is to be said of the comparison."""
+    expected = prepared.estimate() if prepared.summary is None else None
+    said = announcement(prepared.plan, prepared.folder)
+    said += [f"note: {note}" for note in (*prepared.machines.notes, *notes, *prepared.cuts)]
+    if expected is not None and expected.trainings:
+        said.append(str(expected))
     if in_notebook():
-        return NotebookProgress(said)
+        return NotebookProgress(said, expected)
     console = Console(stderr=True)
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return ConsoleProgress(console)
+    return ConsoleProgress(console, expected)
 
 
 class Comparison:

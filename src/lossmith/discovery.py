@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from torch import nn
 
 from lossmith.catalog import create
 from lossmith.comparison.files import RUNS
@@ -22,36 +24,46 @@ from lossmith.report.evolution.live import SearchDisplay
 from lossmith.report.evolution.page import write_search_report
 from lossmith.report.evolution.search_run import SearchRun, load_search
 from lossmith.trials.executors.machines import Executor, machines
+from lossmith.trials.given import given
+from lossmith.trials.options import RequestError
 from lossmith.trials.trial import Sources
+from lossmith.trials.user_code import in_user_code
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def evolve(
-    data: str | os.PathLike[str] = "digits",
+    data: Any = "digits",
     *,
+    model: str | Callable[..., nn.Module] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     executor: Executor = "local",
     address: str | None = None,
     time_limit: float | None = None,
+    name: str | None = None,
     progress: bool = True,
     **options: Any,
 ) -> Discovery:
     """Discover a loss for your data by genetic programming, as `lossmith evolve` does.
 
-    The same call resumes a search that was interrupted; repeated, it trains nothing twice.
+    The same call resumes a search that was interrupted; repeated, it trains nothing twice. A script needs no
+    ``if __name__ == "__main__":``, for workers do not run it again.
 
     Args:
-        data: a bundled data set, a path, ``"openml:NAME"`` or ``"hf:OWNER/NAME"``.
-        out: the run folder; ``None``: ``runs/evolve-DATA-MODEL-PLAN``.
+        data: as in `lossmith.compare`: a name, a path, or data in memory.
+        model: as in `lossmith.compare`.
+        out: the run folder; ``None``: ``runs/evolve-DATA-MODEL-PLAN``. Data and functions in memory are kept beside
+            it, in the folder ``in_memory``.
         workers: trainings at once; ``None``: one per core, or per GPU; 0: one, in this process.
         executor: ``"local"``, or ``"ray"`` or ``"dask"`` for the workers of a cluster.
         address: of the cluster; ``None``: the one that this process is connected to, else the usual one.
         time_limit: seconds after which a training counts as failed; ``None`` for no limit.
+        name: what data in memory are called.
         progress: whether to show how far the search has come, on standard error.
-        **options: fields of `lossmith.evolution.options.SearchOptions`, such as ``model="mlp"`` and ``minutes=5``.
+        **options: other fields of `lossmith.evolution.options.SearchOptions`, such as ``label="outcome"`` and
+            ``minutes=5``.
 
     Returns:
         What was found.
@@ -62,16 +74,22 @@ def evolve(
         RuntimeError: if cross-entropy, or every loss found, fails to train.
         KeyboardInterrupt: on Ctrl-C; what was found so far is in the run folder.
     """
-    if not isinstance(data, str | os.PathLike):
-        raise ValueError(
-            f"data is of type {type(data).__name__}: give the name of a data set or a path, such as that of a table "
-            "written by DataFrame.to_csv"
+    if in_user_code():
+        raise RequestError(
+            'lossmith.evolve is called while its file is imported: put it under if __name__ == "__main__":'
         )
-    sources = Sources()
-    plan = make_search_plan(SearchOptions(data=os.fspath(data), **options), sources)
+    sources, runs = Sources(), RUNS if out is None else Path(out).parent
+    asked = given(SearchOptions, data, options | {"model": model}, runs, name)
+    try:
+        plan = make_search_plan(SearchOptions(**asked.options), sources)
+    except BaseException:
+        asked.discard()
+        raise
     folder = RUNS / plan.folder if out is None else Path(out)
     write_plan(plan, folder)
     display = SearchDisplay(Console(stderr=True, quiet=not progress))
+    for note in asked.notes if progress else ():
+        display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     with machines(executor, address, workers, plan.device) as here, display:
         carry_out_search(
             plan,

@@ -128,7 +128,7 @@ def _cells(column: Any, name: str) -> Any:
 def _text(cell: Any, name: str) -> str | None:
     import pandas as pd
 
-    if isinstance(cell, _WRITTEN) or type(cell).__module__.startswith("pandas."):
+    if isinstance(cell, _WRITTEN) or type(cell).__module__.partition(".")[0] == "pandas":
         return None if pd.isna(cell) else str(cell)
     if cell is None:
         return None

@@ -81,7 +81,12 @@ def given(kind: type, data: object, options: Mapping[str, Any], runs: Path, name
         raise RequestError("data is a function: give a data set; `lossmith.compare` takes training functions")
     if name is not None and stored is None:
         raise RequestError(f"name {name!r} is for data in memory: leave it out")
-    for key in _FUNCTIONS:
-        if callable(chosen.get(key)) and key in known:
-            chosen[key] = code_text(chosen[key], key, folder)
-    return Given(chosen, stored)
+    found = Given(chosen, stored)
+    try:
+        for key in _FUNCTIONS:
+            if callable(chosen.get(key)) and key in known:
+                chosen[key] = code_text(chosen[key], key, folder)
+    except ValueError:
+        found.discard()
+        raise
+    return found

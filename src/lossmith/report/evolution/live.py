@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import io
 import time
 from types import TracebackType
 
@@ -10,6 +12,7 @@ from rich.live import Live
 
 from lossmith.comparison.estimate import duration
 from lossmith.evolution.findings import SearchFindings
+from lossmith.progress import NotebookOutput
 from lossmith.report.evolution import said
 from lossmith.report.evolution.search_run import judged, score_of, trained
 from lossmith.report.evolution.terminal import members, rejections
@@ -17,6 +20,7 @@ from lossmith.report.terminal import plain_text
 
 _SECONDS_BETWEEN_LINES = 15.0
 _PER_SECOND = 2.0
+_NOTEBOOK_WIDTH = 110
 _WORTH_KNOWING = 10.0  # seconds
 
 
@@ -35,7 +39,8 @@ class SearchDisplay:
         self._label, self._total, self._done = "", 0, 0
         self._stage_begun, self._stage_done = self._at, 0
         self._live: Live | None = None
-        if console.is_terminal or console.is_jupyter:
+        self._output = NotebookOutput() if console.is_jupyter and not console.quiet else None
+        if console.is_terminal and not console.is_jupyter:
             self._live = Live(self, console=console, refresh_per_second=_PER_SECOND, transient=True)
 
     def __enter__(self) -> SearchDisplay:
@@ -116,7 +121,13 @@ class SearchDisplay:
         return [f"about {duration(left)} of search left"] if left is not None and left > 0 else []
 
     def _tell(self) -> None:
-        """Print a line where no display stands, if the last one is some time ago."""
+        """Renew the output of a notebook, or print a line where no display stands, if the last one is some time ago."""
+        if self._output is not None:
+            recorded = Console(record=True, file=io.StringIO(), width=_NOTEBOOK_WIDTH, force_jupyter=False)
+            recorded.print(self)
+            text = recorded.export_text(clear=False, styles=False)
+            self._output.show(f"<pre>{html.escape(text)}</pre>", text, at_once=False)
+            return
         if self._live is not None or time.monotonic() - self._shown < _SECONDS_BETWEEN_LINES:
             return
         self._shown = time.monotonic()
