@@ -6,6 +6,7 @@ import contextlib
 import html
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
 
@@ -200,14 +201,13 @@ class NotebookOutput:
             text: what stands where HTML cannot.
             at_once: whether it must be shown, however short the time since the last.
         """
-        from IPython.display import display
-
+        display = import_module("IPython.display").display
         now = time.monotonic()
         if self._handle is not None and not at_once and now - self._shown < _SECONDS_BETWEEN_SHOWS:
             return
         self._shown, bundle = now, {"text/html": html_text, "text/plain": text}
         if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
 
