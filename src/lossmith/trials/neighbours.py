@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
+_imported_as: Final[dict[str, str]] = {}
+"""By name of a module, the content of the files that it was imported from."""
 
 
 def neighbours(file: Path) -> tuple[Path, ...]:
@@ -34,16 +39,22 @@ def neighbours(file: Path) -> tuple[Path, ...]:
 
 @contextlib.contextmanager
 def importable(folder: Path, files: Sequence[Path]) -> Iterator[None]:
-    """Have modules of a folder found first, as Python does for a script, and those of other folders forgotten.
+    """Have modules of a folder found first, as Python does for a script.
+
+    They are imported once in a process, and again when one of their files has changed. Modules of the same names from
+    other folders are forgotten.
 
     Args:
         folder: where a user's file lies.
         files: the modules beside it that it imports.
     """
     for name in {file.relative_to(folder).parts[0].removesuffix(".py") for file in files}:
-        known = getattr(sys.modules.get(name), "__file__", None)
-        if name in sys.modules and (known is None or folder.resolve() not in Path(known).resolve().parents):
-            forget(name)
+        content = hashlib.sha256(str(folder.resolve()).encode())
+        for file in files:
+            content.update(file.read_bytes())
+        if _imported_as.get(name) != content.hexdigest():
+            _forget(name)
+            _imported_as[name] = content.hexdigest()
     sys.path.insert(0, str(folder))
     try:
         yield
@@ -52,7 +63,7 @@ def importable(folder: Path, files: Sequence[Path]) -> Iterator[None]:
             sys.path.remove(str(folder))
 
 
-def forget(name: str) -> None:
+def _forget(name: str) -> None:
     """Have a module, and those inside it, imported anew."""
     for each in [known for known in sys.modules if known == name or known.startswith(f"{name}.")]:
         del sys.modules[each]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lossmith.trials.files import written_whole
+from lossmith.trials.neighbours import importable, neighbours
 from lossmith.trials.trial import Sources
 
 _DIGITS: Final = 16  # hexadecimal digits of the file's SHA-256 in the text
@@ -41,7 +42,8 @@ def canonical_function(text: str, what: str, sources: Sources) -> str:
         sources: where the path behind the hash is noted.
 
     Returns:
-        ``file.py:function#<hash of the file>``, or ``function#<hash>`` of one that was kept by value.
+        ``file.py:function#<hash of the file and of the modules beside it that it imports>``, or ``function#<hash>`` of
+        one that was kept by value.
 
     Raises:
         UserCodeError: if there is no such file or function.
@@ -160,7 +162,7 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
     before = Path.cwd()
     _depth[0] += 1
     try:
-        with _noting_chdir(path):
+        with _noting_chdir(path), _beside(path):
             yield
     except UserCodeError:
         raise
@@ -180,6 +182,12 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
     finally:
         _depth[0] -= 1
         os.chdir(before)
+
+
+def _beside(path: str) -> contextlib.AbstractContextManager[None]:
+    """Have a file import the modules beside it, which those of other files do not stand in for."""
+    file = Path(path)
+    return importable(file.parent, neighbours(file)) if file.suffix == ".py" else contextlib.nullcontext()
 
 
 def file_of(function: object, path: str) -> str:
@@ -233,5 +241,9 @@ def _noting_chdir(file: str) -> Iterator[None]:
 
 
 def file_digest(file: Path) -> str:
-    """The beginning of the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:_DIGITS]
+    """The beginning of the SHA-256 of a file and of the modules beside it that it imports, in hexadecimal."""
+    found = hashlib.sha256(file.read_bytes())
+    for module in neighbours(file) if file.suffix == ".py" else ():
+        content = hashlib.sha256(module.read_bytes()).hexdigest()
+        found.update(f"{module.relative_to(file.parent).as_posix()} {content}".encode())
+    return found.hexdigest()[:_DIGITS]

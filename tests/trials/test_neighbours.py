@@ -1,0 +1,92 @@
+"""Modules beside a user's file: found without running it, part of its hash, imported like those of a script."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lossmith.trials.neighbours import neighbours
+from lossmith.trials.parcel import pack
+from lossmith.trials.trial import Sources
+from lossmith.trials.user_code import canonical_function, load_function
+
+MAIN = """
+import numpy as np
+import helpers_of_mine
+from package_of_mine.part import value
+
+def make():
+    from lazy_of_mine import later
+    return helpers_of_mine.number + value + later
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {
+        "main.py": MAIN,
+        "helpers_of_mine.py": "import deeper_of_mine\nnumber = deeper_of_mine.number",
+        "deeper_of_mine.py": "number = 1",
+        "lazy_of_mine.py": "later = 100",
+        "unused_of_mine.py": "raise RuntimeError",
+        "package_of_mine/__init__.py": "",
+        "package_of_mine/part.py": "from .inner import value",
+        "package_of_mine/inner.py": "value = 10",
+    }
+    for name, text in files.items():
+        (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "code" / name).write_text(text)
+    return tmp_path / "code"
+
+
+def test_those_that_are_imported_are_found(folder: Path) -> None:
+    found = {path.relative_to(folder).as_posix() for path in neighbours(folder / "main.py")}
+    package = {f"package_of_mine/{name}.py" for name in ("__init__", "part", "inner")}
+    assert found == {"helpers_of_mine.py", "deeper_of_mine.py", "lazy_of_mine.py"} | package
+    assert neighbours(folder / "deeper_of_mine.py") == ()
+
+
+def test_a_function_imports_them_wherever_it_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    before, sources = list(sys.path), Sources()
+    text = canonical_function(f"{folder}/main.py:make", "model", sources)
+    function = load_function(text, "model", sources)
+    from lossmith.trials.user_code import guarded
+
+    with guarded("it failed", sources.code[text.rpartition("#")[2]]):
+        assert function() == 111
+    assert sys.path == before
+
+
+def test_their_content_is_part_of_the_hash(folder: Path) -> None:
+    first = canonical_function(f"{folder}/main.py:make", "model", Sources())
+    (folder / "unused_of_mine.py").write_text("changed = 1")
+    assert canonical_function(f"{folder}/main.py:make", "model", Sources()) == first
+    (folder / "deeper_of_mine.py").write_text("number = 2")
+    sources = Sources()
+    second = canonical_function(f"{folder}/main.py:make", "model", sources)
+    assert second != first
+    assert load_function(second, "model", sources).__globals__["helpers_of_mine"].number == 2
+
+
+def test_they_travel_with_it(folder: Path, tmp_path: Path) -> None:
+    sources = Sources()
+    text = canonical_function(f"{folder}/main.py:make", "model", sources)
+    elsewhere = pack(sources).unpack(tmp_path / "node")
+    folder.rename(tmp_path / "gone")
+    function = load_function(text, "model", elsewhere)
+    assert str(tmp_path / "node") in function.__globals__["helpers_of_mine"].__file__
+
+
+def test_two_files_may_have_neighbours_of_one_name(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "main.py").write_text("from helpers_of_mine import number\ndef make(): return number")
+    (other / "helpers_of_mine.py").write_text("number = -1")
+    sources = Sources()
+    for _ in range(2):
+        assert load_function(canonical_function(f"{other}/main.py:make", "model", sources), "model", sources)() == -1
+        load_function(canonical_function(f"{folder}/main.py:make", "model", sources), "model", sources)
+        assert Path(sys.modules["helpers_of_mine"].__file__ or "").parent == folder
