@@ -163,7 +163,7 @@ def _commands() -> str:
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return done.stdout.replace("``", "`")
+    return re.sub(r"(?<!`)``(?!`)", "`", done.stdout)  # as in docstrings
 
 
 def _write_losses(folder: Path) -> str:
