@@ -23,7 +23,7 @@ class FocalLoss(TargetLoss):
     the slope's own slope is infinite at p = 1; the gradient there is its limit, 0.
 
     Args:
-        gamma: >= 0; 0 is cross-entropy.
+        gamma: at least 0; 0 is cross-entropy.
         **common: see `lossmith.losses.ClassificationLoss`; ``weight`` is the paper's alpha.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, arXiv 1708.02002.
