@@ -11,7 +11,6 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import lossmith
-from lossmith.trials.function import Run
 
 images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
 images = images.float() / 16
@@ -20,7 +19,7 @@ others = torch.randint(1, 10, (len(labels),), generator=torch.Generator().manual
 noisy = torch.where(wrong, (labels + others) % 10, labels)  # 40 % of the labels are wrong
 
 
-def train(run: Run):
+def train(run):
     """Train with the loss, learning rate and seed of the run."""
     train_part, valid_part, test_part = map(torch.from_numpy, run.split(labels))
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
