@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ LOSSES = {info.name: info for info in available()}
 def test_every_page_has_one_place_in_the_navigation() -> None:
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
     assert sorted(pages_in_navigation()) == sorted([*pages, *GENERATED])
+
+
+def test_every_extra_is_documented() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = (ROOT / "docs" / "install.md").read_text(encoding="utf-8").partition("| extra |")[2]
+    told = [
+        name for line in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)
+    ]
+    assert sorted(told) == sorted(project["optional-dependencies"])
 
 
 @pytest.mark.parametrize("info", available(), ids=lambda info: info.name)
