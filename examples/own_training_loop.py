@@ -45,7 +45,7 @@ def train(run):
 
 
 if __name__ == "__main__":
-    result = lossmith.compare(train, losses="symmetric", steps=200, workers=2, progress=False)
+    result = lossmith.compare(train, losses="symmetric", steps=200, lrs=5, workers=2, progress=False)
     for verdict in result.verdicts.values():
         print(verdict)
     print(result.recommendation)
