@@ -50,7 +50,9 @@ def iris() -> Any:
 
 def spoken(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["lossmith", *arguments])
-    monkeypatch.setattr("lossmith.trials.runner.LocalPool", lambda workers: importlib.import_module("at_once").AtOnce())
+    monkeypatch.setattr(
+        "lossmith.trials.runner.LocalPool", lambda workers, **_: importlib.import_module("at_once").AtOnce()
+    )
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
