@@ -79,7 +79,7 @@ def load_tracked(folder: Path) -> Tracked:
         "optimizer": design.optimizer.name,
         "metric": design.task.metric,
         "steps": str(design.steps),
-        "batch_size": str(design.batch_size),
+        **({"batch_size": str(design.batch_size)} if design.batch_size else {}),
         "repeats": str(design.repeats),
         "reference": run.results.reference,
     }
