@@ -14,9 +14,9 @@ from lossmith.integrations.huggingface import LossCallback, compute_loss_func
 
 # Reviews of 8 words out of 20: of a good one 7 words in 10 are praise (0 to 9), of a bad one 3 in 10.
 generator = np.random.default_rng(0)
-labels = generator.integers(2, size=400)
-praise = generator.random((400, 8)) < 0.3 + 0.4 * labels[:, None]
-words = generator.integers(10, size=(400, 8)) + 10 * ~praise
+labels = generator.integers(2, size=600)
+praise = generator.random((600, 8)) < 0.3 + 0.4 * labels[:, None]
+words = generator.integers(10, size=(600, 8)) + 10 * ~praise
 
 
 def rows(part: np.ndarray) -> list[dict]:
@@ -51,6 +51,6 @@ def train(run):
 
 
 if __name__ == "__main__":
-    result = lossmith.compare(train, losses="rooted:k=3,focal", steps=30, lrs=3, folds=2)
+    result = lossmith.compare(train, losses="focal", steps=30, lrs=3, folds=0)
     print(result.table[["loss", "score", "verdict"]].to_string(index=False))
     print(result.recommendation)

@@ -8,10 +8,10 @@ import lossmith
 
 SIZE = 16
 generator = np.random.default_rng(0)
-centres, radii = generator.integers(4, SIZE - 4, size=(120, 2, 1, 1)), generator.integers(2, 5, size=(120, 1, 1))
+centres, radii = generator.integers(4, SIZE - 4, size=(600, 2, 1, 1)), generator.integers(2, 5, size=(600, 1, 1))
 y, x = np.mgrid[:SIZE, :SIZE]
 discs = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2 <= radii**2
-masks = torch.tensor(discs).long()  # (120, 16, 16): 0 is background, 1 a disc
+masks = torch.tensor(discs).long()  # (600, 16, 16): 0 is background, 1 a disc
 images = torch.tensor(discs + generator.normal(scale=0.6, size=discs.shape)).float().unsqueeze(1)
 
 
@@ -43,6 +43,6 @@ def train(run):
 
 
 if __name__ == "__main__":
-    result = lossmith.compare(train, losses="soft_dice,focal", steps=60, lrs=3, folds=2)
+    result = lossmith.compare(train, losses="soft_dice", steps=60, lrs=3, folds=0)
     print(result.table[["loss", "score", "verdict"]].to_string(index=False))
     print(result.recommendation)
