@@ -43,6 +43,6 @@ def train(run):
 
 
 if __name__ == "__main__":
-    result = lossmith.compare(train, losses="soft_dice", steps=60, lrs=3, folds=0)
+    result = lossmith.compare(train, losses="soft_dice", steps=40, lrs=3, folds=0)
     print(result.table[["loss", "score", "verdict"]].to_string(index=False))
     print(result.recommendation)

@@ -16,7 +16,9 @@ FOLDER = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 SAID = {  # part of what a script prints
     "compare_dataframe": "brier is ",
+    "huggingface": "focal",
     "own_training_loop": "symmetric is ",
+    "segmentation": "soft_dice",
     "swap_a_loss": "test accuracy",
 }
 
