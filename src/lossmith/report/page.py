@@ -69,12 +69,13 @@ def render(run: Run) -> str:
 def _facts(design: Design, results: Summary) -> list[str]:
     """What was compared, in a line under the title."""
     folds = f"{design.data.folds} folds, " if design.data.folds else ""
+    optimizer = f"{OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)}, " if design.function is None else ""
     return [
         f"{sum(row.role != 'control' for row in results.rows)} losses, "
         f"{sum(row.role == 'control' for row in results.rows)} controls",
         design.task.summary,
         f"{folds}{design.repeats} repeats" + (" each" if design.data.folds else ""),
-        f"{OPTIMIZERS.get(design.optimizer.name, design.optimizer.name)}, {design.steps:,} steps",
+        f"{optimizer}{design.steps:,} steps",
         f"{design.budget} tuning trainings a loss and repeat",
     ]
 
