@@ -130,7 +130,8 @@ def _relinked(page: Path, source: Path) -> str:
         if target.is_relative_to(ROOT / "docs"):
             found = pages / target.relative_to(ROOT / "docs")
         elif target.parent == ROOT / "examples":
-            return os.path.relpath(pages / "examples.md", page.parent) + f"#{target.stem}"
+            heading = "" if target.suffix == ".md" else f"#{target.stem}"
+            return os.path.relpath(pages / "examples.md", page.parent) + heading
         else:
             found = pages / _MOVED.get(target.relative_to(ROOT).as_posix(), target.relative_to(ROOT).as_posix())
         return os.path.relpath(found, page.parent) + (match[2] or "")
@@ -141,9 +142,11 @@ def _relinked(page: Path, source: Path) -> str:
 def _examples() -> str:
     """The scripts of ``examples/``, with the text of its README."""
     folder = ROOT / "examples"
-    parts = [(folder / "README.md").read_text(encoding="utf-8").rstrip()]
-    for script in sorted(folder.glob("*.py")):
-        parts.append(f"## {script.stem} {{ #{script.stem} }}\n\n```python\n{script.read_text(encoding='utf-8')}```")
+    listed = (folder / "README.md").read_text(encoding="utf-8").rstrip()
+    parts = [listed]
+    for name in re.findall(r"^\| \[(\w+)\.py\]", listed, re.MULTILINE):
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        parts.append(f"## {name} {{ #{name} }}\n\n```python\n{text}```")
     return "\n\n".join(parts) + "\n"
 
 
