@@ -22,6 +22,7 @@ from torch import nn
 import lossmith
 from lossmith.cli import main
 from lossmith.comparing import Comparison
+from lossmith.progress import RunProgress
 from lossmith.trials.by_value import code_text
 from lossmith.trials.parcel import pack
 from lossmith.trials.trial import Sources
@@ -149,7 +150,8 @@ def test_figures_are_saved(name: str, tmp_path: Path) -> None:
     figure = Comparison(make_run(tmp_path)).figure(name)
     root = ElementTree.fromstring(figure.save(tmp_path / f"{name}.svg").read_text())
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert len(root.findall("{*}svg")) == len(figure.picture.panels)
+    assert len(root.findall("{*}svg")) == len(figure.picture.panels) + (name == "curves")  # which has a legend
+    assert "cross_entropy" in "".join(root.itertext())
     assert figure.save(tmp_path / "a" / f"{name}.PNG").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in figure._repr_html_()
     with pytest.raises(ValueError, match=r"saved as .svg or .png, not as 'x.pdf'"):
@@ -201,7 +203,8 @@ def session(folder: Path, *cells: str) -> str:
             name = f"/tmp/ipykernel_{os.getpid()}/{place}{hash(cell) % 97}.py"
             exec(compile(cell, name, "exec"), __main__.__dict__)
         from pathlib import Path
-        from lossmith.trials.by_value import code_text
+        from lossmith.progress import RunProgress
+from lossmith.trials.by_value import code_text
         print(Path(code_text(f, "trainer", Path(sys.argv[1]))).name.split("-")[1])
     """)
     done = subprocess.run(
@@ -339,3 +342,25 @@ def test_evolve_takes_data_in_memory(here: Path) -> None:
     iris().to_csv("iris.csv", index=False)
     table = lossmith.evolve("iris.csv", label="target", **asked, progress=False)
     assert frame.hall_of_fame.equals(table.hall_of_fame)
+
+
+def test_what_was_trained_is_kept_when_it_is_interrupted(here: Path, monkeypatch: Any) -> None:
+    """Ctrl-C after each of some trainings; in the end the results are those of a run that was left alone."""
+    asked = ASKED | {"model": "mlp:width=3", "progress": False}  # a width that is trained one by one
+    whole = lossmith.compare("iris", **asked, out="whole/run")
+    count = RunProgress.advance
+
+    for stop in (1, 5, 3):
+        left = [stop]
+
+        def advance(self: RunProgress, trainings: int, left: list[int] = left) -> None:
+            count(self, trainings)
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(RunProgress, "advance", advance)
+        with pytest.raises(KeyboardInterrupt):
+            lossmith.compare("iris", **asked, out="cut/run")
+    monkeypatch.setattr(RunProgress, "advance", count)
+    assert lossmith.compare("iris", **asked, out="cut/run").table.equals(whole.table)

@@ -31,6 +31,9 @@ class RunProgress:
         expected: how long all stages will take; ``None``: not known, the time left is that of the stage.
     """
 
+    again = "command"
+    """What is to be run again to resume."""
+
     def __init__(self, expected: Estimate | None = None) -> None:
         self.expected = expected
         self.label, self.total, self.done = "", 0, 0
@@ -51,7 +54,7 @@ class RunProgress:
             return "No training was begun."
         return (
             f"{self.done} of {_trainings(self.total)} of the stage '{self.label}' are done and kept. "
-            "Run the same command to resume."
+            f"Run the same {self.again} to resume."
         )
 
     def start(self, label: str, total: int, done: int) -> None:
@@ -147,6 +150,8 @@ class NotebookProgress(RunProgress):
         said: lines that stand above.
         expected: how long all stages will take; ``None``: not known, the time left is that of the stage.
     """
+
+    again = "cell"
 
     def __init__(self, said: Sequence[str] = (), expected: Estimate | None = None) -> None:
         super().__init__(expected)

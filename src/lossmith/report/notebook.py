@@ -12,7 +12,7 @@ from lossmith.report.highlights import tone
 from lossmith.report.run import Run
 from lossmith.tasks import metric_title
 
-_COLOURS: Final = {"better": "#1a8f3c", "worse": "#d1422f", "even": "#2f7fb5"}
+_COLOURS: Final = {"better": "#2a9d4a", "worse": "#e0533f", "even": "#3b8fc7"}
 """Readable on light and dark ground."""
 _CELL: Final = "padding:.15em .7em;text-align:{side};white-space:nowrap;vertical-align:top"
 

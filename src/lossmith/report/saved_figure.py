@@ -7,20 +7,29 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imread, imsave
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from lossmith.report.scene import Picture
-from lossmith.report.svg import style
+from lossmith.report.highlights import INK
+from lossmith.report.html import swatch
+from lossmith.report.scene import FAINT, Picture, elide
+from lossmith.report.svg import style, to_svg
 from lossmith.trials.files import written_whole
 
 _FONT: Final = "font-family:system-ui,sans-serif"
 _GROUND: Final = "--ground:var(--jp-layout-color0,var(--vscode-editor-background,Canvas))"
 """Hollow marks have the ground of the notebook, whatever its theme."""
 _DPI: Final = 200
+_ENTRY: Final = 150.0  # points that a name takes in a legend
+_LINE: Final = 13.0  # points between two rows of a legend
+
+Pixels = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,22 @@ class SavedFigure:
     def _repr_html_(self) -> str:
         """How a notebook shows it, in the colours of its theme."""
         said = " ".join([self.picture.reading, *self.picture.remarks])
+        names = "" if self.picture.layout == "wide" else self._names
         return (
             f'<figure style="margin:0;{_FONT}"><figcaption><b>{html.escape(self.picture.title)}</b></figcaption>'
-            f'{self.panels}<p style="opacity:.75;max-width:56em;font-size:90%">{html.escape(said)}</p></figure>'
+            f'{names}{self.panels}<p style="opacity:.75;max-width:56em;font-size:90%">{html.escape(said)}</p></figure>'
         )
+
+    @property
+    def _names(self) -> str:
+        """The legend as HTML."""
+        names = [
+            f'<span style="margin-right:1.2em;white-space:nowrap"><span style="display:inline-block;width:2em;margin-right:.4em">'
+            f"{swatch(look)}</span>{html.escape(name)}</span>"
+            for name, look in self.picture.legend.items()
+        ]
+        others = '<span style="opacity:.6;white-space:nowrap">faint: all others</span>' if self.picture.others else ""
+        return f'<p style="margin:.4em 0">{"".join(names)}{others}</p>'
 
     @property
     def panels(self) -> str:
@@ -65,11 +86,13 @@ class SavedFigure:
             The file.
 
         Raises:
-            ValueError: if it ends in something else.
+            ValueError: if it ends in something else, or the picture cannot be saved so.
         """
         file = Path(path)
         if file.suffix.lower() not in {".svg", ".png"}:
             raise ValueError(f"a figure is saved as .svg or .png, not as {file.name!r}")
+        if file.suffix.lower() == ".png" and len(self.figures) < len(self.picture.panels):
+            raise ValueError(f"the figure {self.picture.key!r} holds images of its own: save it as .svg")
         with written_whole(file) as place:
             if file.suffix.lower() == ".svg":
                 place.write_text(self._svg(), encoding="utf-8")
@@ -78,31 +101,63 @@ class SavedFigure:
         return file
 
     def _svg(self) -> str:
-        sizes = [_size(panel) for panel in self.picture.panels]
-        lefts = np.cumsum([0.0, *(width for width, _ in sizes)])
-        whole, height = lefts[-1], max(height for _, height in sizes)
-        placed = "".join(
-            panel.replace("<svg ", f'<svg x="{left:g}" width="{size[0]:g}" height="{size[1]:g}" ', 1)
-            for panel, left, size in zip(self.picture.panels, lefts, sizes, strict=False)
-        )
+        rows, placed, top, whole = self._in_rows([*self.picture.panels]), "", 0.0, 0.0
+        for row in [*rows, *([[to_svg(legend, f"{self.picture.key}-legend", "Legend")] for legend in self._legend])]:
+            sizes, left = list(map(_size, row)), 0.0
+            for panel, (width, height) in zip(row, sizes, strict=True):
+                at = f'<svg x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" '
+                placed, left = placed + panel.replace("<svg ", at, 1), left + width
+            top, whole = top + max(height for _, height in sizes), max(whole, left)
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:g} {height:g}" width="{whole:g}pt" '
-            f'height="{height:g}pt" style="color:black;{_FONT};font-size:8px"><rect width="100%" height="100%" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:g} {top:g}" width="{whole:g}pt" '
+            f'height="{top:g}pt" style="color:black;{_FONT};font-size:8px"><rect width="100%" height="100%" '
             f'fill="white"/>{placed.replace("var(--ground, white)", "white")}</svg>\n'
         )
 
-    def _pixels(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        panels = []
+    def _pixels(self) -> Pixels:
+        rows = [[_pixels_of(figure) for figure in row] for row in self._in_rows([*self.figures])]
+        rows += [[_pixels_of(legend)] for legend in self._legend]
+        joined = [np.concatenate(_padded(row, 0), axis=1) for row in rows]
+        return np.concatenate(_padded(joined, 1), axis=0)
+
+    def _in_rows(self, panels: list[T]) -> list[list[T]]:
+        beside = 3 if self.picture.layout == "many" else 2
+        return [panels[i : i + beside] for i in range(0, len(panels), beside)]
+
+    @property
+    def _legend(self) -> list[Figure]:
+        """What the lines are, as one more panel; none where the names stand beside them."""
+        if self.picture.layout == "wide":
+            return []
+        width = max(sum(_size(panel)[0] for panel in row) for row in self._in_rows([*self.picture.panels]))
+        lines = [
+            Line2D([], [], color=look.colour, linestyle=(0, look.dashes) if look.dashes else "-", marker=look.marker)
+            for look in self.picture.legend.values()
+        ]
+        names = [elide(name, 40) for name in self.picture.legend]
+        if self.picture.others:
+            lines.append(Line2D([], [], color=INK, alpha=FAINT))
+            names.append("faint: all others")
+        columns = max(1, min(len(names), round(width / _ENTRY)))
         with style():
-            for figure in self.figures:
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
-                buffer.seek(0)
-                panels.append(imread(buffer, format="png")[..., :3])
-        height = max(len(panel) for panel in panels)
-        return np.concatenate(
-            [np.pad(panel, ((0, height - len(panel)), (0, 0), (0, 0)), constant_values=1) for panel in panels], axis=1
-        )
+            figure = Figure(figsize=(width / 72, (_LINE * -(-len(names) // columns) + 6) / 72))
+            figure.legend(lines, names, loc="center", ncols=columns, frameon=False, markerscale=0.6)
+        return [figure]
+
+
+def _pixels_of(figure: Figure) -> Pixels:
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
+    buffer.seek(0)
+    return np.asarray(imread(buffer, format="png")[..., :3], np.float32)
+
+
+def _padded(images: list[Pixels], axis: int) -> list[Pixels]:
+    """Images brought to one length along an axis, by white at the end."""
+    longest = max(image.shape[axis] for image in images)
+    room = [[(0, longest - image.shape[axis] if each == axis else 0) for each in range(3)] for image in images]
+    return [np.pad(image, each, constant_values=1) for image, each in zip(images, room, strict=True)]
 
 
 def _size(panel: str) -> tuple[float, float]:
