@@ -60,7 +60,8 @@ class SavedFigure:
     def _names(self) -> str:
         """The legend as HTML."""
         names = [
-            f'<span style="margin-right:1.2em;white-space:nowrap"><span style="display:inline-block;width:2em;margin-right:.4em">'
+            '<span style="margin-right:1.2em;white-space:nowrap">'
+            '<span style="display:inline-block;width:2em;margin-right:.4em">'
             f"{swatch(look)}</span>{html.escape(name)}</span>"
             for name, look in self.picture.legend.items()
         ]
@@ -102,7 +103,9 @@ class SavedFigure:
 
     def _svg(self) -> str:
         rows, placed, top, whole = self._in_rows([*self.picture.panels]), "", 0.0, 0.0
-        for row in [*rows, *([[to_svg(legend, f"{self.picture.key}-legend", "Legend")] for legend in self._legend])]:
+        with style():
+            rows += [[to_svg(legend, f"{self.picture.key}-legend", "Legend")] for legend in self._legend]
+        for row in rows:
             sizes, left = list(map(_size, row)), 0.0
             for panel, (width, height) in zip(row, sizes, strict=True):
                 at = f'<svg x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" '
