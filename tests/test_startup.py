@@ -60,9 +60,7 @@ def test_names_of_the_package_are_there_without_being_imported_first() -> None:
         lossmith.los  # noqa: B018
 
 
-@pytest.mark.parametrize(("absent", "code"), [(("typer", "scikit-learn"), 2), ((), 1)])
-def test_the_command_names_the_extra_it_needs(absent: tuple[str, ...], code: int) -> None:
-    program = f"""
+_WITHOUT = """
 import sys
 from importlib import metadata
 
@@ -71,16 +69,32 @@ def distribution(name, find=metadata.distribution):
         raise metadata.PackageNotFoundError(name)
     return find(name)
 
-metadata.distribution, sys.modules["typer"] = distribution, None
-from lossmith.__main__ import main
-main()
+metadata.distribution = distribution
+sys.modules.update(dict.fromkeys(["typer", "rich", "sklearn"]))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "said"),
+    [
+        ("from lossmith.__main__ import main; main()", 2, "lossmith: the command needs"),
+        ("import lossmith; lossmith.compare", 1, "ImportError: lossmith.compare needs"),
+    ],
+)
+def test_a_missing_extra_is_named(program: str, code: int, said: str) -> None:
+    absent = ("typer", "rich", "scikit-learn")
+    command = [sys.executable, "-c", _WITHOUT.format(absent=absent) + program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code
-    if absent:
-        assert done.stderr == 'lossmith: the command needs scikit-learn, typer: pip install "lossmith[compare]"\n'
-    else:
-        assert "ModuleNotFoundError" in done.stderr  # of something that the extra does not hold
+    assert done.stderr.endswith(f'{said} rich, scikit-learn, typer: pip install "lossmith[compare]"\n')
+    assert (code == 2) == (len(done.stderr.splitlines()) == 1)
+
+
+def test_a_missing_package_that_no_extra_holds_is_no_missing_extra() -> None:
+    command = [sys.executable, "-c", _WITHOUT.format(absent=()) + "from lossmith.__main__ import main; main()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ModuleNotFoundError" in done.stderr
 
 
 def test_the_command_runs_as_a_module() -> None:

@@ -87,6 +87,9 @@ def test_a_fresh_environment_runs_the_first_screen_of_the_readme(wheel: Path, tm
     said = run("lossmith", "compare", code=2)
     assert said.endswith('pip install "lossmith[compare]"\n')
     assert len(said.splitlines()) == 1
+    assert run("python", "-c", "import lossmith; lossmith.compare", code=1).endswith(
+        'pip install "lossmith[compare]"\n'
+    )
     snippet = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[0]
     run("python", "-c", snippet)
 

@@ -6,6 +6,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,8 +38,21 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("lossmith")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(_module(name), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _module(name: str) -> ModuleType:
+    """The module that is home to a name."""
+    try:
+        return import_module(_HOMES[name])
+    except ModuleNotFoundError:
+        from lossmith.extras import what_is_missing
+
+        missing = what_is_missing(f"lossmith.{name}", "compare")
+        if missing is None:
+            raise
+        raise ImportError(missing) from None
 
 
 def __dir__() -> list[str]:

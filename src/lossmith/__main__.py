@@ -1,10 +1,10 @@
-"""The ``lossmith`` command, also as ``python -m lossmith``: says what is missing before anything else is imported."""
+"""The ``lossmith`` command, also as ``python -m lossmith``."""
 
 from __future__ import annotations
 
-import re
 import sys
-from importlib.metadata import PackageNotFoundError, distribution, requires
+
+from lossmith.extras import what_is_missing
 
 
 def main() -> None:
@@ -14,26 +14,11 @@ def main() -> None:
 
         run()
     except ModuleNotFoundError:
-        missing = missing_for("compare")
-        if not missing:
+        missing = what_is_missing("the command", "compare")
+        if missing is None:
             raise
-        names = ", ".join(missing)
-        print(f'lossmith: the command needs {names}: pip install "lossmith[compare]"', file=sys.stderr)
+        print(f"lossmith: {missing}", file=sys.stderr)
         sys.exit(2)
-
-
-def missing_for(extra: str) -> list[str]:
-    """The packages of an extra that are not installed, by the metadata of this package."""
-    wanted = [re.match(rf"([\w.-]+).*extra == ['\"]{extra}['\"]", line) for line in requires("lossmith") or ()]
-    return [found[1] for found in wanted if found and not _installed(found[1])]
-
-
-def _installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 if __name__ == "__main__":
