@@ -203,8 +203,7 @@ def session(folder: Path, *cells: str) -> str:
             name = f"/tmp/ipykernel_{os.getpid()}/{place}{hash(cell) % 97}.py"
             exec(compile(cell, name, "exec"), __main__.__dict__)
         from pathlib import Path
-        from lossmith.progress import RunProgress
-from lossmith.trials.by_value import code_text
+        from lossmith.trials.by_value import code_text
         print(Path(code_text(f, "trainer", Path(sys.argv[1]))).name.split("-")[1])
     """)
     done = subprocess.run(
