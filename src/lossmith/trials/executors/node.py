@@ -70,8 +70,8 @@ def fault_of(there: Software, node: str) -> str | None:
 
 def no_import(error: str, node: str) -> str:
     """A sentence about a node on which lossmith cannot be imported, from the error's text."""
-    found = _NO_IMPORT.search(error)
-    reason = found[1] if found else next(iter(error.strip().splitlines()[::-1]), "")
+    found = _NO_IMPORT.findall(error)
+    reason = found[-1] if found else next(iter(error.strip().splitlines()[::-1]), "")
     return (
         f"the node {node} cannot import lossmith ({reason}): install lossmith[compare] {version('lossmith')} there, "
         "as on this machine"
