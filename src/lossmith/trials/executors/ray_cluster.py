@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ except ImportError:
     raise ClusterError("--executor ray needs Ray: pip install lossmith[ray]") from None
 
 _PATIENCE: Final = 120.0  # seconds in which a node says what it has
+_KNOCK: Final = 20.0  # seconds in which somebody opens
 _TELEMETRY: Final = "RAY_USAGE_STATS_ENABLED"
 _UNIMPORTED: Final = re.compile(r"failed to import|No module named 'lossmith")
 
@@ -152,19 +154,35 @@ class _InStore:
 
 def _connect(address: str | None) -> None:
     """Connect without Ray's output, its telemetry and its handling of SIGTERM, which is the caller's business."""
+    _check_reachable(address or os.environ.get("RAY_ADDRESS"))
     handler, telemetry = signal.getsignal(signal.SIGTERM), os.environ.get(_TELEMETRY)
     if telemetry is None:
         os.environ[_TELEMETRY] = "0"  # for a cluster that begins here
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=None if address else False)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-        raise ClusterError(f"--address {address}: there is no Ray cluster to connect to ({reason})") from None
+    except (ValueError, RuntimeError, OSError, RayError) as error:
+        raise _no_cluster(address, error) from None
     finally:
         if telemetry is None:
             del os.environ[_TELEMETRY]
         with contextlib.suppress(ValueError):  # outside the main thread Ray sets none
             signal.signal(signal.SIGTERM, handler)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Find out at once whether somebody listens at an address, which Ray tries for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str | None, error: Exception) -> ClusterError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+    return ClusterError(f"--address {address}: there is no Ray cluster to connect to ({reason})")
 
 
 def _nodes() -> dict[str, str]:
