@@ -1,7 +1,6 @@
 """What clusters cost beside the processes of one machine: ``python benchmarks/executors.py``.
 
-First the overhead of a stack: its trials travel to a worker, which unpacks the data and returns at once. Then the wall
-time of a comparison. All clusters are of this machine, with as many workers; arms take turns in shuffled order.
+First the overhead of a stack: its trials travel to a worker, which counts them. Then the wall time of a comparison. All clusters are of this machine, with as many workers; arms take turns in shuffled order.
 """
 
 from __future__ import annotations
@@ -19,10 +18,8 @@ from typing import Final
 from lossmith.comparison.options import Options
 from lossmith.comparison.plan import Plan, make_plan
 from lossmith.comparison.prepared import prepare
-from lossmith.trials.executors.cluster import ClusterExecutor
 from lossmith.trials.executors.local import LocalPool
 from lossmith.trials.executors.machines import Executor, Machines, machines
-from lossmith.trials.parcel import Packed, node_folder, pack
 from lossmith.trials.trial import Sources, Trial
 
 ARMS: Final[tuple[Executor, ...]] = ("local", "ray", "dask")
@@ -39,14 +36,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of the overhead (%(default)s)")
     parser.add_argument("--comparisons", type=int, default=3, help="rounds of the comparison (%(default)s)")
     given = parser.parse_args()
-    sources = Sources()
-    unit = _stack(make_plan(OPTIONS, sources))
+    unit = _stack(make_plan(OPTIONS, Sources()))
     with contextlib.ExitStack() as stack:
         where: dict[str, Machines] = {name: stack.enter_context(machines(name, workers=given.workers)) for name in ARMS}
         with contextlib.ExitStack() as executors:
-            calls = {name: executors.enter_context(_calling(of, unit, sources)) for name, of in where.items()}
+            calls = {name: executors.enter_context(_calling(of, unit)) for name, of in where.items()}
             many = {name: _many(call) for name, call in calls.items()}
-            title = f"milliseconds per stack of {len(unit)} trials that does nothing, {given.workers} workers"
+            title = f"milliseconds per stack of {len(unit)} trials, {given.workers} workers"
             _print(f"{title}, {STACKS} at once", _interleaved(many, given.rounds), 1e3 / STACKS)
             _print(f"{title}, one after the other", _interleaved(_singly(calls), given.rounds), 1e3)
         compared = {name: _comparison(of) for name, of in where.items()}
@@ -59,22 +55,13 @@ def _stack(plan: Plan) -> list[Trial]:
     return [plan.training(arm, 0, 0, setting, "tuning") for arm, setting in settings]
 
 
-def nothing(unit: list[Trial], packed: Packed | None) -> int:
-    """What a worker does: find its data, and return."""
-    if packed is not None:
-        packed.unpack(node_folder())
-    return len(unit)
-
-
 @contextlib.contextmanager
-def _calling(where: Machines, unit: list[Trial], sources: Sources) -> Iterator[Callable[[int], None]]:
+def _calling(where: Machines, unit: list[Trial]) -> Iterator[Callable[[int], None]]:
     """A function that submits a number of stacks and waits for them."""
-    make = where.make_executor or LocalPool
-    executor = make(where.workers)
-    packed = executor.share(pack(sources)) if isinstance(executor, ClusterExecutor) else None
+    executor = (where.make_executor or LocalPool)(where.workers)
 
     def call(count: int) -> None:
-        for future in [executor.submit(nothing, unit, packed) for _ in range(count)]:
+        for future in [executor.submit(len, unit) for _ in range(count)]:
             future.result()
 
     try:

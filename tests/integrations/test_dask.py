@@ -37,7 +37,7 @@ IRIS = made(DataSpec("iris"), "mlp:width=8", "cross_entropy", OptimizerSpec("ada
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two workers of two threads, each with a nanny that starts it anew when it dies."""
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as made:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0") as made:
         yield made
 
 

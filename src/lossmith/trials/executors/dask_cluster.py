@@ -89,7 +89,7 @@ def _client(address: str | None, stack: contextlib.ExitStack) -> distributed.Cli
             return found
         if dask.config.get("scheduler-address", None) is None:
             cluster = distributed.LocalCluster(
-                n_workers=1, threads_per_worker=os.cpu_count() or 1, processes=False, dashboard_address=None
+                n_workers=1, threads_per_worker=os.cpu_count() or 1, processes=False, dashboard_address="127.0.0.1:0"
             )
             return stack.enter_context(distributed.Client(stack.enter_context(cluster)))
     try:
