@@ -1,6 +1,7 @@
 """What clusters cost beside the processes of one machine: ``python benchmarks/executors.py``.
 
-First the overhead of a stack: its trials travel to a worker, which counts them. Then the wall time of a comparison. All clusters are of this machine, with as many workers; arms take turns in shuffled order.
+First the overhead of a stack: its trials travel to a worker, which counts them. Then the wall time of a comparison. All
+clusters are of this machine, with as many workers; arms take turns in shuffled order.
 """
 
 from __future__ import annotations
