@@ -242,6 +242,12 @@ def test_rows_pixels_probabilities_and_numbers() -> None:
     yes = torch.randint(2, (8, 5)).float()
     exact = F.binary_cross_entropy_with_logits(logits, yes)
     torch.testing.assert_close(computed(CrossEntropyLoss(task="binary"), logits, yes, 40), exact)
+    tags, of_tags = torch.randn(4, 6, 5), torch.randint(2, (4, 6, 5)).float()  # several for each token
+    exact = F.binary_cross_entropy_with_logits(tags, of_tags)
+    torch.testing.assert_close(computed(CrossEntropyLoss(task="binary"), tags, of_tags, 120), exact)
+    soft = torch.rand(4, 6, 5).softmax(2)
+    exact = F.cross_entropy(tags.flatten(0, 1), soft.flatten(0, 1))
+    torch.testing.assert_close(computed("cross_entropy", tags, soft, 120), exact)
     numbers = torch.randn(8)
     torch.testing.assert_close(computed("mse", logits[:, :1], numbers, 8), F.mse_loss(logits[:, 0], numbers))
     torch.testing.assert_close(computed("mse", logits[:, :1], numbers, None), F.mse_loss(logits[:, 0], numbers))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 from report_example import row, summary, untrained, write_run
 
+from lossmith.cli import app
 from lossmith.integrations.tracked import found, load_tracked, said
 from lossmith.report.folder import RunError
+from lossmith.trials.options import RequestError
 
 RUNS = "loss,fold,repeat,score,diverged,lr,tuned\ncross_entropy,0,0,0.5,False,0.1,\nm,0,0,,True,0.2,gamma=2\n"
 CURVES = "loss,fold,repeat,step,train_nll,valid_accuracy\nm,0,0,3,1.5,0.25\nm,0,0,6,,0.5\n"
@@ -60,3 +64,25 @@ def test_missing_tables_are_refused_in_a_sentence(folder: Path) -> None:
     (folder / "runs.csv").unlink()
     with pytest.raises(RunError, match="run the same"):
         load_tracked(folder)
+
+
+@pytest.mark.parametrize(("library", "extra"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow")])
+def test_a_tracker_that_is_missing_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, library: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["lossmith", "track", ".", "--to", library])
+    with pytest.raises(RequestError, match=rf"pip install 'lossmith\[{extra}\]'"):
+        app(standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "library"), [("huggingface", "transformers"), ("lightning", "lightning"), ("skorch", "skorch")]
+)
+def test_a_training_loop_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, module: str, library: str) -> None:
+    for name in (library, "lightning.pytorch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, f"lossmith.integrations.{module}", raising=False)
+    with pytest.raises(ImportError, match=rf"pip install 'lossmith\[{module}\]'"):
+        importlib.import_module(f"lossmith.integrations.{module}")

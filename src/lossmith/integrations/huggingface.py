@@ -35,8 +35,8 @@ def compute_loss_func(loss: Loss, *, causal: bool = False) -> Callable[..., Tens
     Args:
         loss: a loss of logits or a regression loss.
         causal: whether the model predicts the next token, so that the logits of a position belong to the label of the
-            next one. The Trainer counts labels so for the ``...ForCausalLM`` models of transformers; for other models
-            let the collator set the first label of each row to -100.
+            next one. Recent versions of transformers count labels so for their ``...ForCausalLM`` models. For other
+            models and versions let the collator set the first label of each row to -100, or it is counted too.
 
     Returns:
         A function of ``(outputs, labels, num_items_in_batch)``. Labels are class indices (B,), (B, T) or (B, H, W) for
@@ -61,11 +61,12 @@ def compute_loss_func(loss: Loss, *, causal: bool = False) -> Callable[..., Tens
         if isinstance(loss, RegressionLoss):
             mean: Tensor = loss(logits.view_as(labels), labels.to(logits.dtype))
             return mean if count is None else mean * (labels.numel() / count)
-        if labels.is_floating_point() and not _is_binary(loss):
-            if count is not None:
-                count = count / logits.size(-1)  # the Trainer counts each probability as a label
-            labels = _classes_second(labels)
-        value: Tensor = loss(_classes_second(logits), labels, normalizer=count)
+        if not _is_binary(loss):
+            logits = _classes_second(logits)
+            if labels.is_floating_point():
+                labels = _classes_second(labels)
+                count = None if count is None else count / logits.size(1)  # the Trainer counts each probability
+        value: Tensor = loss(logits, labels, normalizer=count)
         return value
 
     return compute

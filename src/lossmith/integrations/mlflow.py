@@ -67,9 +67,11 @@ class _Log:
             of_loss = self._run(row.name, top, {"loss": row.loss}, found(row), tags)
             for training in self.tracked.trainings[row.name]:
                 self._training(training, of_loss)
+            client.set_terminated(of_loss)
         for file in self.tracked.artifacts:
             client.log_artifact(top, str(file))
         client.set_tag(top, _RESULTS, digest)
+        client.set_terminated(top)
         return top
 
     def _training(self, training: Training, parent: str) -> None:
@@ -79,6 +81,7 @@ class _Log:
         points = [Metric(name, v, now, step) for name, of in training.curves.items() for step, v in of]
         for start in range(0, len(points), _AT_ONCE):
             self.client.log_batch(run, metrics=points[start : start + _AT_ONCE])
+        self.client.set_terminated(run)
 
     def _run(
         self,
@@ -88,7 +91,7 @@ class _Log:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
     ) -> str:
-        """Log a finished run; returns its identifier."""
+        """Log a run that is to be ended; returns its identifier."""
         from mlflow.entities import Metric, Param
 
         below = {} if parent is None else {_PARENT: parent}
@@ -100,7 +103,6 @@ class _Log:
             metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
             params=[Param(key, value[:_LONGEST]) for key, value in params.items()],
         )
-        self.client.set_terminated(run)
         return run
 
 
