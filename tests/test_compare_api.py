@@ -228,7 +228,8 @@ PARTS = (
 def test_the_hash_of_code_is_that_of_what_it_does(tmp_path: Path) -> None:
     """The same after a restart, with comments, in other cells and among other things; another when a helper changes."""
     first = session(tmp_path, BASE, *PARTS)
-    commented = ["# a comment\n\n" + part.replace("return", "# why\n    return", 0) for part in PARTS]
+    commented = ["# a comment\n\n" + re.sub(r"\n( +)return", r"\n\1# why\n\1return", part) for part in PARTS]
+    assert sum(part.count("# why") for part in commented) == 5
     assert session(tmp_path, BASE, "import os\nunrelated = object()", *commented) == first
     assert session(tmp_path, BASE, "\n\n".join(PARTS)) == first
     for old, new in {

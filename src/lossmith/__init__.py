@@ -5,7 +5,6 @@
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,8 @@ def __getattr__(name: str) -> Any:
     if name in {"learned", "losses"}:
         return import_module(f"lossmith.{name}")
     if name == "__version__":
+        from importlib.metadata import version  # slower to import than all else that this module needs
+
         return version("lossmith")
     if name in _HOMES:
         return getattr(_module(name), name)

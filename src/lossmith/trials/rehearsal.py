@@ -1,4 +1,4 @@
-"""A training function is called once for a few steps before anything is trained, so that mistakes show at once."""
+"""A training function is called twice for a few steps before anything is trained, so that mistakes show at once."""
 
 from __future__ import annotations
 
