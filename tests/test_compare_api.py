@@ -246,7 +246,9 @@ def test_the_hash_of_code_is_that_of_what_it_does(tmp_path: Path) -> None:
 
 
 def test_a_module_of_ones_own_counts_by_its_content_and_travels(tmp_path: Path) -> None:
-    (tmp_path / "helper_of_mine.py").write_text("def scale(x):\n    return 2 * x\n")
+    (tmp_path / "factor_of_mine.py").write_text("FACTOR = 2\n")
+    helper = "import factor_of_mine\n\ndef scale(x):\n    return factor_of_mine.FACTOR * x\n"
+    (tmp_path / "helper_of_mine.py").write_text(helper)
     cells = "import helper_of_mine", "def f(x):\n    return helper_of_mine.scale(x)"
     first = session(tmp_path, *cells)
     assert session(tmp_path, *cells) == first
@@ -255,13 +257,14 @@ def test_a_module_of_ones_own_counts_by_its_content_and_travels(tmp_path: Path) 
         if len(list(tmp_path.glob("f-*.pkl"))) == 1
         else (next(tmp_path.glob(f"f-{first}-*.pkl")),)
     )
-    (tmp_path / "helper_of_mine.py").write_text("def scale(x):\n    return 3 * x\n")
+    (tmp_path / "factor_of_mine.py").write_text("FACTOR = 3\n")
     assert session(tmp_path, *cells) != first
     sources = Sources()
     elsewhere = tmp_path / "elsewhere"
     text = canonical_function(f"{kept}:f", "trainer", sources)
     unpacked = pack(sources).unpack(elsewhere)
     (tmp_path / "helper_of_mine.py").unlink()
+    (tmp_path / "factor_of_mine.py").unlink()
     assert load_function(text, "trainer", unpacked)(4) == 8
 
 

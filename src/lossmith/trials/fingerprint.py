@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from lossmith.trials.neighbours import neighbours
+
 _PLAIN: Final = (int, float, complex, str, bytes, bytearray, bool, type(None), type(...), type(NotImplemented), range)
 _OF_EVERY_CLASS: Final = {
     "__dict__",
@@ -126,10 +128,13 @@ class _Walk:
                 yield from self.describe(value.__globals__[name])
 
     def _module(self, module: types.ModuleType) -> bytes:
-        content = _own_content(module)
-        if content:
-            self.modules[module.__name__] = module
-        return f"module {module.__name__} {content}".encode()
+        files = _own_files(module)
+        if files:
+            names = {str(file) for file in files}
+            own = [of for of in list(sys.modules.values()) if getattr(of, "__file__", None) in names]
+            self.modules |= {of.__name__: of for of in own if of.__name__ != "__main__"}
+        contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        return " ".join(["module", module.__name__, *contents]).encode()
 
     def _code(self, code: types.CodeType) -> Iterator[bytes]:
         yield f"code {code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount} {code.co_flags}".encode()
@@ -176,11 +181,15 @@ def _globals_of(code: types.CodeType) -> Iterator[str]:
             yield from _globals_of(constant)
 
 
-def _own_content(module: types.ModuleType) -> str:
-    """The hash of the file of a user's own module; empty for a module that is installed, built in or the main one."""
-    file = getattr(module, "__file__", None)
-    if file is None or module.__name__ == "__main__" or module.__name__.partition(".")[0] in sys.stdlib_module_names:
-        return ""
+def _own_files(module: types.ModuleType) -> tuple[Path, ...]:
+    """The file of a user's own module and those beside it that it imports.
+
+    There are none for a module that is installed, built in or the main one.
+    """
+    file, root = getattr(module, "__file__", None), module.__name__.partition(".")[0]
+    if file is None or root in {"__main__", "lossmith"} or root in sys.stdlib_module_names:
+        return ()
     path = Path(file)
-    installed = module.__name__.partition(".")[0] == "lossmith" or any(part in path.parts for part in _INSTALLED)
-    return "" if installed or not path.is_file() else hashlib.sha256(path.read_bytes()).hexdigest()
+    if not path.is_file() or any(part in path.parts for part in _INSTALLED):
+        return ()
+    return (path, *(neighbours(path) if path.suffix == ".py" else ()))
