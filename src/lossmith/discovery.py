@@ -91,6 +91,8 @@ def evolve(
     for note in asked.notes if progress else ():
         display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     with machines(executor, address, workers, plan.device) as here, display:
+        for note in here.notes if progress else ():
+            display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         carry_out_search(
             plan,
             sources,

@@ -135,7 +135,7 @@ def test_a_driver_that_is_killed_takes_its_trainings_with_it(cluster: Any, own: 
 
 def test_a_worker_with_other_software_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     there = node.software()
-    monkeypatch.setattr(node, "software", lambda: replace(there, code="0" * 64))
+    monkeypatch.setattr(node, "_software", lambda: replace(there, code="0" * 64))
     with (
         pytest.raises(ClusterError, match=r"the code of lossmith \S+ on the node tcp://\S+ differs"),
         machines("dask", cluster.scheduler_address),

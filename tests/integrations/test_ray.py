@@ -175,7 +175,7 @@ def test_an_interruption_stops_what_the_nodes_are_doing(cluster: Any, own: User,
 
 def test_a_node_with_other_software_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     there = node.software()
-    monkeypatch.setattr(node, "software", lambda: replace(there, torch="1.0.0"))
+    monkeypatch.setattr(node, "_software", lambda: replace(there, torch="1.0.0"))
     with (
         pytest.raises(ClusterError, match=r"the node \S+ has torch 2\S+ and this machine 1.0.0: install one version"),
         machines("ray", cluster.address),

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import os
 import pickle
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,7 @@ class _Unpacking(WorkerPlugin):
 
     def __init__(self, parcel: Parcel) -> None:
         self.parcel: Parcel | None = parcel
-        self.name = f"lossmith-{id(self)}-{os.getpid()}"
+        self.name = f"lossmith-{uuid.uuid4()}"
 
     @override
     def setup(self, worker: distributed.Worker) -> None:

@@ -50,9 +50,8 @@ def _software() -> Software:
     return Software(torch.__version__, version("lossmith"), training_code(), processor)
 
 
-def fault_of(there: Software, node: str) -> str | None:
-    """Why a node cannot be used beside this machine, in a sentence; ``None`` if it can."""
-    here = software()
+def fault_of(there: Software, node: str, here: Software) -> str | None:
+    """Why a node cannot be used beside the machine of the driver, in a sentence; ``None`` if it can."""
     for name in ("torch", "lossmith"):
         own, other = getattr(here, name), getattr(there, name)
         if own != other:
@@ -91,7 +90,7 @@ def check(nodes: Mapping[str, Software | BaseException]) -> tuple[str, ...]:
         ClusterError: if a node cannot be used; one sentence.
     """
     for node, there in nodes.items():
-        fault = no_import(_told(there), node) if isinstance(there, BaseException) else fault_of(there, node)
+        fault = no_import(_told(there), node) if isinstance(there, BaseException) else fault_of(there, node, software())
         if fault is not None:
             raise ClusterError(fault)
     others = sorted(_processors(nodes.values()) - {software().processor})
@@ -111,13 +110,9 @@ def compute(driver: Software, function: Callable[..., Any], *arguments: Any) -> 
 
 @functools.cache
 def _prepare(driver: Software) -> None:
-    there = software()
-    if (there.torch, there.lossmith, there.code) != (driver.torch, driver.lossmith, driver.code):
-        node = platform.node()
-        raise ClusterError(
-            f"the node {node}, which joined later, has torch {there.torch} and lossmith {there.lossmith}, not torch "
-            f"{driver.torch} and the same lossmith {driver.lossmith}: install the same, and run the command again"
-        )
+    fault = fault_of(software(), platform.node(), driver)
+    if fault is not None:  # of a node that came after `check`
+        raise ClusterError(fault)
     set_up_process()
 
 
