@@ -48,6 +48,32 @@ def test_those_that_are_imported_are_found(folder: Path) -> None:
     assert neighbours(folder / "deeper_of_mine.py") == ()
 
 
+def test_a_folder_of_modules_needs_no_init_file(folder: Path, tmp_path: Path) -> None:
+    """Such a folder can be imported from, and a changed module in it is another training."""
+    for name, text in {"net": "from .layers import width", "layers": "width = 4", "unused": "1 / 0"}.items():
+        (folder / "models_of_mine").mkdir(exist_ok=True)
+        (folder / "models_of_mine" / f"{name}.py").write_text(text)
+    (folder / "main.py").write_text("from models_of_mine import net\ndef make(): return net.width")
+    found = [path.relative_to(folder).as_posix() for path in neighbours(folder / "main.py")]
+    assert found == ["models_of_mine/layers.py", "models_of_mine/net.py"]
+    sources, text = Sources(), {}
+    for width in (4, 5):
+        (folder / "models_of_mine" / "layers.py").write_text(f"width = {width}")
+        text[width] = canonical_function(f"{folder}/main.py:make", "model", sources)
+        assert load_function(text[width], "model", sources)() == width
+    assert text[4] != text[5]
+    elsewhere = pack(sources).unpack(tmp_path / "node")
+    folder.rename(tmp_path / "gone")
+    assert load_function(text[5], "model", elsewhere)() == 5
+
+
+def test_modules_of_a_package_import_from_each_other(folder: Path) -> None:
+    part = folder / "package_of_mine" / "part.py"
+    part.write_text("from . import inner\nfrom package_of_mine.inner import value\nimport deeper_of_mine")
+    found = {path.relative_to(folder).as_posix() for path in neighbours(part, folder)}
+    assert found == {"package_of_mine/__init__.py", "package_of_mine/inner.py", "deeper_of_mine.py"}
+
+
 def test_a_function_imports_them_wherever_it_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     before, sources = list(sys.path), Sources()

@@ -14,26 +14,25 @@ _imported_as: Final[dict[str, str]] = {}
 """By name of a module, the content of the files that it was imported from."""
 
 
-def neighbours(file: Path) -> tuple[Path, ...]:
+def neighbours(file: Path, root: Path | None = None) -> tuple[Path, ...]:
     """The Python files beside a file that it imports, directly or through each other; of a package, all its files.
 
     Imports are read, not run, also those inside functions. What is computed, as by `importlib`, is not found.
 
     Args:
         file: a Python file.
+        root: the folder in which its imports are looked up; ``None``: its own, as for a script.
 
     Returns:
         Their paths, in the order of their names.
     """
-    folder, found, todo = file.parent, dict[Path, None](), [file]
+    folder = file.parent if root is None else root
+    found, todo = dict[Path, None](), list(_imported(file, folder))
     while todo:
-        for name in _imported(todo.pop()):
-            module, package = folder / f"{name}.py", folder / name
-            members = sorted(package.rglob("*.py")) if (package / "__init__.py").is_file() else []
-            for each in members or ([module] if module.is_file() else []):
-                if each not in found and each != file:
-                    found[each] = None
-                    todo.append(each)
+        for each in _files_of(todo.pop(), folder):
+            if each not in found and each != file:
+                found[each] = None
+                todo += _imported(each, folder)
     return tuple(sorted(found))
 
 
@@ -69,16 +68,29 @@ def _forget(name: str) -> None:
         del sys.modules[each]
 
 
-def _imported(file: Path) -> set[str]:
-    """The first parts of the names of all modules that a file imports; none if it is not Python."""
+def _files_of(module: str, folder: Path) -> list[Path]:
+    """The files of a module by its full name; none if it does not lie in the folder, or is a folder of modules."""
+    for part in module.split("."):
+        if (folder / part / "__init__.py").is_file():
+            return sorted((folder / part).rglob("*.py"))
+        if (folder / f"{part}.py").is_file():
+            return [folder / f"{part}.py"]
+        folder /= part  # a package need not have an __init__.py
+    return []
+
+
+def _imported(file: Path, folder: Path) -> set[str]:
+    """The full names of all that a file imports, modules or what they hold; none if it is not Python."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return set()
-    names: set[str] = set()
+    package, names = file.relative_to(folder).parts[:-1], set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names - {"lossmith", *sys.stdlib_module_names}
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level <= len(package):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.partition(".")[0] not in {"lossmith", *sys.stdlib_module_names}}
