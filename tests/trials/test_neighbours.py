@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lossmith.trials.neighbours import neighbours
+from lossmith.trials.fingerprint import fingerprint
+from lossmith.trials.neighbours import files_of, neighbours
 from lossmith.trials.parcel import pack
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import canonical_function, load_function
@@ -70,8 +72,9 @@ def test_a_folder_of_modules_needs_no_init_file(folder: Path, tmp_path: Path) ->
 def test_modules_of_a_package_import_from_each_other(folder: Path) -> None:
     part = folder / "package_of_mine" / "part.py"
     part.write_text("from . import inner\nfrom package_of_mine.inner import value\nimport deeper_of_mine")
-    found = {path.relative_to(folder).as_posix() for path in neighbours(part, folder)}
-    assert found == {"package_of_mine/__init__.py", "package_of_mine/inner.py", "deeper_of_mine.py"}
+    found = {path.relative_to(folder).as_posix() for path in files_of(["package_of_mine.part"], folder)}
+    package = {f"package_of_mine/{name}.py" for name in ("__init__", "part", "inner")}
+    assert found == {"deeper_of_mine.py"} | package
 
 
 def test_a_function_imports_them_wherever_it_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +107,30 @@ def test_they_travel_with_it(folder: Path, tmp_path: Path) -> None:
     folder.rename(tmp_path / "gone")
     function = load_function(text, "model", elsewhere)
     assert str(tmp_path / "node") in function.__globals__["helpers_of_mine"].__file__
+
+
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [
+        ("def f(): import helpers_of_mine", "deeper_of_mine.py"),
+        ("def f():\n    def g(): from package_of_mine.part import value", "package_of_mine/inner.py"),
+        ("from package_of_mine import part\ndef f(): return part.value", "package_of_mine/inner.py"),
+        ("from lazy_of_mine import later\ndef f(): return later", None),  # a number, whose file no longer matters
+        ("def f(): import helpers_of_mine", None),
+    ],
+)
+def test_a_function_kept_by_value_counts_with_the_modules_that_it_imports(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, changed: str | None
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0].endswith("_of_mine")]:
+        del sys.modules[name]  # from another folder
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(code, names)
+    first = fingerprint(names["f"]).digest
+    for name in ("unused_of_mine.py", "lazy_of_mine.py") if changed is None else (changed,):
+        (folder / name).write_text("value = number = later = -1")
+    assert (fingerprint(names["f"]).digest == first) == (changed is None)
 
 
 def test_two_files_may_have_neighbours_of_one_name(folder: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import hashlib
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from lossmith.trials.neighbours import neighbours
+from lossmith.trials.neighbours import files_of, neighbours
 
 _PLAIN: Final = (int, float, complex, str, bytes, bytearray, bool, type(None), type(...), type(NotImplemented), range)
 _OF_EVERY_CLASS: Final = {
@@ -95,7 +97,7 @@ class _Walk:
         self._met[id(value)] = len(self._met)
         self._kept.append(value)
         if isinstance(value, types.ModuleType):
-            yield self._module(value)
+            yield self._module(value.__name__)
         elif isinstance(value, types.FunctionType | type):
             yield from self._definition(value)
         elif isinstance(value, np.ndarray) and value.dtype.kind != "O":
@@ -109,7 +111,7 @@ class _Walk:
 
     def _definition(self, value: Any) -> Iterator[bytes]:
         if not is_by_value(value):
-            yield value.__qualname__.encode() + b" of " + self._module(sys.modules[value.__module__])
+            yield value.__qualname__.encode() + b" of " + self._module(value.__module__)
         elif isinstance(value, type):
             yield f"class {value.__name__}".encode()
             yield from self.describe(value.__bases__)
@@ -126,15 +128,17 @@ class _Walk:
             for name in sorted(set(_globals_of(value.__code__)) & value.__globals__.keys()):
                 yield name.encode()
                 yield from self.describe(value.__globals__[name])
+            for name in sorted(set(_imported_by(value.__code__))):
+                yield self._module(name)
 
-    def _module(self, module: types.ModuleType) -> bytes:
+    def _module(self, module: str) -> bytes:
         files = _own_files(module)
         if files:
             names = {str(file) for file in files}
             own = [of for of in list(sys.modules.values()) if getattr(of, "__file__", None) in names]
             self.modules |= {of.__name__: of for of in own if of.__name__ != "__main__"}
         contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-        return " ".join(["module", module.__name__, *contents]).encode()
+        return " ".join(["module", module, *contents]).encode()
 
     def _code(self, code: types.CodeType) -> Iterator[bytes]:
         yield f"code {code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount} {code.co_flags}".encode()
@@ -181,15 +185,31 @@ def _globals_of(code: types.CodeType) -> Iterator[str]:
             yield from _globals_of(constant)
 
 
-def _own_files(module: types.ModuleType) -> tuple[Path, ...]:
+def _imported_by(code: types.CodeType) -> Iterator[str]:
+    """The full names of the modules that code imports, that of functions inside it too."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imported_by(constant)
+
+
+def _own_files(module: str) -> tuple[Path, ...]:
     """The file of a user's own module and those beside it that it imports.
 
     There are none for a module that is installed, built in or the main one.
     """
-    file, root = getattr(module, "__file__", None), module.__name__.partition(".")[0]
-    if file is None or root in {"__main__", "lossmith"} or root in sys.stdlib_module_names:
+    root = module.partition(".")[0]
+    if root in {"__main__", "lossmith", *sys.stdlib_module_names}:
         return ()
-    path = Path(file)
-    if not path.is_file() or any(part in path.parts for part in _INSTALLED):
+    with contextlib.suppress(ImportError, ValueError):  # it cannot be imported, or was not imported from a file
+        spec = importlib.util.find_spec(root)
+        places = [] if spec is None else spec.submodule_search_locations or [spec.origin or ""]
+        for folder in (Path(place).parent for place in places):
+            if not any(part in folder.parts for part in _INSTALLED) and (files := files_of([module], folder)):
+                return files
+    file = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    if file.suffix != ".py" or any(part in file.parts for part in _INSTALLED):
         return ()
-    return (path, *(neighbours(path) if path.suffix == ".py" else ()))
+    return (file, *neighbours(file))

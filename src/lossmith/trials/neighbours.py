@@ -6,7 +6,7 @@ import ast
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,25 +14,35 @@ _imported_as: Final[dict[str, str]] = {}
 """By name of a module, the content of the files that it was imported from."""
 
 
-def neighbours(file: Path, root: Path | None = None) -> tuple[Path, ...]:
+def neighbours(file: Path) -> tuple[Path, ...]:
     """The Python files beside a file that it imports, directly or through each other; of a package, all its files.
 
     Imports are read, not run, also those inside functions. What is computed, as by `importlib`, is not found.
 
     Args:
         file: a Python file.
-        root: the folder in which its imports are looked up; ``None``: its own, as for a script.
 
     Returns:
         Their paths, in the order of their names.
     """
-    folder = file.parent if root is None else root
-    found, todo = dict[Path, None](), list(_imported(file, folder))
+    return tuple(each for each in files_of(_imported(file, file.parent), file.parent) if each != file)
+
+
+def files_of(modules: Iterable[str], folder: Path) -> tuple[Path, ...]:
+    """The files of modules that lie in a folder, and of those that they import from there.
+
+    Args:
+        modules: their full names, such as ``"models.net"``; those that lie elsewhere are left out.
+        folder: where imports are looked up.
+
+    Returns:
+        Their paths, in the order of their names.
+    """
+    found, todo = set[Path](), list(modules)
     while todo:
-        for each in _files_of(todo.pop(), folder):
-            if each not in found and each != file:
-                found[each] = None
-                todo += _imported(each, folder)
+        new = set(_named(todo.pop(), folder)) - found
+        found |= new
+        todo += [name for file in new for name in _imported(file, folder)]
     return tuple(sorted(found))
 
 
@@ -68,7 +78,7 @@ def _forget(name: str) -> None:
         del sys.modules[each]
 
 
-def _files_of(module: str, folder: Path) -> list[Path]:
+def _named(module: str, folder: Path) -> list[Path]:
     """The files of a module by its full name; none if it does not lie in the folder, or is a folder of modules."""
     for part in module.split("."):
         if (folder / part / "__init__.py").is_file():
