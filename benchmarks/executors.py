@@ -20,10 +20,11 @@ from lossmith.comparison.options import Options
 from lossmith.comparison.plan import Plan, make_plan
 from lossmith.comparison.prepared import prepare
 from lossmith.trials.executors.local import LocalPool
-from lossmith.trials.executors.machines import Executor, Machines, machines
+from lossmith.trials.executors.machines import Machines, machines
+from lossmith.trials.options import ExecutorName
 from lossmith.trials.trial import Sources, Trial
 
-ARMS: Final[tuple[Executor, ...]] = ("local", "ray", "dask")
+ARMS: Final[tuple[ExecutorName, ...]] = ("local", "ray", "dask")
 STACKS: Final = 100
 OPTIONS: Final = Options(
     data="digits", losses=("focal", "brier", "ngl", "rooted"), folds=2, repeats=2, lrs=6, steps=300

@@ -22,10 +22,10 @@ from lossmith.progress import ConsoleProgress, NotebookProgress, RunProgress, in
 from lossmith.report import numbers
 from lossmith.report.announcement import announcement
 from lossmith.report.run import Run, load_run
-from lossmith.trials.executors.machines import Executor, machines
+from lossmith.trials.executors.machines import machines
 from lossmith.trials.files import written_whole
 from lossmith.trials.given import given
-from lossmith.trials.options import RequestError
+from lossmith.trials.options import ExecutorName, RequestError
 from lossmith.trials.user_code import in_user_code
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def compare(
     minutes: float | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    executor: Executor = "local",
+    executor: ExecutorName = "local",
     address: str | None = None,
     time_limit: float | None = None,
     name: str | None = None,
@@ -69,9 +69,10 @@ def compare(
             the folder ``in_memory``.
         workers: trainings at once; ``None``: one per core, or per GPU; 0: one, in this process.
         executor: ``"local"``, or ``"ray"`` or ``"dask"`` for the workers of a cluster.
-        address: of the cluster; ``None``: the one that this process is connected to, else the usual one.
+        address: of the cluster; ``None``: the one that this process is connected to, else that of ``RAY_ADDRESS`` or
+            ``DASK_SCHEDULER_ADDRESS``, else a new one on this machine.
         time_limit: seconds after which a training counts as failed; ``None`` for no limit.
-        name: what data in memory are called.
+        name: the name of data in memory, for reports and files.
         progress: whether to show what will be done and how far it has come, in a notebook below the cell, else on
             standard error.
         **options: other fields of `lossmith.comparison.options.Options`, such as ``label="outcome"`` and ``folds=3``.

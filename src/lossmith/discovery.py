@@ -23,9 +23,9 @@ from lossmith.losses.loss import Loss
 from lossmith.report.evolution.live import SearchDisplay
 from lossmith.report.evolution.page import write_search_report
 from lossmith.report.evolution.search_run import SearchRun, load_search
-from lossmith.trials.executors.machines import Executor, machines
+from lossmith.trials.executors.machines import machines
 from lossmith.trials.given import given
-from lossmith.trials.options import RequestError
+from lossmith.trials.options import ExecutorName, RequestError
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import in_user_code
 
@@ -39,7 +39,7 @@ def evolve(
     model: str | Callable[..., nn.Module] | None = None,
     out: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    executor: Executor = "local",
+    executor: ExecutorName = "local",
     address: str | None = None,
     time_limit: float | None = None,
     name: str | None = None,
@@ -58,9 +58,10 @@ def evolve(
             it, in the folder ``in_memory``.
         workers: trainings at once; ``None``: one per core, or per GPU; 0: one, in this process.
         executor: ``"local"``, or ``"ray"`` or ``"dask"`` for the workers of a cluster.
-        address: of the cluster; ``None``: the one that this process is connected to, else the usual one.
+        address: of the cluster; ``None``: the one that this process is connected to, else that of ``RAY_ADDRESS`` or
+            ``DASK_SCHEDULER_ADDRESS``, else a new one on this machine.
         time_limit: seconds after which a training counts as failed; ``None`` for no limit.
-        name: what data in memory are called.
+        name: the name of data in memory, for reports and files.
         progress: whether to show how far the search has come, on standard error.
         **options: other fields of `lossmith.evolution.options.SearchOptions`, such as ``label="outcome"`` and
             ``minutes=5``.
@@ -88,10 +89,8 @@ def evolve(
     folder = RUNS / plan.folder if out is None else Path(out)
     write_plan(plan, folder)
     display = SearchDisplay(Console(stderr=True, quiet=not progress))
-    for note in asked.notes if progress else ():
-        display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     with machines(executor, address, workers, plan.device) as here, display:
-        for note in here.notes if progress else ():
+        for note in (*asked.notes, *here.notes) if progress else ():
             display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         carry_out_search(
             plan,

@@ -13,7 +13,7 @@ from lossmith.cli.flattened import flattened
 from lossmith.cli.running import (
     Address,
     DryRun,
-    ExecutorName,
+    Executor,
     RunFolder,
     TimeLimit,
     Workers,
@@ -35,7 +35,7 @@ _ASK_BEYOND: Final = 3600.0  # seconds
 def compare(
     options: Options,
     workers: Workers = None,
-    executor: ExecutorName = "local",
+    executor: Executor = "local",
     address: Address = None,
     time_limit: TimeLimit = None,
     out: RunFolder = None,
@@ -78,7 +78,7 @@ def selftest(
     options: Options,
     copies: Annotated[int, typer.Option(min=2, help="Copies of the reference.", rich_help_panel="Comparison")] = 10,
     workers: Workers = None,
-    executor: ExecutorName = "local",
+    executor: Executor = "local",
     address: Address = None,
     time_limit: TimeLimit = None,
     out: RunFolder = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from lossmith.cli.flattened import flattened
-from lossmith.cli.running import Address, DryRun, ExecutorName, RunFolder, TimeLimit, Workers, check_writable, say_notes
+from lossmith.cli.running import Address, DryRun, Executor, RunFolder, TimeLimit, Workers, check_writable, say_notes
 from lossmith.comparison.files import RUNS
 from lossmith.endings import Stopped, saying
 from lossmith.evolution.options import SearchOptions
@@ -15,7 +15,7 @@ from lossmith.evolution.options import SearchOptions
 def evolve(
     options: SearchOptions,
     workers: Workers = None,
-    executor: ExecutorName = "local",
+    executor: Executor = "local",
     address: Address = None,
     time_limit: TimeLimit = None,
     out: RunFolder = None,

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from lossmith.comparison.files import RUNS
 from lossmith.endings import check_folder
+from lossmith.trials.options import ExecutorName
 
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Trainings at once; default: one per core, or per GPU.", rich_help_panel="Running"),
 ]
-ExecutorName = Annotated[
-    Literal["local", "ray", "dask"],
+Executor = Annotated[
+    ExecutorName,
     typer.Option("--executor", help="Train here, or on a Ray or Dask cluster.", rich_help_panel="Running"),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Address of the cluster; default: the usual one, or a new one here.", rich_help_panel="Running"),
+    typer.Option(
+        help="Address of the cluster; default: RAY_ADDRESS or DASK_SCHEDULER_ADDRESS, else a new one here.",
+        rich_help_panel="Running",
+    ),
 ]
 TimeLimit = Annotated[
     float | None, typer.Option(min=0, help="Seconds after which a run counts as failed.", rich_help_panel="Running")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lossmith.cli.running import Address, ExecutorName, RunFolder, Workers, say_notes
+from lossmith.cli.running import Address, Executor, RunFolder, Workers, say_notes
 from lossmith.comparison.files import RUNS
 from lossmith.endings import check_folder, saying
 
@@ -21,7 +21,7 @@ def study(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few and short trainings, which prove nothing.")] = False,
     workers: Workers = None,
-    executor: ExecutorName = "local",
+    executor: Executor = "local",
     address: Address = None,
     out: RunFolder = None,
 ) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,16 +11,9 @@ from rich.console import Console
 from lossmith.endings import check_folder
 
 
-class Tracker(StrEnum):
-    """Where results can go."""
-
-    TENSORBOARD = "tensorboard"
-    MLFLOW = "mlflow"
-
-
 def track(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a finished comparison.")],
-    to: Annotated[Tracker, typer.Option(help="Where the results go.")],
+    to: Annotated[Literal["tensorboard", "mlflow"], typer.Option(help="Where the results go.")],
     at: Annotated[
         str | None,
         typer.Option(
@@ -36,7 +28,7 @@ def track(
     from lossmith.integrations.tracked import load_tracked
 
     tracked = load_tracked(run)
-    if to is Tracker.TENSORBOARD:
+    if to == "tensorboard":
         from lossmith.integrations.tensorboard import write_events
 
         folder = Path(at) / run.resolve().name if at else run / "tensorboard"

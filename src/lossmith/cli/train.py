@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from lossmith.cli.flattened import flattened
-from lossmith.cli.running import Force
+from lossmith.cli.running import Force, say_notes
 from lossmith.comparison.files import RUNS
 from lossmith.endings import check_file, check_folder, saying
 from lossmith.trials.options import Training
@@ -50,8 +50,7 @@ def train(
     if not force:
         check_unused(folder, trial)
     console = Console(stderr=True)
-    for note in drafted.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    say_notes(console, drafted.notes)
     with saying(console.print, lambda: "Nothing was saved."):
         try:
             with training_progress(console, trial.steps) as report:
@@ -96,8 +95,7 @@ def predict(
 
     made = predict_file(load(run, model), data, output, probabilities=probabilities)
     errors = Console(stderr=True)
-    for note in made.notes:
-        errors.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    say_notes(errors, made.notes)
     if output is None:
         typer.echo(made.content, nl=False)
     else:

@@ -39,7 +39,7 @@ class Options(Request):
 
     trainer: Annotated[
         str | None,
-        Option("path/to/file.py:function, your own training in place of data and model; see docs.", "Comparison"),
+        Option("path/to/file.py:function, your own training function in place of data and model.", "Comparison"),
     ] = None
     losses: Annotated[
         tuple[str, ...] | None,

@@ -15,6 +15,7 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 AskedOptimizer = Literal["adam", "adamw", "sgd", "gd"]
 Schedule = Literal["none", "cosine"]
 Select = Literal["last", "best-val"]
+ExecutorName = Literal["local", "ray", "dask"]
 
 
 _KINDS: Final[dict[type, tuple[type, str]]] = {

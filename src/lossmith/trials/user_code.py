@@ -91,7 +91,7 @@ def load_function(text: str, what: str, sources: Sources) -> Callable[..., Any]:
             return pickle.loads(Path(path).read_bytes())  # type: ignore[no-any-return]
     if file_digest(Path(path)) != digest:
         raise UserCodeError(f"{path} has changed since the run was planned: plan anew, or restore the file")
-    _loaded.add(path)
+    _loaded[path] = neighbours(Path(path))
     spec = importlib.util.spec_from_file_location(f"lossmith_user_{digest}", path)
     if spec is None or spec.loader is None:
         raise UserCodeError(f"{path} cannot be imported as Python")
@@ -187,12 +187,11 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
 
 def _beside(path: str) -> contextlib.AbstractContextManager[None]:
     """Have a file import the modules beside it; code kept by value brings its own, and its file need not exist."""
-    file = Path(path)
-    return importable(file.parent, neighbours(file)) if path in _loaded else contextlib.nullcontext()
+    return importable(Path(path).parent, _loaded[path]) if path in _loaded else contextlib.nullcontext()
 
 
-_loaded: Final[set[str]] = set()
-"""The files that functions were loaded from."""
+_loaded: Final[dict[str, tuple[Path, ...]]] = {}
+"""The files that functions were loaded from, and their neighbours."""
 
 
 def file_of(function: object, path: str) -> str:

@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import get_args
 
 import torch
 
 from lossmith.trials.executors import MakeExecutor
 from lossmith.trials.executors.cluster import Cluster, ClusterError, ClusterExecutor
-
-Executor = Literal["local", "ray", "dask"]
+from lossmith.trials.options import ExecutorName
+from lossmith.trials.request import choose_device
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Machines:
 
 @contextlib.contextmanager
 def machines(
-    executor: Executor = "local", address: str | None = None, workers: int | None = None, device: str = "cpu"
+    executor: ExecutorName = "local", address: str | None = None, workers: int | None = None, device: str = "cpu"
 ) -> Iterator[Machines]:
     """Connect to what trains.
 
     Args:
         executor: ``"local"``: processes of this machine; ``"ray"`` or ``"dask"``: a cluster.
-        address: of the cluster; ``None``: the usual one, see `docs/clusters.md`.
+        address: of the cluster; ``None``: see `ray_cluster.connected` and `dask_cluster.connected`.
         workers: trials at once; ``None``: one for each processor, or for each GPU if the device is one; 0: none, but
             this process.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -52,10 +52,9 @@ def machines(
 
     Raises:
         ClusterError: if the cluster cannot be used; one sentence.
-        ValueError: if the arguments contradict each other; one sentence.
+        ValueError: if the arguments contradict each other, or there is no such device; one sentence.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     if executor == "local":
         if address is not None:
             raise ValueError("--address is that of a cluster: give --executor ray or --executor dask too")
@@ -79,7 +78,7 @@ def machines(
         yield Machines(wanted, at_once, partial(_make, cluster, device), (note, *cluster.notes))
 
 
-def _connected(executor: Executor, address: str | None) -> contextlib.AbstractContextManager[Cluster]:
+def _connected(executor: ExecutorName, address: str | None) -> contextlib.AbstractContextManager[Cluster]:
     if executor == "ray":
         from lossmith.trials.executors import ray_cluster
 
@@ -88,7 +87,7 @@ def _connected(executor: Executor, address: str | None) -> contextlib.AbstractCo
         from lossmith.trials.executors import dask_cluster
 
         return dask_cluster.connected(address)
-    raise ValueError(f"--executor {executor}: choose one of local, ray, dask")
+    raise ValueError(f"--executor {executor}: choose one of {', '.join(get_args(ExecutorName))}")
 
 
 def _make(cluster: Cluster, device: str, workers: int) -> ClusterExecutor:
