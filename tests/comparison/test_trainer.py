@@ -57,6 +57,11 @@ def quiet(run):
     run.log = lambda step, score: None
     return scores(run)
 
+def half(run):
+    if "focal" in type(run.loss).__name__.lower():
+        raise RuntimeError("not this one")
+    return train(run)
+
 def numbers(run):
     y = X[:, :1] * 4 + 1
     train, valid, test = run.split(y[:, 0])
@@ -133,6 +138,16 @@ def test_workers_and_resuming_change_nothing(file: str, tmp_path: Path) -> None:
 def test_a_function_without_a_learning_curve(file: str, tmp_path: Path) -> None:
     carried_out(options(file, "quiet"), tmp_path / "run")
     assert {row["speed_ratio"] for row in rows_of(tmp_path / "run").values()} == {""}
+    write_report(load_run(tmp_path / "run"))
+
+
+def test_a_loss_that_always_fails_does_not_end_the_run(file: str, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    carried_out(options(file, "half"), tmp_path / "run")
+    row = rows_of(tmp_path / "run")["focal"]
+    assert "not this one" in row["verdict"]
+    table = parquet.read_table(tmp_path / "run" / "results.parquet").to_pylist()
+    assert {each["loss"]: each["accuracy"] for each in table}["focal"] is None
     write_report(load_run(tmp_path / "run"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,10 @@ def masks(run):
     y = (x[:, 0] > 0).long()
     y[:, 0, 0] = 255
     model = torch.nn.Conv2d(3, 2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), run.lr)
     for _ in range(run.steps):
         run.loss(model(x), y.where(y != 255, -100)).backward()
+        optimizer.step()
     with torch.no_grad():
         return (model(x[:6]), y[:6]), (model(x[6:]), y[6:])
 
@@ -82,7 +85,7 @@ def no_schedule(run):
 
 def careless(run):
     run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1])).backward()
-    return np.frombuffer(__import__("os").urandom(16), np.uint8) / 255, [0.0]
+    return np.frombuffer(__import__("os").urandom(16), np.uint8) / 255, [0.0, 1.0]
 
 def binary(run):
     run.loss(torch.randn(4, 1, requires_grad=True), torch.tensor([[0.0], [1.0], [1.0], [0.0]])).backward()
@@ -91,6 +94,45 @@ def binary(run):
 def ragged(run):
     run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
     return [[1.0], [1.0, 2.0], 3.0], [1.0]
+
+def fit_with(run, **changed):
+    import copy
+    other = copy.copy(run)
+    vars(other).update(changed)
+    return train(other)
+
+def fixed_rate(run):
+    return fit_with(run, lr=0.1)
+
+def fixed_length(run):
+    return fit_with(run, steps=7)
+
+def fixed_seed(run):
+    torch.manual_seed(0)
+    return train(run)
+
+def argued(run):
+    import argparse
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--width", default=3)
+    parser.parse_args()
+    return train(run)
+
+def loud(run):
+    print("much", flush=True)
+    return train(run)
+
+def mean(run):
+    run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
+    return torch.tensor([0.5]), [1.0, 1.0]
+
+def classes(run):
+    run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
+    return torch.tensor([0, 2, 1]), [1.0, 1.0]
+
+def lost(run):
+    run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
+    open("data/table.csv")
 
 def deaf(run):
     return [1.0], [1.0]
@@ -105,7 +147,7 @@ def lonely(run):
 
 def forgetful(run):
     run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
-    return [1.0], None
+    return [1.0, 0.0], None
 
 def tired(run):
     raise RuntimeError("no more")
@@ -117,11 +159,11 @@ def slow(run):
 
 def spoilt(run):
     run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
-    return [1.0, float("nan"), 0.5], [1.0]
+    return [1.0, float("nan"), 0.5], [1.0, 0.0]
 
 def drawn(run):
     run.loss(torch.randn(3, 2, requires_grad=True), torch.tensor([0, 1, 1]))
-    return [random.random(), np.random.rand(), torch.rand(()).item()], [0.0]
+    return [random.random(), np.random.rand(), torch.rand(()).item()], [0.0, 1.0]
 """
 
 
@@ -215,6 +257,18 @@ def test_everything_random_follows_from_the_seed(file: str, sources: Sources) ->
     assert rehearse(f"{file}:train", sources, folds=3, seed=5).notes == ()
 
 
+def test_what_of_its_run_it_ignores_is_noted(
+    file: str, sources: Sources, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lossmith", "compare", "--trainer", "mine.py:argued"])
+    for name, words in {"fixed_seed": r"run\.seed", "fixed_length": r"run\.steps"}.items():
+        (note,) = rehearse(f"{file}:{name}", sources, folds=3, seed=5).notes
+        assert re.search(f"seems to ignore {words}", note)
+    for name in ("train", "argued", "loud"):
+        assert rehearse(f"{file}:{name}", sources, folds=3, seed=5).notes == ()
+    assert capfd.readouterr().out == ""
+
+
 def test_a_score_that_is_not_finite_counts_as_untrained(file: str, sources: Sources) -> None:
     trial = trial_of(file, "spoilt", sources)
     result = train(trial, sources)
@@ -237,6 +291,10 @@ def test_a_function_is_its_file(file: str, sources: Sources, tmp_path: Path) -> 
     [
         ("binary", "targets of 0.0 and 1.0: for two classes, give it two outputs"),
         ("ragged", "returned 3 values that make no array"),
+        ("fixed_rate", r"ignores run\.lr: give it to the optimiser"),
+        ("mean", "returned a single score, perhaps a mean"),
+        ("classes", "which may be predicted classes"),
+        ("lost", "a relative path begins where the command was started"),
         ("deaf", r"never called run\.loss"),
         ("rude", r"scores of the shape \(1, 1\): return \(valid, test\)"),
         ("lonely", r"returned 3 values: return \(valid, test\)"),

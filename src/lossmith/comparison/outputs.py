@@ -136,13 +136,16 @@ def _missing(value: Any) -> bool:
 
 
 def _write_parquet(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write rows with the types of their values; a column without any is one of numbers."""
+    """Write rows with the types of their values; a column without any is one of numbers.
+
+    A row may lack columns: what could not be trained has none of the task's own.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = {}
-    for name in rows[0]:
-        values = [None if _missing(row[name]) else row[name] for row in rows]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [None if _missing(row.get(name)) else row[name] for row in rows]
         found = pa.array(values)
         columns[name] = found.cast(pa.float64()) if pa.types.is_null(found.type) else found
     with written_whole(file) as place:

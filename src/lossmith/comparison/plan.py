@@ -104,9 +104,9 @@ class Plan:
     @property
     def folder(self) -> str:
         """The name of its run folder, unless the user gives one."""
-        title = self.trial.trainer.title
-        own = isinstance(self.trial.trainer, FunctionTrainer)
-        return f"{self.name}-{title.rpartition(':')[2] if own else title.partition(':')[0]}-{self.digest}"
+        file, _, name = self.trial.trainer.title.partition(":")
+        named = name if isinstance(self.trial.trainer, FunctionTrainer) else file
+        return "-".join(filter(None, (self.name, named, self.digest)))
 
     @property
     def names(self) -> Baselines:

@@ -198,7 +198,7 @@ def _training_function(options: Options, sources: Sources) -> Subject:
     task, reason = asked_metric(trainer.task, options.metric, found)
     assert options.steps is not None
     return _TrainingFunction(
-        name=Path(trainer.title.rpartition(":")[0]).stem or "notebook",
+        name=Path(trainer.title.partition(":")[0]).stem,
         trial=Trial(
             trainer,
             task.reference,

@@ -174,7 +174,7 @@ def train_function(trial: Trial, sources: Sources, device: str = "cpu", time_lim
     began = time.perf_counter()
     function = load_function(trainer.function, "trainer", sources)
     run, notes = make_run(trial, device, time_limit)
-    with _quiet():
+    with quiet():
         returned = call_function(function, run, trainer.function, sources)
     check_stepped(run.loss, trial.loss, trainer.title)
     try:
@@ -241,7 +241,7 @@ def _curve(run: Run, score: float) -> Curve:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop what is printed, unless whoever looks for a mistake asks for it by ``LOSSMITH_TRACEBACK``."""
     if os.environ.get("LOSSMITH_TRACEBACK"):
         yield

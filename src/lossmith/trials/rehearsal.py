@@ -1,8 +1,9 @@
-"""A training function is called twice for a few steps before anything is trained, so that mistakes show at once."""
+"""A training function is called for a few steps before anything is trained, so that mistakes show at once."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from lossmith.tasks import (
     Task,
     best_constant,
 )
-from lossmith.trials.function import Run, call_function, make_run
+from lossmith.trials.function import Run, call_function, make_run, quiet
 from lossmith.trials.returned import ReturnedError, as_examples, is_pair, pair_of, plain, scores_of, take_apart
 from lossmith.trials.timing import Timing
 from lossmith.trials.training import guest
@@ -40,6 +41,7 @@ class _Witness:
 
     outputs: Tensor | None = None
     targets: Tensor | None = None
+    last: Tensor | None = None
     times: list[float] = field(default_factory=list)
     stepped: int = 0
 
@@ -56,8 +58,23 @@ class _Witness:
 
     def _note(self, loss: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.times.append(time.perf_counter())
-        if self.outputs is None and len(given) == 2 and all(isinstance(each, Tensor) for each in given):
-            self.outputs, self.targets = (each.detach().cpu() for each in given)
+        if len(given) == 2 and all(isinstance(each, Tensor) for each in given):
+            self.last = given[0].detach().cpu()
+            if self.outputs is None:
+                self.outputs, self.targets = self.last, given[1].detach().cpu()
+
+    @property
+    def moves(self) -> bool:
+        """Whether the loss was called after the first step."""
+        return len(self.times) > 1
+
+    def first_equals(self, other: _Witness) -> bool:
+        """Whether the first outputs of another training are the same."""
+        return _same(self.outputs, other.outputs)
+
+    def last_equals(self, other: _Witness) -> bool:
+        """Whether the last outputs of another training are the same."""
+        return _same(self.last, other.last)
 
     @property
     def numbers(self) -> bool:
@@ -113,7 +130,9 @@ class Rehearsal:
 def rehearse(
     text: str, sources: Sources, *, folds: int, seed: int, device: str = "cpu", task: TaskName | None = None
 ) -> Rehearsal:
-    """Call a training function twice for three steps, once with its test part, which is only looked at for its shape.
+    """Call a training function a few times for three steps, to find what it is and what of its run it ignores.
+
+    Its test part is asked for once, and only looked at for its shape.
 
     Args:
         text: ``path/to/file.py:function``.
@@ -174,13 +193,15 @@ def _rehearse(text: str, sources: Sources, folds: int, seed: int, device: str, t
         sizes = tuple(len(pair_of(part)[1]) if is_pair(part) else len(scores_of(part)) for part in (valid, test))
     except ReturnedError as error:
         raise UserCodeError(f"the training function {title} {error}") from None
-    again, later, end = _called(replace(trial, final=False), sources, device)
-    notes: tuple[str, ...] = ()
+    trial = replace(trial, final=False)
+    again, later, end = _called(trial, sources, device)
+    notes = []
     if not _equal(valid, take_apart(again, final=False)[0]):
-        notes = (
+        notes.append(
             f"{title} gave other scores for the same run: what it draws at random does not follow from run.seed, and "
-            "a repeated comparison will give other numbers",
+            "a repeated comparison will give other numbers"
         )
+    notes += _ignored(trial, later, sources, device)
     return Rehearsal(
         trainer=FunctionTrainer(text, found, folds, split_seed=seed),
         outputs=seen.outputs,
@@ -189,8 +210,29 @@ def _rehearse(text: str, sources: Sources, folds: int, seed: int, device: str, t
         class_counts=counts,
         examples=(sizes[0], sizes[1]),
         timing=_timing(later.times, *end),
-        notes=notes,
+        notes=tuple(notes),
     )
+
+
+def _ignored(trial: Trial, seen: _Witness, sources: Sources, device: str) -> Iterator[str]:
+    """What of its run a training function ignores; `UserCodeError` if it is the learning rate."""
+    title = trial.trainer.title
+    faster = replace(trial, optimizer=replace(trial.optimizer, lr=100 * _RATE))
+    if seen.moves and seen.last_equals(_called(faster, sources, device)[1]):
+        raise UserCodeError(
+            f"the training function {title} ignores run.lr: give it to the optimiser, for each loss has its own"
+        )
+    other = _called(replace(trial, seed=trial.seed + 1, steps=2 * STEPS), sources, device)[1]
+    if seen.first_equals(other):
+        yield (
+            f"{title} seems to ignore run.seed: trainings that differ in nothing else are alike, and intervals come "
+            "out too narrow"
+        )
+    if len(other.times) == len(seen.times):
+        yield (
+            f"{title} seems to ignore run.steps: its trainings are longer or shorter than said, and nothing can be "
+            "said of speed"
+        )
 
 
 class _NumbersError(Exception):
@@ -213,7 +255,7 @@ def _called(trial: Trial, sources: Sources, device: str) -> tuple[Any, _Witness,
     began = time.perf_counter()
     wrong = not isinstance(trainer.task, Regression)
     try:
-        with guest(trial.seed, device):
+        with quiet(), guest(trial.seed, device):
             returned = call_function(function, run, trainer.function, sources)
     except UserCodeError:
         if wrong and seen.numbers:
@@ -265,6 +307,10 @@ def _equal(one: Any, other: Any) -> bool:
     return len(parts[0]) == len(parts[1]) and all(
         np.array_equal(plain(a), plain(b), equal_nan=plain(a).dtype.kind == "f") for a, b in zip(*parts, strict=True)
     )
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and one.shape == other.shape and bool(torch.equal(one, other))
 
 
 def _timing(calls: list[float], began: float, ended: float) -> Timing:

@@ -79,6 +79,10 @@ def scores_of(part: Any) -> NDArray[np.float64]:
     values = plain(part)
     if values.ndim != 1 or not len(values) or values.dtype.kind not in "biuf":
         raise ReturnedError(f"returned scores of the shape {values.shape}: {_HOW}")
+    if len(values) == 1:
+        raise ReturnedError(f"returned a single score, perhaps a mean: {_HOW}")
+    if values.dtype.kind in "iu" and not np.isin(values, (0, 1)).all():
+        raise ReturnedError(f"returned whole numbers other than 0 and 1, which may be predicted classes: {_HOW}")
     return values.astype(np.float64)
 
 

@@ -163,7 +163,7 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
     before = Path.cwd()
     _depth[0] += 1
     try:
-        with _noting_chdir(path), _beside(path):
+        with _noting_chdir(path), _beside(path), _arguments_of(path):
             yield
     except UserCodeError:
         raise
@@ -174,6 +174,11 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
             fault += "; leave out what ends the program"
         if isinstance(error, RuntimeError):
             fault += hint
+        if isinstance(error, FileNotFoundError):
+            fault += (
+                "; a relative path begins where the command was started, or on a cluster where the worker was: give "
+                "the whole path"
+            )
         raise UserCodeError(f"{what}{_in_line(_line_of(error, path)) or at}: {fault}") from error
     else:
         if Path.cwd() != before:
@@ -183,6 +188,17 @@ def guarded(what: str, path: str, at: str = "", hint: str = "") -> Iterator[None
     finally:
         _depth[0] -= 1
         os.chdir(before)
+
+
+@contextlib.contextmanager
+def _arguments_of(path: str) -> Iterator[None]:
+    """Have a script that parses its arguments find none, rather than those of this program."""
+    before = sys.argv
+    sys.argv = [path]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _beside(path: str) -> contextlib.AbstractContextManager[None]:
