@@ -273,3 +273,54 @@ def test_nothing_is_warned_of(frame: Any, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store(frame, tmp_path)
+
+
+def test_labels_in_another_order_than_their_inputs_are_refused(tmp_path: Path) -> None:
+    x = pd.DataFrame({"a": np.arange(20.0)}, index=range(100, 120))
+    y = pd.Series(["low"] * 10 + ["high"] * 10, index=x.index)
+    mixed = y.sample(frac=1, random_state=0)
+    for labels in (mixed, mixed.to_frame("out")):
+        with pytest.raises(DataError, match=re.escape("y = y.loc[X.index]")) as refused:
+            store((x, labels), tmp_path)
+        assert "\n" not in str(refused.value)
+    fixed = read((x, mixed.loc[x.index]), tmp_path)
+    assert np.asarray(fixed.inputs)[:, 0].tolist() == x.a.tolist()
+    names = np.array(fixed.class_names)
+    assert names[fixed.targets].tolist() == y.tolist()
+
+
+def test_labels_of_another_index_match_by_position_with_a_note(tmp_path: Path) -> None:
+    x, y = pd.DataFrame({"a": np.arange(20.0)}), pd.Series(["low"] * 10 + ["high"] * 10)
+    assert store((x, y), tmp_path).notes == ()
+    assert store((x, y.to_numpy()), tmp_path).notes == ()
+    (note,) = store((x, y.set_axis(range(50, 70))), tmp_path).notes
+    assert "row i of y" in note
+    (note,) = store(((x, y), (x, y.set_axis(range(50, 70)))), tmp_path).notes
+    assert "row i of y" in note
+
+
+@pytest.mark.parametrize("label", ["out", None])
+def test_parts_match_by_the_names_of_their_columns(label: str | None, frame: Any, tmp_path: Path) -> None:
+    frame = frame.rename(columns={"out": label or "target"})
+    train, test = frame[:60], frame[60:]
+    wanted = read((train, test), tmp_path, label=label)
+    assert_equal(read((train, test[test.columns[::-1]]), tmp_path, label=label), wanted)
+    valid = test[:15][test.columns[::-1]]
+    parts = read((train, valid, test[15:]), tmp_path, label=label).part
+    assert parts is not None
+    assert np.bincount(parts).tolist() == [60, 15, 15]
+
+
+def test_parts_that_differ_in_a_column_name_it(frame: Any, tmp_path: Path) -> None:
+    for train, test in ((frame[:60], frame[60:].drop(columns="gaps")), (frame[:60].drop(columns="gaps"), frame[60:])):
+        with pytest.raises(DataError, match="has no column 'gaps', as ") as refused:
+            read((train, test), tmp_path, label="out")
+        assert "\n" not in str(refused.value)
+
+
+def test_a_part_of_two_columns_is_known_by_its_label(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(20.0), "out": ["u", "v"] * 10})
+    with pytest.raises(DataError, match="has no column 'a', as "):
+        read((frame, frame[["out"]]), tmp_path, label="out")
+    with pytest.raises(DataError, match=re.escape("y['p']")):
+        read((frame[["a"]], frame.assign(p=1, q=2)[["p", "q"]]), tmp_path)

@@ -59,12 +59,13 @@ def joined(tables: Sequence[Table]) -> Table:
     """Put the parts of a set below each other, columns in the order of the first."""
     first = tables[0]
     for table in tables[1:]:
-        differing = sorted(set(table.columns) ^ set(first.columns))
-        if differing:
-            raise DataError(
-                f"{first.names[0]!r} and {table.names[0]!r} differ in the columns {listed(differing)};"
-                " the files of one set need the same columns."
-            )
+        for one, other in ((table, first), (first, table)):
+            missing = [name for name in other.columns if name not in one.columns]
+            if missing:
+                raise DataError(
+                    f"{one.names[0]!r} has no column {listed(missing)}, as {other.names[0]!r} has; the parts of a set"
+                    " need the same columns."
+                )
     columns = {name: _stacked([table.columns[name] for table in tables]) for name in first.columns}
     names = tuple(name for table in tables for name in table.names)
     return Table(columns, names, tuple(size for table in tables for size in table.sizes), first.label, first.unread)

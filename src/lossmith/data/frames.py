@@ -4,19 +4,84 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from numbers import Number
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from lossmith.data.arrays import as_labels
 from lossmith.data.dataset import TaskName
 from lossmith.data.errors import DataError, did_you_mean, listed, quoted
 
 _WRITTEN: Final = (str, Number, np.generic, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)
 """What is written as text in a column of different kinds, as `DataFrame.to_csv` writes it."""
+
+LABEL: Final = "lossmith.label"
+NOTES: Final = "lossmith.notes"
+"""The attributes of a `joined_frame` with its label column, and with what a user should know of it."""
+
+
+def is_frame(data: object) -> bool:
+    """Whether something is a DataFrame of pandas."""
+    pandas = sys.modules.get("pandas")  # nobody holds a DataFrame without it
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def are_parts(items: Sequence[Any], label: Hashable | None) -> bool:
+    """Whether tables are parts of a set, not inputs and labels: each has several columns, or the label that is asked.
+
+    Args:
+        items: training, validation and test part, or ``(X, y)``.
+        label: the label column, if it is named.
+    """
+    if not all(map(is_frame, items)):
+        return False
+    columns = [list(map(str, item.columns)) for item in items]
+    if len(items) > 2 or all(str(label) in names for names in columns):
+        return True
+    train, other = columns
+    if len(other) > 1 and not set(train) & set(other):
+        raise DataError(f"y has the columns {listed(other)}; give the one that holds the labels: y[{other[0]!r}].")
+    return len(other) > 1 or train == other
+
+
+def joined_frame(x: Any, y: Any) -> Any:
+    """A DataFrame of inputs with their labels beside them; rows match by position.
+
+    Args:
+        x: the DataFrame.
+        y: the labels, (n,) or (n, 1).
+
+    Raises:
+        DataError: if they differ in length, are named alike, or have one index in two orders.
+    """
+    values = y.iloc[:, 0] if is_frame(y) and y.shape[1] == 1 else y
+    own = getattr(values, "name", None)
+    wanted = "label" if own is None else str(own)
+    if wanted in map(str, x.columns):
+        raise DataError(f"the labels are called {wanted!r} as a column of X is; rename one of them.")
+    if len(values) != len(x):
+        raise DataError(f"X has {len(x):,} examples but y has {len(values):,}; they must agree.")
+    joined = x.copy(deep=False)
+    joined[wanted] = values.array if hasattr(values, "array") else list(as_labels(values))
+    joined.attrs = {**x.attrs, LABEL: wanted, NOTES: _note_on_rows(x, values)}
+    return joined
+
+
+def _note_on_rows(x: Any, y: Any) -> tuple[str, ...]:
+    """What to say of labels whose index is not that of the inputs."""
+    if not hasattr(y, "iloc") or x.index.equals(y.index):
+        return ()
+    if Counter(x.index) == Counter(y.index):
+        raise DataError(
+            "X and y have the same index in another order; give y in the order of X, y = y.loc[X.index], or as an"
+            " array, y.to_numpy(), if its rows are already those of X."
+        )
+    return ("the indices of X and y differ; row i of y is taken as the label of row i of X, as scikit-learn does",)
 
 
 def read_frame(frame: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,18 @@ from lossmith.data.arrays import as_array, as_labels, as_texts
 from lossmith.data.dataset import TaskName
 from lossmith.data.errors import DataError, listed
 from lossmith.data.files import PARTS
-from lossmith.data.frames import checked_label, label_task, notes_on_index, read_frame, write_table
+from lossmith.data.frames import (
+    LABEL,
+    NOTES,
+    are_parts,
+    checked_label,
+    is_frame,
+    joined_frame,
+    label_task,
+    notes_on_index,
+    read_frame,
+    write_table,
+)
 from lossmith.data.read_npz import BESIDE, SPLITS
 from lossmith.data.torch_datasets import class_names, is_dataset, read_items, title
 
@@ -83,11 +93,11 @@ def store(data: object, folder: Path, *, label: Hashable | None = None, name: st
     Raises:
         DataError: if the data are of no kind that is read, or have no such label.
     """
-    parts = _parts(data)
+    parts = _parts(data, label)
     first = next(iter(parts.values()))
-    if label is not None and not _is_frame(first):
+    if label is not None and not is_frame(first):
         raise DataError(f"label {str(label)!r} names a column of a table, and the data are arrays; leave it out.")
-    if _is_frame(first):
+    if is_frame(first):
         return _store_frames(parts, folder, label, name or "dataframe")
     if is_dataset(first):
         return _store_datasets(parts, folder, name or title(first))
@@ -99,16 +109,16 @@ def is_in_memory(data: object) -> bool:
     return not isinstance(data, str | Path) and not (callable(data) and not is_dataset(data))
 
 
-def _parts(data: object) -> Parts:
+def _parts(data: object, label: Hashable | None = None) -> Parts:
     """What there is by part: in each a DataFrame, a Dataset or a pair of inputs and labels."""
     data = _converted(data)
-    if _is_frame(data) or is_dataset(data):
+    if is_frame(data) or is_dataset(data):
         return {None: data}
     if isinstance(data, Mapping):
-        return _parts_of_mapping(data)
+        return _parts_of_mapping(data, label)
     if isinstance(data, tuple | list) and len(data) in {2, 3}:
         items = [_converted(item) for item in data]
-        whole = all(map(is_dataset, items)) or _are_parts(items)
+        whole = all(map(is_dataset, items)) or are_parts(items, label)
         if whole or all(isinstance(item, tuple) and len(item) == 2 for item in items):
             return dict(zip(_NAMED[len(items)], map(_joined, items), strict=True))
         if len(items) == 2:
@@ -126,12 +136,12 @@ def _refused(data: object) -> Parts:
     raise DataError(f"data is of type {type(data).__name__}{count}: {_TAKEN}.")
 
 
-def _parts_of_mapping(data: Mapping[Any, Any]) -> Parts:
+def _parts_of_mapping(data: Mapping[Any, Any], label: Hashable | None) -> Parts:
     given = {str(key).lower(): value for key, value in data.items()}
     if {"data", "target"} <= given.keys():  # a Bunch of scikit-learn
         return {None: _joined((given["data"], given["target"]))}
     if given and given.keys() <= PARTS.keys():
-        parts = {key: _parts(value) for key, value in given.items()}
+        parts = {key: _parts(value, label) for key, value in given.items()}
         if any(len(of) > 1 for of in parts.values()):
             raise DataError(f"the parts {listed(given)} are themselves split into parts; give each as one.")
         return {("valid" if PARTS[key] == 1 else key): next(iter(of.values())) for key, of in parts.items()}
@@ -159,43 +169,20 @@ def _converted(data: object) -> object:
     return data.to_pandas() if hasattr(data, "to_pandas") and not isinstance(data, type) else data
 
 
-def _is_frame(data: object) -> bool:
-    pandas = sys.modules.get("pandas")  # nobody holds a DataFrame without it
-    return pandas is not None and isinstance(data, pandas.DataFrame)
-
-
-def _are_parts(items: Sequence[Any]) -> bool:
-    """Whether tables are parts of a set, not inputs and labels."""
-    return all(map(_is_frame, items)) and all(list(item.columns) == list(items[0].columns) for item in items[1:])
-
-
 def _joined(item: Any) -> Any:
     """Inputs in a DataFrame with their labels beside them; everything else as it is."""
-    if not (isinstance(item, tuple) and _is_frame(item[0])):
-        return item
-    x, y = item
-    values = y.iloc[:, 0] if _is_frame(y) and y.shape[1] == 1 else y
-    own = getattr(values, "name", None)
-    wanted = _LABEL if own is None else str(own)
-    if wanted in map(str, x.columns):
-        raise DataError(f"the labels are called {wanted!r} as a column of X is; rename one of them.")
-    if len(values) != len(x):
-        raise DataError(f"X has {len(x):,} examples but y has {len(values):,}; they must agree.")
-    kept = values.array if hasattr(values, "array") else list(as_labels(values))
-    joined = x.copy(deep=False)
-    joined[wanted] = kept
-    joined.attrs = {**x.attrs, "label": wanted}
-    return joined
+    return joined_frame(*item) if isinstance(item, tuple) and is_frame(item[0]) else item
 
 
 def _store_frames(parts: Parts, folder: Path, label: Hashable | None, name: str) -> Stored:
     first = next(iter(parts.values()))
-    asked = first.attrs.get("label") if label is None else label
+    asked = first.attrs.get(LABEL) if label is None else label
     tables = {part: read_frame(frame) for part, frame in parts.items()}
     chosen = None if asked is None else checked_label(first, str(asked))
     writers = {_suffix(part): write_table(table) for part, table in tables.items()}
     source, written = _write(folder, name, ".parquet", writers)
-    return Stored(source, chosen, label_task(first, chosen), notes_on_index(first), written)
+    notes = dict.fromkeys(note for frame in parts.values() for note in frame.attrs.get(NOTES, ()))
+    return Stored(source, chosen, label_task(first, chosen), (*notes_on_index(first), *notes), written)
 
 
 def _store_datasets(parts: Parts, folder: Path, name: str) -> Stored:
