@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,47 @@ def test_sigterm_ends_a_comparison_with_what_is_kept(tmp_path: Path) -> None:
     assert "Stopped by SIGTERM." in said
     assert "trainings of the stage 'learning rates' are done and kept. Run the same command to resume." in said
     assert "Traceback" not in rest
+
+
+def interrupted(folder: Path, *command: str) -> tuple[int, str]:
+    """The exit code of a command and what it said on Ctrl-C in a terminal, while its workers import torch."""
+    running = subprocess.Popen(
+        [sys.executable, *command], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert running.stderr is not None
+    for line in running.stderr:
+        if line.startswith("learning rates"):
+            break
+    time.sleep(0.5)  # the workers have begun, and torch takes longer
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    rest = running.stderr.read()  # to the end of the last process that writes to it
+    code = running.wait(timeout=60)
+    running.stderr.close()
+    return code, rest
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Ctrl-C goes to all processes of a terminal")
+def test_workers_say_nothing_of_ctrl_c(tmp_path: Path) -> None:
+    shape = ("iris", "--model", "mlp:width=8", "--losses", "m", "--workers", "2", "--steps", "3000", "--out", "r/run")
+    code, rest = interrupted(tmp_path, *LOSSMITH[1:], "compare", *shape)
+    said = " ".join(rest.split())
+    assert code == 130
+    assert "Stopped." in said
+    assert "Run the same command to resume." in said
+    assert "Traceback" not in rest
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Ctrl-C goes to all processes of a terminal")
+def test_ctrl_c_in_a_script_says_what_is_kept(tmp_path: Path) -> None:
+    asked = "model='mlp:width=8', losses='m', workers=2, steps=3000"
+    (tmp_path / "script.py").write_text(f"import lossmith\nlossmith.compare('iris', {asked})\n")
+    code, rest = interrupted(tmp_path, "script.py")
+    last = rest.splitlines()[-1]
+    assert code in {1, -signal.SIGINT, 130}
+    assert last.startswith("KeyboardInterrupt: Stopped. 0 of ")
+    assert last.endswith("are done and kept. Run the same call to resume.")
+    assert rest.count("Traceback") == 1
+    assert rest.count("\n  File ") == 2  # the script and lossmith.compare
 
 
 def test_sigterm_is_an_exception_in_the_main_thread_alone_and_given_back() -> None:

@@ -84,7 +84,7 @@ def compare(
         ValueError: if data, model, a loss or an option is invalid; the message is one sentence.
         TypeError: if there is no such option.
         RuntimeError: if trainings of the reference loss fail.
-        KeyboardInterrupt: on Ctrl-C; what was trained is kept.
+        KeyboardInterrupt: on Ctrl-C; what was trained is kept, and the message says how much.
     """
     if in_user_code():
         raise RequestError(
@@ -104,7 +104,10 @@ def compare(
             asked.discard()
             raise
         shown = stack.enter_context(_shown(prepared, asked.notes) if progress else RunProgress())
-        prepared.carry_out(time_limit=time_limit, progress=shown)
+        try:
+            prepared.carry_out(time_limit=time_limit, progress=shown)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Stopped. {shown.kept}") from None
     return Comparison(load_run(prepared.folder), (*asked.notes, *prepared.plan.notes, *prepared.cuts))
 
 
@@ -120,7 +123,7 @@ def _shown(prepared: Prepared, notes: Sequence[str]) -> RunProgress:
     console = Console(stderr=True)
     for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return ConsoleProgress(console, expected)
+    return ConsoleProgress(console, expected, again="call")
 
 
 class Comparison:

@@ -31,7 +31,7 @@ class RunProgress:
         expected: how long all stages will take; ``None``: not known, the time left is that of the stage.
     """
 
-    again = "command"
+    again = "call"
     """What is to be run again to resume."""
 
     def __init__(self, expected: Estimate | None = None) -> None:
@@ -93,11 +93,12 @@ class ConsoleProgress(RunProgress):
     Args:
         console: the console to print to.
         expected: how long all stages will take; ``None``: not known, the time left is that of the stage.
+        again: what is to be run again to resume.
     """
 
-    def __init__(self, console: Console, expected: Estimate | None = None) -> None:
+    def __init__(self, console: Console, expected: Estimate | None = None, again: str = "command") -> None:
         super().__init__(expected)
-        self.console = console
+        self.console, self.again = console, again
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._shown = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import ctypes
 import multiprocessing
 import multiprocessing.context
@@ -11,7 +12,8 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.sharedctypes import Synchronized
 from typing import Final
 
@@ -33,9 +35,27 @@ class _WithoutMain(multiprocessing.context.SpawnProcess):
         main = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")  # without a file, there is nothing to run again
         try:
-            return multiprocessing.context.SpawnProcess._Popen(process_obj)
+            with _interrupts_blocked():
+                return multiprocessing.context.SpawnProcess._Popen(process_obj)
         finally:
             sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let processes that start now inherit that Ctrl-C waits, for importing torch takes them seconds.
+
+    This process gets a Ctrl-C of the meantime afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would end the block where it has to start the tracker
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _SpawnContext(multiprocessing.context.SpawnContext):
@@ -88,6 +108,8 @@ def set_up_process() -> None:
 
 def _start_worker(gpus: Sequence[str], started: Synchronized[int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):  # it was blocked when this process started
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with started.get_lock():
         turn = started.value
         started.value += 1
