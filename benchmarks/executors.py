@@ -26,29 +26,34 @@ from lossmith.trials.trial import Sources, Trial
 
 ARMS: Final[tuple[ExecutorName, ...]] = ("local", "ray", "dask")
 STACKS: Final = 100
-OPTIONS: Final = Options(
-    data="digits", losses=("focal", "brier", "ngl", "rooted"), folds=2, repeats=2, lrs=6, steps=300
-)
+OPTIONS: Final = Options(data="digits", losses=("focal", "brier"), folds=2, repeats=1, lrs=4, steps=300)
 
 
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2, help="of each arm (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="of the overhead (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="of the overhead, 0 for none (%(default)s)")
     parser.add_argument("--comparisons", type=int, default=3, help="rounds of the comparison (%(default)s)")
     given = parser.parse_args()
-    unit = _stack(make_plan(OPTIONS, Sources()))
     with contextlib.ExitStack() as stack:
         where: dict[str, Machines] = {name: stack.enter_context(machines(name, workers=given.workers)) for name in ARMS}
-        with contextlib.ExitStack() as executors:
-            calls = {name: executors.enter_context(_calling(of, unit)) for name, of in where.items()}
-            many = {name: _many(call) for name, call in calls.items()}
-            title = f"milliseconds per stack of {len(unit)} trials, {given.workers} workers"
-            _print(f"{title}, {STACKS} at once", _interleaved(many, given.rounds), 1e3 / STACKS)
-            _print(f"{title}, one after the other", _interleaved(_singly(calls), given.rounds), 1e3)
+        if given.rounds:
+            _overhead(where, given.workers, given.rounds)
         compared = {name: _comparison(of) for name, of in where.items()}
         _print("seconds of one comparison", _interleaved(compared, given.comparisons), 1.0)
+
+
+def _overhead(where: Mapping[str, Machines], workers: int, rounds: int) -> None:
+    """Time stacks that do nothing, many at once and one after the other."""
+    unit = _stack(make_plan(OPTIONS, Sources()))
+    title = f"milliseconds per stack of {len(unit)} trials, {workers} workers"
+    with contextlib.ExitStack() as executors:
+        calls = {name: executors.enter_context(_calling(of, unit)) for name, of in where.items()}
+        many = {name: _calling_with(call, STACKS) for name, call in calls.items()}
+        single = {name: _calling_with(call, 1) for name, call in calls.items()}
+        _print(f"{title}, {STACKS} at once", _interleaved(many, rounds), 1e3 / STACKS)
+        _print(f"{title}, one after the other", _interleaved(single, rounds), 1e3)
 
 
 def _stack(plan: Plan) -> list[Trial]:
@@ -72,15 +77,8 @@ def _calling(where: Machines, unit: list[Trial]) -> Iterator[Callable[[int], Non
         executor.shutdown()
 
 
-def _many(call: Callable[[int], None]) -> Callable[[], None]:
-    return lambda: call(STACKS)
-
-
-def _singly(calls: Mapping[str, Callable[[int], None]]) -> dict[str, Callable[[], None]]:
-    def once(call: Callable[[int], None]) -> Callable[[], None]:
-        return lambda: call(1)
-
-    return {name: once(call) for name, call in calls.items()}
+def _calling_with(call: Callable[[int], None], count: int) -> Callable[[], None]:
+    return lambda: call(count)
 
 
 def _comparison(where: Machines) -> Callable[[], None]:

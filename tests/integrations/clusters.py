@@ -23,7 +23,10 @@ def make(input_shape, num_classes):
     if {there}:
         begun = Path({log!r}, f"{{os.getpid()}}-{{time.time_ns()}}")
         begun.touch()
-        time.sleep(0.05)
+        victim = Path({log!r}).with_name("victim")
+        if victim.is_file() and victim.read_text() == {me}:
+            victim.with_name("caught").touch()
+            time.sleep(600)
     return nn.Sequential(nn.Linear(*input_shape, 6), nn.Tanh(), nn.Linear(6, num_classes))
 
 def deadly(input_shape, num_classes):
@@ -51,7 +54,16 @@ class User:
     home: Path
     log: Path
 
-    def options(self, function: str = "make", losses: tuple[str, ...] = ("focal", "brier")) -> Options:
+    def catch(self, victim: str) -> None:
+        """Wait until a worker, or a node, has begun a training that would take ten minutes.
+
+        Args:
+            victim: what workers call it.
+        """
+        self.log.with_name("victim").write_text(victim)
+        assert wait_for(self.log.with_name("caught").is_file, 120)
+
+    def options(self, function: str = "make", losses: tuple[str, ...] = ("focal",)) -> Options:
         """A small comparison."""
         return Options(
             data=str(self.home / "mine.csv"),
@@ -68,12 +80,13 @@ class User:
         return [int(file.name.partition("-")[0]) for file in self.log.iterdir()]
 
 
-def user(folder: Path, there: str) -> User:
+def user(folder: Path, there: str, me: str) -> User:
     """Write a table and a model file.
 
     Args:
         folder: where.
         there: an expression that is true on workers.
+        me: an expression that names a worker, or its node.
     """
     home, log = folder / "home", folder / "log"
     home.mkdir(parents=True)
@@ -83,7 +96,7 @@ def user(folder: Path, there: str) -> User:
     labels = (inputs[:, 0] + inputs[:, 1] ** 2 + draw.normal(size=120) > 1).astype(int)
     table = np.column_stack([inputs, labels])
     np.savetxt(home / "mine.csv", table, delimiter=",", header="a,b,c,y", comments="", fmt=["%.4f"] * 3 + ["%d"])
-    (home / "net.py").write_text(NET.format(there=there, log=str(log)))
+    (home / "net.py").write_text(NET.format(there=there, me=me, log=str(log)))
     return User(home, log)
 
 
