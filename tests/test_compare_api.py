@@ -187,6 +187,28 @@ def test_what_cannot_be_is_refused_in_a_sentence(asked: Any, kind: Any, words: s
     assert not list(here.rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("asked", [{"losses": "focal"}, {"metric": "accuracy"}])
+def test_a_label_that_was_guessed_is_named_where_the_task_is_wrong(
+    asked: Any, here: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """In Python as on the command line; where the label was named, nothing is said of it."""
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.normal(size=(60, 4)), columns=["a", "outcome", "b", "c"])
+    frame["outcome"] = draw.choice(["yes", "no"], 60)
+    with pytest.raises(ValueError, match="the label is the column 'c', as none was named"):
+        lossmith.compare(frame, **asked, model="linear", steps=20, lrs=3, progress=False)
+    with pytest.raises(ValueError, match="regression") as named:
+        lossmith.compare(frame, **asked, model="linear", steps=20, lrs=3, progress=False, label="c")
+    assert "the label is" not in str(named.value)
+    frame.to_csv("frame.csv", index=False)
+    spoken_options = [word for key, value in asked.items() for word in (f"--{key}", value)]
+    command = ["compare", "frame.csv", "--model", "linear", "--steps", "20", "--lrs", "3", *spoken_options]
+    monkeypatch.setattr(sys, "argv", ["lossmith", *command])
+    with pytest.raises(SystemExit):
+        main()
+    assert "the label is the column 'c', as none was named (--label names another)" in capsys.readouterr().err
+
+
 def test_a_function_from_a_file_is_named_as_on_the_command_line(here: Path, monkeypatch: Any) -> None:
     (here / "own_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(here)

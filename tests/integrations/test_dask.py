@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from lossmith.trials.runner import Runner
 from lossmith.trials.trial import OptimizerSpec, Sources
 from made_trials import changed, made
 
+dask = pytest.importorskip("dask", reason="pip install lossmith[dask]")
 distributed = pytest.importorskip("distributed", reason="pip install lossmith[dask]")
 
 pytestmark = [
@@ -141,14 +143,15 @@ def test_a_worker_with_other_software_is_refused(cluster: Any, monkeypatch: pyte
         pass
 
 
-def test_an_address_without_a_scheduler_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lossmith.trials.executors import dask_cluster
-
-    monkeypatch.setattr(dask_cluster, "_PATIENCE", 1)
-    with (
-        pytest.raises(ClusterError, match=r"--address tcp://127\.0\.0\.1:1: there is no Dask scheduler to connect to"),
-        machines("dask", "tcp://127.0.0.1:1"),
-    ):
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1"])
+def test_an_address_where_nobody_listens_is_told_without_dask_trying(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: pytest.fail("Dask tries for a minute"))
+    told = rf"--address {re.escape(address)}: there is no Dask scheduler to connect to \(.*refused\)"
+    with pytest.raises(ClusterError, match=told), machines("dask", address):
+        pass
+    with dask.config.set({"scheduler-address": address}), pytest.raises(ClusterError, match=told), machines("dask"):
         pass
 
 

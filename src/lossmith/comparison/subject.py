@@ -16,13 +16,15 @@ from lossmith.comparison.arms import default_losses
 from lossmith.comparison.metric import asked_metric, with_metric
 from lossmith.comparison.options import Options
 from lossmith.data import Splits
+from lossmith.data.errors import quoted
 from lossmith.tasks import Task
+from lossmith.tasks.metrics import MetricError
 from lossmith.trials.function import make_run
 from lossmith.trials.options import RequestError, options_of
 from lossmith.trials.rehearsal import Rehearsal, rehearse
 from lossmith.trials.request import choose_device, draft
 from lossmith.trials.runner import reason_of
-from lossmith.trials.steppers import noted_loss
+from lossmith.trials.steppers import WrongTaskError, noted_loss
 from lossmith.trials.texts import parse
 from lossmith.trials.training import gradient_ratio
 from lossmith.trials.trial import OptimizerSpec, Sources, Trial
@@ -85,7 +87,8 @@ class Subject(ABC):
         except UserCodeError:
             raise
         except (Exception, SystemExit) as error:
-            raise RequestError(f"{name} with {self._called} failed on the first batch: {reason_of(error)}") from None
+            said = reason_of(error) + (self._label if isinstance(error, WrongTaskError) else "")
+            raise RequestError(f"{name} with {self._called} failed on the first batch: {said}") from None
         if not 0 < ratio < math.inf:
             raise RequestError(
                 f"{name} has no usable gradient at the start of training, it is zero or not finite: leave it out"
@@ -97,6 +100,11 @@ class Subject(ABC):
     def _called(self) -> str:
         """What it is called in sentences."""
 
+    @property
+    def _label(self) -> str:
+        """Which column decides the task, if the user did not name it; ends a sentence."""
+        return ""
+
     @abstractmethod
     def _tried(self, trial: Trial) -> tuple[float, tuple[str, ...]]:
         """The ratio and the warnings of `try_loss`."""
@@ -107,6 +115,12 @@ class _OurTrainer(Subject):
     """Our trainer with data and a model."""
 
     splits: Splits
+    label_taken: str
+
+    @property
+    @override
+    def _label(self) -> str:
+        return self.label_taken
 
     @property
     @override
@@ -167,7 +181,11 @@ def subject_of(options: Options, sources: Sources) -> Subject:
 
 
 def _our_trainer(options: Options, sources: Sources) -> Subject:
-    drafted, reason = with_metric(draft(options, sources), options.metric, sources)
+    label = _label_taken(options)
+    try:
+        drafted, reason = with_metric(draft(options, sources), options.metric, sources)
+    except MetricError as error:
+        raise MetricError(f"{error}{label}") from None
     splits = drafted.splits
     return _OurTrainer(
         name=splits.name,
@@ -180,7 +198,16 @@ def _our_trainer(options: Options, sources: Sources) -> Subject:
         notes=drafted.notes,
         sources=sources,
         splits=splits,
+        label_taken=label,
     )
+
+
+def _label_taken(options: Options) -> str:
+    """Which column of the data was taken as the label, if none was named; ends a sentence."""
+    dataset = options.dataset()
+    if dataset.label is not None or dataset.target is None:
+        return ""
+    return f"; the label is the column {quoted(dataset.target)}, as none was named (--label names another)"
 
 
 def _training_function(options: Options, sources: Sources) -> Subject:

@@ -188,6 +188,10 @@ def noted_loss(text: str, splits: Splits, task: Task, steps: int) -> tuple[Train
     return loss, tuple(str(warning.message) for warning in caught)
 
 
+class WrongTaskError(ValueError):
+    """A loss for another task; the message is one sentence."""
+
+
 def training_loss(text: str, splits: Splits, task: Task, steps: int) -> TrainingLoss:
     """The loss of a trial, told what the task says of its training targets and the length of its run.
 
@@ -201,11 +205,12 @@ def training_loss(text: str, splits: Splits, task: Task, steps: int) -> Training
         The loss.
 
     Raises:
-        ValueError: if the text names no loss that the task can train.
+        ValueError: if the text names no loss that can be trained.
+        WrongTaskError: if it is for another task.
     """
     loss = create(text)
     if loss.kind not in task.loss_kinds or not isinstance(loss, TrainingLoss):
-        raise ValueError(f"{text} is a loss for {loss.kind}, not for {task.name}: see `lossmith list`")
+        raise WrongTaskError(f"{text} is a loss for {loss.kind}, not for {task.name}: see `lossmith list`")
     base = loss.base if isinstance(loss, DynamicalLoss | AdaptiveLoss) else loss
     if base.reduction != "mean":
         raise ValueError(f"{text}: trials train with reduction=mean; leave it out")

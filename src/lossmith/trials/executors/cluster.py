@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import queue
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,6 +19,7 @@ from lossmith.trials.parcel import Packed, Parcel
 Future = concurrent.futures.Future[Any]
 Value = TypeVar("Value")
 _MOST_LOSSES: Final = 3
+_KNOCK: Final = 20.0  # seconds in which somebody opens
 _PATIENCE: Final = 10.0  # seconds to wait for the thread that ends what is running
 
 
@@ -31,6 +33,17 @@ class LostError(Exception):
 
 class WorkerDiedError(concurrent.futures.BrokenExecutor):
     """Each worker that computed this task died. Other tasks go on."""
+
+
+def knock(address: str | None) -> None:
+    """Find out at once whether somebody listens at an address, if it is of a host and a port.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
 
 
 class Cluster(Protocol):

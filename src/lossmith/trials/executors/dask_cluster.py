@@ -15,7 +15,7 @@ from typing import Final
 from typing_extensions import override
 
 from lossmith.trials.executors.child import Children
-from lossmith.trials.executors.cluster import ClusterError, ClusterExecutor, Future, LostError, Task
+from lossmith.trials.executors.cluster import ClusterError, ClusterExecutor, Future, LostError, Task, knock
 from lossmith.trials.executors.node import check, compute, no_import, software
 from lossmith.trials.parcel import Manifest, Packed, Parcel, node_folder
 from lossmith.trials.trial import Sources
@@ -27,6 +27,7 @@ try:
 except ImportError:
     raise ClusterError("--executor dask needs Dask: pip install lossmith[dask]") from None
 
+_NOT_TCP: Final = {"inproc", "ucx"}
 _PATIENCE: Final = 60  # seconds in which a scheduler answers, and the first worker comes
 
 
@@ -93,11 +94,14 @@ def _client(address: str | None, stack: contextlib.ExitStack) -> distributed.Cli
                 n_workers=1, threads_per_worker=os.cpu_count() or 1, processes=False, dashboard_address="127.0.0.1:0"
             )
             return stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+    asked = address or dask.config.get("scheduler-address", None)
     try:
+        if isinstance(asked, str) and asked.partition("://")[0] not in _NOT_TCP:
+            knock(asked)  # Dask tries for a minute
         return stack.enter_context(distributed.Client(address, timeout=_PATIENCE, set_as_default=False))
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ClusterError(f"--address {address}: there is no Dask scheduler to connect to ({reason})") from None
+        raise ClusterError(f"--address {asked}: there is no Dask scheduler to connect to ({reason})") from None
 
 
 class DaskExecutor(ClusterExecutor):

@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from lossmith.trials.executors.cluster import ClusterError, ClusterExecutor, Future, LostError, Task
+from lossmith.trials.executors.cluster import ClusterError, ClusterExecutor, Future, LostError, Task, knock
 from lossmith.trials.executors.node import Software, check, compute, no_import, software
 from lossmith.trials.parcel import Manifest, Packed, Parcel
 from lossmith.trials.trial import Sources
@@ -28,7 +27,6 @@ except ImportError:
     raise ClusterError("--executor ray needs Ray: pip install lossmith[ray]") from None
 
 _PATIENCE: Final = 120.0  # seconds in which a node says what it has
-_KNOCK: Final = 20.0  # seconds in which somebody opens
 _TELEMETRY: Final = "RAY_USAGE_STATS_ENABLED"
 _UNIMPORTED: Final = re.compile(r"failed to import|No module named 'lossmith")
 
@@ -154,7 +152,11 @@ class _InStore:
 
 def _connect(address: str | None) -> None:
     """Connect without Ray's output, its telemetry and its handling of SIGTERM, which is the caller's business."""
-    _check_reachable(address or os.environ.get("RAY_ADDRESS"))
+    asked = address or os.environ.get("RAY_ADDRESS")
+    try:
+        knock(asked)  # Ray tries for minutes
+    except OSError as error:
+        raise _no_cluster(asked, error) from None
     handler, telemetry = signal.getsignal(signal.SIGTERM), os.environ.get(_TELEMETRY)
     if telemetry is None:
         os.environ[_TELEMETRY] = "0"  # for a cluster that begins here
@@ -167,17 +169,6 @@ def _connect(address: str | None) -> None:
             del os.environ[_TELEMETRY]
         with contextlib.suppress(ValueError):  # outside the main thread Ray sets none
             signal.signal(signal.SIGTERM, handler)
-
-
-def _check_reachable(address: str | None) -> None:
-    """Find out at once whether somebody listens at an address, which Ray tries for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from None
 
 
 def _no_cluster(address: str | None, error: Exception) -> ClusterError:
