@@ -41,13 +41,40 @@ def slow(input_shape, num_classes):
     return nn.Linear(*input_shape, num_classes)
 """
 
+TRAIN = """
+import torch
+from beside import examples
+
+def train(run):
+    inputs, targets = examples()
+    parts = run.split(targets)
+    torch.manual_seed(run.seed)
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
+    for step in range(run.steps):
+        optimizer.zero_grad()
+        run.loss(model(inputs[parts[0]]), targets[parts[0]]).backward()
+        optimizer.step()
+        run.loss.step()
+    with torch.no_grad():
+        valid, test = [(model(inputs[part]), targets[part]) for part in parts[1:]]
+    return valid, test if run.final else None
+"""
+BESIDE = """
+import torch
+
+def examples():
+    inputs = torch.randn(90, 2, generator=torch.Generator().manual_seed(0))
+    return inputs, (inputs.sum(1) > 0.5).long()
+"""
+
 
 @dataclass
 class User:
     """A folder with a table and a model file, which workers must not need, and one in which these say what they do.
 
     Args:
-        home: with ``mine.csv`` and ``net.py``.
+        home: with ``mine.csv``, ``net.py``, and ``train.py``, which imports ``beside.py``.
         log: a file for each model made on a worker, named by its process.
     """
 
@@ -75,6 +102,11 @@ class User:
             steps=20,
         )
 
+    def training_function(self) -> Options:
+        """A small comparison with a training function."""
+        trainer = f"{self.home}/train.py:train"
+        return Options(trainer=trainer, losses=("focal",), lrs=(0.01, 0.1, 1.0), folds=2, repeats=1, steps=20)
+
     def begun(self) -> list[int]:
         """The processes that made a model, once for each."""
         return [int(file.name.partition("-")[0]) for file in self.log.iterdir()]
@@ -97,6 +129,8 @@ def user(folder: Path, there: str, me: str) -> User:
     table = np.column_stack([inputs, labels])
     np.savetxt(home / "mine.csv", table, delimiter=",", header="a,b,c,y", comments="", fmt=["%.4f"] * 3 + ["%d"])
     (home / "net.py").write_text(NET.format(there=there, me=me, log=str(log)))
+    (home / "train.py").write_text(TRAIN)
+    (home / "beside.py").write_text(BESIDE)
     return User(home, log)
 
 
@@ -112,9 +146,9 @@ def at_home(options: Options, folder: Path) -> dict[str, bytes]:
     return tables(folder)
 
 
-def away(user: User, where: Machines, folder: Path, watcher: Watcher) -> dict[str, bytes]:
+def away(user: User, options: Options, where: Machines, folder: Path, watcher: Watcher) -> dict[str, bytes]:
     """What a cluster finds, whose workers cannot read the user's files."""
-    prepared = prepare(user.options(), where, out=folder)
+    prepared = prepare(options, where, out=folder)
     gone = user.home.with_name("gone")
 
     def hide() -> None:

@@ -70,7 +70,7 @@ def test_the_results_are_those_of_the_local_pool_though_a_worker_dies(
         os.kill(first, signal.SIGKILL)
 
     watcher = Watcher(6, kill)
-    assert away(own, here, tmp_path / "dask" / "run", watcher) == expected
+    assert away(own, own.options(), here, tmp_path / "dask" / "run", watcher) == expected
     assert not is_alive(first)
     assert is_alive(second)
 

@@ -98,8 +98,17 @@ def test_the_results_are_those_of_the_local_pool_though_a_node_dies(
             cluster.remove_node(third, allow_graceful=False)
 
         watcher = Watcher(6, kill)
-        assert away(own, here, tmp_path / "ray" / "run", watcher) == expected
+        assert away(own, own.options(), here, tmp_path / "ray" / "run", watcher) == expected
         assert wait_for(lambda: sum(each["Alive"] for each in ray.nodes()) == 2)
+
+
+def test_a_training_function_travels_with_the_module_beside_it(
+    here: Machines, own: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = own.training_function()
+    expected = at_home(options, tmp_path / "local" / "run")
+    assert away(own, options, here, tmp_path / "ray" / "run", Watcher(1, lambda: None)) == expected
 
 
 def test_a_search_finds_the_same_as_in_this_process(
