@@ -349,7 +349,7 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
         assert done.stdout.count("begun") == 1
         assert "'focal'" in done.stdout
         assert (told in done.stderr) == (told == "learning rates")
-    (folder,) = tmp_path.glob("runs/notebook-train-*")
+    (folder,) = tmp_path.glob("runs/train-*")
     assert (folder / "results.csv").is_file()
 
 

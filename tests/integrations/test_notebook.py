@@ -99,7 +99,7 @@ def test_a_notebook_shows_results_and_a_restarted_kernel_trains_nothing_again(tm
     assert "<figure" in outputs(cells[3], "text/html")[0]
     assert "focal" in outputs(cells[4], "text/html")[0]
     assert "Folder: runs/dataframe-" in streams(cells[5])
-    assert streams(cells[6]).startswith("notebook-train-")
+    assert streams(cells[6]).startswith("train-")
     (error,) = [out for out in cells[7].outputs if out.output_type == "error"]
     assert error.evalue.startswith("there is no column 'kindd' in the DataFrame")
     ledger = (tmp_path / "runs" / "ledger.sqlite").read_bytes()
