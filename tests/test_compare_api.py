@@ -27,6 +27,7 @@ from lossmith.trials.by_value import code_text
 from lossmith.trials.parcel import pack
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import UserCodeError, canonical_function, load_function
+from lossmith.trials.wording import in_python
 from report.report_example import HOSTILE, make_run, usual
 
 pd = pytest.importorskip("pandas")
@@ -166,7 +167,7 @@ def test_a_figure_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "kind", "words"),
     [
-        ({"data": iris, "losses": "focal"}, ValueError, "--steps"),
+        ({"data": iris, "losses": "focal"}, ValueError, "a training function needs steps: "),
         ({"losss": "focal"}, TypeError, "there is no option 'losss'; did you mean 'losses'?"),
         ({"label": "specis"}, ValueError, "there is no column 'specis' in the DataFrame"),
         ({"model": nn.Linear(4, 3)}, ValueError, "a module itself, a Linear: give its class"),
@@ -176,7 +177,7 @@ def test_a_figure_that_is_not_there(tmp_path: Path) -> None:
         ({"minutes": 0}, ValueError, "minutes is 0"),
         ({"name": "iris", "data": "iris"}, ValueError, "name 'iris' is for data in memory"),
         ({"losses": ["rootd"]}, ValueError, "rootd"),
-        ({"steps": "20"}, ValueError, "--steps '20': give a whole number"),
+        ({"steps": "20"}, ValueError, "steps='20': give a whole number"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -207,6 +208,70 @@ def test_a_label_that_was_guessed_is_named_where_the_task_is_wrong(
     with pytest.raises(SystemExit):
         main()
     assert "the label is the column 'c', as none was named (--label names another)" in capsys.readouterr().err
+
+
+def changed_iris(column: str, cells: Any) -> Any:
+    frame = iris()
+    frame[column] = cells
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"lrs": 1}, "lrs=1: a number of learning rates lies between 3 and"),
+        ({"task": "regresion"}, "task='regresion': choose one of"),
+        ({"device": "tpu"}, "device='tpu': choose one of"),
+        ({"epochs": 3}, "epochs= and steps= exclude each other: give one of them"),
+        ({"executor": "slurm"}, "executor='slurm': choose one of"),
+        ({"address": "tcp://10.0.0.1:1"}, "give executor='ray' or executor='dask' too"),
+        (
+            {"data": changed_iris("when", pd.date_range("2024-01-01", periods=150))},
+            "the column 'when' holds dates ('2024-01-01 00:00:00",
+        ),
+        (
+            {"data": changed_iris("when", pd.date_range("2024-01-01", periods=150))},
+            "in data row 1 of the DataFrame), 150 distinct ones, while a category may have at most 50; write each as a "
+            "number, such as the days since the first, or leave the column out (drop='when').",
+        ),
+        ({"data": changed_iris("blob", [b"no image"] * 150)}, "the image data row 1 of the DataFrame, column 'blob',"),
+        (
+            {"data": changed_iris("target", [None] + ["a", "b"] * 74 + ["a"])},
+            "is empty in data row 1 of the DataFrame (''); label every example or remove it: "
+            "frame.dropna(subset=['target']).",
+        ),
+        ({"data": changed_iris("target", [np.nan] + [0, 1] * 74 + [0])}, "frame.dropna(subset=['target'])."),
+        ({"data": changed_iris("target", [None] + ["a", "b"] * 74 + ["a"]), "name": "mine"}, "in data row 1 of 'mine'"),
+        ({"data": (iris()[:100], iris()[100:].drop(columns="sepal width"))}, "the test part of the DataFrame has no"),
+        ({"drop": "colour"}, "there is no column 'colour' to drop in the DataFrame"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_python_is_told_of_its_arguments_and_its_data(asked: Any, words: str, here: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        lossmith.compare(**{"data": iris(), "model": "linear", "losses": "focal", "steps": 20} | asked, progress=False)
+    assert not re.search(r"--[a-z]|parquet|\n", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("name it by --label kind or --label 'a b'.", "name it by label='kind' or label='a b'."),
+        ("the last one (--label names another)", "the last one (label= names another)"),
+        ("leave --image-size out, such as --image-size 64.", "leave image_size= out, such as image_size=64."),
+        ("`lossmith train --probe x` takes it", "`lossmith train --probe x` takes it"),
+        ("--metric a/b.py:f: leave it out", "metric='a/b.py:f': leave it out"),
+        (
+            "give more --epochs or --steps, or a smaller --batch-size",
+            "give more epochs= or steps=, or a smaller batch_size=",
+        ),
+        ("--executor dask needs Dask", "executor='dask' needs Dask"),
+        ("(--task regression); a--b", "(task='regression'); a--b"),
+        ("--every: there is nothing; name probes by --probe, or", "every: there is nothing; name probes by probe=, or"),
+    ],
+)
+def test_options_are_written_as_arguments(spoken: str, written: str) -> None:
+    assert in_python(spoken) == written
 
 
 def test_a_function_from_a_file_is_named_as_on_the_command_line(here: Path, monkeypatch: Any) -> None:

@@ -24,9 +24,10 @@ from lossmith.report.announcement import announcement
 from lossmith.report.run import Run, load_run
 from lossmith.trials.executors.machines import machines
 from lossmith.trials.files import written_whole
-from lossmith.trials.given import given
+from lossmith.trials.given import Given, given
 from lossmith.trials.options import ExecutorName, RequestError
 from lossmith.trials.user_code import in_user_code
+from lossmith.trials.wording import worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,7 @@ def compare(
         raise RequestError(f"minutes is {minutes}: give the minutes that the comparison may take")
     chosen = options | {"model": model, "losses": losses, "metric": metric}
     asked = given(Options, data, chosen, folder.parent if folder else RUNS, name)
-    with contextlib.ExitStack() as stack:
+    with worded(asked.stored), contextlib.ExitStack() as stack:
         try:
             request = Options(**asked.options)
             here = stack.enter_context(machines(executor, address, workers, request.device))
@@ -103,19 +104,21 @@ def compare(
         except BaseException:
             asked.discard()
             raise
-        shown = stack.enter_context(_shown(prepared, asked.notes) if progress else RunProgress())
+        shown = stack.enter_context(_shown(prepared, asked) if progress else RunProgress())
         try:
             prepared.carry_out(time_limit=time_limit, progress=shown)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Stopped. {shown.kept}") from None
-    return Comparison(load_run(prepared.folder), (*asked.notes, *prepared.plan.notes, *prepared.cuts))
+    notes = (*asked.notes, *prepared.plan.notes, *prepared.cuts)
+    return Comparison(load_run(prepared.folder), asked.said(notes))
 
 
-def _shown(prepared: Prepared, notes: Sequence[str]) -> RunProgress:
+def _shown(prepared: Prepared, asked: Given) -> RunProgress:
     """What shows the progress, after what is to be said of the comparison."""
     expected = prepared.estimate() if prepared.summary is None else None
     said = announcement(prepared.plan, prepared.folder)
-    said += [f"note: {note}" for note in (*prepared.machines.notes, *notes, *prepared.cuts)]
+    said += [f"note: {note}" for note in (*prepared.machines.notes, *asked.notes, *prepared.cuts)]
+    said = list(asked.said(said))
     if expected is not None and expected.trainings:
         said.append(str(expected))
     if in_notebook():

@@ -28,6 +28,7 @@ from lossmith.trials.given import given
 from lossmith.trials.options import ExecutorName, RequestError
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import in_user_code
+from lossmith.trials.wording import worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,14 +83,15 @@ def evolve(
     sources, runs = Sources(), RUNS if out is None else Path(out).parent
     asked = given(SearchOptions, data, options | {"model": model}, runs, name)
     try:
-        plan = make_search_plan(SearchOptions(**asked.options), sources)
+        with worded(asked.stored):
+            plan = make_search_plan(SearchOptions(**asked.options), sources)
     except BaseException:
         asked.discard()
         raise
     folder = RUNS / plan.folder if out is None else Path(out)
     write_plan(plan, folder)
     display = SearchDisplay(Console(stderr=True, quiet=not progress))
-    with machines(executor, address, workers, plan.device) as here, display:
+    with worded(asked.stored), machines(executor, address, workers, plan.device) as here, display:
         for note in (*asked.notes, *here.notes) if progress else ():
             display.console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         carry_out_search(

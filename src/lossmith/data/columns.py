@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lossmith.data.cells import Cells, Pictures
 from lossmith.data.dataset import Column
 from lossmith.data.errors import DataError, quoted
-from lossmith.data.labels import MISSING
+from lossmith.data.labels import MISSING, written_as
 
 MOST_CATEGORIES = 50
 LARGEST = float(np.finfo(np.float32).max)
@@ -51,6 +51,14 @@ def read_categories(name: str, cells: Sequence[str], where: Where) -> tuple[Colu
         odd = odd_cells(cells)
         if odd is not None:
             raise DataError(f"the column {quoted(name)} {said_of_odd(odd, where)}.")
+        quantity = written_as(stripped)
+        if quantity is not None:
+            what, row, fix = quantity
+            raise DataError(
+                f"the column {quoted(name)} holds {what} ({quoted(cells[row])} in {where(row)}), {len(values):,}"
+                f" distinct ones, while a category may have at most {MOST_CATEGORIES}; {fix}, or leave the column out"
+                f" (--drop {quoted(name)})."
+            )
         row = next(row for row, cell in enumerate(stripped) if not is_missing(cell) and as_float(cell) is None)
         raise DataError(
             f"the column {quoted(name)} has {len(values):,} distinct values and is no number in {where(row)}"

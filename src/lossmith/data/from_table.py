@@ -131,7 +131,8 @@ def _inputs(table: Table, image_size: int | None) -> tuple[Any, NDArray[Any] | l
         raise DataError(f"{table.names[0]!r} has images in the columns {names}; leave out all but one (--drop).")
     if pictures:
         name, images = pictures[0]
-        return "image", decode(images, table.where, image_size), (Column(name),)
+        decoded = decode(images, lambda row: f"{table.where(row)}, column {quoted(name)},", image_size)
+        return "image", decoded, (Column(name),)
     if image_size is not None:
         raise DataError(f"{table.names[0]!r} holds no images whose size could be {image_size}; leave --image-size out.")
     words = [name for name, cells in table.columns.items() if as_floats(cells) is None]

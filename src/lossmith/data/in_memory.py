@@ -10,7 +10,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from lossmith.data.arrays import as_array, as_labels, as_texts
 from lossmith.data.dataset import TaskName
-from lossmith.data.errors import DataError, listed
+from lossmith.data.errors import DataError, listed, quoted
 from lossmith.data.files import PARTS
 from lossmith.data.frames import (
     LABEL,
@@ -57,6 +57,7 @@ class Stored:
         task: what the targets are, if their type says so.
         notes: what a user should know of how the data were read.
         written: the files that had not been there before.
+        called: what the data are called in sentences.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Stored:
     task: TaskName | None = None
     notes: tuple[str, ...] = ()
     written: tuple[Path, ...] = ()
+    called: str = "the arrays"
 
     def discard(self) -> None:
         """Remove what was written, because the data cannot be used."""
@@ -98,10 +100,13 @@ def store(data: object, folder: Path, *, label: Hashable | None = None, name: st
     if label is not None and not is_frame(first):
         raise DataError(f"label {str(label)!r} names a column of a table, and the data are arrays; leave it out.")
     if is_frame(first):
-        return _store_frames(parts, folder, label, name or "dataframe")
+        stored = _store_frames(parts, folder, label, name or "dataframe")
+        return replace(stored, called=quoted(name) if name else "the DataFrame")
     if is_dataset(first):
-        return _store_datasets(parts, folder, name or title(first))
-    return _store_pairs(parts, folder, name or "arrays")
+        stored = _store_datasets(parts, folder, name or title(first))
+        return replace(stored, called=quoted(name) if name else "the Dataset")
+    stored = _store_pairs(parts, folder, name or "arrays")
+    return replace(stored, called=quoted(name)) if name else stored
 
 
 def is_in_memory(data: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from lossmith.data.in_memory import Stored, is_in_memory, store
 from lossmith.trials.by_value import code_text
 from lossmith.trials.options import RequestError
 from lossmith.trials.seeding import seeded
+from lossmith.trials.wording import in_python, worded
 
 IN_MEMORY: Final = "in_memory"
 """The folder, beside the run folders, of data and functions that a program held."""
@@ -36,12 +37,17 @@ class Given:
         """What a user should know of how data in memory were read."""
         return () if self.stored is None else self.stored.notes
 
+    def said(self, lines: Iterable[str]) -> tuple[str, ...]:
+        """Lines as a Python program is told them."""
+        return tuple(in_python(line, self.stored) for line in lines)
+
     def discard(self) -> None:
         """Remove the file of the data, because they cannot be used."""
         if self.stored is not None:
             self.stored.discard()
 
 
+@worded()
 def given(kind: type, data: object, options: Mapping[str, Any], runs: Path, name: str | None = None) -> Given:
     """Write what is in memory to files, and name it by them.
 
