@@ -265,6 +265,7 @@ def test_python_is_told_of_its_arguments_and_its_data(asked: Any, words: str, he
             "give more --epochs or --steps, or a smaller --batch-size",
             "give more epochs= or steps=, or a smaller batch_size=",
         ),
+        ("the usual metric; --metric takes another", "the usual metric; metric= takes another"),
         ("--executor dask needs Dask", "executor='dask' needs Dask"),
         ("(--task regression); a--b", "(task='regression'); a--b"),
         ("--every: there is nothing; name probes by --probe, or", "every: there is nothing; name probes by probe=, or"),
