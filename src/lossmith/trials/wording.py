@@ -13,7 +13,8 @@ from lossmith.data.in_memory import Stored
 _FLAG: Final = re.compile(
     r"`[^`]*`"  # a command, which stays as it is
     r"|(?<![\w-])--(?P<name>[a-z]+(?:-[a-z]+)*)"
-    r"(?: (?!(?:and|exclude|is|names|needs|or|out|sets|takes|too)\b|--|path/)(?P<value>'[^']*'|\S+?)(?=[:;,.)]*(?:\s|$)))?"
+    r"(?: (?!(?:and|exclude|is|names|needs|or|out|sets|takes|too)\b|--|path/)"
+    r"(?P<value>'[^']*'|\S+?)(?=[:;,.)]*(?:\s|$)))?"
 )
 _UNLABELLED: Final = re.compile(r"(the label column ('.*?') is .*; label every example or remove it)\.")
 _FUNCTION: Final = "trainer"
