@@ -25,7 +25,7 @@ from lossmith.report.run import Run, load_run
 from lossmith.trials.executors.machines import machines
 from lossmith.trials.files import written_whole
 from lossmith.trials.given import Given, given
-from lossmith.trials.options import ExecutorName, RequestError
+from lossmith.trials.options import ExecutorName, RequestError, check_limits
 from lossmith.trials.user_code import in_user_code
 from lossmith.trials.wording import worded
 
@@ -92,12 +92,11 @@ def compare(
             'lossmith.compare is called while its file is imported: put it under if __name__ == "__main__":'
         )
     folder = None if out is None else Path(out)
-    if minutes is not None and not minutes > 0:
-        raise RequestError(f"minutes is {minutes}: give the minutes that the comparison may take")
     chosen = options | {"model": model, "losses": losses, "metric": metric}
     asked = given(Options, data, chosen, folder.parent if folder else RUNS, name)
     with worded(asked.stored), contextlib.ExitStack() as stack:
         try:
+            check_limits(minutes=minutes, workers=workers, time_limit=time_limit)
             request = Options(**asked.options)
             here = stack.enter_context(machines(executor, address, workers, request.device))
             prepared = prepare(request, here, minutes=minutes, out=folder)

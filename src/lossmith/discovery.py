@@ -25,7 +25,7 @@ from lossmith.report.evolution.page import write_search_report
 from lossmith.report.evolution.search_run import SearchRun, load_search
 from lossmith.trials.executors.machines import machines
 from lossmith.trials.given import given
-from lossmith.trials.options import ExecutorName, RequestError
+from lossmith.trials.options import ExecutorName, RequestError, check_limits
 from lossmith.trials.trial import Sources
 from lossmith.trials.user_code import in_user_code
 from lossmith.trials.wording import worded
@@ -84,6 +84,7 @@ def evolve(
     asked = given(SearchOptions, data, options | {"model": model}, runs, name)
     try:
         with worded(asked.stored):
+            check_limits(workers=workers, time_limit=time_limit)
             plan = make_search_plan(SearchOptions(**asked.options), sources)
     except BaseException:
         asked.discard()

@@ -70,6 +70,31 @@ class Option:
         raise RequestError(f"{flag} {value}: must be {' and '.join(limits)}")
 
 
+def check_limits(*, minutes: Any = None, workers: Any = None, time_limit: Any = None) -> None:
+    """Refuse limits of a run that are none, as the command line does itself; ``None`` is no limit.
+
+    Args:
+        minutes: of wall time, > 0.
+        workers: trainings at once, a whole number >= 0.
+        time_limit: seconds of a training, > 0.
+
+    Raises:
+        RequestError: if one is out of its range; one sentence.
+    """
+    for flag, value, kind in (
+        ("--minutes", minutes, float),
+        ("--workers", workers, int),
+        ("--time-limit", time_limit, float),
+    ):
+        if value is None:
+            continue
+        option = Option("", "", least=0)
+        option.check_type(flag, value, kind)
+        option.check_range(flag, value)
+        if kind is float and not value:
+            raise RequestError(f"{flag} {value}: must be above 0")
+
+
 def options_of(kind: type) -> dict[str, tuple[Option, type, tuple[str, ...]]]:
     """The fields of a dataclass that are options.
 

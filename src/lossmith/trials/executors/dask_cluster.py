@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from lossmith.trials.executors.child import Children
 from lossmith.trials.executors.cluster import ClusterError, ClusterExecutor, Future, LostError, Task, knock
+from lossmith.trials.executors.local import visible_gpus
 from lossmith.trials.executors.node import check, compute, no_import, software
 from lossmith.trials.parcel import Manifest, Packed, Parcel, node_folder
 from lossmith.trials.trial import Sources
@@ -49,13 +50,18 @@ class DaskCluster:
         return len({address.rpartition(":")[0] for address in self.client.nthreads()})
 
     def slots(self, device: str) -> int:
-        """How many trainings it can do at once: as many as its workers have threads."""
-        del device
-        return sum(self.client.nthreads().values())
+        """How many trainings it can do at once: as many as its workers have threads, or as they see GPUs."""
+        found = self.client.run(_gpus) if device == "cuda" else self.client.nthreads()
+        return sum(found.values())
 
     def executor(self, workers: int, device: str) -> DaskExecutor:
         """An executor for so many calls at once."""
         return DaskExecutor(self.client, workers, device)
+
+
+def _gpus() -> int:
+    """How many GPUs a worker sees."""
+    return len(visible_gpus())
 
 
 @contextlib.contextmanager
