@@ -49,7 +49,12 @@ def test_sigterm_ends_a_comparison_with_what_is_kept(tmp_path: Path) -> None:
 def interrupted(folder: Path, *command: str) -> tuple[int, str]:
     """The exit code of a command and what it said on Ctrl-C in a terminal, while its workers import torch."""
     running = subprocess.Popen(
-        [sys.executable, *command], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, *command],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     assert running.stderr is not None
     for line in running.stderr:
