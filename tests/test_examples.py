@@ -32,6 +32,7 @@ def imported(script: Path) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
+@pytest.mark.slow  # `make test-integrations` runs them, the one that needs transformers too
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_example_runs(script: Path, tmp_path: Path) -> None:
     absent = sorted({name for name in imported(script) if importlib.util.find_spec(name) is None})
