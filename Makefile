@@ -41,7 +41,7 @@ $(OTHERS)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 test-integrations: $(OTHERS)/.ready ## the losses in other libraries' training loops, clusters and trackers
-	$(OTHERS)/bin/pytest -n auto tests/integrations 'tests/test_examples.py::test_an_example_runs[huggingface]'
+	$(OTHERS)/bin/pytest -n auto tests/integrations tests/test_examples.py
 
 mutation: $(READY)                  ## small faults in the modules that decide: do the tests notice? MODULE=comparison.verdict: one
 	$(BIN)/python tools/mutation.py $(MODULE)
