@@ -198,10 +198,10 @@ def test_sigkill_at_ten_random_moments_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"minutes": "5"}, "--minutes '5': give a number"),
-        ({"evaluations": 20.5}, "--evaluations 20.5: give a whole number"),
-        ({"model": 3}, "--model 3: give a text"),
-        ({"time": 1}, "--time 1: give true or false"),
+        ({"minutes": "5"}, "minutes='5': give a number"),
+        ({"evaluations": 20.5}, "evaluations=20.5: give a whole number"),
+        ({"model": 3}, "model=3: give a text"),
+        ({"time": 1}, "time=1: give true or false"),
         ({"data": {1, 2}}, "data is of type set: give the name of a data set, a path, a DataFrame"),
         ({"data": len}, "data is a function: give a data set"),
     ],
